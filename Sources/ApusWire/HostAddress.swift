@@ -1,0 +1,52 @@
+#if canImport(Glibc)
+    private import Glibc
+#elseif canImport(Musl)
+    private import Musl
+#elseif canImport(Darwin)
+    private import Darwin
+#endif
+
+/// Which address a connection file means (protocol article, "Choosing an address").
+package enum HostAddress {
+    /// The address to connect to.
+    ///
+    /// An explicit host in `interface` wins. A wildcard means the machine called `location`: this one, then loopback, or another,
+    /// then its first IPv4 address.
+    package static func reachable(interface: String, location: String) throws(WireError) -> String {
+        let host = String(interface.drop { $0 != "/" }.drop { $0 == "/" })
+        if host != "*" && host != "0.0.0.0" { return host }
+        if location.isEmpty || location == Self.hostName || location == "localhost" { return "127.0.0.1" }
+        guard let address = Self.resolve(location).first else {
+            throw WireError("the controller's location '\(location)' is not known to this machine's resolver")
+        }
+        return Self.resolve(Self.hostName).contains(address) ? "127.0.0.1" : address
+    }
+
+    package static let hostName: String = {
+        var name = [CChar](repeating: 0, count: 256)
+        guard gethostname(&name, name.count) == 0 else { return "localhost" }
+        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }()
+
+    /// The IPv4 addresses of a name, in the resolver's order.
+    package static func resolve(_ name: String) -> [String] {
+        var hints = addrinfo()
+        hints.ai_family = AF_INET
+        var list: UnsafeMutablePointer<addrinfo>?
+        guard getaddrinfo(name, nil, &hints, &list) == 0 else { return [] }
+        defer { freeaddrinfo(list) }
+        var addresses: [String] = []
+        var next = list
+        while let entry = next {
+            var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+            if getnameinfo(entry.pointee.ai_addr, entry.pointee.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST)
+                == 0
+            {
+                let address = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+                if !addresses.contains(address) { addresses.append(address) }
+            }
+            next = entry.pointee.ai_next
+        }
+        return addresses
+    }
+}

@@ -1,0 +1,47 @@
+/// The small integer by which users name an engine: 0, 1, 2 and so on, given by the hub and never given twice.
+public struct EngineID: Hashable, Comparable, Sendable, Codable, CustomStringConvertible, ExpressibleByIntegerLiteral {
+    public let number: Int
+
+    public init(_ number: Int) { self.number = number }
+    public init(integerLiteral value: Int) { self.number = value }
+    public init(from decoder: any Decoder) throws {
+        self.number = try decoder.singleValueContainer().decode(Int.self)
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(self.number)
+    }
+
+    public var description: String { String(self.number) }
+
+    public static func < (left: EngineID, right: EngineID) -> Bool { left.number < right.number }
+}
+
+/// The text by which the wire names an engine: its session id, which is also its socket identity.
+///
+/// New at every engine start. Peers written in Python paste it into variable names, so it holds only letters, digits,
+/// underscores and dashes.
+public struct EngineUUID: Hashable, Comparable, Sendable, CustomStringConvertible {
+    public let text: String
+
+    public init(_ text: String) { self.text = text }
+
+    public var description: String { self.text }
+
+    public static func < (left: EngineUUID, right: EngineUUID) -> Bool { left.text < right.text }
+}
+
+/// The id of a request message, and so of the task that it asks for (`msg_id` on the wire).
+public struct MessageID: Hashable, Comparable, Sendable, CustomStringConvertible {
+    public let text: String
+
+    public init(_ text: String) { self.text = text }
+
+    public var description: String { self.text }
+
+    public static func < (left: MessageID, right: MessageID) -> Bool { left.text < right.text }
+}
+
+/// A task is named by the message that asked for it.
+public typealias TaskID = MessageID

@@ -1,0 +1,73 @@
+private import Foundation
+
+/// Where a cluster's files are: IPython's profile folder, which Python's tools share (protocol article, "Where").
+public struct ProfileDirectory: Sendable, Hashable {
+    /// The profile's own folder.
+    public let path: String
+
+    public init(path: String) { self.path = Self.absolute(path) }
+
+    /// The profile of that name under IPython's folder.
+    ///
+    /// - Parameters:
+    ///   - name: The profile; `default` unless told.
+    ///   - ipythonDirectory: IPython's folder; `$IPYTHONDIR` or `~/.ipython` unless told.
+    public init(profile name: String = "default", ipythonDirectory: String? = nil) {
+        let folder = ipythonDirectory.map { Self.absolute($0) } ?? Self.ipythonDirectory
+        self.path = folder + "/profile_" + name
+    }
+
+    /// The profile that options and the environment name, in the order of Python's tools: an explicit folder, an explicit
+    /// profile, `$IPP_PROFILE_DIR`, the default profile.
+    public init(explicitPath: String?, profile: String?, ipythonDirectory: String? = nil) {
+        if let explicitPath {
+            self.init(path: explicitPath)
+        } else if let profile {
+            self.init(profile: profile, ipythonDirectory: ipythonDirectory)
+        } else if let path = ProcessInfo.processInfo.environment["IPP_PROFILE_DIR"], !path.isEmpty {
+            self.init(path: path)
+        } else {
+            self.init(ipythonDirectory: ipythonDirectory)
+        }
+    }
+
+    /// `$IPYTHONDIR`, else `~/.ipython`.
+    public static var ipythonDirectory: String {
+        if let path = ProcessInfo.processInfo.environment["IPYTHONDIR"], !path.isEmpty { return Self.absolute(path) }
+        return NSHomeDirectory() + "/.ipython"
+    }
+
+    public var security: String { self.path + "/security" }
+    public var log: String { self.path + "/log" }
+    public var pid: String { self.path + "/pid" }
+
+    public func clientFile(clusterID: String) -> String { self.connectionFile("client", clusterID) }
+    public func engineFile(clusterID: String) -> String { self.connectionFile("engine", clusterID) }
+    public func clusterFile(clusterID: String) -> String { self.security + "/cluster-\(clusterID).json" }
+    /// Who is registered, for a controller that starts again.
+    public func engineStateFile(clusterID: String) -> String { self.log + "/engines\(clusterID).json" }
+
+    private func connectionFile(_ side: String, _ clusterID: String) -> String {
+        self.security + "/ipcontroller-" + (clusterID.isEmpty ? "" : clusterID + "-") + side + ".json"
+    }
+
+    /// Makes the profile's folders, those with secrets in them for their owner only.
+    public func create() throws {
+        let files = FileManager.default
+        try files.createDirectory(atPath: self.path, withIntermediateDirectories: true)
+        for (folder, mode) in [(self.security, 0o700), (self.pid, 0o700), (self.log, 0o755), (self.path + "/startup", 0o755)] {
+            if !files.fileExists(atPath: folder) {
+                try files.createDirectory(
+                    atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: mode])
+            } else if mode == 0o700 {
+                try files.setAttributes([.posixPermissions: mode], ofItemAtPath: folder)
+            }
+        }
+    }
+
+    private static func absolute(_ path: String) -> String {
+        let expanded = path.hasPrefix("~") ? NSString(string: path).expandingTildeInPath : path
+        if expanded.hasPrefix("/") { return expanded }
+        return FileManager.default.currentDirectoryPath + "/" + expanded
+    }
+}
