@@ -1,0 +1,65 @@
+public import Pickle
+
+/// The engine that runs the current function, and the names it keeps between calls.
+///
+/// A remote function reaches it without a parameter:
+///
+/// ```swift
+/// @Remote func addToTotal(_ x: Double) throws -> Double {
+///     guard let engine = EngineContext.current else { return x }
+///     let total = (try engine.namespace.get("total", as: Double.self) ?? 0) + x
+///     try engine.namespace.set("total", to: total)
+///     return total
+/// }
+/// ```
+public struct EngineContext: Sendable {
+    /// The engine that runs this task; `nil` where no engine does, as when a remote function is called here as any other.
+    @TaskLocal public static var current: EngineContext?
+
+    /// The engine's number in its cluster.
+    public let engineID: Int
+    /// What names the engine for as long as it lives; a restarted one has another.
+    public let uuid: String
+    /// The values that clients push to the engine and pull from it.
+    public let namespace: any EngineNamespace
+
+    public init(engineID: Int, uuid: String, namespace: any EngineNamespace) {
+        self.engineID = engineID
+        self.uuid = uuid
+        self.namespace = namespace
+    }
+}
+
+/// Named values that an engine keeps between calls.
+///
+/// Each call is atomic, and two of them are not: an engine that runs several functions at once may change a value between one
+/// function's `get` and its `set`.
+public protocol EngineNamespace: Sendable {
+    /// The names that have a value, in alphabetical order.
+    var names: [String] { get }
+
+    /// The value of a name as it travels; `nil` if it has none.
+    func pickled(_ name: String) -> PickleValue?
+
+    /// Gives a name a value, or takes it away.
+    func setPickled(_ name: String, to value: PickleValue?)
+}
+
+extension EngineNamespace {
+    /// The value of a name; `nil` if it has none.
+    ///
+    /// - Throws: `PickleError` if the value is of another type.
+    public func get<Value: Decodable>(_ name: String, as type: Value.Type = Value.self) throws -> Value? {
+        try self.pickled(name).map { try decodeValue(type, from: $0) }
+    }
+
+    /// Gives a name a value.
+    ///
+    /// - Throws: What encoding the value throws.
+    public func set(_ name: String, to value: some Encodable) throws {
+        self.setPickled(name, to: try encodeValue(value))
+    }
+
+    /// Takes a name's value away, if it has one.
+    public func remove(_ name: String) { self.setPickled(name, to: nil) }
+}

@@ -1,0 +1,47 @@
+/// Why a function could not be called here; the function itself has not run.
+public struct FunctionCallError: Error, Sendable, CustomStringConvertible {
+    public struct Code: Hashable, Sendable, CustomStringConvertible {
+        private enum Value: String { case notFound, ambiguousName, wrongArguments, wrongType }
+        private let value: Value
+        private init(_ value: Value) { self.value = value }
+        public var description: String { self.value.rawValue }
+
+        /// This executable has no such function: another build, or a misspelled name.
+        public static let notFound = Code(.notFound)
+        /// Several functions have this short name; the qualified name tells them apart.
+        public static let ambiguousName = Code(.ambiguousName)
+        /// An argument is missing, given twice, or one too many.
+        public static let wrongArguments = Code(.wrongArguments)
+        /// An argument is not of its parameter's type.
+        public static let wrongType = Code(.wrongType)
+    }
+
+    public let code: Code
+    /// Which function, which argument, what was expected and what was found.
+    public let message: String
+    public let cause: (any Error)?
+    /// The name that was looked up; `nil` if the function was found.
+    public let function: String?
+    /// Functions whose names are near to it, or that all have it.
+    public let nearMatches: [String]
+
+    package init(
+        _ code: Code, _ message: String, cause: (any Error)? = nil, function: String? = nil, nearMatches: [String] = []
+    ) {
+        self.code = code
+        self.message = message
+        self.cause = cause
+        self.function = function
+        self.nearMatches = nearMatches
+    }
+
+    public var description: String { self.message }
+
+    /// The exception that a Python caller sees: what Python itself raises for the same mistake.
+    package var pythonName: String {
+        switch self.code {
+        case .notFound, .ambiguousName: "NameError"
+        default: "TypeError"
+        }
+    }
+}

@@ -1,0 +1,41 @@
+import Synchronization
+
+/// The remote functions of this process, found in the binary when first asked for.
+///
+/// An engine loads it when it starts, so that a program with two functions of one name stops then and not at some task.
+package final class FunctionRegistry: Sendable {
+    /// The functions of the executable and of the libraries loaded at first use.
+    ///
+    /// Stops the program if two functions have the same qualified name: it is a mistake in the program's own source.
+    package static let shared: FunctionRegistry = {
+        let registry = FunctionRegistry()
+        do {
+            try registry.loadNewImages()
+        } catch {
+            fatalError("\(error)")
+        }
+        return registry
+    }()
+
+    private let table = Mutex(FunctionTable())
+
+    package init() {}
+
+    /// Finds the functions of libraries loaded since. Call it after `dlopen`; functions known already stay.
+    ///
+    /// - Throws: ``FunctionTable/DuplicateName``.
+    package func loadNewImages() throws(FunctionTable.DuplicateName) {
+        let records = __FunctionSection.records()
+        try self.table.withLock { (table) throws(FunctionTable.DuplicateName) in try table.add(records) }
+    }
+
+    /// The function of this name, qualified or short.
+    ///
+    /// - Throws: ``FunctionCallError`` with code `notFound` or `ambiguousName`.
+    package func lookup(_ name: String) throws(FunctionCallError) -> FunctionRecord {
+        try self.table.withLock { (table) throws(FunctionCallError) in try table.lookup(name) }
+    }
+
+    /// All functions, by qualified name.
+    package var all: [FunctionRecord] { self.table.withLock { $0.all } }
+}

@@ -1,0 +1,98 @@
+import CFunctionSection
+
+/// One entry of the binary section that lists remote functions: a mark, the layout's version, and how to get the function.
+///
+/// The macros write these as constants that the compiler lays out, so the section can be read before any code runs.
+public typealias __FunctionSectionEntry = (
+    mark: UInt32, version: UInt32, accessor: @convention(c) (UnsafeMutableRawPointer) -> Void
+)
+
+/// The binary section that lists the remote functions of each image of this process.
+///
+/// The linker gathers the entries of all object files, so that no start-up code has to register anything and nothing is
+/// forgotten. Public for the macros' expansions only.
+public enum __FunctionSection {
+    /// "apus" in ASCII; padding between entries has none.
+    static let mark: UInt32 = 0x6170_7573
+    static let version: UInt32 = 1
+
+    /// Makes the records of all functions in images loaded now.
+    static func records() -> [FunctionRecord] {
+        var bounds: [UnsafeRawBufferPointer] = []
+        withUnsafeMutablePointer(to: &bounds) { bounds in
+            // The visitor only notes the bounds: the loader's lock is held, and accessors may run any code.
+            apus_visit_function_sections(
+                { start, stop, context in
+                    context.assumingMemoryBound(to: [UnsafeRawBufferPointer].self).pointee
+                        .append(UnsafeRawBufferPointer(start: start, count: stop - start))
+                }, bounds)
+        }
+        return bounds.flatMap(self.records(in:))
+    }
+
+    private static func records(in section: UnsafeRawBufferPointer) -> [FunctionRecord] {
+        let stride = MemoryLayout<__FunctionSectionEntry>.stride
+        var records: [FunctionRecord] = []
+        for offset in Swift.stride(from: 0, through: section.count - stride, by: stride) {
+            let mark = section.load(fromByteOffset: offset, as: UInt32.self)
+            guard mark == self.mark else { continue }
+            let entry = section.load(fromByteOffset: offset, as: __FunctionSectionEntry.self)
+            precondition(
+                entry.version == self.version,
+                "this program was compiled with Apus macros of layout \(entry.version), and linked with a library of \(self.version)"
+            )
+            var slot: FunctionRecord?
+            withUnsafeMutablePointer(to: &slot) { entry.accessor($0) }
+            if let slot { records.append(slot) }
+        }
+        return records
+    }
+
+    private static func store(_ record: FunctionRecord, into slot: UnsafeMutableRawPointer) {
+        slot.assumingMemoryBound(to: FunctionRecord?.self).pointee = record
+    }
+}
+
+// MARK: - For the macros' expansions
+
+extension __FunctionSection {
+    public static func store<Output, each Input>(
+        _ function: RemoteFunction<Output, repeat each Input>, into slot: UnsafeMutableRawPointer
+    ) {
+        self.store(FunctionRecord(function), into: slot)
+    }
+
+    public static func store<Output: Codable & Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+        _ declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) throws -> Output),
+        into slot: UnsafeMutableRawPointer
+    ) {
+        self.store(FunctionRecord(declaration, synchronous: make, result: .value), into: slot)
+    }
+
+    @_disfavoredOverload
+    public static func store<Output: Codable & Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+        _ declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output),
+        into slot: UnsafeMutableRawPointer
+    ) {
+        self.store(FunctionRecord(declaration, asynchronous: make, result: .value), into: slot)
+    }
+
+    public static func store<each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+        _ declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) throws -> Void),
+        into slot: UnsafeMutableRawPointer
+    ) {
+        self.store(FunctionRecord(declaration, synchronous: make, result: .nothing), into: slot)
+    }
+
+    @_disfavoredOverload
+    public static func store<each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+        _ declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Void),
+        into slot: UnsafeMutableRawPointer
+    ) {
+        self.store(FunctionRecord(declaration, asynchronous: make, result: .nothing), into: slot)
+    }
+}

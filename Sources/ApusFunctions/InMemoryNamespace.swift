@@ -1,0 +1,18 @@
+public import Pickle
+import Synchronization
+
+/// A namespace that lives and dies with its process.
+public final class InMemoryNamespace: EngineNamespace {
+    private let values = Mutex<[String: PickleValue]>([:])
+
+    public init() {}
+
+    public var names: [String] { self.values.withLock { $0.keys.sorted() } }
+
+    public func pickled(_ name: String) -> PickleValue? { self.values.withLock { $0[name] } }
+
+    public func setPickled(_ name: String, to value: PickleValue?) { self.values.withLock { $0[name] = value } }
+
+    /// Takes all values away.
+    public func removeAll() { self.values.withLock { $0.removeAll() } }
+}

@@ -1,0 +1,165 @@
+package import Pickle
+
+/// A function that engines can run: its name, its types and the values it captured, without its code.
+///
+/// The `@Remote` macro makes one beside each function it stands on, named with a `$` in front; `#remote { … }` makes one of a
+/// closure. Views take it together with its arguments:
+///
+/// ```swift
+/// @Remote func square(_ x: Double) -> Double { x * x }
+/// let nine = try await view.apply($square, 3)
+/// ```
+///
+/// Only names and values travel. The code is found in the engine, which runs the same executable. Called like a function, it
+/// runs here, in this process: `try await $square(3)`.
+public struct RemoteFunction<Output: Sendable, each Input: Codable & Sendable>: Sendable {
+    /// Where the function was declared and how it is called.
+    public let declaration: RemoteDeclaration
+    let body: EitherBody<SynchronousBody<Output, repeat each Input>, AsynchronousBody<Output, repeat each Input>>
+    let result: ResultCoding<Output>
+    /// The captured values as they travel, or why they cannot.
+    let captured: Result<[PickleValue], any Error>
+
+    /// The name that requests carry; see ``RemoteDeclaration/qualifiedName``.
+    public var name: String { self.declaration.qualifiedName }
+
+    /// Runs the function here, in this process and task.
+    ///
+    /// - Throws: What the function throws.
+    public func callAsFunction(_ argument: repeat each Input) async throws -> Output {
+        switch self.body {
+        case .synchronous(let body): try body.run(repeat each argument)
+        case .asynchronous(let body): try await body.run(repeat each argument)
+        }
+    }
+}
+
+/// A function's code, which is of one of two types; known apart, so that an engine runs a short task without a task of Swift's.
+enum EitherBody<Synchronous: Sendable, Asynchronous: Sendable>: Sendable {
+    case synchronous(Synchronous)
+    case asynchronous(Asynchronous)
+}
+
+// An enum can neither have a type pack nor hold a function that takes one, so each kind of code is in a struct.
+
+struct SynchronousBody<Output: Sendable, each Input: Codable & Sendable>: Sendable {
+    let run: @Sendable (repeat each Input) throws -> Output
+}
+
+struct AsynchronousBody<Output: Sendable, each Input: Codable & Sendable>: Sendable {
+    let run: @Sendable (repeat each Input) async throws -> Output
+}
+
+// MARK: - For the client
+
+extension RemoteFunction {
+    /// The values the closure captured when it was made, in the order of its capture list; empty for a declared function.
+    ///
+    /// - Throws: What encoding them threw.
+    package func capturedValues() throws -> [PickleValue] { try self.captured.get() }
+
+    /// The arguments as a request carries them, in order.
+    package func encodeArguments(_ argument: repeat each Input) throws -> [PickleValue] {
+        var values: [PickleValue] = []
+        for each in repeat each argument { values.append(try encodeValue(each)) }
+        return values
+    }
+
+    /// Reads an engine's reply to this function.
+    package func decodeResult(_ value: PickleValue) throws -> Output { try self.result.decode(value) }
+
+    /// Changes a result into what a reply carries.
+    package func encodeResult(_ output: Output) throws -> PickleValue { try self.result.encode(output) }
+}
+
+// MARK: - For the macros' expansions
+
+extension RemoteFunction {
+    /// A declared function that gives a value.
+    public init(__declared declaration: RemoteDeclaration, body: @escaping @Sendable (repeat each Input) throws -> Output)
+    where Output: Codable {
+        self.init(
+            declaration: declaration, body: .synchronous(SynchronousBody(run: body)), result: .value, captured: .success([]))
+    }
+
+    /// A declared function that gives a value, in its own time.
+    @_disfavoredOverload
+    public init(__declared declaration: RemoteDeclaration, body: @escaping @Sendable (repeat each Input) async throws -> Output)
+    where Output: Codable {
+        self.init(
+            declaration: declaration, body: .asynchronous(AsynchronousBody(run: body)), result: .value, captured: .success([]))
+    }
+
+    /// A declared function that gives nothing.
+    public init(
+        __declared declaration: RemoteDeclaration, procedure: @escaping @Sendable (repeat each Input) throws -> Output
+    ) where Output == Void {
+        self.init(
+            declaration: declaration, body: .synchronous(SynchronousBody(run: procedure)), result: .nothing,
+            captured: .success([]))
+    }
+
+    /// A declared function that gives nothing, in its own time.
+    @_disfavoredOverload
+    public init(
+        __declared declaration: RemoteDeclaration, procedure: @escaping @Sendable (repeat each Input) async throws -> Output
+    ) where Output == Void {
+        self.init(
+            declaration: declaration, body: .asynchronous(AsynchronousBody(run: procedure)), result: .nothing,
+            captured: .success([]))
+    }
+
+    /// A closure that gives a value. `make` holds its code: given the captured values, it gives the closure.
+    public init<each Capture: Codable & Sendable>(
+        __closure declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) throws -> Output),
+        capturing captured: repeat each Capture
+    ) where Output: Codable {
+        self.init(
+            declaration: declaration, body: .synchronous(SynchronousBody(run: make(repeat each captured))), result: .value,
+            captured: encodeAll(repeat each captured))
+    }
+
+    /// A closure that gives a value, in its own time.
+    @_disfavoredOverload
+    public init<each Capture: Codable & Sendable>(
+        __closure declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output),
+        capturing captured: repeat each Capture
+    ) where Output: Codable {
+        self.init(
+            declaration: declaration, body: .asynchronous(AsynchronousBody(run: make(repeat each captured))), result: .value,
+            captured: encodeAll(repeat each captured))
+    }
+
+    /// A closure that gives nothing.
+    public init<each Capture: Codable & Sendable>(
+        __closure declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) throws -> Output),
+        capturing captured: repeat each Capture
+    ) where Output == Void {
+        self.init(
+            declaration: declaration, body: .synchronous(SynchronousBody(run: make(repeat each captured))), result: .nothing,
+            captured: encodeAll(repeat each captured))
+    }
+
+    /// A closure that gives nothing, in its own time.
+    @_disfavoredOverload
+    public init<each Capture: Codable & Sendable>(
+        __closure declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output),
+        capturing captured: repeat each Capture
+    ) where Output == Void {
+        self.init(
+            declaration: declaration, body: .asynchronous(AsynchronousBody(run: make(repeat each captured))), result: .nothing,
+            captured: encodeAll(repeat each captured))
+    }
+}
+
+private func encodeAll<each Value: Codable & Sendable>(_ value: repeat each Value) -> Result<[PickleValue], any Error> {
+    Result {
+        var values: [PickleValue] = []
+        for each in repeat each value { values.append(try encodeValue(each)) }
+        return values
+    }
+}

@@ -1,0 +1,8 @@
+import SwiftCompilerPlugin
+import SwiftSyntaxMacros
+
+/// What the compiler runs to expand the macros that `ApusFunctions` declares.
+@main
+struct ApusMacrosPlugin: CompilerPlugin {
+    let providingMacros: [any Macro.Type] = [RemoteMacro.self, RemoteClosureMacro.self]
+}

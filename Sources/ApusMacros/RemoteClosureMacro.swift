@@ -1,0 +1,258 @@
+import SwiftDiagnostics
+package import SwiftSyntax
+import SwiftSyntaxBuilder
+package import SwiftSyntaxMacros
+
+/// `#remote`: a closure's code moved to where engines find it, and in its place the values it captured.
+///
+/// Of `#remote { [k = k as Int] (x: Double) in x * Double(k) }` comes
+///
+///     {
+///         enum <unique> {
+///             @used @section(…) static let entry = (mark, version, { … store(declaration, make: make, into: $0) })
+///             static let make = { (k: Int) in { (x: Double) in x * Double(k) } }
+///         }
+///         return RemoteFunction(__closure: …, make: <unique>.make, capturing: k as Int)
+///     }()
+///
+/// In a static property of a local type, the code cannot see the values around it, so the compiler itself refuses any that the
+/// capture list forgot. Its result's type is inferred there as it would be in place.
+package struct RemoteClosureMacro: ExpressionMacro {
+    package static func expansion(
+        of node: some FreestandingMacroExpansionSyntax, in context: some MacroExpansionContext
+    ) throws -> ExprSyntax {
+        let failure: ExprSyntax = #"Swift.fatalError("this remote closure was not compiled")"#
+        guard let closure = (node.trailingClosure ?? node.arguments.first?.expression.as(ClosureExprSyntax.self)) else {
+            context.diagnose(node, .notAClosure)
+            return failure
+        }
+        var checker = ClosureChecker(context: context)
+        let captures = checker.captures(of: closure)
+        let parameters = checker.parameters(of: closure)
+        checker.checkBody(of: closure)
+        checker.checkContext(of: node)
+        guard !checker.foundProblem else { return failure }
+
+        let place = SourcePlace(of: node, in: context)
+        let declaration = makeDeclaration(
+            place, path: "closure", signature: closure.signatureText, parameters: parameters,
+            closureID: place.hash(with: node.trimmedDescription))
+        let typeName = context.makeUniqueName("closure")
+        let captureParameters = captures.map { "\($0.name.text): \($0.type.trimmedDescription)" }.joined(separator: ", ")
+        let entry = makeSectionEntryMember(
+            storing: "\(typeName).declaration, make: \(typeName).make")
+        let capturing = captures.enumerated()
+            .map { index, capture in index == 0 ? "capturing: \(capture.expression)" : "\(capture.expression)" }
+
+        return """
+            {
+                nonisolated enum \(typeName) {
+                    \(entry)
+                    nonisolated static let declaration = \(declaration)
+                    nonisolated static let make = { @Sendable (\(raw: captureParameters)) in
+                        \(closure.hoisted)
+                    }
+                }
+                return ApusFunctions.RemoteFunction(
+                    \(raw: (["__closure: \(typeName).declaration", "make: \(typeName).make"] + capturing).joined(separator: ", "))
+                )
+            }()
+            """
+    }
+}
+
+/// A value of a capture list, `name = expression as type`.
+struct Capture {
+    let name: TokenSyntax
+    /// The whole of `expression as type`, so that the compiler checks it where the closure stands.
+    let expression: ExprSyntax
+    let type: TypeSyntax
+}
+
+/// Reads a closure's parts, and reports those that keep it from travelling.
+struct ClosureChecker<Context: MacroExpansionContext> {
+    let context: Context
+    private(set) var foundProblem = false
+
+    init(context: Context) { self.context = context }
+
+    private mutating func report(_ node: some SyntaxProtocol, _ problem: RemoteProblem, fixIts: [FixIt] = []) {
+        self.foundProblem = true
+        self.context.diagnose(node, problem, fixIts: fixIts)
+    }
+
+    mutating func captures(of closure: ClosureExprSyntax) -> [Capture] {
+        var captures: [Capture] = []
+        for item in closure.signature?.capture?.items ?? [] {
+            let name = item.name.trimmed
+            if item.specifier != nil {
+                self.report(item, .captureIsReference(name.text))
+            } else if name.tokenKind == .keyword(.self) {
+                self.report(item, .capturesSelf)
+            } else if let initializer = item.initializer?.value, let (expression, type) = initializer.withType {
+                captures.append(Capture(name: name, expression: expression, type: type))
+                if let obstacle = type.obstacle { self.report(type, .captureCannotTravel(name.text, obstacle)) }
+            } else {
+                let value = item.initializer?.value.trimmedDescription ?? name.text
+                let typed: ClosureCaptureSyntax = ClosureCaptureSyntax(
+                    leadingTrivia: item.leadingTrivia, name: name,
+                    initializer: InitializerClauseSyntax(value: "\(raw: value) as <#Type#>" as ExprSyntax),
+                    trailingComma: item.trailingComma, trailingTrivia: item.trailingComma == nil ? item.trailingTrivia : [])
+                self.report(
+                    item, .captureHasNoType(name.text, value),
+                    fixIts: [.replace(message: RemoteFix("write the type of '\(name.text)'"), oldNode: item, newNode: typed)])
+            }
+        }
+        return captures
+    }
+
+    mutating func parameters(of closure: ClosureExprSyntax) -> [RemoteParameter] {
+        switch closure.signature?.parameterClause {
+        case nil: return []
+        case .simpleInput(let names):
+            for name in names { self.report(name, .parameterHasNoType(name.name.text)) }
+            return []
+        case .parameterClause(let clause):
+            var parameters: [RemoteParameter] = []
+            for parameter in clause.parameters {
+                let name = parameter.secondName ?? parameter.firstName
+                if parameter.ellipsis != nil { self.report(parameter, .isVariadic(name.text)) }
+                guard let type = parameter.type?.trimmed else {
+                    self.report(parameter, .parameterHasNoType(name.text))
+                    continue
+                }
+                if let obstacle = type.obstacle { self.report(type, .parameterCannotTravel(name.text, obstacle)) }
+                parameters.append(RemoteParameter(label: nil, name: name.label, type: type))
+            }
+            return parameters
+        }
+    }
+
+    /// Looks for what means another thing, or nothing, in the place the code is moved to.
+    mutating func checkBody(of closure: ClosureExprSyntax) {
+        let finder = OutsideReferences(of: closure)
+        for node in finder.selves { self.report(node, .usesSelf) }
+        for node in finder.selfTypes { self.report(node, .usesSelfType) }
+        if closure.signature?.parameterClause == nil {
+            for node in finder.shorthands { self.report(node, .parameterHasNoType(node.trimmedDescription)) }
+        }
+    }
+
+    mutating func checkContext(of node: some SyntaxProtocol) {
+        for place in genericContexts(in: self.context) { self.report(place, .inGenericContext("#remote")) }
+    }
+}
+
+/// The places where a closure's body names the object or type around it, or parameters it has not declared.
+private final class OutsideReferences: SyntaxVisitor {
+    var selves: [Syntax] = []
+    var selfTypes: [Syntax] = []
+    var shorthands: [Syntax] = []
+    private var closureDepth = 0
+
+    init(of closure: ClosureExprSyntax) {
+        super.init(viewMode: .sourceAccurate)
+        self.walk(closure.statements)
+    }
+
+    override func visit(_ node: DeclReferenceExprSyntax) -> SyntaxVisitorContinueKind {
+        // `Double.self` is a type's value and not an object.
+        let isMember = node.parent?.as(MemberAccessExprSyntax.self)?.declName.id == node.id
+        switch node.baseName.tokenKind {
+        case .keyword(.self) where !isMember: self.selves.append(Syntax(node))
+        case .keyword(.Self): self.selfTypes.append(Syntax(node))
+        case .dollarIdentifier where self.closureDepth == 0: self.shorthands.append(Syntax(node))
+        default: break
+        }
+        return .visitChildren
+    }
+
+    override func visit(_ node: IdentifierTypeSyntax) -> SyntaxVisitorContinueKind {
+        if node.name.tokenKind == .keyword(.Self) { self.selfTypes.append(Syntax(node)) }
+        return .visitChildren
+    }
+
+    override func visit(_ node: SuperExprSyntax) -> SyntaxVisitorContinueKind {
+        self.selves.append(Syntax(node))
+        return .skipChildren
+    }
+
+    override func visit(_ node: ClosureExprSyntax) -> SyntaxVisitorContinueKind {
+        self.closureDepth += 1
+        return .visitChildren
+    }
+
+    override func visitPost(_ node: ClosureExprSyntax) { self.closureDepth -= 1 }
+
+    // A type declared in the body has a self of its own.
+    override func visit(_ node: StructDeclSyntax) -> SyntaxVisitorContinueKind { .skipChildren }
+    override func visit(_ node: EnumDeclSyntax) -> SyntaxVisitorContinueKind { .skipChildren }
+    override func visit(_ node: ClassDeclSyntax) -> SyntaxVisitorContinueKind { .skipChildren }
+    override func visit(_ node: ActorDeclSyntax) -> SyntaxVisitorContinueKind { .skipChildren }
+}
+
+extension ExprSyntax {
+    /// `expression as type` and its type; nil if the expression does not end in a type.
+    fileprivate var withType: (expression: ExprSyntax, type: TypeSyntax)? {
+        if let cast = self.as(AsExprSyntax.self) {
+            // `as?` gives an optional, whose type would have to be spelled otherwise.
+            guard cast.questionOrExclamationMark?.tokenKind != .postfixQuestionMark else { return nil }
+            return (self.trimmed, cast.type.trimmed)
+        }
+        if let tuple = self.as(TupleExprSyntax.self), tuple.elements.count == 1, let only = tuple.elements.first,
+            only.label == nil
+        {
+            return only.expression.withType
+        }
+        // An operator of the user's own keeps the compiler from folding the sequence; its end is still `as type`.
+        if let parts = self.as(SequenceExprSyntax.self)?.elements, parts.count >= 3,
+            let cast = parts.dropLast().last?.as(UnresolvedAsExprSyntax.self),
+            cast.questionOrExclamationMark?.tokenKind != .postfixQuestionMark, let type = parts.last?.as(TypeExprSyntax.self)
+        {
+            return (self.trimmed, type.type.trimmed)
+        }
+        return nil
+    }
+}
+
+extension ClosureExprSyntax {
+    /// The closure without its capture list, whose values are parameters around it now, and free to cross threads.
+    fileprivate var hoisted: ClosureExprSyntax {
+        var closure = self.trimmed
+        var signature =
+            closure.signature
+            ?? ClosureSyntax.emptySignature
+        signature.capture = nil
+        if signature.parameterClause == nil { signature.parameterClause = .parameterClause(ClosureSyntax.noParameters) }
+        if !signature.attributes.contains(where: { $0.trimmedDescription == "@Sendable" }) {
+            signature.leadingTrivia = []
+            signature.attributes.insert(
+                .attribute(
+                    AttributeSyntax(leadingTrivia: .space, attributeName: "Sendable" as TypeSyntax, trailingTrivia: .space)),
+                at: signature.attributes.startIndex)
+        }
+        closure.signature = signature
+        return closure
+    }
+
+    /// "(x: Double) async throws -> Double": what a reader of errors and of lists of functions sees.
+    fileprivate var signatureText: String {
+        let parameters =
+            switch self.signature?.parameterClause {
+            case .parameterClause(let clause):
+                clause.parameters.map { "\(($0.secondName ?? $0.firstName).text): \($0.type?.trimmedDescription ?? "_")" }
+            default: [String]()
+            }
+        return "(\(parameters.joined(separator: ", ")))"
+            + effectsAndResult(self.signature?.effectSpecifiers, self.signature?.returnClause)
+    }
+}
+
+private enum ClosureSyntax {
+    static var noParameters: ClosureParameterClauseSyntax {
+        ClosureParameterClauseSyntax(parameters: [], trailingTrivia: .space)
+    }
+    static var emptySignature: ClosureSignatureSyntax {
+        ClosureSignatureSyntax(inKeyword: .keyword(.in, trailingTrivia: .space))
+    }
+}

@@ -1,0 +1,154 @@
+package import SwiftSyntax
+import SwiftSyntaxBuilder
+package import SwiftSyntaxMacros
+
+/// `@Remote`: beside a function, the `RemoteFunction` that stands for it and an entry in the section engines look it up in.
+///
+/// The function itself is left alone. Of `@Remote func square(_ x: Double) -> Double` comes
+///
+///     var $square: RemoteFunction<Double, Double> { … square(_:) as @Sendable (Double) throws -> Double … }
+///     enum <unique> { @used @section(…) static let entry = (mark, version, { … store($square, into: $0) }) }
+package struct RemoteMacro: PeerMacro {
+    package static func expansion(
+        of node: AttributeSyntax, providingPeersOf declaration: some DeclSyntaxProtocol,
+        in context: some MacroExpansionContext
+    ) throws -> [DeclSyntax] {
+        guard let function = declaration.as(FunctionDeclSyntax.self) else {
+            context.diagnose(node, .notAFunction)
+            return []
+        }
+        guard self.canTravel(function, in: context) else { return [] }
+
+        let name = function.name.text.trimmingBackticks
+        let location = SourcePlace(of: function.funcKeyword, in: context)
+        let path = (context.lexicalContext.reversed().compactMap(\.typeName) + [name]).joined(separator: ".")
+        let parameters = function.signature.parameterClause.parameters
+        let remoteParameters = parameters.map {
+            let label = $0.firstName.label
+            return RemoteParameter(label: label, name: ($0.secondName ?? $0.firstName).label, type: $0.type.trimmed)
+        }
+        let declarationExpression = makeDeclaration(
+            location, path: path, signature: function.signatureText, parameters: remoteParameters)
+
+        let isStatic = !context.lexicalContext.isEmpty
+        let modifiers = (function.accessModifier.map { "\($0) " } ?? "") + "nonisolated " + (isStatic ? "static " : "")
+        let result = function.signature.returnClause?.type.trimmed
+        let givesNothing = result?.isVoid ?? true
+        let resultText = givesNothing ? "Swift.Void" : result!.description
+        let types = ([resultText] + remoteParameters.map(\.type.description)).joined(separator: ", ")
+        // A function on a global actor is called from outside it, which takes an `await`.
+        let effects = function.isAsynchronous || function.isOnGlobalActor(in: context) ? "async throws" : "throws"
+        let functionType =
+            "@Sendable (\(remoteParameters.map(\.type.description).joined(separator: ", "))) \(effects) -> \(resultText)"
+
+        let remoteName = "$\(name)"
+        let variable: DeclSyntax = """
+            \(raw: modifiers)var \(raw: remoteName): ApusFunctions.RemoteFunction<\(raw: types)> {
+                ApusFunctions.RemoteFunction(
+                    __declared: \(declarationExpression),
+                    \(raw: givesNothing ? "procedure" : "body"): \(raw: function.fullName) as \(raw: functionType)
+                )
+            }
+            """
+        let owner = isStatic ? context.lexicalContext.reversed().compactMap(\.typeName).joined(separator: ".") + "." : ""
+        let entry = makeSectionEntry(storing: "\(raw: owner)\(raw: remoteName)", in: context)
+        return [variable, entry]
+    }
+
+    /// Whether a request can call the function; if not, says why.
+    private static func canTravel(_ function: FunctionDeclSyntax, in context: some MacroExpansionContext) -> Bool {
+        var problems: [(any SyntaxProtocol, RemoteProblem)] = []
+        let name = function.name.text
+
+        if case .binaryOperator = function.name.tokenKind { problems.append((function.name, .isOperator)) }
+        if case .prefixOperator = function.name.tokenKind { problems.append((function.name, .isOperator)) }
+        if case .postfixOperator = function.name.tokenKind { problems.append((function.name, .isOperator)) }
+
+        if let innermost = context.lexicalContext.first {
+            if innermost.asProtocol((any DeclGroupSyntax).self) == nil {
+                problems.append((function.name, .isLocal(name)))
+            } else if innermost.is(ProtocolDeclSyntax.self) {
+                problems.append((function.name, .isRequirement(name)))
+            } else if !function.modifiers.contains(where: { ["static", "class"].contains($0.name.text) }) {
+                problems.append((function.name, .isInstanceMethod(name)))
+            }
+        }
+        if let generics = function.genericParameterClause {
+            problems.append((generics, .isGeneric(name)))
+        } else if let clause = function.genericWhereClause {
+            problems.append((clause, .isGeneric(name)))
+        }
+        problems += genericContexts(in: context).map { ($0, .inGenericContext("@Remote")) }
+
+        for parameter in function.signature.parameterClause.parameters {
+            let parameterName = (parameter.secondName ?? parameter.firstName).text
+            if parameter.ellipsis != nil { problems.append((parameter, .isVariadic(parameterName))) }
+            if let obstacle = parameter.type.obstacle {
+                problems.append((parameter.type, .parameterCannotTravel(parameterName, obstacle)))
+            }
+        }
+        if let result = function.signature.returnClause?.type, !result.isVoid, let obstacle = result.obstacle {
+            problems.append((result, .resultCannotTravel(obstacle)))
+        }
+
+        for (node, problem) in problems { context.diagnose(node, problem) }
+        return problems.isEmpty
+    }
+}
+
+extension FunctionDeclSyntax {
+    /// The access level as written; nil for the default.
+    fileprivate var accessModifier: String? {
+        let levels = ["public", "package", "internal", "fileprivate", "private", "open"]
+        let level = self.modifiers.first { levels.contains($0.name.text) && $0.detail == nil }?.name.text
+        return level == "open" ? "public" : level
+    }
+
+    fileprivate var isAsynchronous: Bool { self.signature.effectSpecifiers?.asyncSpecifier != nil }
+
+    /// Whether the source says that the function, or the type around it, belongs to a global actor. Only a name can tell: one
+    /// that ends in "Actor", as `MainActor` does.
+    fileprivate func isOnGlobalActor(in context: some MacroExpansionContext) -> Bool {
+        if self.modifiers.contains(where: { $0.name.text == "nonisolated" }) { return false }
+        if self.attributes.namesGlobalActor { return true }
+        return context.lexicalContext.first?.asProtocol((any DeclGroupSyntax).self)?.attributes.namesGlobalActor ?? false
+    }
+
+    /// "move(from:to:)", which means this function and none of its namesakes with other labels.
+    fileprivate var fullName: String {
+        let labels = self.signature.parameterClause.parameters.map { "\($0.firstName.asLabel):" }.joined()
+        return labels.isEmpty ? self.name.text : "\(self.name.text)(\(labels))"
+    }
+
+    /// "move(from start: Double, to end: Double) async throws -> Double": the declaration without defaults and line breaks.
+    fileprivate var signatureText: String {
+        let parameters = self.signature.parameterClause.parameters.map { parameter in
+            let names = [parameter.firstName.text] + (parameter.secondName.map { [$0.text] } ?? [])
+            return "\(names.joined(separator: " ")): \(parameter.type.trimmedDescription)"
+        }
+        return "\(self.name.text)(\(parameters.joined(separator: ", ")))"
+            + effectsAndResult(self.signature.effectSpecifiers, self.signature.returnClause)
+    }
+}
+
+extension AttributeListSyntax {
+    fileprivate var namesGlobalActor: Bool {
+        self.contains { $0.as(AttributeSyntax.self)?.attributeName.trimmedDescription.hasSuffix("Actor") ?? false }
+    }
+}
+
+extension String {
+    var trimmingBackticks: String { self.hasPrefix("`") && self.hasSuffix("`") ? String(self.dropFirst().dropLast()) : self }
+}
+
+extension TokenSyntax {
+    /// How a label is written in a function's full name: there, unlike in its declaration, few keywords need backticks.
+    fileprivate var asLabel: String {
+        let plain = self.text.trimmingBackticks
+        let isWord = plain.allSatisfy { $0.isLetter || $0.isNumber || $0 == "_" }
+        return isWord && !["inout", "let", "var"].contains(plain) ? plain : self.text
+    }
+
+    /// A parameter's label or name without backticks; nil for `_`.
+    var label: String? { self.tokenKind == .wildcard ? nil : self.text.trimmingBackticks }
+}

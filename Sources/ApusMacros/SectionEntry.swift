@@ -1,0 +1,86 @@
+import SwiftParser
+import SwiftSyntax
+import SwiftSyntaxBuilder
+import SwiftSyntaxMacros
+
+/// An entry of the section in a type of its own, for a place where a constant could not stand alone (a file of top-level code).
+func makeSectionEntry(storing arguments: ExprSyntax, in context: some MacroExpansionContext) -> DeclSyntax {
+    let typeName = context.makeUniqueName("remote")
+    return """
+        @available(*, deprecated, message: "This type is how engines find the function; do not use it.")
+        private nonisolated enum \(typeName) {
+            \(makeSectionEntryMember(storing: "\(arguments)"))
+        }
+        """
+}
+
+/// The entry itself: `mark, version, accessor`, as `ApusFunctions.__FunctionSection` reads it.
+func makeSectionEntryMember(storing arguments: String) -> DeclSyntax {
+    """
+    @used
+    #if objectFormat(MachO)
+    @section("__DATA,__apus_functions")
+    #else
+    @section("apus_functions")
+    #endif
+    nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (
+        0x6170_7573, 1, { slot in ApusFunctions.__FunctionSection.store(\(raw: arguments), into: slot) }
+    )
+    """
+}
+
+/// A parameter as the declaration lists it.
+struct RemoteParameter {
+    let label: String?
+    let name: String?
+    let type: TypeSyntax
+}
+
+/// Where in the source something stands.
+struct SourcePlace {
+    let fileID: String
+    let line: Int
+    let column: Int
+
+    init(of node: some SyntaxProtocol, in context: some MacroExpansionContext) {
+        let location = context.location(of: node, at: .afterLeadingTrivia, filePathMode: .fileID)
+        self.fileID = location?.file.as(StringLiteralExprSyntax.self)?.representedLiteralValue ?? "unknown"
+        self.line = location?.line.as(IntegerLiteralExprSyntax.self)?.representedLiteralValue ?? 0
+        self.column = location?.column.as(IntegerLiteralExprSyntax.self)?.representedLiteralValue ?? 0
+    }
+
+    /// 16 hexadecimal digits that depend on the place and the text, and on nothing of the machine or the process (FNV-1a).
+    func hash(with text: String) -> String {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in "\(self.fileID):\(self.line):\(self.column)\n\(text)".utf8 {
+            hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+        }
+        let digits = String(hash, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+}
+
+/// The expression that tells `ApusFunctions` what the source says.
+func makeDeclaration(
+    _ place: SourcePlace, path: String, signature: String, parameters: [RemoteParameter], closureID: String? = nil
+) -> ExprSyntax {
+    let list = parameters.map { parameter in
+        func literal(_ text: String?) -> String { text.map { "\(StringLiteralExprSyntax(content: $0))" } ?? "nil" }
+        return
+            ".init(label: \(literal(parameter.label)), name: \(literal(parameter.name)), type: \(literal(parameter.type.trimmedDescription)))"
+    }
+    let id: ExprSyntax = closureID.map { ", closureID: \(literal: $0)" } ?? ""
+    return """
+        ApusFunctions.RemoteDeclaration(
+            fileID: \(literal: place.fileID), line: \(literal: place.line), column: \(literal: place.column),
+            path: \(literal: path), signature: \(literal: signature),
+            parameters: [\(raw: list.joined(separator: ", "))]\(id)
+        )
+        """
+}
+
+/// " async throws -> Double", as written; empty for neither.
+func effectsAndResult(_ effects: (some EffectSpecifiersSyntax)?, _ result: ReturnClauseSyntax?) -> String {
+    let parts = [effects?.trimmedDescription, result.map { "-> \($0.type.trimmedDescription)" }].compactMap { $0 }
+    return parts.filter { !$0.isEmpty }.map { " \($0)" }.joined()
+}

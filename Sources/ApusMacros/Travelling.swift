@@ -1,0 +1,100 @@
+import SwiftSyntax
+import SwiftSyntaxMacros
+
+// What the source text alone tells about whether a function can be called from another process. The compiler finds the rest,
+// as types that are not `Codable & Sendable`.
+
+/// Why values of a type cannot travel.
+enum Obstacle {
+    case function
+    case anyType
+    case someType
+    case tuple
+    case specifier(String)
+
+    /// Completes "'x' cannot travel to an engine, because …".
+    var reason: String {
+        switch self {
+        case .function: "a closure is code, not data; use '@Remote' or '#remote' for the code, and pass what it needs"
+        case .anyType: "the engine cannot know what type is behind 'any'; name a type that is Codable and Sendable"
+        case .someType: "a generic function has no one type; name a type that is Codable and Sendable"
+        case .tuple: "a tuple is not Codable; use a struct that is Codable and Sendable"
+        case .specifier("inout"): "the engine has a copy, whose changes nobody would see; return the new value instead"
+        case .specifier(let word): "'\(word)' says what happens to the caller's value, and the engine has a copy; leave it out"
+        }
+    }
+}
+
+extension TypeSyntax {
+    /// What of the type's spelling keeps its values here; nil if nothing does.
+    var obstacle: Obstacle? {
+        if let attributed = self.as(AttributedTypeSyntax.self) {
+            for specifier in attributed.specifiers {
+                return .specifier(specifier.trimmedDescription)
+            }
+            return attributed.baseType.obstacle
+        }
+        if self.is(FunctionTypeSyntax.self) { return .function }
+        if let optional = self.as(OptionalTypeSyntax.self) { return optional.wrappedType.obstacle }
+        if let array = self.as(ArrayTypeSyntax.self) { return array.element.obstacle }
+        if let dictionary = self.as(DictionaryTypeSyntax.self) { return dictionary.key.obstacle ?? dictionary.value.obstacle }
+        if let some = self.as(SomeOrAnyTypeSyntax.self) {
+            return some.someOrAnySpecifier.tokenKind == .keyword(.some) ? .someType : .anyType
+        }
+        if let tuple = self.as(TupleTypeSyntax.self) {
+            if tuple.elements.count == 1, let only = tuple.elements.first { return only.type.obstacle }
+            return .tuple
+        }
+        return nil
+    }
+
+    /// Whether the type is spelled as the one without a value.
+    var isVoid: Bool {
+        if let tuple = self.as(TupleTypeSyntax.self) {
+            return tuple.elements.isEmpty || (tuple.elements.count == 1 && tuple.elements.first!.type.isVoid)
+        }
+        return ["Void", "Swift.Void"].contains(self.trimmedDescription)
+    }
+}
+
+extension Syntax {
+    /// The name of a type that this is the head of, as others write it; nil if it is no type.
+    var typeName: String? {
+        if let type = self.as(ExtensionDeclSyntax.self) { return type.extendedType.trimmedDescription }
+        return self.asProtocol((any DeclGroupSyntax).self)?.asProtocol((any NamedDeclSyntax).self)?.name.text
+    }
+}
+
+/// The generic clauses around a macro's place: a section entry is one constant, and there would be one per type argument.
+func genericContexts(in context: some MacroExpansionContext) -> [Syntax] {
+    context.lexicalContext.flatMap { place -> [Syntax] in
+        if let clause = place.asProtocol((any WithGenericParametersSyntax).self)?.genericParameterClause {
+            return [Syntax(clause)]
+        }
+        if let extended = place.as(ExtensionDeclSyntax.self) {
+            if let clause = extended.genericWhereClause { return [Syntax(clause)] }
+            let arguments =
+                extended.extendedType.as(IdentifierTypeSyntax.self)?.genericArgumentClause
+                ?? extended.extendedType.as(MemberTypeSyntax.self)?.genericArgumentClause
+            if let arguments { return [Syntax(arguments)] }
+            if extended.extendedType.is(ArrayTypeSyntax.self) || extended.extendedType.is(DictionaryTypeSyntax.self)
+                || extended.extendedType.is(OptionalTypeSyntax.self)
+            {
+                return [Syntax(extended.extendedType)]
+            }
+        }
+        let parameters =
+            place.as(FunctionDeclSyntax.self)?.signature.parameterClause.parameters
+            ?? place.as(InitializerDeclSyntax.self)?.signature.parameterClause.parameters
+        return parameters?.filter { $0.type.hasOpaqueType }.map { Syntax($0) } ?? []
+    }
+}
+
+extension TypeSyntax {
+    /// Whether a parameter of this type makes its function generic.
+    fileprivate var hasOpaqueType: Bool {
+        if case .someType? = self.obstacle { return true }
+        guard let attributed = self.as(AttributedTypeSyntax.self) else { return false }
+        return attributed.baseType.hasOpaqueType
+    }
+}

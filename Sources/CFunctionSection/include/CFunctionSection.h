@@ -1,0 +1,41 @@
+// What only C can ask of the running program: where the binary section that lists remote functions begins and ends, and
+// which build the executable is.
+
+#ifndef APUS_CFUNCTION_SECTION_H
+#define APUS_CFUNCTION_SECTION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+#if __has_feature(nullability)
+#pragma clang assume_nonnull begin
+#endif
+
+/// Receives the bounds of one section of function records; `context` is what the caller handed in.
+typedef void (*apus_section_visitor)(const void *start, const void *stop, void *context);
+
+/// Visits the section of function records of every image loaded now: the executable and its shared libraries. Each section
+/// is visited once. The visitor must not load or unload libraries.
+void apus_visit_function_sections(apus_section_visitor visit, void *context);
+
+/// Writes what identifies the build of the running executable: its linker's build id where there is one, else a hash over
+/// everything of it that gets loaded. Returns the number of bytes written, at most `capacity`; 0 when neither can be read.
+size_t apus_copy_build_identity(uint8_t *buffer, size_t capacity);
+
+/// The second way of `apus_copy_build_identity` alone, for its tests: hashes the loadable parts of the executable at `path`.
+/// Writes 16 bytes and returns 16, or returns 0 when the file is no executable of this machine.
+size_t apus_hash_executable(const char *path, uint8_t *buffer, size_t capacity);
+
+#if __has_feature(nullability)
+#pragma clang assume_nonnull end
+#endif
+
+#if defined(__cplusplus)
+}
+#endif
+
+#endif
