@@ -1,0 +1,85 @@
+package import ApusWire
+
+/// What the task scheduler must know of a request; the message itself stays with whoever drives the scheduler.
+package struct TaskRequest: Sendable, Equatable {
+    package var id: TaskID
+    /// Whose task it is: a number that the driver gives each client, for aborting all of one client's tasks.
+    package var client: Int
+    /// Tasks that must have ended before this one may run.
+    package var after: TaskDependency?
+    /// Tasks where this one must run: on the engine they ended on.
+    package var follow: TaskDependency?
+    /// How long the task may wait here before it ends as a time-out; nil or zero for ever. Running does not count.
+    package var timeout: Duration?
+    /// How often the task is given out again when it fails, is aborted by its engine, or its engine dies.
+    package var retries: Int
+    /// The engines that may run it; empty for any.
+    package var targets: [EngineUUID]
+    /// Tasks with a higher one leave the queue first; equal ones first in, first out.
+    package var priority: Int
+
+    package init(
+        _ id: TaskID, client: Int = 0, after: TaskDependency? = nil, follow: TaskDependency? = nil, timeout: Duration? = nil,
+        retries: Int = 0, targets: [EngineUUID] = [], priority: Int = 0
+    ) {
+        self.id = id
+        self.client = client
+        self.after = after
+        self.follow = follow
+        self.timeout = timeout
+        self.retries = retries
+        self.targets = targets
+        self.priority = priority
+    }
+}
+
+/// A condition on how other tasks have ended (`Dependency` in ipyparallel; protocol section 6.2).
+package struct TaskDependency: Sendable, Equatable {
+    package var tasks: [TaskID]
+    /// Whether all of the tasks must end in an accepted way, or any one of them.
+    package var all: Bool
+    /// Whether success is an accepted way to end.
+    package var success: Bool
+    /// Whether failure is an accepted way to end.
+    package var failure: Bool
+
+    package init(_ tasks: [TaskID], all: Bool = true, success: Bool = true, failure: Bool = false) {
+        self.tasks = tasks
+        self.all = all
+        self.success = success
+        self.failure = failure
+    }
+}
+
+/// What an engine's reply says about its task, as far as scheduling needs it.
+package struct TaskReply: Sendable, Equatable {
+    package enum Status: Sendable { case ok, error, aborted }
+
+    package var task: TaskID
+    package var engine: EngineUUID
+    /// The reply metadata's `status`.
+    package var status: Status
+    /// The reply metadata's `dependencies_met`: false if the engine could not run the task at all.
+    package var dependenciesMet: Bool
+
+    package init(to task: TaskID, from engine: EngineUUID, _ status: Status, dependenciesMet: Bool = true) {
+        self.task = task
+        self.engine = engine
+        self.status = status
+        self.dependenciesMet = dependenciesMet
+    }
+}
+
+/// Why a task ended without an engine's answer.
+package enum TaskFailure: Sendable, Hashable {
+    /// It depends on itself, on a task never seen here (or forgotten since), or on no way to end at all.
+    case invalidDependency
+    /// No engine can ever run it: what it depends on ended otherwise, or the engines it needs are gone or refuse it.
+    case impossibleDependency
+    /// It waited here longer than its time-out.
+    case timeout
+    /// Its engine left while holding it.
+    case engineDied(EngineUUID)
+    /// Its client aborted it before it had an engine.
+    case aborted
+}

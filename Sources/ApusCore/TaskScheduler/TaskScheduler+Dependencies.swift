@@ -1,0 +1,129 @@
+internal import ApusWire
+
+extension TaskScheduler {
+    /// Stores the request's conditions; returns why it fails at once, if it does (protocol section 6.4).
+    mutating func addConditions(of request: TaskRequest, to slot: Int32) -> TaskFailure? {
+        let index = self.makeDetails(of: slot)
+        self.details[index].timeout = request.timeout?.wholeNanoseconds ?? 0
+        if !request.targets.isEmpty {
+            // Clients hear of an engine after we do, so one unknown here is gone and will not come back.
+            let serials = request.targets.compactMap { self.engineSlots[$0] }.map { self.engines[Int($0)].serial }
+            self.details[index].targets = Set(serials).sorted()
+        }
+        if let after = request.after, !after.tasks.isEmpty {
+            let (state, isInvalid) = self.assess(after, of: slot)
+            if !state.isMet {
+                if isInvalid { return .invalidDependency }
+                if state.isUnreachable { return .impossibleDependency }
+                self.details[index].after = state
+            }
+        }
+        if let follow = request.follow, !follow.tasks.isEmpty {
+            let (state, isInvalid) = self.assess(follow, of: slot)
+            if isInvalid { return .invalidDependency }
+            if state.isUnreachable { return .impossibleDependency }
+            self.details[index].follow = state
+        }
+        if let after = self.details[index].after { self.register(slot, for: after, follows: false) }
+        if let follow = self.details[index].follow { self.register(slot, for: follow, follows: true) }
+        return nil
+    }
+
+    /// How far a condition is met now, and whether it names what it must not.
+    private func assess(_ condition: TaskDependency, of slot: Int32) -> (DependencyState, isInvalid: Bool) {
+        var state = DependencyState(condition)
+        var isInvalid = !condition.success && !condition.failure
+        for id in condition.tasks {
+            if let other = self.slots[id] {
+                isInvalid = isInvalid || other == slot
+                state.unfinished += 1
+            } else if let outcome = self.finished.outcome(of: UInt64(bitPattern: Int64(id.hashValue))) {
+                state.note(outcome)
+            } else {
+                isInvalid = true
+                state.unfinished += 1
+            }
+        }
+        return (state, isInvalid)
+    }
+
+    private mutating func register(_ slot: Int32, for state: DependencyState, follows: Bool) {
+        guard state.unfinished > 0 else { return }
+        let dependent = TaskDetails.Dependent(task: self.handle(slot), follows: follows)
+        for id in state.condition.tasks {
+            guard let other = self.slots[id] else { continue }
+            let index = self.makeDetails(of: other)
+            let count = self.details[index].dependents.count
+            if count >= 64, count == self.details[index].dependents.capacity {
+                // Before it grows, drop those that ended without waiting for us.
+                let live = self.details[index].dependents.filter { self.isCurrent($0.task) }
+                self.details[index].dependents = live
+            }
+            self.details[index].dependents.append(dependent)
+        }
+    }
+
+    /// Tells those that depend on a task how it ended.
+    mutating func inform(_ dependents: [TaskDetails.Dependent], _ outcome: FinishedTasks.Outcome) {
+        for dependent in dependents where self.isCurrent(dependent.task) {
+            let slot = dependent.task.slot
+            let index = Int(self.tasks[Int(slot)].details)
+            let isUnreachable: Bool
+            if dependent.follows {
+                self.details[index].follow?.unfinished -= 1
+                self.details[index].follow?.note(outcome)
+                isUnreachable = self.details[index].follow?.isUnreachable ?? false
+            } else {
+                self.details[index].after?.unfinished -= 1
+                self.details[index].after?.note(outcome)
+                isUnreachable = self.details[index].after?.isUnreachable ?? false
+            }
+            // One that has an engine, or waits for no more than that, has nothing to fear.
+            let status = self.tasks[Int(slot)].status
+            guard status == .blocked || (status == .ready && dependent.follows) else { continue }
+            if isUnreachable {
+                self.doomed.append(dependent.task)
+            } else {
+                self.awakened.append(dependent.task)
+            }
+        }
+    }
+
+    /// What a task's follow dependency allows by now.
+    enum Following {
+        case anywhere
+        case on([Int32])
+        case notYet
+        case never
+    }
+
+    func following(_ slot: Int32) -> Following {
+        let index = self.tasks[Int(slot)].details
+        guard index >= 0, let state = self.details[Int(index)].follow else { return .anywhere }
+        if state.isUnreachable { return .never }
+        let engines = Set(state.endedOn).sorted()
+        if state.condition.all {
+            // Two engines cannot both be the one; nor can one that is gone.
+            guard engines.count < 2, engines.allSatisfy({ self.registered[$0] != nil }) else { return .never }
+            return state.isMet ? .on(engines) : .notYet
+        }
+        let living = engines.filter { self.registered[$0] != nil }
+        if !living.isEmpty { return .on(living) }
+        return state.unfinished > 0 ? .notYet : .never
+    }
+
+    /// The index of the task's details, made now if it had none.
+    mutating func makeDetails(of slot: Int32) -> Int {
+        let present = self.tasks[Int(slot)].details
+        if present >= 0 { return Int(present) }
+        let index: Int32
+        if let free = self.freeDetails.popLast() {
+            index = free
+        } else {
+            index = Int32(self.details.count)
+            self.details.append(TaskDetails())
+        }
+        self.tasks[Int(slot)].details = index
+        return Int(index)
+    }
+}

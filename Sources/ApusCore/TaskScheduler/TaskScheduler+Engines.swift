@@ -1,0 +1,171 @@
+internal import ApusWire
+
+/// An engine that has joined and not left.
+struct EngineState: Sendable {
+    var uuid: EngineUUID
+    /// Its number among all engines that ever joined, from 1; 0 in a free slot.
+    var serial: Int32
+    var understandsRecall: Bool
+    /// Between goodbye and leaving: answers, but gets nothing more.
+    var isRetired = false
+    /// Asked to give tasks back, and has not answered.
+    var isRecalling = false
+    /// When it may next be asked to; keeps us from asking for ever what it will not do.
+    var nextRecall = MonotonicTime(nanoseconds: 0)
+    /// How many tasks it has; they are linked from `first` to `last` in the order sent.
+    var load: Int32 = 0
+    var first: Int32 = -1
+    var last: Int32 = -1
+    /// See `EngineHeap.Key`.
+    var lastUsed: Int64
+    var depth = AdaptiveDepth()
+    /// Groups that name it and that tasks wait in.
+    var groups: [Int32] = []
+
+    init(uuid: EngineUUID, serial: Int32, understandsRecall: Bool) {
+        self.uuid = uuid
+        self.serial = serial
+        self.understandsRecall = understandsRecall
+        self.lastUsed = -Int64(serial)
+    }
+}
+
+extension TaskScheduler {
+    /// How long a retired engine may take to answer what it holds, in nanoseconds.
+    static let retirement: UInt64 = 5_000_000_000
+
+    // MARK: Coming and going
+
+    mutating func join(_ uuid: EngineUUID, understandsRecall: Bool) {
+        // The hub's list and its notification may both name an engine.
+        guard self.engineSlots[uuid] == nil else { return }
+        self.lastSerial += 1
+        let state = EngineState(uuid: uuid, serial: self.lastSerial, understandsRecall: understandsRecall)
+        let engine: Int32
+        if let free = self.freeEngines.popLast() {
+            engine = free
+            self.engines[Int(engine)] = state
+        } else {
+            engine = Int32(self.engines.count)
+            self.engines.append(state)
+        }
+        self.engineSlots[uuid] = engine
+        self.registered[state.serial] = engine
+        self.refresh(engine)
+        self.roomy.append(engine)
+        for group in self.excludingGroups {
+            if case .excluding(_, asLastResort: true) = self.groups[Int(group)].rule { self.awaken(group) }
+        }
+    }
+
+    /// The engine gets no more tasks.
+    mutating func retire(_ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]) {
+        guard let engine = self.engineSlots[uuid], !self.engines[Int(engine)].isRetired else { return }
+        if self.engines[Int(engine)].load == 0 { return self.leave(uuid, at: now, effects: &effects) }
+        self.deregister(engine)
+        let deadline = now.advanced(byNanoseconds: Self.retirement)
+        self.retirements.append((uuid, deadline))
+        self.wake(at: deadline, effects: &effects)
+    }
+
+    /// What the engine holds fails, or goes to another.
+    mutating func leave(_ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]) {
+        guard let engine = self.engineSlots.removeValue(forKey: uuid) else { return }
+        if !self.engines[Int(engine)].isRetired { self.deregister(engine) }
+        self.retirements.removeAll { $0.engine == uuid }
+        let serial = self.engines[Int(engine)].serial
+        while case let slot = self.engines[Int(engine)].first, slot >= 0 {
+            self.detach(slot, from: engine)
+            if self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted, self.canRetryElsewhere(slot, after: serial) {
+                self.tasks[Int(slot)].retries -= 1
+                self.awakened.append(self.handle(slot))
+            } else {
+                self.fail(slot, .engineDied(uuid), at: now, effects: &effects)
+            }
+        }
+        self.roomy.removeAll { $0 == engine }
+        self.engines[Int(engine)] = EngineState(uuid: EngineUUID(""), serial: 0, understandsRecall: false)
+        self.freeEngines.append(engine)
+    }
+
+    private mutating func canRetryElsewhere(_ slot: Int32, after serial: Int32) -> Bool {
+        self.noteAttempt(slot, on: serial, .failed)
+        return self.rule(for: slot) != nil
+    }
+
+    /// Takes the engine out of all that chooses engines. Tasks that can only wait for it are looked at again.
+    private mutating func deregister(_ engine: Int32) {
+        let serial = self.engines[Int(engine)].serial
+        self.engines[Int(engine)].isRetired = true
+        self.countDeep(engine, before: self.engines[Int(engine)].load, after: 0)
+        self.registered[serial] = nil
+        self.refresh(engine)
+        let naming = self.engines[Int(engine)].groups
+        self.engines[Int(engine)].groups = []
+        for group in naming {
+            guard case .only(let serials) = self.groups[Int(group)].rule else { continue }
+            if serials.allSatisfy({ self.registered[$0] == nil }) { self.awaken(group) }
+        }
+        for group in self.excludingGroups {
+            guard case .excluding(let serials, _) = self.groups[Int(group)].rule else { continue }
+            if serials.count(where: { self.registered[$0] != nil }) == self.registered.count { self.awaken(group) }
+        }
+    }
+
+    /// Has every task in a group looked at again when the event's other work is done.
+    private mutating func awaken(_ group: Int32) {
+        for entry in self.groups[Int(group)].queue.entries where Self.waits(entry, in: group, self.tasks) {
+            self.awakened.append(self.handle(entry.slot))
+        }
+    }
+
+    // MARK: Room
+
+    func hasRoom(_ engine: Int32, at now: MonotonicTime) -> Bool {
+        let state = self.engines[Int(engine)]
+        if state.isRetired || state.serial == 0 { return false }
+        if let fixedLimit { return state.load < fixedLimit }
+        return state.load == 0 || (state.load < self.limit(of: engine) && !state.depth.looksLong(at: now))
+    }
+
+    private func limit(of engine: Int32) -> Int32 {
+        if let fixedLimit { return fixedLimit }
+        // What cannot be taken back must not be given early.
+        return self.engines[Int(engine)].understandsRecall ? self.engines[Int(engine)].depth.limit : 1
+    }
+
+    mutating func setLoad(of engine: Int32, _ load: Int32) {
+        self.countDeep(engine, before: self.engines[Int(engine)].load, after: load)
+        self.engines[Int(engine)].load = load
+        self.refresh(engine)
+    }
+
+    private mutating func countDeep(_ engine: Int32, before: Int32, after: Int32) {
+        guard self.fixedLimit == nil, self.engines[Int(engine)].understandsRecall, !self.engines[Int(engine)].isRecalling,
+            self.registered[self.engines[Int(engine)].serial] != nil
+        else { return }
+        if before < 2, after >= 2 { self.deepEngines += 1 }
+        if before >= 2, after < 2 { self.deepEngines -= 1 }
+    }
+
+    /// Puts the engine where its load says it belongs.
+    private mutating func refresh(_ engine: Int32) {
+        let state = self.engines[Int(engine)]
+        if state.isRetired {
+            self.idle.remove(engine)
+            self.partly.remove(engine)
+        } else if state.load == 0 {
+            self.partly.remove(engine)
+            self.idle.update(engine, EngineHeap.Key(load: 0, lastUsed: state.lastUsed))
+        } else {
+            self.idle.remove(engine)
+            if state.load < self.limit(of: engine) {
+                let load = self.scheme == .lru ? 0 : state.load
+                self.partly.update(engine, EngineHeap.Key(load: load, lastUsed: state.lastUsed))
+            } else {
+                self.partly.remove(engine)
+            }
+        }
+    }
+
+}

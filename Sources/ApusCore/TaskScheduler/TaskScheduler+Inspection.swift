@@ -1,0 +1,103 @@
+package import ApusWire
+
+/// Why a task has no engine yet, as far as `queue_status` can tell its user.
+package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
+    /// These tasks, which it comes after, have not ended.
+    case after([TaskID])
+    /// These tasks, which it must follow to their engine, have not ended.
+    case follow([TaskID])
+    case noEngines
+    /// Every engine that may run it has as many tasks as it is given at once.
+    case enginesBusy
+    /// The only engines that may run it have as many tasks as they are given at once.
+    case targetsBusy([EngineUUID])
+    /// Every engine said that it does not meet the task's dependencies; a new engine might.
+    case dependenciesUnmet
+    /// It failed on every engine that takes it, and having a time-out is not tried twice on one; a new engine might do better.
+    case failedEverywhere
+
+    package var description: String {
+        switch self {
+        case .after(let tasks): "waits for \(tasks.count) tasks to end: \(Self.list(tasks.map(\.text)))"
+        case .follow(let tasks): "waits to follow \(tasks.count) tasks: \(Self.list(tasks.map(\.text)))"
+        case .noEngines: "no engine is registered"
+        case .enginesBusy: "all engines that may run it are busy"
+        case .targetsBusy(let engines): "the engines that may run it are busy: \(Self.list(engines.map(\.text)))"
+        case .dependenciesUnmet: "no engine meets its dependencies; waits for a new engine"
+        case .failedEverywhere: "has failed on every engine; waits for a new engine or its time-out"
+        }
+    }
+
+    private static func list(_ names: [String]) -> String {
+        names.prefix(5).joined(separator: ", ") + (names.count > 5 ? ", …" : "")
+    }
+}
+
+extension TaskScheduler {
+    /// Why the task has no engine; nil if it has one, or is not live.
+    package func whyWaiting(_ task: TaskID) -> WaitReason? {
+        guard let slot = self.slots[task], self.tasks[Int(slot)].status != .assigned else { return nil }
+        if self.tasks[Int(slot)].status == .blocked {
+            let index = Int(self.tasks[Int(slot)].details)
+            if let after = self.details[index].after { return .after(self.unfinished(after)) }
+            return .follow(self.details[index].follow.map(self.unfinished) ?? [])
+        }
+        if self.registered.isEmpty { return .noEngines }
+        switch self.groups[Int(self.tasks[Int(slot)].place)].rule {
+        case .any: return .enginesBusy
+        case .excluding(let serials, _):
+            guard self.registered.keys.allSatisfy(serials.contains) else { return .enginesBusy }
+            let attempts = self.details[Int(self.tasks[Int(slot)].details)].attempts
+            let refused = attempts.filter { $0.ending == .refused }.map(\.engine)
+            return self.registered.keys.allSatisfy(refused.contains) ? .dependenciesUnmet : .failedEverywhere
+        case .only(let serials):
+            return .targetsBusy(serials.compactMap { self.registered[$0] }.map { self.engines[Int($0)].uuid })
+        }
+    }
+
+    private func unfinished(_ state: DependencyState) -> [TaskID] {
+        state.condition.tasks.filter { self.slots[$0] != nil }
+    }
+
+    /// The tasks that no engine has, in order of submission.
+    package var waiting: [TaskID] {
+        let waiting = self.tasks.filter { $0.status == .blocked || $0.status == .ready }
+        return waiting.sorted { $0.sequence < $1.sequence }.map(\.id)
+    }
+
+    /// The tasks that the engine has, in the order they were sent.
+    package func assigned(to engine: EngineUUID) -> [TaskID] {
+        guard let engine = self.engineSlots[engine] else { return [] }
+        var tasks: [TaskID] = []
+        var slot = self.engines[Int(engine)].first
+        while slot >= 0 {
+            tasks.append(self.tasks[Int(slot)].id)
+            slot = self.tasks[Int(slot)].next
+        }
+        return tasks
+    }
+
+    /// How many tasks the engine has.
+    package func load(of engine: EngineUUID) -> Int {
+        self.engineSlots[engine].map { Int(self.engines[Int($0)].load) } ?? 0
+    }
+
+    /// Whether the task has been submitted and not ended.
+    package func isLive(_ task: TaskID) -> Bool { self.slots[task] != nil }
+
+    /// The engine that has the task.
+    package func engine(of task: TaskID) -> EngineUUID? {
+        guard let slot = self.slots[task], let engine = self.holder(of: slot) else { return nil }
+        return self.engines[Int(engine)].uuid
+    }
+
+    /// Engines that have joined and not left, in the order they joined.
+    package var engineList: [EngineUUID] {
+        self.engines.filter { $0.serial > 0 }.sorted { $0.serial < $1.serial }.map(\.uuid)
+    }
+
+    /// What happened to a task, oldest first, as far back as the log reaches; nothing if there is no log.
+    package func story(of task: TaskID) -> [(time: MonotonicTime, step: TaskStep)] {
+        self.log.entries(of: task).map { ($0.time, $0.step) }
+    }
+}

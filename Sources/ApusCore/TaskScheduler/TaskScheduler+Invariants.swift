@@ -1,0 +1,89 @@
+internal import ApusWire
+internal import HeapModule
+
+/// A state that the scheduler must never be in.
+package struct BrokenInvariant: Error, CustomStringConvertible {
+    package let description: String
+}
+
+extension TaskScheduler {
+    /// Looks for contradictions in all that is kept here; slow, for tests.
+    package func checkInvariants(at now: MonotonicTime) throws(BrokenInvariant) {
+        func demand(_ holds: Bool, _ what: @autoclosure () -> String) throws(BrokenInvariant) {
+            if !holds { throw BrokenInvariant(description: what()) }
+        }
+        let live = self.tasks.indices.filter { self.tasks[$0].status != .free }
+
+        // Every live task is in the table under its id, and nothing else is.
+        try demand(live.count == self.slots.count, "\(live.count) live tasks, \(self.slots.count) in the table")
+        for slot in live {
+            try demand(self.slots[self.tasks[slot].id] == Int32(slot), "task \(self.tasks[slot].id) is misplaced")
+        }
+        let assigned = live.filter { self.tasks[$0].status == .assigned }
+        try demand(
+            assigned.count == self.assignedCount, "\(self.assignedCount) tasks are said to be assigned, \(assigned.count) are")
+        try demand(live.count - assigned.count == self.waitingCount, "\(self.waitingCount) tasks are said to wait")
+        let detailed = Set(live.map { self.tasks[$0].details }.filter { $0 >= 0 })
+        try demand(detailed.count + self.freeDetails.count == self.details.count, "details have leaked")
+
+        // Engines hold exactly the tasks assigned to them, within their limit.
+        for (engine, state) in self.engines.enumerated() where state.serial > 0 {
+            var held: [Int] = []
+            var slot = state.first
+            while slot >= 0 {
+                held.append(Int(slot))
+                try demand(self.holder(of: slot) == Int32(engine), "\(state.uuid) lists a task it does not have")
+                slot = self.tasks[Int(slot)].next
+            }
+            try demand(held.count == Int(state.load), "\(state.uuid) has \(held.count) tasks and a load of \(state.load)")
+            try demand(assigned.count { self.tasks[$0].place == engine } == held.count, "\(state.uuid) lacks a task of its own")
+            if let fixedLimit { try demand(state.load <= fixedLimit, "\(state.uuid) has more than it may") }
+            try demand((self.registered[state.serial] == Int32(engine)) != state.isRetired, "\(state.uuid) is both in and out")
+            try demand(self.idle.contains(Int32(engine)) == (!state.isRetired && state.load == 0), "\(state.uuid) is not idle")
+            let mayBePartly = !state.isRetired && state.load > 0
+            try demand(mayBePartly || !self.partly.contains(Int32(engine)), "\(state.uuid) is not partly busy")
+            if mayBePartly, self.hasRoom(Int32(engine), at: now) {
+                try demand(self.partly.contains(Int32(engine)), "\(state.uuid) has room that cannot be found")
+            }
+        }
+        let deep = self.engines.count { $0.serial > 0 && !$0.isRetired && $0.understandsRecall && !$0.isRecalling && $0.load > 1 }
+        if self.fixedLimit == nil { try demand(deep == self.deepEngines, "\(deep) deep engines, \(self.deepEngines) counted") }
+
+        // Each ready task waits in the right group, and no group waits for an engine that has room.
+        for group in self.groups.indices {
+            let waiting = live.filter { self.tasks[$0].status == .ready && self.tasks[$0].place == group }
+            let queued = Set(self.groups[group].queue.entries.map(\.slot))
+            try demand(waiting.count == self.groups[group].live, "group \(group) miscounts")
+            for slot in waiting {
+                try demand(queued.contains(Int32(slot)), "task \(self.tasks[slot].id) is ready and in no queue")
+                try demand(self.details(of: slot)?.after == nil, "task \(self.tasks[slot].id) is ready before its time")
+            }
+            guard !waiting.isEmpty else { continue }
+            for (engine, state) in self.engines.enumerated() where self.hasRoom(Int32(engine), at: now) {
+                try demand(
+                    !self.allows(self.groups[group].rule, state.serial),
+                    "task \(self.tasks[waiting[0]].id) waits while \(state.uuid) has room")
+            }
+        }
+
+        // Each blocked task has something to wait for that will end.
+        for slot in live where self.tasks[slot].status == .blocked {
+            guard let details = self.details(of: slot), let state = details.after ?? details.follow else {
+                throw BrokenInvariant(description: "task \(self.tasks[slot].id) waits for nothing")
+            }
+            try demand(state.unfinished > 0, "task \(self.tasks[slot].id) waits for what has ended")
+            let living = state.condition.tasks.count { self.slots[$0] != nil }
+            try demand(living == state.unfinished, "task \(self.tasks[slot].id) waits for what is gone")
+        }
+
+        // Whoever waits with a time-out will be called.
+        let deadline = self.timeouts.unordered.map(\.deadline).min() ?? .distantFuture
+        try demand(self.timer <= deadline, "a time-out is due before the timer")
+        try demand(self.doomed.isEmpty && self.awakened.isEmpty && self.roomy.isEmpty, "an event was not brought to its end")
+    }
+
+    private func details(of slot: Int) -> TaskDetails? {
+        let index = self.tasks[slot].details
+        return index >= 0 ? self.details[Int(index)] : nil
+    }
+}

@@ -1,0 +1,257 @@
+internal import ApusWire
+
+extension TaskScheduler {
+    // MARK: Which engines
+
+    /// Which engines may run the task now, all other conditions apart; nil if none ever can.
+    ///
+    /// Engines where it failed come last: they are left out while another may take it. With a time-out they stay left
+    /// out, as in ipyparallel, whose users expect such a task to end as timed out.
+    func rule(for slot: Int32) -> PlacementRule? {
+        let index = self.tasks[Int(slot)].details
+        guard index >= 0 else { return .any }
+        let details = self.details[Int(index)]
+        let refused = self.engines(where: .refused, in: details)
+        let failed = self.engines(where: .failed, in: details)
+
+        var allowed = details.targets
+        switch self.following(slot) {
+        case .anywhere, .notYet: break
+        case .never: return nil
+        case .on(let engines): allowed = allowed.map { $0.filter(engines.contains) } ?? engines
+        }
+        if let allowed {
+            let able = allowed.filter { self.registered[$0] != nil && !refused.contains($0) }
+            let fresh = able.filter { !failed.contains($0) }
+            if !fresh.isEmpty { return .only(fresh) }
+            return able.isEmpty || details.timeout > 0 ? nil : .only(able)
+        }
+        if failed.isEmpty { return refused.isEmpty ? .any : .excluding(refused, asLastResort: false) }
+        let either = Set(refused + failed).sorted()
+        if details.timeout > 0 || failed.allSatisfy(refused.contains) || either.count < self.registered.count {
+            return .excluding(either, asLastResort: false)
+        }
+        return .excluding(refused, asLastResort: true)
+    }
+
+    /// Registered engines that had the task and so ended with it, in order.
+    private func engines(where ending: TaskDetails.Attempt.Ending, in details: TaskDetails) -> [Int32] {
+        if details.attempts.isEmpty { return [] }
+        let serials = details.attempts.filter { $0.ending == ending && self.registered[$0.engine] != nil }.map(\.engine)
+        return Set(serials).sorted()
+    }
+
+    mutating func noteAttempt(_ slot: Int32, on serial: Int32, _ ending: TaskDetails.Attempt.Ending) {
+        let index = self.makeDetails(of: slot)
+        let attempt = TaskDetails.Attempt(engine: serial, ending: ending)
+        if !self.details[index].attempts.contains(attempt) { self.details[index].attempts.append(attempt) }
+    }
+
+    func lastAttempt(of slot: Int32) -> Int32? {
+        let index = self.tasks[Int(slot)].details
+        return index >= 0 ? self.details[Int(index)].attempts.last?.engine : nil
+    }
+
+    // MARK: The queue
+
+    /// Decides where a task stands that no engine has: it is blocked, ready, or impossible.
+    mutating func consider(_ slot: Int32, at now: MonotonicTime, effects: inout [Effect]) {
+        let index = self.tasks[Int(slot)].details
+        if index >= 0 {
+            if let after = self.details[Int(index)].after {
+                guard after.isMet else { return self.block(slot, at: now, effects: &effects) }
+                self.details[Int(index)].after = nil
+            }
+            if case .notYet = self.following(slot) { return self.block(slot, at: now, effects: &effects) }
+        }
+        guard let rule = self.rule(for: slot) else {
+            self.doomed.append(self.handle(slot))
+            return
+        }
+        self.enqueue(slot, rule, at: now, effects: &effects)
+    }
+
+    /// Keeps the task until a task that it depends on has ended.
+    private mutating func block(_ slot: Int32, at now: MonotonicTime, effects: inout [Effect]) {
+        self.leaveQueue(slot)
+        self.startClock(of: slot, at: now, effects: &effects)
+    }
+
+    mutating func enqueue(_ slot: Int32, _ rule: PlacementRule, at now: MonotonicTime, effects: inout [Effect]) {
+        let group = self.group(for: rule)
+        if self.tasks[Int(slot)].status == .ready {
+            if self.tasks[Int(slot)].place == group { return }
+            self.leaveQueue(slot)
+        }
+        let entry = ReadyQueue.Entry(
+            priority: self.tasks[Int(slot)].priority, slot: slot, sequence: self.tasks[Int(slot)].sequence)
+        self.groups[Int(group)].queue.insert(entry)
+        self.groups[Int(group)].live += 1
+        self.tasks[Int(slot)].status = .ready
+        self.tasks[Int(slot)].place = group
+        self.startClock(of: slot, at: now, effects: &effects)
+    }
+
+    /// Takes a ready task out of its group; one that is not ready stays as it is. Its queue entry is skipped later.
+    mutating func leaveQueue(_ slot: Int32) {
+        guard self.tasks[Int(slot)].status == .ready else { return }
+        let group = self.tasks[Int(slot)].place
+        self.tasks[Int(slot)].status = .blocked
+        self.tasks[Int(slot)].place = -1
+        self.groups[Int(group)].live -= 1
+        if self.groups[Int(group)].live == 0 {
+            self.close(group)
+        } else if self.groups[Int(group)].queue.count > 2 * self.groups[Int(group)].live + 64 {
+            let tasks = self.tasks
+            self.groups[Int(group)].queue.rebuild { Self.waits($0, in: group, tasks) }
+        }
+    }
+
+    static func waits(_ entry: ReadyQueue.Entry, in group: Int32, _ tasks: [TaskState]) -> Bool {
+        let task = tasks[Int(entry.slot)]
+        return task.sequence == entry.sequence && task.status == .ready && task.place == group
+    }
+
+    /// The first task that waits in a group.
+    private mutating func head(of group: Int32) -> ReadyQueue.Entry? {
+        guard self.groups[Int(group)].live > 0 else { return nil }
+        while let entry = self.groups[Int(group)].queue.first {
+            if Self.waits(entry, in: group, self.tasks) { return entry }
+            self.groups[Int(group)].queue.removeFirst()
+        }
+        return nil
+    }
+
+    /// The group of a rule, opened now if no task waits under it.
+    private mutating func group(for rule: PlacementRule) -> Int32 {
+        if case .any = rule { return 0 }
+        if let group = self.groupByRule[rule] { return group }
+        let group: Int32
+        if let free = self.freeGroups.popLast() {
+            group = free
+            self.groups[Int(group)] = PlacementGroup(rule: rule)
+        } else {
+            group = Int32(self.groups.count)
+            self.groups.append(PlacementGroup(rule: rule))
+        }
+        self.groupByRule[rule] = group
+        switch rule {
+        case .any: break
+        case .excluding: self.excludingGroups.append(group)
+        case .only(let serials):
+            for serial in serials {
+                if let engine = self.registered[serial] { self.engines[Int(engine)].groups.append(group) }
+            }
+        }
+        return group
+    }
+
+    /// Removes a group that nobody waits in; the first one is only emptied.
+    private mutating func close(_ group: Int32) {
+        let rule = self.groups[Int(group)].rule
+        if group == 0 {
+            if self.groups[0].queue.count > 64 { self.groups[0].queue = ReadyQueue() }
+            return
+        }
+        self.groupByRule[rule] = nil
+        self.groups[Int(group)] = PlacementGroup(rule: .any)
+        self.freeGroups.append(group)
+        switch rule {
+        case .any: break
+        case .excluding: self.excludingGroups.removeAll { $0 == group }
+        case .only(let serials):
+            for serial in serials {
+                if let engine = self.registered[serial] { self.engines[Int(engine)].groups.removeAll { $0 == group } }
+            }
+        }
+    }
+
+    // MARK: Giving out
+
+    /// Gives tasks out while this engine has room for one, first in the queue first.
+    mutating func fill(_ engine: Int32, at now: MonotonicTime, effects: inout [Effect]) {
+        while self.hasRoom(engine, at: now) {
+            var best = self.head(of: 0)
+            var group: Int32 = 0
+            for other in self.engines[Int(engine)].groups {
+                guard let entry = self.head(of: other), best.map({ entry < $0 }) ?? true else { continue }
+                best = entry
+                group = other
+            }
+            for other in self.excludingGroups {
+                guard self.allows(self.groups[Int(other)].rule, self.engines[Int(engine)].serial),
+                    let entry = self.head(of: other), best.map({ entry < $0 }) ?? true
+                else { continue }
+                best = entry
+                group = other
+            }
+            guard let best, let chosen = self.choose(self.groups[Int(group)].rule, at: now) else { return }
+            self.groups[Int(group)].queue.removeFirst()
+            self.send(best.slot, to: chosen, at: now, effects: &effects)
+        }
+    }
+
+    /// Gives out a group's tasks while any engine has room for one.
+    mutating func drain(_ group: Int32, at now: MonotonicTime, effects: inout [Effect]) {
+        while let entry = self.head(of: group), let chosen = self.choose(self.groups[Int(group)].rule, at: now) {
+            self.groups[Int(group)].queue.removeFirst()
+            self.send(entry.slot, to: chosen, at: now, effects: &effects)
+        }
+    }
+
+    func allows(_ rule: PlacementRule, _ serial: Int32) -> Bool {
+        switch rule {
+        case .any: true
+        case .excluding(let serials, _): !serials.contains(serial)
+        case .only(let serials): serials.contains(serial)
+        }
+    }
+
+    /// Gives a waiting task to an engine.
+    mutating func send(_ slot: Int32, to engine: Int32, at now: MonotonicTime, effects: inout [Effect]) {
+        self.leaveQueue(slot)
+        self.stopClock(of: slot)
+        self.countAssigned(by: 1)
+
+        self.tasks[Int(slot)].status = .assigned
+        self.tasks[Int(slot)].place = engine
+        self.tasks[Int(slot)].next = -1
+        let last = self.engines[Int(engine)].last
+        self.tasks[Int(slot)].previous = last
+        if last >= 0 {
+            self.tasks[Int(last)].next = slot
+        } else {
+            self.engines[Int(engine)].first = slot
+        }
+        self.engines[Int(engine)].last = slot
+        self.lastUse += 1
+        self.engines[Int(engine)].lastUsed = self.lastUse
+        if self.engines[Int(engine)].load == 0 { self.engines[Int(engine)].depth.started(at: now) }
+        self.setLoad(of: engine, self.engines[Int(engine)].load + 1)
+
+        let id = self.tasks[Int(slot)].id
+        let uuid = self.engines[Int(engine)].uuid
+        let index = self.tasks[Int(slot)].details
+        let serial = self.engines[Int(engine)].serial
+        if index >= 0, self.details[Int(index)].attempts.contains(where: { $0.engine == serial }) {
+            effects.append(.sendAgain(id, to: uuid))
+        } else {
+            effects.append(.send(id, to: uuid))
+        }
+        self.log.note(id, .sent(uuid), at: now)
+    }
+
+    /// Takes a task from the engine that has it; the engine may now have room.
+    mutating func detach(_ slot: Int32, from engine: Int32) {
+        let (previous, next) = (self.tasks[Int(slot)].previous, self.tasks[Int(slot)].next)
+        if previous >= 0 { self.tasks[Int(previous)].next = next } else { self.engines[Int(engine)].first = next }
+        if next >= 0 { self.tasks[Int(next)].previous = previous } else { self.engines[Int(engine)].last = previous }
+        self.tasks[Int(slot)].status = .blocked
+        self.tasks[Int(slot)].place = -1
+        self.tasks[Int(slot)].next = -1
+        self.tasks[Int(slot)].previous = -1
+        self.countAssigned(by: -1)
+        self.setLoad(of: engine, self.engines[Int(engine)].load - 1)
+        if !self.roomy.contains(engine) { self.roomy.append(engine) }
+    }
+}

@@ -1,0 +1,391 @@
+package import ApusWire
+internal import HeapModule
+
+/// Chooses the engine that runs each load-balanced task, and keeps account of it until it has ended.
+///
+/// The scheduler is a value. An event goes in, the effects it calls for are appended to the caller's list, and nothing
+/// else happens: no socket, clock, log or random source is reachable from here. Whoever holds the scheduler keeps the
+/// request message of every live task and performs the effects, in order, before the next event. Protocol section 6 is
+/// the contract; where ours does better, the README of the conformance suite and the comments here say how.
+///
+/// A task is live from its submission until an effect ends it: `relay`, `fail`. Each accepted task gets exactly one such
+/// effect. A live task is blocked (waits for other tasks), ready (waits for an engine), or assigned (an engine has it).
+package struct TaskScheduler: Sendable {
+    package enum Event: Sendable, Equatable {
+        /// The hub registered an engine. It must be told here before clients hear of the engine.
+        case engineJoined(EngineUUID, understandsRecall: Bool)
+        /// The engine said goodbye but its connection still stands: it gets no more tasks, and has five seconds to
+        /// answer those it holds.
+        case engineRetired(EngineUUID)
+        /// The engine is gone, or as good as gone. What it held fails now, or is given to another.
+        case engineLeft(EngineUUID)
+        case submitted(TaskRequest)
+        case replied(TaskReply)
+        /// The engine gives tasks back that it has not started, asked to or not.
+        case recalled([TaskID], by: EngineUUID)
+        /// A client wants these not to run. Those waiting here end as aborted. Those an engine has are that engine's
+        /// business, but will not be tried again.
+        case aborted([TaskID])
+        /// The same for all tasks of a client.
+        case clientAborted(Int)
+        /// The time last named by `setTimer` has come.
+        case timerFired
+    }
+
+    package enum Effect: Sendable, Equatable {
+        /// Hand the task's stored request to the engine.
+        case send(TaskID, to: EngineUUID)
+        /// The same, but the engine has had this very message before and refuses a signature it has seen: make it differ
+        /// in a byte that means nothing and sign it anew.
+        case sendAgain(TaskID, to: EngineUUID)
+        /// Forward the reply just received to the task's client. The task has ended.
+        case relay(TaskID, from: EngineUUID)
+        /// Tell the task's client that it failed. The task has ended.
+        case fail(TaskID, TaskFailure)
+        /// Drop the request just received, and do not store it: a task with this id lives or has lived.
+        case refuse(TaskID)
+        /// Ask the engine to give back those of these tasks that it has not started.
+        case recall([TaskID], from: EngineUUID)
+        /// Call again with `timerFired` at this time. Replaces the time named before.
+        case setTimer(MonotonicTime)
+    }
+
+    /// How an engine is chosen among those that may run a task (`TaskScheduler.scheme_name` in ipyparallel).
+    package enum Scheme: String, Sendable, CaseIterable {
+        /// The one with the fewest tasks; of several, the one whose last task was sent longest ago.
+        case leastload
+        /// The one whose last task was sent longest ago.
+        case lru
+        /// Any.
+        case plainrandom
+        /// Of two at random, the one whose last task was sent longer ago.
+        case twobin
+        /// Of two at random, drawn the likelier the fewer tasks they have, the one with fewer.
+        case weighted
+    }
+
+    package struct Configuration: Sendable {
+        package var scheme: Scheme
+        /// How many unfinished tasks one engine may hold (`TaskScheduler.hwm`); 0 for any number; nil to adapt.
+        package var highWaterMark: Int?
+        /// How many finished tasks are remembered for those that depend on them, 24 bytes each. A task that depends on
+        /// one forgotten fails with an invalid dependency.
+        package var rememberedTasks: Int
+        /// How many entries the log behind `story(of:)` keeps; 0 for no log.
+        package var storyLength: Int
+        package var seed: UInt64
+
+        package init(
+            scheme: Scheme = .leastload, highWaterMark: Int? = nil, rememberedTasks: Int = 1_000_000, storyLength: Int = 0,
+            seed: UInt64 = 0
+        ) {
+            self.scheme = scheme
+            self.highWaterMark = highWaterMark
+            self.rememberedTasks = rememberedTasks
+            self.storyLength = storyLength
+            self.seed = seed
+        }
+    }
+
+    let scheme: Scheme
+    /// The most tasks any engine may hold; nil if each engine's adapts.
+    let fixedLimit: Int32?
+    var random: SeededGenerator
+
+    /// Live tasks by slot; free slots are linked from `freeTask`.
+    var tasks: [TaskState] = []
+    var freeTask: Int32 = -1
+    /// What only some tasks need, by `TaskState.details`; the free ones are listed in `freeDetails`.
+    var details: [TaskDetails] = []
+    var freeDetails: [Int32] = []
+    /// The slot of each live task.
+    var slots: [TaskID: Int32] = [:]
+    var finished: FinishedTasks
+    /// Numbers tasks in order of submission, from 1.
+    var lastSequence: UInt64 = 0
+
+    /// Engines by slot; free slots are listed in `freeEngines`.
+    var engines: [EngineState] = []
+    var freeEngines: [Int32] = []
+    /// The slot of each engine that has joined and not left.
+    var engineSlots: [EngineUUID: Int32] = [:]
+    /// The slot of each engine that may be given tasks, by the serial number that is never given twice.
+    var registered: [Int32: Int32] = [:]
+    var lastSerial: Int32 = 0
+    /// Counts assignments, so that engines can be ordered by their last.
+    var lastUse: Int64 = 0
+
+    /// Registered engines without a task.
+    var idle = EngineHeap()
+    /// Registered engines with tasks and room for more.
+    var partly = EngineHeap()
+
+    /// Ready tasks, in groups of those that the same engines may run; the first group is for any engine and always there.
+    /// Between events no group has a waiting task and an engine with room for it.
+    var groups: [PlacementGroup] = [PlacementGroup(rule: .any)]
+    var freeGroups: [Int32] = []
+    /// The other groups that wait, by rule.
+    var groupByRule: [PlacementRule: Int32] = [:]
+    /// Those of them that exclude engines rather than name them.
+    var excludingGroups: [Int32] = []
+
+    /// Blocked and ready tasks.
+    private(set) var waitingCount = 0
+    private(set) var assignedCount = 0
+    /// Answers dropped because the engine did not have the task: late, doubled or made up.
+    package private(set) var strayReplies = 0
+
+    /// When the driver was last asked to call; the distant future if it need not.
+    var timer = MonotonicTime.distantFuture
+    /// Waiting tasks with a time-out; entries whose task has since moved on are skipped.
+    var timeouts = Heap<TimeoutEntry>()
+    /// Engines that are to be taken for gone at a time, unless they leave before.
+    var retirements: [(engine: EngineUUID, at: MonotonicTime)] = []
+    /// When to look for tasks that wait behind a long one; the distant future if no engine needs looking at.
+    var recallCheck = MonotonicTime.distantFuture
+    /// Engines that hold a task behind another, and could give it back.
+    var deepEngines = 0
+
+    /// Within one event: tasks whose dependencies can no longer be met, tasks to be placed, engines with new room.
+    var doomed: [TaskHandle] = []
+    var awakened: [TaskHandle] = []
+    var roomy: [Int32] = []
+    var candidates: [Int32] = []
+
+    var log: StoryLog
+
+    package init(_ configuration: Configuration = Configuration()) {
+        self.scheme = configuration.scheme
+        self.fixedLimit = configuration.highWaterMark.map { $0 <= 0 ? .max : Int32(clamping: $0) }
+        self.random = SeededGenerator(seed: configuration.seed)
+        self.finished = FinishedTasks(limit: configuration.rememberedTasks)
+        self.log = StoryLog(length: configuration.storyLength)
+    }
+
+    /// Takes an event and appends what it calls for to the effects.
+    package mutating func handle(_ event: Event, at now: MonotonicTime, effects: inout [Effect]) {
+        switch event {
+        case .submitted(let request): self.submit(request, at: now, effects: &effects)
+        case .replied(let reply): self.take(reply, at: now, effects: &effects)
+        case .engineJoined(let engine, let understandsRecall): self.join(engine, understandsRecall: understandsRecall)
+        case .engineRetired(let engine): self.retire(engine, at: now, effects: &effects)
+        case .engineLeft(let engine): self.leave(engine, at: now, effects: &effects)
+        case .recalled(let tasks, let engine): self.takeBack(tasks, from: engine, at: now)
+        case .aborted(let tasks): for task in tasks { self.abort(task, at: now, effects: &effects) }
+        case .clientAborted(let client): self.abortAll(of: client, at: now, effects: &effects)
+        case .timerFired: self.fireTimer(at: now, effects: &effects)
+        }
+        self.settle(at: now, effects: &effects)
+    }
+
+    // MARK: Submission
+
+    private mutating func submit(_ request: TaskRequest, at now: MonotonicTime, effects: inout [Effect]) {
+        let fingerprint = UInt64(bitPattern: Int64(request.id.hashValue))
+        guard self.slots[request.id] == nil, self.finished.outcome(of: fingerprint) == nil else {
+            effects.append(.refuse(request.id))
+            return
+        }
+        let slot = self.addTask(request, fingerprint)
+        self.log.note(request.id, .submitted, at: now)
+
+        let isPlain =
+            request.after == nil && request.follow == nil && request.targets.isEmpty && (request.timeout ?? .zero) <= .zero
+        if isPlain {
+            // The common case: nothing waits before it and an engine has room.
+            if self.groups[0].live == 0, let engine = self.chooseAny(at: now) {
+                self.send(slot, to: engine, at: now, effects: &effects)
+            } else {
+                self.enqueue(slot, .any, at: now, effects: &effects)
+            }
+        } else if let failure = self.addConditions(of: request, to: slot) {
+            self.fail(slot, failure, at: now, effects: &effects)
+        } else {
+            self.awakened.append(self.handle(slot))
+        }
+    }
+
+    private mutating func addTask(_ request: TaskRequest, _ fingerprint: UInt64) -> Int32 {
+        self.lastSequence += 1
+        let state = TaskState(
+            id: request.id, fingerprint: fingerprint, sequence: self.lastSequence, client: request.client,
+            priority: Int32(clamping: request.priority), retries: Int32(clamping: request.retries))
+        let slot: Int32
+        if self.freeTask >= 0 {
+            slot = self.freeTask
+            self.freeTask = self.tasks[Int(slot)].next
+            self.tasks[Int(slot)] = state
+        } else {
+            slot = Int32(self.tasks.count)
+            self.tasks.append(state)
+        }
+        self.slots[request.id] = slot
+        self.waitingCount += 1
+        return slot
+    }
+
+    // MARK: Replies
+
+    private mutating func take(_ reply: TaskReply, at now: MonotonicTime, effects: inout [Effect]) {
+        guard let slot = self.slots[reply.task], let engine = self.holder(of: slot),
+            self.engines[Int(engine)].uuid == reply.engine
+        else {
+            self.strayReplies += 1
+            return
+        }
+        self.engines[Int(engine)].depth.replied(at: now, nowIdle: self.engines[Int(engine)].load == 1)
+        self.detach(slot, from: engine)
+        self.log.note(reply.task, .answered(reply), at: now)
+
+        let serial = self.engines[Int(engine)].serial
+        let givenUp = self.tasks[Int(slot)].isAborted
+        if !reply.dependenciesMet {
+            if givenUp {
+                self.fail(slot, .aborted, at: now, effects: &effects)
+            } else {
+                self.noteAttempt(slot, on: serial, .refused)
+                self.awakened.append(self.handle(slot))
+            }
+        } else if reply.status != .ok, self.tasks[Int(slot)].retries > 0, !givenUp, self.canRetry(slot, after: serial) {
+            self.tasks[Int(slot)].retries -= 1
+            self.awakened.append(self.handle(slot))
+        } else {
+            effects.append(.relay(reply.task, from: reply.engine))
+            self.end(slot, FinishedTasks.Outcome(succeeded: reply.status == .ok, engine: serial))
+        }
+        if self.engines[Int(engine)].isRetired, self.engines[Int(engine)].load == 0 {
+            self.leave(reply.engine, at: now, effects: &effects)
+        }
+    }
+
+    /// Notes that the task failed on an engine, and tells whether an engine is left that might run it, now or later.
+    private mutating func canRetry(_ slot: Int32, after serial: Int32) -> Bool {
+        self.noteAttempt(slot, on: serial, .failed)
+        return self.rule(for: slot) != nil
+    }
+
+    /// The engine gives tasks back that it has not started.
+    private mutating func takeBack(_ ids: [TaskID], from uuid: EngineUUID, at now: MonotonicTime) {
+        guard let engine = self.engineSlots[uuid] else { return }
+        if self.engines[Int(engine)].isRecalling {
+            self.engines[Int(engine)].isRecalling = false
+            if self.engines[Int(engine)].load > 1, !self.engines[Int(engine)].isRetired { self.deepEngines += 1 }
+        }
+        for id in ids {
+            guard let slot = self.slots[id], self.holder(of: slot) == engine else { continue }
+            self.detach(slot, from: engine)
+            self.log.note(id, .givenBack(uuid), at: now)
+            self.noteAttempt(slot, on: self.engines[Int(engine)].serial, .recalled)
+            self.awakened.append(self.handle(slot))
+        }
+    }
+
+    // MARK: Abort
+
+    private mutating func abort(_ id: TaskID, at now: MonotonicTime, effects: inout [Effect]) {
+        guard let slot = self.slots[id] else { return }
+        if self.tasks[Int(slot)].status == .assigned {
+            self.tasks[Int(slot)].isAborted = true
+        } else {
+            self.fail(slot, .aborted, at: now, effects: &effects)
+        }
+    }
+
+    private mutating func abortAll(of client: Int, at now: MonotonicTime, effects: inout [Effect]) {
+        let mine = self.tasks.filter { $0.status != .free && $0.client == client }
+        for task in mine.sorted(by: { $0.sequence < $1.sequence }) { self.abort(task.id, at: now, effects: &effects) }
+    }
+
+    // MARK: Endings
+
+    /// Ends a task that no engine holds, with a failure of our making.
+    mutating func fail(_ slot: Int32, _ failure: TaskFailure, at now: MonotonicTime, effects: inout [Effect]) {
+        let id = self.tasks[Int(slot)].id
+        self.log.note(id, .failed(failure), at: now)
+        effects.append(.fail(id, failure))
+        var engine: Int32 = -1
+        if case .engineDied = failure, let last = self.lastAttempt(of: slot) { engine = last }
+        self.end(slot, FinishedTasks.Outcome(succeeded: false, engine: engine))
+    }
+
+    /// Forgets a task that no engine holds, but for how it ended, and tells those that depend on it.
+    mutating func end(_ slot: Int32, _ outcome: FinishedTasks.Outcome) {
+        self.leaveQueue(slot)
+        self.waitingCount -= 1
+        self.slots.removeValue(forKey: self.tasks[Int(slot)].id)
+        self.finished.remember(self.tasks[Int(slot)].fingerprint, outcome)
+        let details = self.tasks[Int(slot)].details
+        self.tasks[Int(slot)] = TaskState(next: self.freeTask)
+        self.freeTask = slot
+        if details >= 0 {
+            let dependents = self.details[Int(details)].dependents
+            self.details[Int(details)] = TaskDetails()
+            self.freeDetails.append(details)
+            self.inform(dependents, outcome)
+        }
+    }
+
+    // MARK: Between an event and the next
+
+    /// Brings everything that the event touched to rest: failures spread, released tasks and free engines meet.
+    private mutating func settle(at now: MonotonicTime, effects: inout [Effect]) {
+        if !self.doomed.isEmpty { self.failDoomed(at: now, effects: &effects) }
+        if !self.awakened.isEmpty { self.queueAwakened(at: now, effects: &effects) }
+        if !self.roomy.isEmpty {
+            for index in self.roomy.indices { self.fill(self.roomy[index], at: now, effects: &effects) }
+            self.roomy.removeAll(keepingCapacity: true)
+        }
+        if !self.awakened.isEmpty {
+            for index in self.awakened.indices {
+                let handle = self.awakened[index]
+                guard self.isCurrent(handle), self.tasks[Int(handle.slot)].status == .ready else { continue }
+                self.drain(self.tasks[Int(handle.slot)].place, at: now, effects: &effects)
+            }
+            self.awakened.removeAll(keepingCapacity: true)
+        }
+        if self.deepEngines > 0, self.recallCheck == .distantFuture, !self.idle.isEmpty {
+            self.recallCheck = now.advanced(byNanoseconds: Self.recallCheckDelay)
+            self.wake(at: self.recallCheck, effects: &effects)
+        }
+    }
+
+    /// Ends all tasks that have become impossible, and those that thereby become impossible, and so on.
+    private mutating func failDoomed(at now: MonotonicTime, effects: inout [Effect]) {
+        var index = 0
+        while index < self.doomed.count {
+            let handle = self.doomed[index]
+            index += 1
+            if self.isCurrent(handle), self.tasks[Int(handle.slot)].status != .assigned {
+                self.fail(handle.slot, .impossibleDependency, at: now, effects: &effects)
+            }
+        }
+        self.doomed.removeAll(keepingCapacity: true)
+    }
+
+    /// Puts each awakened task in its queue, first submitted first; or fails it if it has become impossible.
+    private mutating func queueAwakened(at now: MonotonicTime, effects: inout [Effect]) {
+        if self.awakened.count > 1 { self.awakened.sort { $0.sequence < $1.sequence } }
+        var index = 0
+        while index < self.awakened.count {
+            let handle = self.awakened[index]
+            index += 1
+            guard self.isCurrent(handle), self.tasks[Int(handle.slot)].status != .assigned else { continue }
+            self.consider(handle.slot, at: now, effects: &effects)
+            if !self.doomed.isEmpty { self.failDoomed(at: now, effects: &effects) }
+        }
+    }
+
+    func handle(_ slot: Int32) -> TaskHandle { TaskHandle(slot: slot, sequence: self.tasks[Int(slot)].sequence) }
+
+    func isCurrent(_ handle: TaskHandle) -> Bool { self.tasks[Int(handle.slot)].sequence == handle.sequence }
+
+    /// The slot of the engine that has the task.
+    func holder(of slot: Int32) -> Int32? {
+        self.tasks[Int(slot)].status == .assigned ? self.tasks[Int(slot)].place : nil
+    }
+
+    mutating func countAssigned(by change: Int) {
+        self.assignedCount += change
+        self.waitingCount -= change
+    }
+}

@@ -1,0 +1,121 @@
+internal import ApusWire
+
+/// A live task. Small, since there may be a hundred thousand; what few tasks need is in `TaskDetails`.
+struct TaskState: Sendable {
+    enum Status: UInt8, Sendable {
+        case free
+        /// Waits for other tasks.
+        case blocked
+        /// Waits for an engine, in the group `place`.
+        case ready
+        /// Held by the engine in slot `place`.
+        case assigned
+    }
+
+    var id: TaskID
+    var fingerprint: UInt64
+    /// The number of its submission; 0 in a free slot.
+    var sequence: UInt64
+    var client: Int
+    var priority: Int32
+    var retries: Int32
+    var place: Int32 = -1
+    /// Neighbours among its engine's tasks; `next` also links free slots. -1 at either end.
+    var next: Int32 = -1
+    var previous: Int32 = -1
+    /// Where its details are; -1 if it has none.
+    var details: Int32 = -1
+    var status: Status
+    /// Its client wants it to end, so no retries.
+    var isAborted = false
+
+    init(id: TaskID, fingerprint: UInt64, sequence: UInt64, client: Int, priority: Int32, retries: Int32) {
+        self.id = id
+        self.fingerprint = fingerprint
+        self.sequence = sequence
+        self.client = client
+        self.priority = priority
+        self.retries = retries
+        self.status = .blocked
+    }
+
+    /// A free slot.
+    init(next: Int32) {
+        self.init(id: TaskID(""), fingerprint: 0, sequence: 0, client: 0, priority: 0, retries: 0)
+        self.next = next
+        self.status = .free
+    }
+}
+
+/// What is kept for a task with conditions, with a history of engines, or that others depend on.
+struct TaskDetails: Sendable {
+    /// An engine that had the task and has it no more.
+    struct Attempt: Sendable, Equatable {
+        enum Ending: UInt8, Sendable {
+            /// It ran there and failed.
+            case failed
+            /// The engine does not meet its dependencies, and is never asked again.
+            case refused
+            /// The engine gave it back unstarted.
+            case recalled
+        }
+        /// The engine's serial number.
+        var engine: Int32
+        var ending: Ending
+    }
+
+    struct Dependent: Sendable {
+        var task: TaskHandle
+        /// Whether it follows this task, or only comes after it.
+        var follows: Bool
+    }
+
+    /// Unmet, or nil.
+    var after: DependencyState?
+    var follow: DependencyState?
+    /// In nanoseconds; 0 for none.
+    var timeout: UInt64 = 0
+    /// Changes each time the time-out's clock starts or stops.
+    var timeoutArming: UInt32 = 0
+    /// Serial numbers of the engines it may run on, in order; nil for any.
+    var targets: [Int32]?
+    var attempts: [Attempt] = []
+    /// In order of submission, ended ones among them.
+    var dependents: [Dependent] = []
+}
+
+/// A slot, and the task that it must still hold to be the one meant.
+struct TaskHandle: Sendable, Equatable {
+    var slot: Int32
+    var sequence: UInt64
+}
+
+/// How far a dependency is met.
+struct DependencyState: Sendable {
+    let condition: TaskDependency
+    /// Tasks that have not ended.
+    var unfinished = 0
+    /// Serial numbers of the engines where tasks ended in an accepted way, one per task; -1 for one that had no engine.
+    var endedOn: [Int32] = []
+    private var satisfied = 0
+    private var violated = false
+
+    init(_ condition: TaskDependency) { self.condition = condition }
+
+    mutating func note(_ outcome: FinishedTasks.Outcome) {
+        if outcome.succeeded ? self.condition.success : self.condition.failure {
+            self.satisfied += 1
+            self.endedOn.append(outcome.engine)
+        } else {
+            self.violated = true
+        }
+    }
+
+    var isMet: Bool {
+        self.condition.all ? self.unfinished == 0 && !self.violated : self.satisfied > 0 || self.condition.tasks.isEmpty
+    }
+
+    var isUnreachable: Bool {
+        self.condition.all ? self.violated : self.unfinished == 0 && self.satisfied == 0 && !self.condition.tasks.isEmpty
+    }
+}
