@@ -1,0 +1,84 @@
+/// A position in a pickle's bytes. Reading past the end throws.
+struct PickleCursor {
+    let bytes: UnsafeRawBufferPointer
+    private(set) var position = 0
+
+    init(bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+
+    var remaining: Int { self.bytes.count - self.position }
+
+    static let endsEarly = PickleError(.malformed, "the pickle ends early")
+
+    @inline(__always)
+    mutating func byte() throws -> UInt8 {
+        guard self.position < self.bytes.count else { throw Self.endsEarly }
+        defer { self.position += 1 }
+        return self.bytes[self.position]
+    }
+
+    @inline(__always)
+    mutating func integer<T: FixedWidthInteger>(_: T.Type) throws -> T {
+        guard self.remaining >= MemoryLayout<T>.size else { throw Self.endsEarly }
+        defer { self.position += MemoryLayout<T>.size }
+        return T(littleEndian: self.bytes.loadUnaligned(fromByteOffset: self.position, as: T.self))
+    }
+
+    /// The next bytes, so many of them.
+    @inline(__always)
+    mutating func take(_ count: some FixedWidthInteger) throws -> UnsafeRawBufferPointer {
+        guard let count = Int(exactly: count), count >= 0, count <= self.remaining else { throw Self.endsEarly }
+        defer { self.position += count }
+        return UnsafeRawBufferPointer(rebasing: self.bytes[self.position..<self.position + count])
+    }
+
+    /// The bytes up to the next line feed, which is skipped.
+    mutating func line() throws -> UnsafeRawBufferPointer {
+        guard let end = self.bytes[self.position...].firstIndex(of: 0x0a) else { throw Self.endsEarly }
+        defer { self.position = end + 1 }
+        return UnsafeRawBufferPointer(rebasing: self.bytes[self.position..<end])
+    }
+
+    @inline(__always)
+    static func text(_ bytes: UnsafeRawBufferPointer) throws -> String {
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw PickleError(.invalidValue, "a text is no valid UTF-8 (Python allows lone surrogates, Swift does not)")
+        }
+        return text
+    }
+
+    mutating func float() throws -> Double {
+        Double(bitPattern: try self.integer(UInt64.self).byteSwapped)
+    }
+
+    /// Reads a whole pickle of protocol 2 or later that holds one number, text or None; none if it is anything else.
+    mutating func readScalarPickle() -> PickleValue? {
+        let start = self.position
+        if let value = try? self.scalarPickle() { return value }
+        self.position = start
+        return nil
+    }
+
+    private mutating func scalarPickle() throws -> PickleValue? {
+        guard self.remaining >= 4, self.bytes[self.position] == PickleOpcode.proto, self.bytes[self.position + 1] <= 5 else {
+            return nil
+        }
+        self.position += 2
+        if self.bytes[self.position] == PickleOpcode.frame, self.remaining > 11 { self.position += 9 }
+        let value: PickleValue
+        switch try self.byte() {
+        case PickleOpcode.none: value = .none
+        case PickleOpcode.newTrue: value = .bool(true)
+        case PickleOpcode.newFalse: value = .bool(false)
+        case PickleOpcode.binInt1: value = .int(Int(try self.byte()))
+        case PickleOpcode.binInt2: value = .int(Int(try self.integer(UInt16.self)))
+        case PickleOpcode.binInt: value = .int(Int(try self.integer(Int32.self)))
+        case PickleOpcode.binFloat: value = .float(try self.float())
+        case PickleOpcode.shortBinUnicode:
+            let count = try self.byte()
+            value = .string(try Self.text(try self.take(count)))
+        default: return nil
+        }
+        if self.remaining > 1, self.bytes[self.position] == PickleOpcode.memoize { self.position += 1 }
+        return try self.byte() == PickleOpcode.stop ? value : nil
+    }
+}

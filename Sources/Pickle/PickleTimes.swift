@@ -1,0 +1,126 @@
+/// A day of the Gregorian calendar, as Python's `datetime.date`.
+public struct PickleDate: Sendable, Hashable {
+    public var year: Int
+    public var month: Int
+    public var day: Int
+
+    public init(year: Int, month: Int, day: Int) {
+        self.year = year
+        self.month = month
+        self.day = day
+    }
+
+    /// Days since 1 January 1970.
+    var daysSince1970: Int {
+        // Years begin in March, so that the leap day ends one; 400 of them always have 146097 days.
+        let year = self.month <= 2 ? self.year - 1 : self.year
+        let cycle = year.dividedDown(by: 400)
+        let yearOfCycle = year - cycle * 400
+        let dayOfYear = (153 * (self.month + (self.month > 2 ? -3 : 9)) + 2) / 5 + self.day - 1
+        return cycle * 146_097 + yearOfCycle * 365 + yearOfCycle / 4 - yearOfCycle / 100 + dayOfYear - 719_468
+    }
+
+    init(daysSince1970 days: Int) {
+        let days = days + 719_468
+        let cycle = days.dividedDown(by: 146_097)
+        let dayOfCycle = days - cycle * 146_097
+        let yearOfCycle = (dayOfCycle - dayOfCycle / 1460 + dayOfCycle / 36524 - dayOfCycle / 146_096) / 365
+        let dayOfYear = dayOfCycle - (365 * yearOfCycle + yearOfCycle / 4 - yearOfCycle / 100)
+        let month = (5 * dayOfYear + 2) / 153
+        self.month = month < 10 ? month + 3 : month - 9
+        self.day = dayOfYear - (153 * month + 2) / 5 + 1
+        self.year = yearOfCycle + cycle * 400 + (self.month <= 2 ? 1 : 0)
+    }
+}
+
+/// A time of day, as Python's `datetime.time`.
+public struct PickleTime: Sendable, Hashable {
+    public var hour: Int
+    public var minute: Int
+    public var second: Int
+    public var microsecond: Int
+    /// The second of two equal readings, when clocks are put back.
+    public var isFolded: Bool
+    /// None for a time of no stated zone.
+    public var zone: PickleTimeZone?
+
+    public init(
+        hour: Int, minute: Int = 0, second: Int = 0, microsecond: Int = 0, isFolded: Bool = false, zone: PickleTimeZone? = nil
+    ) {
+        self.hour = hour
+        self.minute = minute
+        self.second = second
+        self.microsecond = microsecond
+        self.isFolded = isFolded
+        self.zone = zone
+    }
+}
+
+/// A day and a time of day, as Python's `datetime.datetime`.
+public struct PickleDateTime: Sendable, Hashable {
+    public var date: PickleDate
+    public var time: PickleTime
+
+    public init(date: PickleDate, time: PickleTime) {
+        self.date = date
+        self.time = time
+    }
+
+    /// Microseconds since the start of 1970, UTC; a time of no stated zone is taken as UTC.
+    public var microsecondsSince1970: Int {
+        let seconds = self.date.daysSince1970 * 86400 + self.time.hour * 3600 + self.time.minute * 60 + self.time.second
+        let offset = self.time.zone?.offset.totalMicroseconds ?? 0
+        return seconds * 1_000_000 + self.time.microsecond - offset
+    }
+
+    /// The moment, in UTC. None outside the years 1 to 9999, which Python cannot express.
+    public init?(microsecondsSince1970 microseconds: Int) {
+        let days = microseconds.dividedDown(by: 86_400_000_000)
+        let rest = microseconds - days * 86_400_000_000
+        self.date = PickleDate(daysSince1970: days)
+        guard (1...9999).contains(self.date.year) else { return nil }
+        let seconds = rest / 1_000_000
+        self.time = PickleTime(
+            hour: seconds / 3600, minute: seconds / 60 % 60, second: seconds % 60, microsecond: rest % 1_000_000, zone: .utc)
+    }
+}
+
+/// A span of time, as Python's `datetime.timedelta`: seconds and microseconds are never negative.
+public struct PickleDuration: Sendable, Hashable {
+    public var days: Int
+    public var seconds: Int
+    public var microseconds: Int
+
+    /// The span, its parts brought into range.
+    public init(days: Int = 0, seconds: Int = 0, microseconds: Int = 0) {
+        let carriedSeconds = microseconds.dividedDown(by: 1_000_000)
+        let allSeconds = seconds + carriedSeconds
+        let carriedDays = allSeconds.dividedDown(by: 86400)
+        self.days = days + carriedDays
+        self.seconds = allSeconds - carriedDays * 86400
+        self.microseconds = microseconds - carriedSeconds * 1_000_000
+    }
+
+    public var totalMicroseconds: Int { (self.days * 86400 + self.seconds) * 1_000_000 + self.microseconds }
+}
+
+/// A zone at a fixed distance from UTC, as Python's `datetime.timezone`.
+public struct PickleTimeZone: Sendable, Hashable {
+    public var offset: PickleDuration
+    public var name: String?
+
+    public init(offset: PickleDuration, name: String? = nil) {
+        self.offset = offset
+        self.name = name
+    }
+
+    public static let utc = PickleTimeZone(offset: PickleDuration())
+}
+
+extension Int {
+    /// The quotient rounded towards minus infinity; the divisor is positive.
+    func dividedDown(by divisor: Int) -> Int {
+        let quotient = self / divisor
+        return self < quotient * divisor ? quotient - 1 : quotient
+    }
+}
