@@ -1,0 +1,207 @@
+package import ApusWire
+import DequeModule
+
+/// The task records of one controller, as a value.
+///
+/// Tasks that have not ended are always kept. Of the others the ones that ended last are kept, within a number of records and
+/// of bytes; stubs count as ended. So the memory used is that of the live tasks and a constant.
+package struct MemoryTasks: Sendable {
+    package struct Limits: Sendable {
+        /// Records of tasks that have ended.
+        package var records: Int
+        /// Bytes of their messages and outputs.
+        package var bytes: Int
+
+        /// The defaults are ipyparallel's.
+        package init(records: Int = 1024, bytes: Int = 1 << 30) {
+            self.records = records
+            self.bytes = bytes
+        }
+    }
+
+    /// A place for one record; used again when the record has gone.
+    private struct Slot: Sendable {
+        var record: TaskRecord?
+        /// The number of this record's valid entry in `cullable`; 0 while it must be kept.
+        var ticket: UInt64 = 0
+        /// The record's bytes, counted in `cullableByteCount` while there is a ticket.
+        var byteCount = 0
+    }
+
+    private let limits: Limits
+    private var slots: [Slot] = []
+    private var freeSlots: [Int] = []
+    private var slotOfTask: [TaskID: Int] = [:]
+    private var nextSerial: Int64 = 1
+
+    /// Records that may go, the one to go first at the front. Entries whose ticket is no longer their slot's mean nothing.
+    private var cullable: Deque<(slot: Int, ticket: UInt64)> = []
+    private var lastTicket: UInt64 = 0
+    /// How many entries of `cullable` mean something.
+    private var cullableCount = 0
+    private var cullableByteCount = 0
+    private var finishedCount = 0
+
+    private var culled = CulledTasks()
+
+    package init(limits: Limits = Limits()) { self.limits = limits }
+
+    // MARK: Changes
+
+    package mutating func apply(_ change: TaskChange) {
+        switch change {
+        case .submitted(let id, let request, let client, let date, let queue, let engine):
+            let slot = self.slot(of: id)
+            guard self.slots[slot].record?.isStub == true else { return }
+            self.unmarkCullable(slot)
+            self.slots[slot].record?.submit(request: request, client: client, date: date, queue: queue, engine: engine)
+        case .assigned(let id, let engine):
+            guard let slot = self.slotOfTask[id] else { return }
+            self.slots[slot].record?.assign(to: engine)
+        case .completed(let id, let reply, let received):
+            guard let slot = self.slotOfTask[id] else { return }
+            self.complete(slot, reply: reply, received: received)
+        case .output(let id, let output):
+            if self.slotOfTask[id] == nil && self.culled.contains(id) { return }
+            let slot = self.slot(of: id)
+            self.slots[slot].record?.append(output)
+            if self.slots[slot].record?.isStub == true && self.slots[slot].ticket == 0 { self.markCullable(slot) }
+            self.recount(slot)
+        case .resubmitted(let id, let newID):
+            guard let slot = self.slotOfTask[id] else { return }
+            self.slots[slot].record?.resubmit(as: newID)
+        case .drop(let ids):
+            for id in ids { if let slot = self.slotOfTask[id] { self.remove(slot) } }
+        case .dropCompleted:
+            self.removeAll { $0.isFinished }
+        case .dropCompletedOf(let engine):
+            self.removeAll { $0.isFinished && $0.engine == engine }
+        }
+        self.cull()
+    }
+
+    private mutating func complete(_ slot: Int, reply: Message, received: WireDate) {
+        guard self.slots[slot].record?.isFinished == false, self.slots[slot].record?.isStub == false else { return }
+        // What is kept for long must not keep alive what it was read with; while the task lived, its scheduler did that anyway.
+        if let request = self.slots[slot].record?.request { self.slots[slot].record?.request = request.forKeeping() }
+        self.slots[slot].record?.complete(reply: reply.forKeeping(), received: received)
+        self.finishedCount += 1
+        self.markCullable(slot)
+        self.recount(slot)
+    }
+
+    private mutating func slot(of id: TaskID) -> Int {
+        if let slot = self.slotOfTask[id] { return slot }
+        let record = TaskRecord(id: id, serial: self.nextSerial)
+        self.nextSerial += 1
+        let slot: Int
+        if let free = self.freeSlots.popLast() {
+            slot = free
+            self.slots[slot].record = record
+        } else {
+            slot = self.slots.count
+            self.slots.append(Slot(record: record))
+        }
+        self.slotOfTask[id] = slot
+        return slot
+    }
+
+    private mutating func remove(_ slot: Int) {
+        guard let record = self.slots[slot].record else { return }
+        self.unmarkCullable(slot)
+        if record.isFinished { self.finishedCount -= 1 }
+        self.slotOfTask[record.id] = nil
+        self.slots[slot] = Slot()
+        self.freeSlots.append(slot)
+    }
+
+    private mutating func removeAll(where matches: (TaskRecord) -> Bool) {
+        for slot in self.slots.indices { if let record = self.slots[slot].record, matches(record) { self.remove(slot) } }
+    }
+
+    // MARK: Culling
+
+    private mutating func markCullable(_ slot: Int) {
+        self.lastTicket += 1
+        self.slots[slot].ticket = self.lastTicket
+        self.slots[slot].byteCount = 0
+        self.cullable.append((slot, self.lastTicket))
+        self.cullableCount += 1
+    }
+
+    private mutating func unmarkCullable(_ slot: Int) {
+        guard self.slots[slot].ticket != 0 else { return }
+        self.cullableByteCount -= self.slots[slot].byteCount
+        self.cullableCount -= 1
+        self.slots[slot].ticket = 0
+        self.slots[slot].byteCount = 0
+    }
+
+    private mutating func recount(_ slot: Int) {
+        guard self.slots[slot].ticket != 0, let byteCount = self.slots[slot].record?.byteCount else { return }
+        self.cullableByteCount += byteCount - self.slots[slot].byteCount
+        self.slots[slot].byteCount = byteCount
+    }
+
+    private mutating func cull() {
+        while self.cullableCount > self.limits.records || self.cullableByteCount > self.limits.bytes,
+            let entry = self.cullable.popFirst()
+        {
+            guard self.slots[entry.slot].ticket == entry.ticket, let id = self.slots[entry.slot].record?.id else { continue }
+            self.culled.insert(id)
+            self.remove(entry.slot)
+        }
+        // Purged records leave entries behind; they must not pile up where nothing is ever culled.
+        if self.cullable.count > 2 * self.cullableCount + 1024 {
+            self.cullable = Deque(self.cullable.filter { self.slots[$0.slot].ticket == $0.ticket })
+        }
+    }
+
+    // MARK: Look-ups
+
+    package func state(of id: TaskID) -> TaskState {
+        guard let record = self.record(id) else { return self.culled.contains(id) ? .culled : .unknown }
+        return record.isFinished ? .finished : record.isStub ? .stub : .unfinished
+    }
+
+    package func record(_ id: TaskID) -> TaskRecord? { self.slotOfTask[id].flatMap { self.slots[$0].record } }
+
+    package func records(matching query: TaskQuery) -> [TaskRecord] {
+        let found =
+            if let ids = query.candidates {
+                Set(ids).compactMap { self.record($0) }.filter { query.matches($0) }
+            } else {
+                self.slots.compactMap { slot in slot.record.flatMap { query.matches($0) ? $0 : nil } }
+            }
+        return found.sorted { $0.serial < $1.serial }
+    }
+
+    package var history: [TaskID] {
+        var tasks: [(date: WireDate, serial: Int64, id: TaskID)] = []
+        for slot in self.slots {
+            if let record = slot.record, let date = record.submitted { tasks.append((date, record.serial, record.id)) }
+        }
+        return tasks.sorted { ($0.date, $0.serial) < ($1.date, $1.serial) }.map { $0.id }
+    }
+
+    package var counts: TaskCounts {
+        let stubs = self.cullableCount - self.finishedCount
+        return TaskCounts(
+            unfinished: self.slotOfTask.count - self.cullableCount, finished: self.finishedCount, stubs: stubs,
+            byteCount: self.cullableByteCount)
+    }
+
+    /// Stops the program when a count has gone wrong. For tests, after every change.
+    package func checkInvariants() {
+        let records = self.slots.compactMap { $0.record }
+        precondition(records.count == self.slotOfTask.count)
+        precondition(records.count + self.freeSlots.count == self.slots.count)
+        precondition(records.count { $0.isFinished } == self.finishedCount)
+        precondition(records.count { $0.isFinished || $0.isStub } == self.cullableCount)
+        precondition(
+            records.reduce(0) { $0 + ($1.isFinished || $1.isStub ? $1.byteCount : 0) } == self.cullableByteCount)
+        precondition(self.cullable.count { self.slots[$0.slot].ticket == $0.ticket } == self.cullableCount)
+        precondition(self.cullable.count <= 2 * self.cullableCount + 1024)
+        precondition(self.cullableCount <= self.limits.records && self.cullableByteCount <= self.limits.bytes)
+    }
+}

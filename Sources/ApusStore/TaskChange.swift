@@ -1,0 +1,75 @@
+package import ApusWire
+import NIOCore
+
+/// Something that happened to a task, or to the records.
+///
+/// Changes to one task come in the order they happened, but for output, which may come before the request.
+package enum TaskChange: Sendable {
+    /// A client asked for a task. If there is a stub of that id it becomes the task's record; a second request changes nothing.
+    ///
+    /// `engine` is known at once where the client named it.
+    case submitted(
+        TaskID, request: Message, client: String, date: WireDate?, queue: TaskQueue?, engine: EngineUUID?)
+    /// The scheduler sent the task to this engine.
+    case assigned(TaskID, to: EngineUUID)
+    /// The task ended. Of several endings the first is kept; one of an unknown task changes nothing.
+    case completed(TaskID, reply: Message, received: WireDate)
+    /// The task printed or showed something. If the task is unknown this begins a stub.
+    case output(TaskID, TaskOutput)
+    /// The task was run again under a new id, whose request comes as a change of its own.
+    case resubmitted(TaskID, as: TaskID)
+    /// Forget these tasks, whatever their state.
+    case drop([TaskID])
+    /// Forget all tasks that have ended.
+    case dropCompleted
+    /// Forget all tasks that have ended and that this engine ran.
+    case dropCompletedOf(EngineUUID)
+}
+
+extension TaskChange {
+    /// The task ended because its engine died, or for another reason that left nobody to say so but the hub.
+    ///
+    /// Python's hub leaves the reply's metadata null here, which stops its clients from fetching the result; this has it.
+    package static func lost(
+        _ id: TaskID, on engine: EngineUUID?, error: ErrorContent, at date: WireDate
+    ) -> TaskChange {
+        let engineText: JSONValue = engine.map { .string($0.text) } ?? .null
+        let parts = MessageParts(
+            header: JSONValue.object(["engine": engineText, "date": .string(date.description)]).packed,
+            metadata: JSONValue.object(["engine": engineText, "status": "error"]).packed,
+            content: JSONValue.object(error.json).packed)
+        return .completed(
+            id, reply: Message(identities: [], signature: ByteBuffer(), parts: parts, buffers: []), received: date)
+    }
+
+    /// What Python's hub records for direct tasks that were on an engine when it died.
+    package static func stranded(_ id: TaskID, on engine: EngineUUID, at date: WireDate) -> TaskChange {
+        .lost(
+            id, on: engine, error: ErrorContent(.engineError, "Engine \(engine) died while running task '\(id)'"), at: date)
+    }
+}
+
+extension TaskRecord {
+    /// Takes over what a request says.
+    package mutating func submit(
+        request: Message, client: String, date: WireDate?, queue: TaskQueue?, engine: EngineUUID?
+    ) {
+        guard self.isStub else { return }
+        self.request = request
+        self.client = client
+        self.submitted = date
+        self.queue = queue
+        // The scheduler's news of where the task went is not older than the client's wish.
+        if self.assignedEngine == nil { self.assignedEngine = engine }
+    }
+
+    package mutating func assign(to engine: EngineUUID) { self.assignedEngine = engine }
+
+    package mutating func complete(reply: Message, received: WireDate) {
+        guard !self.isFinished else { return }
+        self.reply = reply
+        self.received = received
+    }
+
+    package mutating func resubmit(as id: TaskID) { self.resubmittedAs = id }
+}

@@ -1,0 +1,121 @@
+package import ApusWire
+package import NIOCore
+
+/// What the hub knows of one task: its request, where it went, its reply, and what it printed (protocol article, "Task record").
+///
+/// Messages stay the frames they came as, so making and completing a record decodes nothing. Fields that nobody scanned for
+/// routing (`started`, `completed`, `label`, the contents) are read out of the frames when somebody asks for them.
+///
+/// A record can begin as a stub: output that arrived before its request, or whose request is not recorded at all (broadcasts).
+package struct TaskRecord: Sendable {
+    package let id: TaskID
+    /// Where the record stands among those of its store: later ones have larger numbers.
+    package let serial: Int64
+
+    /// The request, or nil in a stub. Its identities and signature are not kept.
+    package internal(set) var request: Message?
+    /// The session id of the client that asked (`client_uuid`), empty in a stub.
+    package internal(set) var client = ""
+    /// The date in the request's header.
+    package internal(set) var submitted: WireDate?
+    package internal(set) var queue: TaskQueue?
+    /// The engine the task was last sent to.
+    package internal(set) var assignedEngine: EngineUUID?
+
+    /// The one reply that ended the task, made by an engine, a scheduler or the hub.
+    package internal(set) var reply: Message?
+    /// When the hub had the reply, by its own clock.
+    package internal(set) var received: WireDate?
+
+    /// The id under which the task was last run again.
+    package internal(set) var resubmittedAs: TaskID?
+    /// What the task printed and showed, in order of arrival.
+    package internal(set) var outputs: [TaskOutput] = []
+    /// Bytes that the outputs occupy, also when they themselves were not loaded.
+    package internal(set) var outputByteCount = 0
+
+    package init(id: TaskID, serial: Int64) {
+        self.id = id
+        self.serial = serial
+    }
+}
+
+/// Which path a task takes to its engine.
+package enum TaskQueue: String, Sendable {
+    /// To an engine that the client named.
+    case direct = "mux"
+    /// To an engine that the task scheduler chooses.
+    case balanced = "task"
+}
+
+extension TaskRecord {
+    package var isFinished: Bool { self.reply != nil }
+    /// Only output is known: no request came under this id.
+    package var isStub: Bool { self.request == nil }
+
+    /// The date in the reply's header; the time of its arrival where the header has none. Nil until the task has ended.
+    package var completed: WireDate? {
+        guard let reply = self.reply else { return nil }
+        return reply.header.text(ofMember: "date").flatMap { WireDate($0) } ?? self.received
+    }
+
+    /// When the engine began, as the reply's metadata says.
+    package var started: WireDate? { self.reply?.metadata.text(ofMember: "started").flatMap { WireDate($0) } }
+
+    /// The engine that the reply names, else the one the task was last sent to.
+    package var engine: EngineUUID? {
+        self.reply?.metadata.text(ofMember: "engine").map { EngineUUID($0) } ?? self.assignedEngine
+    }
+
+    /// Bytes that this record keeps alive, not counting a few hundred for itself.
+    package var byteCount: Int { (self.request?.byteCount ?? 0) + (self.reply?.byteCount ?? 0) + self.outputByteCount }
+}
+
+extension ByteBuffer {
+    /// The text of a member of a packed object; nil when there is no such text, or no object.
+    package func text(ofMember name: StaticString) -> String? {
+        var text: String?
+        try? self.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) in
+            try cursor.readMembers { (key, cursor) throws(WireError) in
+                if name ~= key { text = try cursor.readStringOrSkip() } else { try cursor.skipValue() }
+            }
+        }
+        return text
+    }
+}
+
+extension Message {
+    /// What a record keeps of a message: no identities, signature or parent header, and nothing else's memory.
+    ///
+    /// A frame is a slice of what one read of a socket brought, and keeps all of that alive. A record that stays for hours must
+    /// not, or the bytes that a store counts would have little to do with those it occupies. So small slices of something
+    /// large move to memory of their own; large buffers stay where they are.
+    package func forKeeping() -> Message {
+        func isWasteful(_ frame: ByteBuffer) -> Bool { frame.storageCapacity > 2 * frame.readableBytes + 256 }
+        var count = 0
+        func add(_ frame: ByteBuffer) { if isWasteful(frame) { count += frame.readableBytes } }
+        add(self.header)
+        add(self.metadata)
+        add(self.content)
+        for frame in self.buffers { add(frame) }
+
+        // All is written before the first slice is taken, for a slice makes the next write copy everything.
+        var storage = ByteBufferAllocator().buffer(capacity: count)
+        func write(_ frame: ByteBuffer) { if isWasteful(frame) { storage.writeImmutableBuffer(frame) } }
+        write(self.header)
+        write(self.metadata)
+        write(self.content)
+        for frame in self.buffers { write(frame) }
+
+        func kept(_ frame: ByteBuffer) -> ByteBuffer {
+            isWasteful(frame) ? storage.readSlice(length: frame.readableBytes) ?? frame : frame
+        }
+        let parts = MessageParts(
+            header: kept(self.header), metadata: kept(self.metadata), content: kept(self.content))
+        return Message(
+            identities: [], signature: Self.noSignature, parts: parts,
+            buffers: self.buffers.isEmpty ? [] : self.buffers.map(kept))
+    }
+
+    private static let noSignature = ByteBuffer()
+}
