@@ -1,0 +1,316 @@
+import NIOCore
+
+/// One TCP connection: moves bytes between the channel and a ``Session``, and queues what the channel cannot take.
+///
+/// The only handler in its pipeline. It decides nothing about messages; the ``SocketCore`` does.
+final class Connection: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private enum State {
+        /// Not active yet, or the peer's READY is awaited. Becomes `open` or `closed`.
+        case handshaking
+        /// Becomes `draining` or `closed`.
+        case open
+        /// Nothing more is received; what is queued is being written. Becomes `closed`.
+        case draining
+        /// Terminal.
+        case closed
+    }
+
+    /// How long the peer may take to close its side after we have closed ours.
+    private static let goodbyeTimeout = TimeAmount.milliseconds(250)
+
+    let peer: PeerID
+    /// What opened the connection and will open another; `nil` if the peer did.
+    let connector: Connector?
+    private let socket: SocketCore
+
+    private var state = State.handshaking
+    private var channel: (any Channel)?
+    private var context: ChannelHandlerContext?
+    private var session: Session
+    private(set) var address = ""
+
+    /// What the peer announced or, on a ROUTER, the identity it was given.
+    private(set) var identity = ByteBuffer()
+    private(set) var peerType = ""
+    /// What the peer wants to receive; used by PUB and XPUB.
+    var subscriptions = SubscriptionSet()
+
+    private(set) var outgoing = OutgoingQueue()
+    /// Whether the socket's list of connections to flush has this one.
+    var isUnflushed = false
+    private var isFlushing = false
+    /// Whether a message was dropped since the queue was empty last.
+    private var hasRefused = false
+    private(set) var dropped = 0
+
+    /// The messages of the piece being read; kept for its capacity.
+    private var received: [Message] = []
+    /// Pieces read so far; a heartbeat sees by it whether the peer is alive.
+    private var reads: UInt64 = 0
+    private var handshakeTimer: Scheduled<Void>?
+    private var watchdogs: [Scheduled<Void>] = []
+    private var hasTimeToLiveWatchdog = false
+
+    init(peer: PeerID, connector: Connector?, socket: SocketCore) {
+        self.peer = peer
+        self.connector = connector
+        self.socket = socket
+        self.session = Session(socketType: socket.type, identity: socket.identity, limits: socket.limits)
+    }
+
+    var isOpen: Bool { self.state == .open }
+    var peerSpeaks31: Bool { self.session.peerSpeaks31 }
+
+    // MARK: Sending
+
+    /// Queues a message, or what follows its first frame, unless too much waits already.
+    func enqueue(_ frames: Message, from first: Int) -> Bool {
+        if !self.hasRoom {
+            // The mark is for a peer that does not keep up, not for a caller that has not flushed yet.
+            self.flush()
+            guard self.hasRoom else {
+                self.hasRefused = true
+                self.dropped += 1
+                return false
+            }
+        }
+        self.outgoing.append(frames, from: first)
+        // No need to keep a peer waiting for the end of a long batch.
+        if self.outgoing.bytes >= OutgoingQueue.segmentSize { self.flush() }
+        return true
+    }
+
+    var hasRoom: Bool {
+        let mark = self.socket.options.sendHighWaterMark
+        if let bytes = mark.bytes, self.outgoing.bytes >= bytes { return false }
+        if let messages = mark.messages, self.outgoing.messages >= messages { return false }
+        return true
+    }
+
+    /// Queues a command, spelled so that the peer understands it.
+    func enqueue(_ command: Command) {
+        switch command {
+        case .subscribe(let prefix) where !self.peerSpeaks31:
+            self.outgoing.append(SocketCore.subscriptionMessage(1, prefix))
+        case .cancel(let prefix) where !self.peerSpeaks31:
+            self.outgoing.append(SocketCore.subscriptionMessage(0, prefix))
+        default:
+            self.outgoing.append(encoded: command.encoded())
+        }
+    }
+
+    /// Hands to the channel what it will take; the rest follows when it becomes writable.
+    func flush() {
+        guard !self.isFlushing, let channel = self.channel, let context = self.context else { return }
+        self.isFlushing = true
+        while !self.outgoing.isEmpty, channel.isWritable, self.state != .closed {
+            var last: ByteBuffer?
+            while channel.isWritable, let bytes = self.outgoing.next() {
+                context.write(Self.wrapOutboundOut(bytes), promise: nil)
+                last = bytes
+            }
+            context.flush()
+            if let last { self.outgoing.recycle(last) }
+        }
+        self.isFlushing = false
+        guard self.outgoing.isEmpty else { return }
+        if self.state == .draining { self.sayGoodbye() }
+        if self.hasRefused, self.state == .open {
+            self.hasRefused = false
+            self.socket.emit(.peerDrained(self.peer))
+        }
+    }
+
+    /// What the channel holds beside our own queue.
+    var bytesInChannel: Int {
+        guard let options = self.channel?.syncOptions else { return 0 }
+        return (try? options.getOption(.bufferedWritableBytes)) ?? 0
+    }
+
+    // MARK: Receiving
+
+    func setReading(_ isReading: Bool) {
+        try? self.channel?.syncOptions?.setOption(.autoRead, value: isReading)
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        self.context = context
+        self.channel = context.channel
+        self.address = context.remoteAddress?.description ?? "unknown"
+        guard self.socket.adopt(self) else {
+            self.close(.closedHere)
+            return
+        }
+        let loop = context.eventLoop.assumeIsolated()
+        self.handshakeTimer = loop.scheduleTask(in: self.socket.options.handshakeTimeout) { self.close(.handshakeTimedOut) }
+        self.outgoing.append(encoded: Session.opening)
+        self.flush()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard self.state == .handshaking || self.state == .open else { return }
+        let bytes = Self.unwrapInboundIn(data)
+        self.reads &+= 1
+        if bytes.readableBytes * 4 <= bytes.capacity {
+            // Copied, so that a small message does not keep a large buffer alive, and the channel can use it again.
+            var copy = context.channel.allocator.buffer(capacity: bytes.readableBytes)
+            copy.writeImmutableBuffer(bytes)
+            self.session.receive(copy)
+        } else {
+            self.session.receive(bytes)
+        }
+        var violation: ProtocolViolation?
+        do {
+            while self.state != .closed, let event = try self.session.next() {
+                switch event {
+                case .message(let message): self.received.append(message)
+                default: try self.handle(event)
+                }
+            }
+        } catch {
+            violation = error
+        }
+        self.deliver()
+        if let violation { self.close(.violation(violation)) }
+    }
+
+    private func deliver() {
+        guard !self.received.isEmpty else { return }
+        if self.state == .open { self.socket.receive(self.received, from: self) }
+        self.received.removeAll(keepingCapacity: true)
+    }
+
+    private func handle(_ event: Session.Event) throws(ProtocolViolation) {
+        switch event {
+        case .message(let message):
+            self.received.append(message)
+        case .ready(let ready):
+            self.finishHandshake(ready)
+        case .reply(let bytes):
+            // A peer that reads nothing is owed nothing, so that its PINGs cannot pile up here.
+            guard self.outgoing.isEmpty || self.channel?.isWritable == true else { return }
+            self.outgoing.append(encoded: bytes)
+            self.flush()
+            self.watchTimeToLive()
+        case .subscribe(let prefix):
+            guard self.socket.type.takesSubscriptions, self.subscriptions.insert(prefix) else { return }
+            guard self.subscriptions.size <= SubscriptionSet.maximumSize else {
+                throw .tooManySubscriptions(limit: SubscriptionSet.maximumSize)
+            }
+            if let message = self.socket.subscriptionAdded(prefix) { self.received.append(message) }
+        case .cancel(let prefix):
+            guard self.socket.type.takesSubscriptions, self.subscriptions.remove(prefix) else { return }
+            if let message = self.socket.subscriptionRemoved(prefix) { self.received.append(message) }
+        }
+    }
+
+    private func finishHandshake(_ ready: Command.Ready) {
+        self.handshakeTimer?.cancel()
+        self.handshakeTimer = nil
+        self.peerType = ready.socketType
+        guard let identity = self.socket.identity(for: ready.identity) else {
+            self.close(.identityInUse)
+            return
+        }
+        self.identity = identity
+        if self.socket.type == .router { self.session.envelope = identity }
+        self.state = .open
+        self.connector?.failures = 0
+        if let interval = self.socket.options.heartbeatInterval, self.peerSpeaks31 {
+            self.watch(every: interval, timeout: self.socket.options.heartbeatTimeout ?? interval * 3, pinging: true)
+        }
+        self.socket.connectionOpened(self)
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { self.flush() }
+    }
+
+    // MARK: Heartbeats
+
+    /// Closes the connection when nothing has been read for the timeout.
+    private func watch(every interval: TimeAmount, timeout: TimeAmount, pinging: Bool) {
+        guard let loop = self.context?.eventLoop.assumeIsolated() else { return }
+        let index = self.watchdogs.count
+        // A peer that we do not read cannot be heard, so silence is counted in ticks during which we did read.
+        var seen = self.reads
+        var silence = TimeAmount.zero
+        func tick() {
+            guard self.state == .open else { return }
+            silence = self.reads == seen ? silence + interval : .zero
+            seen = self.reads
+            if silence >= timeout {
+                self.close(.silent)
+                return
+            }
+            if pinging, self.channel?.isWritable == true {
+                self.enqueue(Command.ping(timeToLive: 0, context: ByteBuffer()))
+                self.flush()
+            }
+            self.watchdogs[index] = loop.scheduleTask(in: interval) { tick() }
+        }
+        self.watchdogs.append(loop.scheduleTask(in: interval) { tick() })
+    }
+
+    /// A PING may say for how long without traffic its sender remains to be believed alive.
+    private func watchTimeToLive() {
+        guard !self.hasTimeToLiveWatchdog, self.session.peerTimeToLive > 0 else { return }
+        self.hasTimeToLiveWatchdog = true
+        let timeToLive = TimeAmount.milliseconds(Int64(self.session.peerTimeToLive) * 100)
+        self.watch(every: timeToLive, timeout: timeToLive, pinging: false)
+    }
+
+    // MARK: Ending
+
+    /// Receives no more, writes what is queued, then closes.
+    func drain() {
+        switch self.state {
+        case .open:
+            self.state = .draining
+            self.flush()
+        case .handshaking: self.close(.closedHere)
+        case .draining, .closed: break
+        }
+    }
+
+    /// Everything has been handed to the channel: close our side, and give the peer a moment to close its own, because
+    /// closing with unread bytes in the receive buffer would take back what the peer has not read yet.
+    private func sayGoodbye() {
+        guard let channel = self.channel, let loop = self.context?.eventLoop.assumeIsolated(), !self.hasSaidGoodbye else {
+            return
+        }
+        self.hasSaidGoodbye = true
+        channel.close(mode: .output).assumeIsolated().whenComplete { _ in
+            self.watchdogs.append(loop.scheduleTask(in: Self.goodbyeTimeout) { self.close(.closedHere) })
+        }
+    }
+    private var hasSaidGoodbye = false
+
+    /// Closes at once; what is queued is lost.
+    func close(_ reason: DisconnectReason) {
+        self.end(reason)
+        self.channel?.close(promise: nil)
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        self.close(.failed(String(describing: error)))
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        self.end(self.state == .draining ? .closedHere : .closedByPeer)
+        self.context = nil
+        self.channel = nil
+    }
+
+    private func end(_ reason: DisconnectReason) {
+        guard self.state != .closed else { return }
+        let wasOpen = self.state == .open || self.state == .draining
+        self.state = .closed
+        self.handshakeTimer?.cancel()
+        for watchdog in self.watchdogs { watchdog.cancel() }
+        self.socket.connectionEnded(self, wasOpen: wasOpen, reason)
+    }
+}

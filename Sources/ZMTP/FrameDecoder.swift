@@ -1,0 +1,193 @@
+import NIOCore
+
+/// Cuts a stream of bytes into messages and commands.
+///
+/// Bytes go in as they were read, in pieces of any size; frames come out as slices of them, not copied. Only a frame
+/// whose bytes came in several reads is put together in a buffer of its own, which grows as the bytes arrive: a peer
+/// that announces gigabytes and sends nothing costs ``initialFrameCapacity``.
+struct FrameDecoder: Sendable {
+    enum Unit: Sendable, Equatable {
+        case message(Message)
+        /// The body of a command.
+        case command(ByteBuffer)
+    }
+
+    struct Limits: Sendable {
+        /// Bytes of all frames of one message together.
+        var messageSize: Int
+        /// Frames in one message.
+        var frames: Int
+    }
+
+    /// What a frame's own buffer starts with; it grows to at most `growth` times what has arrived.
+    static let initialFrameCapacity = 64 * 1024
+    static let growth = 8
+    /// What one `ByteBuffer` can hold.
+    static let maximumFrameSize = Int(UInt32.max)
+
+    var limits: Limits
+    /// A frame put before each message: the sender's identity, where the socket is a ROUTER.
+    var envelope: ByteBuffer?
+
+    /// What has been received and not yet been looked at.
+    private var input = ByteBuffer()
+    /// A header of which only the first bytes have arrived; else empty.
+    private var partialHeader = ByteBuffer()
+    /// The frame under way, if `partialFrameHeader` is set: what has arrived of it.
+    private var partialFrame = ByteBuffer()
+    private var partialFrameHeader: FrameHeader?
+    /// The frames of the message under way, the envelope included.
+    private var frames: Message = []
+    /// Their bytes without the envelope.
+    private var framesSize = 0
+
+    init(limits: Limits) {
+        self.limits = limits
+    }
+
+    /// Takes the next bytes of the stream. Everything of earlier bytes must have been taken out before.
+    mutating func receive(_ bytes: ByteBuffer) {
+        precondition(self.input.readableBytes == 0, "\(self.input.readableBytes) bytes were received and not decoded")
+        self.input = bytes
+    }
+
+    /// Takes out the next message or command, or `nil` when more bytes are needed.
+    mutating func next() throws(ProtocolViolation) -> Unit? {
+        while true {
+            let header: FrameHeader
+            let frame: ByteBuffer
+            if let partial = self.partialFrameHeader {
+                guard self.fillPartialFrame(length: partial.length) else { return nil }
+                header = partial
+                frame = self.partialFrame
+                self.partialFrameHeader = nil
+                self.partialFrame = ByteBuffer()
+            } else {
+                if self.frames.isEmpty, self.partialHeader.readableBytes == 0 {
+                    if let message = self.wholeMessage() { return .message(message) }
+                }
+                guard let next = try self.nextHeader() else { return nil }
+                try self.check(next)
+                header = next
+                guard let slice = self.input.readSlice(length: header.length) else {
+                    self.beginPartialFrame(header)
+                    continue
+                }
+                frame = slice
+            }
+            if header.flags.contains(.command) { return .command(frame) }
+            if self.frames.isEmpty, let envelope = self.envelope { self.frames.append(envelope) }
+            self.frames.append(frame)
+            self.framesSize += header.length
+            if !header.flags.contains(.more) {
+                let message = self.frames
+                self.frames = []
+                self.framesSize = 0
+                return .message(message)
+            }
+        }
+    }
+
+    /// The message at the front of the input, if all of it is there and nothing is wrong with it; the usual case.
+    ///
+    /// Anything else is left where it is, for the slow way to deal with.
+    private mutating func wholeMessage() -> Message? {
+        let limits = self.limits
+        let extent = self.input.withUnsafeReadableBytes { bytes -> (frames: Int, end: Int)? in
+            var offset = 0
+            var size = 0
+            var frames = 0
+            while true {
+                guard offset + 2 <= bytes.count else { return nil }
+                let flags = bytes[offset]
+                // Only MORE and LONG.
+                guard flags & 0xFC == 0 else { return nil }
+                let length: Int
+                if flags & FrameHeader.Flags.long.rawValue == 0 {
+                    length = Int(bytes[offset + 1])
+                    offset += 2
+                } else {
+                    guard offset + FrameHeader.maximumSize <= bytes.count else { return nil }
+                    length = Int(clamping: UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: offset + 1, as: UInt64.self)))
+                    offset += FrameHeader.maximumSize
+                }
+                guard length <= bytes.count - offset else { return nil }
+                offset += length
+                size += length
+                frames += 1
+                guard size <= limits.messageSize, frames <= limits.frames else { return nil }
+                if flags & FrameHeader.Flags.more.rawValue == 0 { return (frames, offset) }
+            }
+        }
+        guard let extent else { return nil }
+        var message = Message()
+        if let envelope = self.envelope {
+            message.reserveCapacity(extent.frames + 1)
+            message.append(envelope)
+        } else {
+            message.reserveCapacity(extent.frames)
+        }
+        for _ in 0..<extent.frames {
+            let start = self.input.readerIndex
+            let isLong = self.input.getInteger(at: start, as: UInt8.self)! & FrameHeader.Flags.long.rawValue != 0
+            let length: Int
+            if isLong {
+                length = Int(self.input.getInteger(at: start + 1, as: UInt64.self)!)
+                self.input.moveReaderIndex(forwardBy: FrameHeader.maximumSize)
+            } else {
+                length = Int(self.input.getInteger(at: start + 1, as: UInt8.self)!)
+                self.input.moveReaderIndex(forwardBy: 2)
+            }
+            message.append(self.input.readSlice(length: length)!)
+        }
+        return message
+    }
+
+    /// Takes the next header, which may have arrived in pieces.
+    private mutating func nextHeader() throws(ProtocolViolation) -> FrameHeader? {
+        if self.partialHeader.readableBytes == 0 {
+            if let header = try FrameHeader(reading: &self.input) { return header }
+        }
+        while let byte: UInt8 = self.input.readInteger() {
+            self.partialHeader.writeInteger(byte)
+            if let header = try FrameHeader(reading: &self.partialHeader) {
+                self.partialHeader.clear()
+                return header
+            }
+        }
+        return nil
+    }
+
+    private func check(_ header: FrameHeader) throws(ProtocolViolation) {
+        let size =
+            header.flags.contains(.command) ? header.length : self.framesSize.addingReportingOverflow(header.length).partialValue
+        guard header.length <= Self.maximumFrameSize, size >= 0, size <= self.limits.messageSize else {
+            throw .messageTooLarge(limit: min(self.limits.messageSize, Self.maximumFrameSize))
+        }
+        let frames = self.frames.count - (self.envelope == nil || self.frames.isEmpty ? 0 : 1)
+        guard frames < self.limits.frames || header.flags.contains(.command) else {
+            throw .tooManyFrames(limit: self.limits.frames)
+        }
+    }
+
+    private mutating func beginPartialFrame(_ header: FrameHeader) {
+        self.partialFrameHeader = header
+        self.partialFrame = ByteBufferAllocator().buffer(capacity: min(header.length, Self.initialFrameCapacity))
+    }
+
+    /// Moves bytes from the input to the frame under way.
+    ///
+    /// - Returns: Whether the frame is complete.
+    private mutating func fillPartialFrame(length: Int) -> Bool {
+        while true {
+            let missing = length - self.partialFrame.readableBytes
+            if missing == 0 { return true }
+            if self.input.readableBytes == 0 { return false }
+            if self.partialFrame.writableBytes == 0 {
+                self.partialFrame.reserveCapacity(min(length, self.partialFrame.readableBytes * Self.growth))
+            }
+            let count = min(missing, self.partialFrame.writableBytes, self.input.readableBytes)
+            self.partialFrame.writeImmutableBuffer(self.input.readSlice(length: count)!)
+        }
+    }
+}

@@ -1,0 +1,141 @@
+import NIOCore
+
+/// One peer's side of a conversation: greeting, READY, then messages and commands (ZMTP 3.1, section 2).
+///
+/// A session is a value without a socket. Give it the bytes that arrive, take the events out until there is none, and
+/// write what it says. When it throws, the connection is beyond repair.
+struct Session: Sendable {
+    enum Event: Sendable, Equatable {
+        /// Write these bytes.
+        case reply(ByteBuffer)
+        /// The handshake is over; from now on messages may be sent.
+        case ready(Command.Ready)
+        case message(Message)
+        case subscribe(ByteBuffer)
+        case cancel(ByteBuffer)
+    }
+
+    private enum Phase {
+        /// Waiting for the peer's greeting. Becomes `handshake`.
+        case greeting
+        /// Waiting for its READY. Becomes `traffic`.
+        case handshake
+        case traffic
+    }
+
+    /// The largest command accepted before the handshake is over.
+    static let maximumHandshakeCommand = 8 * 1024
+
+    private let socketType: SocketType
+    private let identity: ByteBuffer
+    private let limits: FrameDecoder.Limits
+    private var phase = Phase.greeting
+    private var decoder: FrameDecoder
+    /// Bytes of the greeting so far.
+    private var greeting = ByteBuffer()
+    /// Bytes received while the phase is `greeting`.
+    private var input = ByteBuffer()
+
+    /// The minor version of the peer's ZMTP 3, known with its greeting.
+    private(set) var peerMinorVersion: UInt8 = 0
+    /// After how many tenths of a second without traffic the peer wants to be given up; zero for never.
+    private(set) var peerTimeToLive: UInt16 = 0
+
+    init(socketType: SocketType, identity: ByteBuffer, limits: FrameDecoder.Limits) {
+        self.socketType = socketType
+        self.identity = identity
+        self.limits = limits
+        self.decoder = FrameDecoder(limits: .init(messageSize: Self.maximumHandshakeCommand, frames: limits.frames))
+    }
+
+    /// What to write first, before anything is received.
+    static var opening: ByteBuffer { Greeting().encoded() }
+
+    /// A frame put before each message from now on.
+    var envelope: ByteBuffer? {
+        get { self.decoder.envelope }
+        set { self.decoder.envelope = newValue }
+    }
+
+    /// Whether the peer understands commands of ZMTP 3.1: SUBSCRIBE, CANCEL, PING.
+    var peerSpeaks31: Bool { self.peerMinorVersion >= 1 }
+
+    /// Takes the next bytes of the stream. All events of earlier bytes must have been taken out before.
+    mutating func receive(_ bytes: ByteBuffer) {
+        switch self.phase {
+        case .greeting: self.input = bytes
+        case .handshake, .traffic: self.decoder.receive(bytes)
+        }
+    }
+
+    /// Takes out the next event, or `nil` when more bytes are needed.
+    mutating func next() throws(ProtocolViolation) -> Event? {
+        switch self.phase {
+        case .traffic: return try self.nextInTraffic()
+        case .greeting: return try self.nextInGreeting()
+        case .handshake: return try self.nextInHandshake()
+        }
+    }
+
+    private mutating func nextInTraffic() throws(ProtocolViolation) -> Event? {
+        while let unit = try self.decoder.next() {
+            switch unit {
+            case .message(let message):
+                if self.socketType.takesSubscriptions, let event = Self.subscription(in: message) { return event }
+                return .message(message)
+            case .command(let body):
+                switch try Command(parsing: body) {
+                case .subscribe(let prefix): return .subscribe(prefix)
+                case .cancel(let prefix): return .cancel(prefix)
+                case .ping(let timeToLive, let context):
+                    self.peerTimeToLive = timeToLive
+                    return .reply(Command.pong(context: context).encoded())
+                case .error(let reason): throw .refusedByPeer(reason)
+                case .ready: throw .malformedCommand("READY")
+                case .pong, .unknown: break
+                }
+            }
+        }
+        return nil
+    }
+
+    /// Before ZMTP 3.1, and with it where the peer likes, a subscription is a message of one frame: 1 or 0, then the prefix.
+    private static func subscription(in message: Message) -> Event? {
+        guard message.count == 1, let kind = message[0].getInteger(at: message[0].readerIndex, as: UInt8.self), kind <= 1 else {
+            return nil
+        }
+        let prefix = message[0].getSlice(at: message[0].readerIndex + 1, length: message[0].readableBytes - 1)!
+        return kind == 1 ? .subscribe(prefix) : .cancel(prefix)
+    }
+
+    private mutating func nextInGreeting() throws(ProtocolViolation) -> Event? {
+        let missing = Greeting.size - self.greeting.readableBytes
+        guard let bytes = self.input.readSlice(length: min(missing, self.input.readableBytes)) else { return nil }
+        self.greeting.writeImmutableBuffer(bytes)
+        guard let greeting = try Greeting.parse(self.greeting) else { return nil }
+        // A peer of a later major version has to come down to ours.
+        self.peerMinorVersion = greeting.majorVersion > 3 ? 1 : greeting.minorVersion
+        self.phase = .handshake
+        self.decoder.receive(self.input)
+        self.input = ByteBuffer()
+        return .reply(Command.ready(.init(socketType: self.socketType.rawValue, identity: self.identity)).encoded())
+    }
+
+    private mutating func nextInHandshake() throws(ProtocolViolation) -> Event? {
+        guard let unit = try self.decoder.next() else { return nil }
+        guard case .command(let body) = unit else { throw .handshakeExpected }
+        switch try Command(parsing: body) {
+        case .ready(let ready):
+            guard self.socketType.accepts(peerType: ready.socketType) else {
+                throw .incompatibleSocketType(ready.socketType, with: self.socketType)
+            }
+            self.phase = .traffic
+            self.decoder.limits = self.limits
+            return .ready(ready)
+        case .error(let reason):
+            throw .refusedByPeer(reason)
+        default:
+            throw .handshakeExpected
+        }
+    }
+}
