@@ -1,0 +1,97 @@
+package import ApusWire
+
+/// Starts engines: the one way by which a cluster reaches processes, on this machine, over SSH or in a batch system.
+///
+/// Four verbs make a launcher: it launches a set of engines, and the set takes signals, stops, and is waited for. A launcher
+/// knows processes, not messages; whether an engine has registered is for the hub to tell.
+package protocol EngineLauncher: Sendable {
+    /// What cluster files call this launcher: `local`, `ssh`, `slurm` and so on, as Python's entry points are named.
+    var kind: String { get }
+
+    /// Starts a set of engines, and returns when each is started or queued; registered they are some time later.
+    ///
+    /// All or nothing: when one cannot be started, or the calling task is cancelled, those before it are stopped.
+    func launch(_ order: EngineOrder) async throws -> any EngineSet
+}
+
+/// Engines that were launched together.
+///
+/// They are numbered from 0 within their set; the hub gives them ids of its own.
+package protocol EngineSet: Sendable {
+    /// The set's name in the cluster file.
+    var id: String { get }
+    /// How each engine ended, in the order of the endings, as they happen. For one reader; ends when the set was stopped.
+    var exits: AsyncStream<EngineExit> { get }
+
+    /// Sends a signal to one engine, or to all.
+    func signal(_ number: Int32, to engine: Int?) async throws
+
+    /// Ends one engine, or all, gently and then by force. May be repeated; bounded in time.
+    func stop(_ engine: Int?) async
+
+    /// Ends an engine, if it still runs, and starts it anew under its number.
+    func restart(_ engine: Int) async throws
+
+    /// Waits until no engine of the set runs, or the waiting task is cancelled.
+    func wait() async
+
+    /// What the cluster file says of the set; nil when nothing of it runs.
+    var record: ClusterFile.EngineSet? { get async }
+}
+
+extension EngineSet {
+    package func signal(_ number: Int32) async throws { try await self.signal(number, to: nil) }
+    package func stop() async { await self.stop(nil) }
+}
+
+/// What is to be launched.
+package struct EngineOrder: Sendable, Hashable {
+    package var count: Int
+    /// The set's name in files: ``ClusterFile/newSetID(besides:)``.
+    package var setID: String
+    package var clusterID: String
+    package var profile: ProfileDirectory
+    /// How engines reach the controller. Without it they read the engine connection file.
+    package var connection: EngineConnectionInfo?
+    /// Variables of the user's own, for the engines.
+    package var environment: [String: String]
+
+    package init(
+        count: Int, setID: String, clusterID: String, profile: ProfileDirectory, connection: EngineConnectionInfo? = nil,
+        environment: [String: String] = [:]
+    ) {
+        self.count = count
+        self.setID = setID
+        self.clusterID = clusterID
+        self.profile = profile
+        self.connection = connection
+        self.environment = environment
+    }
+
+    /// All that the engines' environment adds to ours (protocol article, "Environment").
+    package var variables: [String: String] {
+        var variables = self.environment
+        variables["IPP_CLUSTER_ID"] = self.clusterID
+        variables["IPP_PROFILE_DIR"] = self.profile.path
+        if let connection { variables["IPP_CONNECTION_INFO"] = connection.json.description }
+        return variables
+    }
+}
+
+/// An engine has ended.
+package struct EngineExit: Sendable, Hashable, CustomStringConvertible {
+    /// Its number within the set.
+    package let engine: Int
+    package let exit: ProcessExit
+    /// Whether it was told to stop or restart; else nobody expected this.
+    package let wasStopped: Bool
+
+    package init(engine: Int, exit: ProcessExit, wasStopped: Bool) {
+        self.engine = engine
+        self.exit = exit
+        self.wasStopped = wasStopped
+    }
+
+    /// "engine 2 ended with signal 11 (Segmentation fault); last lines: …"
+    package var description: String { "engine \(self.engine) \(self.exit)" }
+}

@@ -1,0 +1,185 @@
+private import Foundation
+private import Subprocess
+
+#if canImport(System)
+    private import System
+#else
+    private import SystemPackage
+#endif
+
+#if canImport(Glibc)
+    private import Glibc
+#elseif canImport(Musl)
+    private import Musl
+#elseif canImport(Darwin)
+    private import Darwin
+#endif
+
+/// A process that we started on this machine, in a session of its own.
+///
+/// Nothing of it outlives us (``ParentWatch``), unless it was to.
+package final class LocalProcess: Sendable {
+    package let command: LocalCommand
+    /// The program's own process id, which is also its process group's and its session's.
+    package let processID: Int32
+
+    private let ending: Arrival<ProcessExit>
+    /// Waits for the process; cancelled, it sends SIGTERM and after the grace SIGKILL.
+    private let runner: Task<Void, Never>
+
+    private init(_ command: LocalCommand, processID: Int32, ending: Arrival<ProcessExit>, runner: Task<Void, Never>) {
+        self.command = command
+        self.processID = processID
+        self.ending = ending
+        self.runner = runner
+    }
+
+    /// Starts the program; it runs when this returns, though it may have got no further than its first instruction.
+    ///
+    /// - Throws: ``LauncherError`` with code `notStarted`.
+    package static func start(_ command: LocalCommand) async throws(LauncherError) -> LocalProcess {
+        let spawning = try Spawning(command)
+
+        let started = Arrival<Result<Int32, LauncherError>>()
+        let ending = Arrival<ProcessExit>()
+        let runner = Task {
+            let cause: ProcessExit.Cause
+            do {
+                let result = try await Subprocess.run(
+                    spawning.configuration,
+                    input: .fileDescriptor(spawning.input, closeAfterSpawningProcess: true),
+                    output: .fileDescriptor(spawning.output, closeAfterSpawningProcess: true),
+                    error: .fileDescriptor(spawning.error, closeAfterSpawningProcess: true)
+                ) { started.arrive(.success($0.processIdentifier.value)) }
+                cause =
+                    switch result.terminationStatus {
+                    case .exited(let code): .code(code)
+                    case .signaled(let number): .signal(number)
+                    }
+            } catch {
+                // Before the start this is the reason for it; after it, the system lost the process from its sight.
+                started.arrive(
+                    .failure(LauncherError(.notStarted, "\(command.executable) cannot be started", cause: error)))
+                cause = .unknown
+            }
+            try? spawning.pipe?.writeEnd.close()
+            var lines: [String] = []
+            if case .log(let path) = command.output { lines = LogTail.lines(of: path, from: spawning.logStart) }
+            ending.arrive(ProcessExit(cause, lastLines: lines))
+        }
+        // Not to be cancelled between the start and its being known: nobody would hold the process.
+        let outcome = await Task { await started.value }.value
+        switch outcome {
+        case .success(let processID):
+            return LocalProcess(command, processID: processID, ending: ending, runner: runner)
+        case .failure(let error): throw error
+        case nil: preconditionFailure("a task that nobody cancels was cancelled: starting \(command)")
+        }
+    }
+
+    /// How it ended, once it has.
+    package var exit: ProcessExit? { self.ending.current }
+
+    /// Waits until the process has ended; nil when the waiting task is cancelled first.
+    package func wait() async -> ProcessExit? { await self.ending.value }
+
+    /// Sends a signal to the program alone, not to what it started; to one that has ended, nothing.
+    package func signal(_ number: Int32) {
+        // Between the process' end and our knowing of it its id is free; ids come round again only after all others.
+        guard self.ending.current == nil else { return }
+        kill(self.processID, number)
+    }
+
+    /// Ends the process: SIGTERM, and SIGKILL when it has not gone after the grace.
+    ///
+    /// May be called again and by anyone; returns within the grace and five seconds, even when the caller is cancelled.
+    @discardableResult
+    package func stop() async -> ProcessExit {
+        self.runner.cancel()
+        let limit = self.command.stopGrace + .seconds(5)
+        return await Task {
+            await withTaskGroup(of: ProcessExit?.self) { group in
+                group.addTask { await self.ending.value }
+                group.addTask {
+                    try? await Task.sleep(for: limit)
+                    return nil
+                }
+                let first = await group.next() ?? nil
+                group.cancelAll()
+                return first ?? ProcessExit(.unknown)
+            }
+        }.value
+    }
+
+    // MARK: - Starting
+
+    /// All that a start needs: what to run, and descriptors that the start takes over and closes.
+    private struct Spawning {
+        let configuration: Configuration
+        let input: FileDescriptor
+        let output: FileDescriptor
+        let error: FileDescriptor
+        /// Where in the log the program's lines will begin.
+        let logStart: UInt64
+        /// Its write end stays ours until the process has ended.
+        let pipe: ParentPipe?
+
+        init(_ command: LocalCommand) throws(LauncherError) {
+            let program = try command.resolvedExecutable()
+            var variables: [String: String?] = command.environment
+            // Ours, if we are an engine ourselves, means nothing to the program.
+            variables.updateValue(command.parentWatch == .process ? "3" : nil, forKey: ParentWatch.descriptorVariable)
+            var overrides: [Environment.Key: String?] = [:]
+            for (name, value) in variables {
+                if let key = Environment.Key(rawValue: name) { overrides.updateValue(value, forKey: key) }
+            }
+            var options = PlatformOptions()
+            options.createSession = true
+            options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: command.stopGrace)]
+            let script = command.parentWatch.script
+            self.configuration = Configuration(
+                executable: .path(FilePath(script == nil ? program : "/bin/sh")),
+                arguments: Arguments(script.map { ["-c", $0, "sh", program] + command.arguments } ?? command.arguments),
+                environment: .inherit.updating(overrides), workingDirectory: command.workingDirectory.map { FilePath($0) },
+                platformOptions: options)
+
+            do {
+                switch command.output {
+                case .log(let path):
+                    try FileManager.default.createDirectory(
+                        atPath: FilePath(path).removingLastComponent().string, withIntermediateDirectories: true)
+                    self.logStart = LogTail.end(of: path)
+                    self.output = try FileDescriptor.open(
+                        path, .writeOnly, options: [.append, .create, .closeOnExec],
+                        permissions: [.ownerReadWrite, .groupRead, .otherRead])
+                    self.error = try Self.duplicate(self.output)
+                case .discarded:
+                    self.logStart = 0
+                    self.output = try FileDescriptor.open("/dev/null", .writeOnly, options: .closeOnExec)
+                    self.error = try Self.duplicate(self.output)
+                case .inherited:
+                    self.logStart = 0
+                    self.output = try Self.duplicate(.standardOutput)
+                    self.error = try Self.duplicate(.standardError)
+                }
+                if script == nil {
+                    self.pipe = nil
+                    self.input = try FileDescriptor.open("/dev/null", .readOnly, options: .closeOnExec)
+                } else {
+                    let pipe = try ParentPipe()
+                    self.pipe = pipe
+                    self.input = pipe.readEnd
+                }
+            } catch {
+                throw LauncherError(.notStarted, "\(program) cannot be started: its output has no place", cause: error)
+            }
+        }
+
+        /// As `dup`, but not for children of other threads to inherit.
+        private static func duplicate(_ descriptor: FileDescriptor) throws -> FileDescriptor {
+            let copy = fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0)
+            guard copy >= 0 else { throw Errno(rawValue: errno) }
+            return FileDescriptor(rawValue: copy)
+        }
+    }
+}

@@ -1,0 +1,67 @@
+private import Foundation
+
+#if canImport(Glibc)
+    private import Glibc
+#elseif canImport(Musl)
+    private import Musl
+#elseif canImport(Darwin)
+    private import Darwin
+#endif
+
+/// How a process ended, and the last that it said.
+package struct ProcessExit: Sendable, Hashable, CustomStringConvertible {
+    package enum Cause: Sendable, Hashable {
+        case code(Int32)
+        case signal(Int32)
+        /// It has gone, or hangs in the kernel beyond SIGKILL; the system told no more.
+        case unknown
+    }
+
+    package let cause: Cause
+    /// The end of its log, oldest line first; empty when its output went elsewhere.
+    package let lastLines: [String]
+
+    package init(_ cause: Cause, lastLines: [String] = []) {
+        self.cause = cause
+        self.lastLines = lastLines
+    }
+
+    package var isSuccess: Bool { self.cause == .code(0) }
+
+    /// Fit to follow a name: "ended with signal 11 (Segmentation fault); last lines: …".
+    package var description: String {
+        var text =
+            switch self.cause {
+            case .code(let code): "ended with code \(code)"
+            case .signal(let number): "ended with signal \(number) (\(String(cString: strsignal(number))))"
+            case .unknown: "ended, nobody knows how"
+            }
+        if !self.lastLines.isEmpty {
+            text += "; last lines:" + self.lastLines.map { "\n    " + $0 }.joined()
+        }
+        return text
+    }
+}
+
+/// The end of a log file, for error messages.
+enum LogTail {
+    static func lines(of path: String, from start: UInt64 = 0, limit: Int = 12) -> [String] {
+        guard let file = FileHandle(forReadingAtPath: path) else { return [] }
+        defer { try? file.close() }
+        // A dozen lines of any sensible length; what is cut off at the front is cut at a line.
+        let window: UInt64 = 8192
+        guard let end = try? file.seekToEnd(), end > start else { return [] }
+        let first = max(start, end > window ? end - window : 0)
+        guard (try? file.seek(toOffset: first)) != nil, let data = try? file.readToEnd() else { return [] }
+        var lines = String(decoding: data, as: UTF8.self).split(separator: "\n").map(String.init)
+        if first > start && lines.count > 1 { lines.removeFirst() }
+        return Array(lines.suffix(limit))
+    }
+
+    /// The file's size now, which is where the next process's lines begin.
+    static func end(of path: String) -> UInt64 {
+        guard let file = FileHandle(forReadingAtPath: path) else { return 0 }
+        defer { try? file.close() }
+        return (try? file.seekToEnd()) ?? 0
+    }
+}
