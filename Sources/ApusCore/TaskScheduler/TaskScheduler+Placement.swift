@@ -55,29 +55,23 @@ extension TaskScheduler {
     // MARK: The queue
 
     /// Decides where a task stands that no engine has: it is blocked, ready, or impossible.
-    mutating func consider(_ slot: Int32, at now: MonotonicTime, effects: inout [Effect]) {
+    mutating func consider(_ slot: Int32) {
         let index = self.tasks[Int(slot)].details
         if index >= 0 {
             if let after = self.details[Int(index)].after {
-                guard after.isMet else { return self.block(slot, at: now, effects: &effects) }
+                guard after.isMet else { return self.leaveQueue(slot) }
                 self.details[Int(index)].after = nil
             }
-            if case .notYet = self.following(slot) { return self.block(slot, at: now, effects: &effects) }
+            if case .notYet = self.following(slot) { return self.leaveQueue(slot) }
         }
         guard let rule = self.rule(for: slot) else {
             self.doomed.append(self.handle(slot))
             return
         }
-        self.enqueue(slot, rule, at: now, effects: &effects)
+        self.enqueue(slot, rule)
     }
 
-    /// Keeps the task until a task that it depends on has ended.
-    private mutating func block(_ slot: Int32, at now: MonotonicTime, effects: inout [Effect]) {
-        self.leaveQueue(slot)
-        self.startClock(of: slot, at: now, effects: &effects)
-    }
-
-    mutating func enqueue(_ slot: Int32, _ rule: PlacementRule, at now: MonotonicTime, effects: inout [Effect]) {
+    mutating func enqueue(_ slot: Int32, _ rule: PlacementRule) {
         let group = self.group(for: rule)
         if self.tasks[Int(slot)].status == .ready {
             if self.tasks[Int(slot)].place == group { return }
@@ -89,7 +83,6 @@ extension TaskScheduler {
         self.groups[Int(group)].live += 1
         self.tasks[Int(slot)].status = .ready
         self.tasks[Int(slot)].place = group
-        self.startClock(of: slot, at: now, effects: &effects)
     }
 
     /// Takes a ready task out of its group; one that is not ready stays as it is. Its queue entry is skipped later.

@@ -130,8 +130,9 @@ package struct TaskScheduler: Sendable {
     var excludingGroups: [Int32] = []
 
     /// Blocked and ready tasks.
-    private(set) var waitingCount = 0
-    private(set) var assignedCount = 0
+    package private(set) var waitingCount = 0
+    /// Tasks that an engine has.
+    package private(set) var assignedCount = 0
     /// Answers dropped because the engine did not have the task: late, doubled or made up.
     package private(set) var strayReplies = 0
 
@@ -196,7 +197,7 @@ package struct TaskScheduler: Sendable {
             if self.groups[0].live == 0, let engine = self.chooseAny(at: now) {
                 self.send(slot, to: engine, at: now, effects: &effects)
             } else {
-                self.enqueue(slot, .any, at: now, effects: &effects)
+                self.enqueue(slot, .any)
             }
         } else if let failure = self.addConditions(of: request, to: slot) {
             self.fail(slot, failure, at: now, effects: &effects)
@@ -338,8 +339,13 @@ package struct TaskScheduler: Sendable {
         if !self.awakened.isEmpty {
             for index in self.awakened.indices {
                 let handle = self.awakened[index]
-                guard self.isCurrent(handle), self.tasks[Int(handle.slot)].status == .ready else { continue }
-                self.drain(self.tasks[Int(handle.slot)].place, at: now, effects: &effects)
+                guard self.isCurrent(handle) else { continue }
+                if self.tasks[Int(handle.slot)].status == .ready {
+                    self.drain(self.tasks[Int(handle.slot)].place, at: now, effects: &effects)
+                }
+                if self.tasks[Int(handle.slot)].status != .assigned {
+                    self.startClock(of: handle.slot, at: now, effects: &effects)
+                }
             }
             self.awakened.removeAll(keepingCapacity: true)
         }
@@ -370,7 +376,7 @@ package struct TaskScheduler: Sendable {
             let handle = self.awakened[index]
             index += 1
             guard self.isCurrent(handle), self.tasks[Int(handle.slot)].status != .assigned else { continue }
-            self.consider(handle.slot, at: now, effects: &effects)
+            self.consider(handle.slot)
             if !self.doomed.isEmpty { self.failDoomed(at: now, effects: &effects) }
         }
     }

@@ -1,0 +1,355 @@
+internal import ApusCore
+public import ApusWire
+
+/// A cluster in one value: the task scheduler, engines that fail in every way, and clients, run by the hand of a seed.
+///
+/// Engines die, say goodbye, join twice, refuse tasks, give them back, answer late, twice, or what nobody asked. Clients
+/// submit graphs of tasks, some of them impossible, and abort at will. Everything that happens follows from the seed, so
+/// a run that breaks a promise is repeated by its number.
+///
+/// ```swift
+/// var world = SimulatedCluster(seed: 7, engines: 4, tasks: 100)
+/// world.runUntilQuiet()
+/// #expect(world.violations == [])
+/// ```
+public struct SimulatedCluster: Sendable {
+    /// How often each accepted task was ended. All ones, if all is well.
+    public private(set) var endings: [TaskID: Int] = [:]
+    /// Promises found broken, with the time; the first is the one to look at.
+    public private(set) var violations: [String] = []
+    /// Everything that went into the scheduler and came out of it, one line each.
+    public private(set) var transcript: [String] = []
+
+    /// Something that will reach the scheduler, or that an engine or client will do.
+    private enum Happening: Sendable {
+        case event(TaskScheduler.Event)
+        case submission
+        case abort
+        case arrival(TaskID, EngineUUID)
+        case recallArrives([TaskID], EngineUUID)
+        case completion(TaskID, EngineUUID)
+        case engineStarts
+        case engineFalls
+        case nonsense
+    }
+
+    private struct Scheduled: Sendable {
+        let time: UInt64
+        let order: UInt64
+        let happening: Happening
+    }
+
+    private struct Engine: Sendable {
+        let uuid: EngineUUID
+        let understandsRecall: Bool
+        /// Tasks that have arrived, the one that runs first.
+        var queue: [TaskID] = []
+        var seen: Set<TaskID> = []
+        /// Messages on one connection do not overtake each other: when the last sent one arrives, either way.
+        var inboundUntil: UInt64 = 0
+        var outboundUntil: UInt64 = 0
+    }
+
+    private struct Nature: Sendable {
+        var duration: UInt64
+        var failsIn100: Int
+        var abortsIn100: Int
+        var refusedIn100: Int
+    }
+
+    private var scheduler: TaskScheduler
+    private var random: SeededGenerator
+    private let remembersAll: Bool
+    private var now: UInt64 = 1
+    private var order: UInt64 = 0
+    private var agenda: [Scheduled] = []
+    private var timer: UInt64?
+    private var engines: [EngineUUID: Engine] = [:]
+    private var engineOrder: [EngineUUID] = []
+    private var departed: Set<EngineUUID> = []
+    private var startedEngines = 0
+    private var natures: [TaskID: Nature] = [:]
+    private var submitted: [TaskID] = []
+    private var effects: [TaskScheduler.Effect] = []
+    /// Once everything has happened: engines that take and finish anything, so that all can end.
+    private var isWindingUp = false
+
+    public init(seed: UInt64, engines: Int, tasks: Int) {
+        self.random = SeededGenerator(seed: seed)
+        let schemes = TaskScheduler.Scheme.allCases
+        let marks: [Int?] = [nil, nil, 1, 2, 0]
+        let configuration = TaskScheduler.Configuration(
+            scheme: schemes[Int.random(in: 0..<schemes.count, using: &self.random)],
+            highWaterMark: marks[Int.random(in: 0..<marks.count, using: &self.random)],
+            rememberedTasks: Bool.random(using: &self.random) ? 1_000_000 : 20, seed: seed)
+        self.remembersAll = configuration.rememberedTasks > tasks
+        self.scheduler = TaskScheduler(configuration)
+        let span: UInt64 = 100_000_000
+        for _ in 0..<engines { self.plan(.engineStarts, in: self.below(1_000_000)) }
+        for _ in 0..<tasks { self.plan(.submission, in: self.below(span)) }
+        for _ in 0..<tasks / 10 { self.plan(.abort, in: self.below(span)) }
+        for _ in 0..<tasks / 5 { self.plan(.nonsense, in: self.below(span)) }
+        for _ in 0..<engines { self.plan(.engineFalls, in: self.below(span)) }
+        for _ in 0..<engines { self.plan(.engineStarts, in: self.below(span)) }
+    }
+
+    /// Runs until every task has ended, or a promise is broken.
+    public mutating func runUntilQuiet() {
+        var rounds = 0
+        while self.violations.isEmpty {
+            if let next = self.takeNext() {
+                self.now = max(self.now, next.time)
+                self.happen(next.happening)
+            } else if self.scheduler.waiting.isEmpty, self.scheduler.assignedCount == 0 {
+                break
+            } else {
+                rounds += 1
+                self.windUp()
+                if rounds > 50 { self.violate("tasks wait for ever: \(self.scheduler.waiting)") }
+            }
+        }
+        for (task, count) in self.endings where count != 1 { self.violate("\(task) ended \(count) times") }
+    }
+
+    /// Nothing more will happen by itself: whoever still waits must have a reason that a new engine can remedy.
+    private mutating func windUp() {
+        self.isWindingUp = true
+        for task in self.scheduler.waiting where self.scheduler.whyWaiting(task) == nil {
+            self.violate("\(task) waits without a reason")
+        }
+        if self.scheduler.assignedCount > 0 { self.violate("tasks are assigned, and no engine works") }
+        self.plan(.engineStarts, in: 1)
+    }
+
+    // MARK: Chance
+
+    private mutating func below(_ bound: UInt64) -> UInt64 { UInt64.random(in: 0..<bound, using: &self.random) }
+
+    private mutating func chance(_ percent: Int) -> Bool { Int.random(in: 0..<100, using: &self.random) < percent }
+
+    private mutating func plan(_ happening: Happening, in delay: UInt64) {
+        self.order += 1
+        self.agenda.append(Scheduled(time: self.now + delay, order: self.order, happening: happening))
+    }
+
+    private mutating func takeNext() -> Scheduled? {
+        let next = self.agenda.indices.min {
+            (self.agenda[$0].time, self.agenda[$0].order) < (self.agenda[$1].time, self.agenda[$1].order)
+        }
+        if let timer, next.map({ timer <= self.agenda[$0].time }) ?? true {
+            self.timer = nil
+            return Scheduled(time: timer, order: 0, happening: .event(.timerFired))
+        }
+        guard let next else { return nil }
+        let taken = self.agenda[next]
+        self.agenda.swapAt(next, self.agenda.count - 1)
+        self.agenda.removeLast()
+        return taken
+    }
+
+    private mutating func violate(_ what: String) {
+        self.violations.append("\(MonotonicTime(nanoseconds: self.now)): \(what)")
+    }
+
+    // MARK: What happens
+
+    private mutating func happen(_ happening: Happening) {
+        switch happening {
+        case .event(let event): self.deliver(event)
+        case .submission: self.submit()
+        case .abort: self.abort()
+        case .arrival(let task, let engine): self.arrive(task, at: engine)
+        case .recallArrives(let tasks, let engine): self.giveBack(tasks, from: engine)
+        case .completion(let task, let engine): self.complete(task, on: engine)
+        case .engineStarts: self.startEngine()
+        case .engineFalls: self.fallEngine()
+        case .nonsense: self.talkNonsense()
+        }
+    }
+
+    private mutating func submit() {
+        let id = TaskID("t\(self.submitted.count)")
+        var request = TaskRequest(id, client: Int(self.below(3)))
+        func condition(_ world: inout SimulatedCluster) -> TaskDependency? {
+            guard !world.submitted.isEmpty else { return nil }
+            let ids = (0...world.below(3)).map { _ in world.submitted[Int(world.below(UInt64(world.submitted.count)))] }
+            let success = world.chance(80)
+            var dependency = TaskDependency(ids, all: world.chance(60), success: success, failure: !success || world.chance(30))
+            if world.chance(3) { dependency.tasks.append(world.chance(50) ? id : TaskID("unheard of")) }
+            return dependency
+        }
+        if self.chance(25) { request.after = condition(&self) }
+        if self.chance(15) { request.follow = condition(&self) }
+        if self.chance(20) { request.timeout = .microseconds(Int64(self.below(20_000))) }
+        if self.chance(30) { request.retries = Int(self.below(6)) }
+        if self.chance(20), !self.engineOrder.isEmpty {
+            request.targets = (0...self.below(2)).map { _ in self.engineOrder[Int(self.below(UInt64(self.engineOrder.count)))] }
+        }
+        if self.chance(10) { request.priority = Int(self.below(5)) - 2 }
+        let lengths: [UInt64] = [5_000, 20_000, 100_000, 800_000, 30_000_000]
+        self.natures[id] = Nature(
+            duration: 1 + self.below(lengths[Int(self.below(5))]), failsIn100: self.chance(30) ? 60 : 5, abortsIn100: 3,
+            refusedIn100: self.chance(10) ? 70 : 0)
+        self.submitted.append(id)
+        self.endings[id] = 0
+        self.deliver(.submitted(request))
+    }
+
+    private mutating func abort() {
+        guard !self.submitted.isEmpty else { return }
+        if self.chance(5) { return self.deliver(.clientAborted(Int(self.below(3)))) }
+        let last = self.submitted.suffix(10)
+        self.deliver(.aborted((0...self.below(3)).map { _ in last.randomElement(using: &self.random) ?? TaskID("none") }))
+    }
+
+    private mutating func startEngine() {
+        let uuid = EngineUUID("e\(self.startedEngines)")
+        self.startedEngines += 1
+        let understandsRecall = self.chance(60)
+        self.engines[uuid] = Engine(uuid: uuid, understandsRecall: understandsRecall)
+        self.engineOrder.append(uuid)
+        self.deliver(.engineJoined(uuid, understandsRecall: understandsRecall))
+    }
+
+    /// An engine dies, or says goodbye and dies later; the scheduler may hear of it twice.
+    private mutating func fallEngine() {
+        guard let uuid = self.engineOrder.filter({ self.engines[$0] != nil }).randomElement(using: &self.random) else { return }
+        if self.chance(40) {
+            self.deliver(.engineRetired(uuid))
+            if self.chance(50) { self.plan(.event(.engineLeft(uuid)), in: self.below(10_000_000)) }
+            // It answers on until it is given up on; whether it does so in time is up to the tasks.
+            return
+        }
+        let lastWords = self.engines[uuid]?.queue.first
+        self.engines[uuid] = nil
+        self.departed.insert(uuid)
+        self.deliver(.engineLeft(uuid))
+        if self.chance(30) { self.plan(.event(.engineLeft(uuid)), in: self.below(1_000_000)) }
+        if let lastWords, self.chance(50) {
+            self.plan(.event(.replied(TaskReply(to: lastWords, from: uuid, .ok))), in: self.below(1_000_000))
+        }
+    }
+
+    /// What a confused peer might send.
+    private mutating func talkNonsense() {
+        let task = self.submitted.randomElement(using: &self.random) ?? TaskID("none")
+        let engine = self.engineOrder.randomElement(using: &self.random) ?? EngineUUID("none")
+        let owns = self.scheduler.engine(of: task) == engine
+        switch self.below(5) {
+        case 0 where !owns: self.deliver(.replied(TaskReply(to: task, from: engine, .ok)))
+        case 1 where !owns: self.deliver(.recalled([task, TaskID("unheard of")], by: engine))
+        case 2: if self.scheduler.engineList.contains(engine) { self.deliver(.engineJoined(engine, understandsRecall: true)) }
+        case 3: self.deliver(.timerFired)
+        default:
+            // One that was forgotten would be taken for new.
+            let isKnown = self.scheduler.isLive(task) || (self.remembersAll && !self.submitted.isEmpty)
+            if isKnown { self.deliver(.submitted(TaskRequest(task, retries: 3))) }
+        }
+    }
+
+    // MARK: Engines
+
+    private mutating func arrive(_ task: TaskID, at uuid: EngineUUID) {
+        guard let engine = self.engines[uuid] else { return }
+        self.engines[uuid]?.queue.append(task)
+        if engine.queue.isEmpty { self.start(task, on: uuid) }
+    }
+
+    private mutating func start(_ task: TaskID, on uuid: EngineUUID) {
+        self.plan(.completion(task, uuid), in: self.natures[task]?.duration ?? 1)
+    }
+
+    private mutating func complete(_ task: TaskID, on uuid: EngineUUID) {
+        guard let engine = self.engines[uuid], engine.queue.first == task, let nature = self.natures[task] else { return }
+        self.engines[uuid]?.queue.removeFirst()
+        if engine.queue.count > 1 { self.start(engine.queue[1], on: uuid) }
+        var reply = TaskReply(to: task, from: uuid, .ok)
+        if !self.isWindingUp {
+            if self.chance(nature.refusedIn100) {
+                reply = TaskReply(to: task, from: uuid, .error, dependenciesMet: false)
+            } else if self.chance(nature.failsIn100) {
+                reply.status = .error
+            } else if self.chance(nature.abortsIn100) {
+                reply.status = .aborted
+            }
+        }
+        self.post(.replied(reply), from: uuid)
+        // A doubled failure cannot be told from a second one, should the task be tried there again.
+        if reply.status == .ok, self.chance(3) { self.post(.replied(reply), from: uuid) }
+    }
+
+    private mutating func giveBack(_ tasks: [TaskID], from uuid: EngineUUID) {
+        guard let engine = self.engines[uuid] else { return }
+        let given = engine.queue.dropFirst().filter { tasks.contains($0) }
+        self.engines[uuid]?.queue.removeAll { given.contains($0) }
+        self.post(.recalled(Array(given), by: uuid), from: uuid)
+    }
+
+    /// Sends to the scheduler, after what was sent before.
+    private mutating func post(_ event: TaskScheduler.Event, from uuid: EngineUUID) {
+        let arrival = max(self.now + 20_000 + self.below(60_000), self.engines[uuid]?.outboundUntil ?? 0)
+        self.engines[uuid]?.outboundUntil = arrival
+        self.plan(.event(event), in: arrival - self.now)
+    }
+
+    /// Sends to an engine, after what was sent before.
+    private mutating func forward(_ happening: Happening, to uuid: EngineUUID) {
+        let arrival = max(self.now + 20_000 + self.below(60_000), self.engines[uuid]?.inboundUntil ?? 0)
+        self.engines[uuid]?.inboundUntil = arrival
+        self.plan(happening, in: arrival - self.now)
+    }
+
+    // MARK: The scheduler
+
+    private mutating func deliver(_ event: TaskScheduler.Event) {
+        // A retired or fallen engine's answers may come after its end was announced.
+        if case .engineLeft(let uuid) = event { self.departed.insert(uuid) }
+        if case .engineLeft(let uuid) = event, self.chance(50) { self.engines[uuid] = nil }
+        self.effects.removeAll(keepingCapacity: true)
+        self.scheduler.handle(event, at: MonotonicTime(nanoseconds: self.now), effects: &self.effects)
+        self.transcript.append("\(self.now) \(event)")
+        for effect in self.effects {
+            self.transcript.append("    \(effect)")
+            self.perform(effect, of: event)
+        }
+        do {
+            try self.scheduler.checkInvariants(at: MonotonicTime(nanoseconds: self.now))
+        } catch {
+            self.violate("\(error)")
+        }
+    }
+
+    private mutating func perform(_ effect: TaskScheduler.Effect, of event: TaskScheduler.Event) {
+        switch effect {
+        case .send(let task, let engine): self.send(task, to: engine, again: false)
+        case .sendAgain(let task, let engine): self.send(task, to: engine, again: true)
+        case .relay(let task, let engine):
+            guard case .replied(let reply) = event, reply.task == task, reply.engine == engine else {
+                return self.violate("\(task) was answered by nobody")
+            }
+            self.end(task)
+        case .fail(let task, _): self.end(task)
+        case .refuse(let task):
+            guard case .submitted(let request) = event, request.id == task else { return self.violate("\(task) refused unasked") }
+        case .recall(let tasks, let engine):
+            if self.engines[engine]?.understandsRecall == false { self.violate("\(engine) does not understand recall") }
+            self.forward(.recallArrives(tasks, engine), to: engine)
+        case .setTimer(let time): self.timer = max(time.nanoseconds, self.now)
+        }
+    }
+
+    private mutating func send(_ task: TaskID, to uuid: EngineUUID, again: Bool) {
+        if self.departed.contains(uuid) { return self.violate("\(task) sent to \(uuid), which is gone") }
+        if self.endings[task] != 0 { self.violate("\(task) sent after its end") }
+        guard let engine = self.engines[uuid] else { return }
+        if engine.seen.contains(task) != again { self.violate("\(task) sent to \(uuid) as if \(again ? "again" : "new")") }
+        if engine.queue.contains(task) { self.violate("\(task) sent to \(uuid), which has it") }
+        self.engines[uuid]?.seen.insert(task)
+        self.forward(.arrival(task, uuid), to: uuid)
+    }
+
+    private mutating func end(_ task: TaskID) {
+        self.endings[task, default: 0] += 1
+        if self.scheduler.isLive(task) { self.violate("\(task) lives after its end") }
+    }
+}

@@ -1,0 +1,188 @@
+import ApusCore
+import ApusWire
+import Testing
+
+@Suite("The task scheduler tries again")
+struct RetryTests {
+    @Test("A failed task with retries goes to another engine, then its last error is the answer")
+    func retries() {
+        var world = Transcript(engines: [ada, bob])
+        #expect(world.submit(a, retries: 1) == [.send(a, to: bob)])
+        #expect(world.reply(a, from: bob, .error) == [.send(a, to: ada)])
+        #expect(world.reply(a, from: ada, .error) == [.relay(a, from: ada)])
+    }
+
+    @Test("An aborted task is tried again, unless its client aborted it")
+    func abortedReplies() {
+        var world = Transcript(engines: [ada, bob])
+        world.submit(a, retries: 1)
+        #expect(world.reply(a, from: bob, .aborted) == [.send(a, to: ada)])
+        world.submit(b, retries: 1)
+        world.on(.aborted([b]))
+        #expect(world.reply(b, from: bob, .aborted) == [.relay(b, from: bob)])
+    }
+
+    @Test("With no other engine left, it goes back to one it failed on, and says so")
+    func comesBack() {
+        var world = Transcript(engines: [ada])
+        #expect(world.submit(a, retries: 2) == [.send(a, to: ada)])
+        #expect(world.reply(a, from: ada, .error) == [.sendAgain(a, to: ada)])
+        #expect(world.reply(a, from: ada, .error) == [.sendAgain(a, to: ada)])
+        #expect(world.reply(a, from: ada, .error) == [.relay(a, from: ada)])
+    }
+
+    @Test("It waits for a busy engine rather than go back to an idle one it failed on")
+    func prefersFresh() {
+        var world = Transcript(engines: [ada, bob])
+        world.submit(a, retries: 1)
+        world.submit(b)
+        #expect(world.reply(a, from: bob, .error) == [])
+        #expect(world.reply(b, from: ada) == [.relay(b, from: ada), .send(a, to: ada)])
+    }
+
+    @Test("It goes back when the last engine that it has not failed on leaves")
+    func comesBackOnLoss() {
+        var world = Transcript(engines: [ada, bob])
+        world.submit(a, retries: 1)
+        world.submit(b)
+        #expect(world.reply(a, from: bob, .error) == [])
+        #expect(world.on(.engineLeft(ada)) == [.fail(b, .engineDied(ada)), .sendAgain(a, to: bob)])
+    }
+
+    @Test("Before it goes back, a new engine comes first")
+    func newEngineFirst() {
+        var world = Transcript(engines: [ada])
+        world.submit(a, retries: 1)
+        world.submit(b, priority: 1)
+        #expect(world.reply(a, from: ada, .error) == [.send(b, to: ada)])
+        #expect(world.on(.engineJoined(bob, understandsRecall: false)) == [.send(a, to: bob)])
+    }
+
+    @Test("With a time-out it does not go back: more retries than engines end as a time-out")
+    func moreRetriesThanEngines() {
+        var world = Transcript(engines: [ada, bob])
+        let start = world.now
+        #expect(world.submit(a, timeout: .milliseconds(100), retries: 2) == [.send(a, to: bob)])
+        #expect(world.reply(a, from: bob, .error) == [.send(a, to: ada)])
+        #expect(world.reply(a, from: ada, .error) == [.setTimer(start + .milliseconds(100))])
+        #expect(world.scheduler.whyWaiting(a) == .failedEverywhere)
+        world.wait(.milliseconds(100))
+        #expect(world.on(.timerFired) == [.fail(a, .timeout)])
+    }
+
+    @Test("However short the time-out, a retry that is placed at once ends with the real error")
+    func shortTimeout() {
+        var world = Transcript(engines: [ada, bob])
+        #expect(world.submit(a, timeout: .milliseconds(10), retries: 1) == [.send(a, to: bob)])
+        world.wait(.milliseconds(250))
+        #expect(world.reply(a, from: bob, .error) == [.send(a, to: ada)])
+        world.wait(.milliseconds(250))
+        #expect(world.reply(a, from: ada, .error) == [.relay(a, from: ada)])
+    }
+
+    @Test("A task that failed on all its targets goes back to them; with a time-out the error is the answer")
+    func targets() {
+        var world = Transcript(engines: [ada, bob])
+        world.submit(a, retries: 1, targets: [ada])
+        #expect(world.reply(a, from: ada, .error) == [.sendAgain(a, to: ada)])
+        #expect(world.reply(a, from: ada, .error) == [.relay(a, from: ada)])
+        world.submit(b, timeout: .seconds(1), retries: 1, targets: [ada])
+        #expect(world.reply(b, from: ada, .error) == [.relay(b, from: ada)])
+    }
+
+    @Test("What an engine held when it died fails, or is tried on another")
+    func engineDies() {
+        var world = Transcript(hwm: 0, engines: [ada])
+        world.submit(a)
+        world.submit(b, retries: 1)
+        world.submit(c, after: TaskDependency([a]))
+        world.on(.engineJoined(bob, understandsRecall: false))
+        #expect(
+            world.on(.engineLeft(ada)) == [
+                .fail(a, .engineDied(ada)), .fail(c, .impossibleDependency), .send(b, to: bob),
+            ])
+        #expect(world.on(.engineLeft(ada)) == [])
+        #expect(world.reply(a, from: ada) == [])
+        #expect(world.reply(b, from: ada) == [])
+        #expect(world.reply(b, from: bob) == [.relay(b, from: bob)])
+    }
+
+    @Test("An engine that says goodbye gets nothing more, and has five seconds for what it holds")
+    func engineRetires() {
+        var world = Transcript(hwm: 2, engines: [ada])
+        let start = world.now
+        world.submit(a)
+        world.submit(b)
+        #expect(world.on(.engineRetired(ada)) == [.setTimer(start + .seconds(5))])
+        #expect(world.submit(c) == [])
+        #expect(world.reply(a, from: ada) == [.relay(a, from: ada)])
+        world.wait(.seconds(5))
+        #expect(world.on(.timerFired) == [.fail(b, .engineDied(ada))])
+        #expect(world.scheduler.engineList == [])
+        #expect(world.scheduler.whyWaiting(c) == .noEngines)
+    }
+
+    @Test("An engine without tasks that says goodbye is gone")
+    func idleEngineRetires() {
+        var world = Transcript(engines: [ada])
+        #expect(world.on(.engineRetired(ada)) == [])
+        #expect(world.scheduler.engineList == [])
+    }
+}
+
+@Suite("The task scheduler keeps time and takes no for an answer")
+struct TimeoutAndAbortTests {
+    @Test("A task times out while it waits, and not while it runs")
+    func timeout() {
+        var world = Transcript(engines: [ada])
+        let start = world.now
+        #expect(world.submit(a, timeout: .milliseconds(10)) == [.send(a, to: ada)])
+        #expect(world.submit(b, timeout: .milliseconds(20)) == [.setTimer(start + .milliseconds(20))])
+        #expect(world.submit(c, timeout: .milliseconds(10)) == [.setTimer(start + .milliseconds(10))])
+        world.wait(.milliseconds(10))
+        #expect(world.on(.timerFired) == [.fail(c, .timeout), .setTimer(start + .milliseconds(20))])
+        world.wait(.milliseconds(10))
+        #expect(world.on(.timerFired) == [.fail(b, .timeout)])
+        #expect(world.reply(a, from: ada) == [.relay(a, from: ada)])
+    }
+
+    @Test("The clock covers waiting for other tasks; those that depend on a task timed out are impossible")
+    func timeoutOfBlocked() {
+        var world = Transcript(engines: [ada])
+        let start = world.now
+        world.submit(a)
+        #expect(world.submit(b, after: TaskDependency([a]), timeout: .seconds(1)) == [.setTimer(start + .seconds(1))])
+        world.submit(c, after: TaskDependency([b]))
+        world.wait(.seconds(1))
+        #expect(world.on(.timerFired) == [.fail(b, .timeout), .fail(c, .impossibleDependency)])
+    }
+
+    @Test("A timer that fires early fires again")
+    func earlyTimer() {
+        var world = Transcript()
+        let start = world.now
+        world.submit(a, timeout: .seconds(1))
+        #expect(world.on(.timerFired) == [.setTimer(start + .seconds(1))])
+    }
+
+    @Test("Aborted tasks that wait end at once; those an engine has are its business")
+    func abort() {
+        var world = Transcript(engines: [ada])
+        world.submit(a)
+        world.submit(b)
+        world.submit(c, after: TaskDependency([b]))
+        #expect(world.on(.aborted([a, b, d])) == [.fail(b, .aborted), .fail(c, .impossibleDependency)])
+        #expect(world.reply(a, from: ada) == [.relay(a, from: ada)])
+    }
+
+    @Test("All waiting tasks of one client can be aborted")
+    func abortClient() {
+        var world = Transcript(engines: [ada])
+        world.submit(a)
+        world.submit(b, client: 1)
+        world.submit(c, client: 2)
+        world.submit(d, client: 1)
+        #expect(world.on(.clientAborted(1)) == [.fail(b, .aborted), .fail(d, .aborted)])
+        #expect(world.reply(a, from: ada) == [.relay(a, from: ada), .send(c, to: ada)])
+    }
+}
