@@ -91,27 +91,29 @@ package struct MemoryTasks: Sendable {
     }
 
     private mutating func slot(of id: TaskID) -> Int {
-        if let slot = self.slotOfTask[id] { return slot }
+        // One search, whether it is there or not: the next free place is written where there was none.
+        let candidate = self.freeSlots.last ?? self.slots.count
+        let slot = Self.value(of: &self.slotOfTask[id, default: candidate])
+        guard slot == candidate else { return slot }
         let record = TaskRecord(id: id, serial: self.nextSerial)
         self.nextSerial += 1
-        let slot: Int
-        if let free = self.freeSlots.popLast() {
-            slot = free
-            self.slots[slot].record = record
-        } else {
-            slot = self.slots.count
+        if self.freeSlots.popLast() == nil {
             self.slots.append(Slot(record: record))
+        } else {
+            self.slots[slot].record = record
         }
-        self.slotOfTask[id] = slot
         return slot
     }
 
+    /// Reading a default through `inout` leaves it in the dictionary.
+    private static func value(of slot: inout Int) -> Int { slot }
+
     private mutating func remove(_ slot: Int) {
-        guard let record = self.slots[slot].record else { return }
+        guard let id = self.slots[slot].record?.id else { return }
         self.unmarkCullable(slot)
-        if record.isFinished { self.finishedCount -= 1 }
-        self.slotOfTask[record.id] = nil
-        self.slots[slot] = Slot()
+        if self.slots[slot].record?.isFinished == true { self.finishedCount -= 1 }
+        self.slotOfTask[id] = nil
+        self.slots[slot].record = nil
         self.freeSlots.append(slot)
     }
 

@@ -91,30 +91,48 @@ extension Message {
     /// not, or the bytes that a store counts would have little to do with those it occupies. So small slices of something
     /// large move to memory of their own; large buffers stay where they are.
     package func forKeeping() -> Message {
-        func isWasteful(_ frame: ByteBuffer) -> Bool { frame.storageCapacity > 2 * frame.readableBytes + 256 }
-        var count = 0
-        func add(_ frame: ByteBuffer) { if isWasteful(frame) { count += frame.readableBytes } }
-        add(self.header)
-        add(self.metadata)
-        add(self.content)
-        for frame in self.buffers { add(frame) }
+        // Small frames share one new storage; a large buffer has, in all likelihood, been read into storage of its own.
+        let smallLimit = 16384
+        let (header, metadata, content, buffers) = (self.header, self.metadata, self.content, self.buffers)
+        var count = header.readableBytes + metadata.readableBytes + content.readableBytes
+        for buffer in buffers where buffer.readableBytes <= smallLimit { count += buffer.readableBytes }
+        let isWasteful = header.storageCapacity > 2 * count + 512
 
-        // All is written before the first slice is taken, for a slice makes the next write copy everything.
-        var storage = ByteBufferAllocator().buffer(capacity: count)
-        func write(_ frame: ByteBuffer) { if isWasteful(frame) { storage.writeImmutableBuffer(frame) } }
-        write(self.header)
-        write(self.metadata)
-        write(self.content)
-        for frame in self.buffers { write(frame) }
-
-        func kept(_ frame: ByteBuffer) -> ByteBuffer {
-            isWasteful(frame) ? storage.readSlice(length: frame.readableBytes) ?? frame : frame
+        var storage = ByteBuffer()
+        if isWasteful {
+            // One write, then all slices: a slice taken in between would make the next write copy everything.
+            storage = ByteBufferAllocator().buffer(capacity: count)
+            storage.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { space in
+                var position = 0
+                func write(_ frame: ByteBuffer) {
+                    frame.withUnsafeReadableBytes { bytes in
+                        UnsafeMutableRawBufferPointer(rebasing: space[position...]).copyMemory(from: bytes)
+                        position += bytes.count
+                    }
+                }
+                write(header)
+                write(metadata)
+                write(content)
+                for buffer in buffers where buffer.readableBytes <= smallLimit { write(buffer) }
+                return position
+            }
         }
-        let parts = MessageParts(
-            header: kept(self.header), metadata: kept(self.metadata), content: kept(self.content))
-        return Message(
-            identities: [], signature: Self.noSignature, parts: parts,
-            buffers: self.buffers.isEmpty ? [] : self.buffers.map(kept))
+        func kept(_ frame: ByteBuffer) -> ByteBuffer {
+            isWasteful ? storage.readSlice(length: frame.readableBytes) ?? frame : frame
+        }
+        let parts = MessageParts(header: kept(header), metadata: kept(metadata), content: kept(content))
+        var keptBuffers: [ByteBuffer] = []
+        keptBuffers.reserveCapacity(buffers.count)
+        for buffer in buffers {
+            if buffer.readableBytes <= smallLimit {
+                keptBuffers.append(kept(buffer))
+            } else if buffer.storageCapacity > 2 * buffer.readableBytes {
+                keptBuffers.append(ByteBuffer(bytes: buffer.readableBytesView))
+            } else {
+                keptBuffers.append(buffer)
+            }
+        }
+        return Message(identities: [], signature: Self.noSignature, parts: parts, buffers: keptBuffers)
     }
 
     private static let noSignature = ByteBuffer()

@@ -124,6 +124,4 @@ extension StoreConformance {
                 try expect(try TaskField.keys(["submitted"]), [.id, .submitted])
             },
         ]
-
-    static let answerRules: [Rule] = []
 }
