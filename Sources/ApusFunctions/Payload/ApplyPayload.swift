@@ -1,0 +1,105 @@
+package import NIOCore
+package import Pickle
+
+/// A call as the buffers of an `apply_request`: the function, how many arguments there are, and each argument (ipyparallel's
+/// `pack_apply_message`, section 3.5 of the protocol).
+package struct ApplyPayload: Sendable {
+    package var function: PickleValue
+    package var arguments: [PickleValue]
+    /// Arguments by name; sent in the order of the names.
+    package var keywords: [(String, PickleValue)]
+
+    package init(function: PickleValue, arguments: [PickleValue] = [], keywords: [(String, PickleValue)] = []) {
+        self.function = function
+        self.arguments = arguments
+        self.keywords = keywords
+    }
+
+    /// The buffers; large arrays and byte strings among the arguments are not copied.
+    package func encode() -> [ByteBuffer] {
+        var writer = PayloadWriter(capacity: 256)
+        writer.append(self.function)
+        let functionBuffers = writer.count
+        for argument in self.arguments { writer.append(argument) }
+        let argumentBuffers = writer.count - functionBuffers
+        let keywords =
+            self.keywords.isEmpty ? [] : self.keywords.sorted { $0.0.utf8.lexicographicallyPrecedes($1.0.utf8) }
+        for (_, value) in keywords { writer.append(value) }
+        // Written last, when the number of buffers is known, and put where it belongs.
+        writer.insert(at: functionBuffers) { buffer in
+            let info = CallInfo(argumentCount: self.arguments.count, argumentBuffers: argumentBuffers, names: keywords.map(\.0))
+            info.write(into: &buffer)
+        }
+        return writer.finish()
+    }
+
+    /// Reads a call. Large arrays and byte strings share the buffers' memory.
+    ///
+    /// - Throws: `PickleError` if a buffer is missing, left over, or no pickle.
+    package init(decoding buffers: some Collection<ByteBuffer>) throws {
+        var rest = (buffers as? [ByteBuffer] ?? Array(buffers))[...]
+        guard rest.count >= 2 else { throw PickleError(.malformed, "a call takes at least two buffers, found \(rest.count)") }
+        self.function = try ObjectBuffers.deserialize(&rest)
+        guard let infoBuffer = rest.popFirst() else {
+            throw PickleError(.malformed, "a call does not say how many arguments it has")
+        }
+        let info = try CallInfo(reading: infoBuffer)
+        guard info.argumentBuffers <= rest.count else {
+            throw PickleError(.malformed, "a call's arguments take \(info.argumentBuffers) buffers, found \(rest.count)")
+        }
+        var positional = rest.prefix(info.argumentBuffers)
+        var named = rest.dropFirst(info.argumentBuffers)
+        self.arguments = []
+        self.arguments.reserveCapacity(min(info.argumentCount, positional.count))
+        for place in 0..<info.argumentCount {
+            self.arguments.append(try Self.naming("argument \(place + 1)") { try ObjectBuffers.deserialize(&positional) })
+        }
+        self.keywords = try info.names.map { name in
+            (name, try Self.naming("argument '\(name)'") { try ObjectBuffers.deserialize(&named) })
+        }
+        guard positional.isEmpty, named.isEmpty else {
+            throw PickleError(.malformed, "a call has \(positional.count + named.count) buffers more than its arguments take")
+        }
+    }
+
+    private static func naming<Result>(_ place: @autoclosure () -> String, _ body: () throws -> Result) throws -> Result {
+        do { return try body() } catch let error as PickleError {
+            throw PickleError(error.code, error.message, place: place(), cause: error)
+        }
+    }
+}
+
+/// What the second part of a call says about the rest: `{"nargs": …, "narg_bufs": …, "kw_keys": […]}`.
+private struct CallInfo {
+    let argumentCount: Int
+    let argumentBuffers: Int
+    let names: [String]
+
+    init(argumentCount: Int, argumentBuffers: Int, names: [String]) {
+        self.argumentCount = argumentCount
+        self.argumentBuffers = argumentBuffers
+        self.names = names
+    }
+
+    func write(into buffer: inout ByteBuffer) {
+        let info: PickleValue = [
+            "nargs": .int(self.argumentCount), "narg_bufs": .int(self.argumentBuffers),
+            "kw_keys": .list(self.names.map { .string($0) }),
+        ]
+        PickleWriter().write(info, into: &buffer)
+    }
+
+    init(reading buffer: ByteBuffer) throws {
+        guard case .dictionary(let info) = try PickleReader().read(buffer), case .int(let count)? = info["nargs"],
+            case .int(let buffers)? = info["narg_bufs"], case .list(let keys)? = info["kw_keys"], count >= 0, buffers >= 0,
+            // Each argument takes a buffer or more.
+            count <= buffers
+        else { throw PickleError(.malformed, "a call does not say how many arguments it has") }
+        self.argumentCount = count
+        self.argumentBuffers = buffers
+        self.names = try keys.map { key in
+            guard case .string(let name) = key else { throw PickleError(.malformed, "an argument's name is no text") }
+            return name
+        }
+    }
+}

@@ -1,0 +1,60 @@
+package import Pickle
+
+/// Functions of Python, in the forms in which a request can name them without carrying Python code.
+package enum PythonCall {
+    /// Binds its keyword arguments in the engine's namespace.
+    ///
+    /// ipyparallel's own helper, named so that every Python engine imports it: it reaches the namespace through IPython, not
+    /// through its module.
+    package static let pushFunction = PickleValue.global(module: "ipyparallel.util", name: "_push")
+
+    /// Evaluates a text, or a list of texts, in the engine's namespace.
+    package static let pullFunction = PickleValue.global(module: "ipyparallel.util", name: "_pull")
+
+    /// Calls its first argument with the elements of the others, and gives the list of results.
+    package static let mapFunction = PickleValue.global(module: "ipyparallel.client.remotefunction", name: "_map")
+
+    /// As ``mapFunction``, on sequences named in the namespace, which are taken out of it.
+    package static let broadcastMapFunction = PickleValue.global(
+        module: "ipyparallel.client.view", name: "BroadcastView._broadcast_map")
+
+    /// What an expression gives when the engine evaluates it in its namespace, before the call: a function, by its name there
+    /// or as `lambda`.
+    package static func source(_ expression: String) -> PickleValue { .reference(expression) }
+
+    /// A function or class that the engine imports.
+    package static func imported(_ name: String, from module: String) -> PickleValue { .global(module: module, name: name) }
+}
+
+/// ipyparallel's helper functions, which a Python client sends as code; an engine without Python does their work by itself.
+package enum PythonHelper: Sendable, Hashable {
+    /// `(**names)`: binds each keyword; a key may be any expression that can be assigned to.
+    case push
+    /// `(keys)`: evaluates a text, or each of several.
+    case pull
+    /// `(function, *sequences)`: calls the function with an element of each.
+    case map
+    /// `(function, *names)`: as map, with sequences taken out of the namespace.
+    case broadcastMap
+    /// `(*modules, **objects)`: imports and binds, or raises `UnmetDependency`.
+    case require
+    /// `()`: what the engine serialises results with from now on.
+    case usePickle, useDill, useCloudpickle
+
+    /// The helper that a request's function is, if it is one: sent as code or by name.
+    package init?(_ function: PickleValue) {
+        guard let name = function.pythonFunctionName else { return nil }
+        switch (name.module, name.name) {
+        case ("ipyparallel.util", "_push"): self = .push
+        case ("ipyparallel.util", "_pull"): self = .pull
+        case ("ipyparallel.client.remotefunction", "_map"): self = .map
+        case ("ipyparallel.client.view", "_broadcast_map"), ("ipyparallel.client.view", "BroadcastView._broadcast_map"):
+            self = .broadcastMap
+        case ("__main__", "_require"), ("ipyparallel.controller.dependency", "_require"): self = .require
+        case (CannedValue.module, "use_pickle"): self = .usePickle
+        case (CannedValue.module, "use_dill"): self = .useDill
+        case (CannedValue.module, "use_cloudpickle"): self = .useCloudpickle
+        default: return nil
+        }
+    }
+}
