@@ -1,0 +1,202 @@
+package import ApusWire
+
+/// Spreads a request over many engines, and gathers their replies into one where the client wants that.
+///
+/// A value: events in, effects out. It stands alone, or is a node of a binary tree of schedulers; the protocol (section
+/// 7.3) allows both, and clients and engines need not know which. Plain replies pass without any account of them. Replies
+/// to be coalesced are counted; an engine that leaves is waited for no longer, so that the others' answers arrive.
+package struct BroadcastScheduler: Sendable {
+    package typealias Target = BroadcastRequest.Target
+
+    /// Where the scheduler stands.
+    package enum Position: Sendable, Equatable {
+        /// Alone between clients and engines.
+        case alone
+        /// In a tree with 2^depth leaves: the root's path is 0, and children append 0 or 1.
+        case node(path: String, depth: Int)
+    }
+
+    package enum Event: Sendable, Equatable {
+        case engineJoined(EngineUUID)
+        case engineLeft(EngineUUID)
+        case requested(BroadcastRequest)
+        case replied(BroadcastReply)
+    }
+
+    /// One of the messages that a request becomes: the same but for what is named here, and signed anew. Metadata
+    /// `original_msg_id` is set to the request's id.
+    package struct Copy: Sendable, Equatable {
+        package var outlet: BroadcastOutlet
+        package var id: MessageID
+        /// Metadata `targets`; nil to leave it as it is.
+        package var targets: [Target]?
+
+        package init(outlet: BroadcastOutlet, id: MessageID, targets: [Target]?) {
+            self.outlet = outlet
+            self.id = id
+            self.targets = targets
+        }
+    }
+
+    /// The one reply made of many. Header, parent and content are those of the last; metadata `broadcast_targets` is set;
+    /// then follow all buffers in the order of the parts.
+    package struct Gathering: Sendable, Equatable {
+        package var request: MessageID
+        package var parts: [BroadcastOutlet]
+        package var last: BroadcastOutlet
+        /// In the order of the parts.
+        package var targets: [Target]
+        /// Whether `broadcast_targets` is a list of `[uuid, id]`, as clients read it, or of bare uuids, as a leaf writes it.
+        package var asPairs: Bool
+
+        package init(
+            request: MessageID, parts: [BroadcastOutlet], last: BroadcastOutlet, targets: [Target], asPairs: Bool
+        ) {
+            self.request = request
+            self.parts = parts
+            self.last = last
+            self.targets = targets
+            self.asPairs = asPairs
+        }
+    }
+
+    package enum Effect: Sendable, Equatable {
+        case forward(Copy, of: MessageID)
+        /// Pass the reply just received up, unchanged.
+        case relay
+        /// Keep the reply just received: it will be a part of the answer to this request.
+        case keep(MessageID, from: BroadcastOutlet)
+        /// Make one reply of those kept, pass it up, and forget them.
+        case gather(Gathering)
+        /// Pass up an EngineError as the reply to this request: none of its targets is left to answer. Metadata
+        /// `original_msg_id` and `broadcast_targets` are set all the same.
+        case fail(MessageID, [Target])
+        /// Drop the request just received: one with this id is under way.
+        case refuse(MessageID)
+    }
+
+    /// A request whose replies are to be coalesced.
+    private struct Pending: Sendable {
+        /// In the order of the answer, each with its targets.
+        var outlets: [(outlet: BroadcastOutlet, targets: [Target])] = []
+        var index: [BroadcastOutlet: Int] = [:]
+        /// By outlet: whether it has answered.
+        var answered: [Bool] = []
+        /// Outlets neither answered nor gone.
+        var awaited: Set<Int> = []
+        var last: BroadcastOutlet?
+    }
+
+    private let position: Position
+    private var engines: Set<EngineUUID> = []
+    private var pending: [MessageID: Pending] = [:]
+    /// Replies dropped because nobody waits for them: late, doubled or made up.
+    package private(set) var strayReplies = 0
+
+    package init(_ position: Position = .alone) { self.position = position }
+
+    /// How many coalesced requests wait for replies.
+    package var pendingCount: Int { self.pending.count }
+
+    package mutating func handle(_ event: Event) -> [Effect] {
+        switch event {
+        case .engineJoined(let engine):
+            self.engines.insert(engine)
+            return []
+        case .engineLeft(let engine): return self.leave(engine)
+        case .requested(let request): return self.spread(request)
+        case .replied(let reply): return self.take(reply)
+        }
+    }
+
+    // MARK: Down
+
+    private mutating func spread(_ request: BroadcastRequest) -> [Effect] {
+        guard self.pending[request.id] == nil else { return [.refuse(request.id)] }
+        let shares = self.shares(of: request.targets)
+        var effects = shares.map { outlet, targets in
+            let id = MessageID("\(request.id.text)_\(outlet.identity)")
+            return Effect.forward(Copy(outlet: outlet, id: id, targets: self.isLeaf ? nil : targets), of: request.id)
+        }
+        guard request.isCoalescing else { return effects }
+        var pending = Pending()
+        for (outlet, targets) in shares where pending.index[outlet] == nil {
+            pending.index[outlet] = pending.outlets.count
+            if self.mayAnswer(outlet) { pending.awaited.insert(pending.outlets.count) }
+            pending.outlets.append((outlet, targets))
+            pending.answered.append(false)
+        }
+        self.pending[request.id] = pending
+        if pending.awaited.isEmpty { effects += self.finish(request.id) }
+        return effects
+    }
+
+    /// Who gets the request, and for which targets; in the order of the answer.
+    private func shares(of targets: [Target]) -> [(outlet: BroadcastOutlet, targets: [Target])] {
+        guard case .node(let path, let depth) = self.position, !self.isLeaf else {
+            return targets.map { (.engine($0.uuid), [$0]) }
+        }
+        // The bit of the engine's leaf that tells left from right here; the root decides by the highest.
+        let bit = depth - path.utf8.count
+        let (left, right) = targets.reduce(into: ([Target](), [Target]())) { halves, target in
+            if (target.id.number >> bit) & 1 == 0 { halves.0.append(target) } else { halves.1.append(target) }
+        }
+        return [(.scheduler(path + "0"), left), (.scheduler(path + "1"), right)].filter { !$0.1.isEmpty }
+    }
+
+    private var isLeaf: Bool {
+        switch self.position {
+        case .alone: true
+        case .node(let path, let depth): path.utf8.count == depth + 1
+        }
+    }
+
+    private func mayAnswer(_ outlet: BroadcastOutlet) -> Bool {
+        switch outlet {
+        case .engine(let uuid): self.engines.contains(uuid)
+        case .scheduler: true
+        }
+    }
+
+    // MARK: Up
+
+    private mutating func take(_ reply: BroadcastReply) -> [Effect] {
+        guard reply.isCoalescing else { return [.relay] }
+        guard let index = self.pending[reply.request]?.index[reply.sender], self.pending[reply.request]?.answered[index] == false
+        else {
+            self.strayReplies += 1
+            return []
+        }
+        self.pending[reply.request]?.answered[index] = true
+        self.pending[reply.request]?.awaited.remove(index)
+        self.pending[reply.request]?.last = reply.sender
+        if let answering = reply.targets {
+            // A scheduler below leaves out those that are gone.
+            self.pending[reply.request]?.outlets[index].targets.removeAll { !answering.contains($0.uuid) }
+        }
+        let isComplete = self.pending[reply.request]?.awaited.isEmpty ?? false
+        return [.keep(reply.request, from: reply.sender)] + (isComplete ? self.finish(reply.request) : [])
+    }
+
+    private mutating func leave(_ engine: EngineUUID) -> [Effect] {
+        self.engines.remove(engine)
+        var complete: [MessageID] = []
+        for (id, pending) in self.pending {
+            guard let index = pending.index[.engine(engine)], pending.awaited.contains(index) else { continue }
+            self.pending[id]?.awaited.remove(index)
+            if pending.awaited.count == 1 { complete.append(id) }
+        }
+        return complete.sorted().flatMap { self.finish($0) }
+    }
+
+    /// Answers with what there is.
+    private mutating func finish(_ id: MessageID) -> [Effect] {
+        guard let pending = self.pending.removeValue(forKey: id) else { return [] }
+        guard let last = pending.last else { return [.fail(id, pending.outlets.flatMap(\.targets))] }
+        let parts = pending.outlets.indices.filter { pending.answered[$0] }.map { pending.outlets[$0] }
+        let gathering = Gathering(
+            request: id, parts: parts.map(\.outlet), last: last, targets: parts.flatMap(\.targets),
+            asPairs: !self.isLeaf || self.position == .alone)
+        return [.gather(gathering)]
+    }
+}
