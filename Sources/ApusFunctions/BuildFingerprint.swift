@@ -14,7 +14,7 @@ package enum BuildFingerprint {
     }()
 
     /// A hash over what would be loaded of the executable at `path`; `nil` if it is none.
-    static func hash(ofExecutableAt path: String) -> String? {
+    package static func hash(ofExecutableAt path: String) -> String? {
         withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 32) { buffer in
             let count = apus_hash_executable(path, buffer.baseAddress!, buffer.count)
             return count == 0 ? nil : hexadecimal(buffer[..<count])

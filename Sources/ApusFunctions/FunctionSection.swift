@@ -48,7 +48,7 @@ public enum __FunctionSection {
         return records
     }
 
-    private static func store(_ record: FunctionRecord, into slot: UnsafeMutableRawPointer) {
+    static func store(_ record: FunctionRecord, into slot: UnsafeMutableRawPointer) {
         slot.assumingMemoryBound(to: FunctionRecord?.self).pointee = record
     }
 }
@@ -56,12 +56,6 @@ public enum __FunctionSection {
 // MARK: - For the macros' expansions
 
 extension __FunctionSection {
-    public static func store<Output, each Input>(
-        _ function: RemoteFunction<Output, repeat each Input>, into slot: UnsafeMutableRawPointer
-    ) {
-        self.store(FunctionRecord(function), into: slot)
-    }
-
     public static func store<Output: Codable & Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
         _ declaration: RemoteDeclaration,
         make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) throws -> Output),
@@ -94,5 +88,14 @@ extension __FunctionSection {
         into slot: UnsafeMutableRawPointer
     ) {
         self.store(FunctionRecord(declaration, asynchronous: make, result: .nothing), into: slot)
+    }
+
+    @available(*, unavailable, message: "the result of a remote closure must be Codable and Sendable, or Void")
+    public static func store<Output: Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+        _ declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output),
+        into slot: UnsafeMutableRawPointer
+    ) {
+        fatalError("not available")
     }
 }

@@ -156,6 +156,22 @@ extension RemoteFunction {
     }
 }
 
+extension RemoteFunction {
+    /// Puts the function's record where the reader of the section looks for it.
+    public func __store(into slot: UnsafeMutableRawPointer) {
+        __FunctionSection.store(FunctionRecord(self), into: slot)
+    }
+
+    @available(*, unavailable, message: "the result of a remote closure must be Codable and Sendable, or Void")
+    public init<each Capture: Codable & Sendable>(
+        __closure declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output),
+        capturing captured: repeat each Capture
+    ) {
+        fatalError("not available")
+    }
+}
+
 private func encodeAll<each Value: Codable & Sendable>(_ value: repeat each Value) -> Result<[PickleValue], any Error> {
     Result {
         var values: [PickleValue] = []

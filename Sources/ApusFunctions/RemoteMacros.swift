@@ -32,12 +32,6 @@ public macro Remote() = #externalMacro(module: "ApusMacros", type: "RemoteMacro"
 /// Parameters are written with their types; they, the captured values and the result are `Codable & Sendable`. The closure may
 /// throw and wait. It cannot stand in a generic function or type.
 @freestanding(expression)
-public macro remote<Output: Codable & Sendable, each Input: Codable & Sendable>(
+public macro remote<Output: Sendable, each Input: Codable & Sendable>(
     _ body: @Sendable (repeat each Input) async throws -> Output
 ) -> RemoteFunction<Output, repeat each Input> = #externalMacro(module: "ApusMacros", type: "RemoteClosureMacro")
-
-/// Makes a closure that engines can run, and that gives no result.
-@freestanding(expression)
-public macro remote<each Input: Codable & Sendable>(
-    _ body: @Sendable (repeat each Input) async throws -> Void
-) -> RemoteFunction<Void, repeat each Input> = #externalMacro(module: "ApusMacros", type: "RemoteClosureMacro")

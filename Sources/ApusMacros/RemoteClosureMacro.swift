@@ -18,10 +18,13 @@ package import SwiftSyntaxMacros
 /// In a static property of a local type, the code cannot see the values around it, so the compiler itself refuses any that the
 /// capture list forgot. Its result's type is inferred there as it would be in place.
 package struct RemoteClosureMacro: ExpressionMacro {
+    package static var formatMode: FormatMode { .disabled }
+
     package static func expansion(
         of node: some FreestandingMacroExpansionSyntax, in context: some MacroExpansionContext
     ) throws -> ExprSyntax {
-        let failure: ExprSyntax = #"Swift.fatalError("this remote closure was not compiled")"#
+        // Fits where any type is expected, so that the compiler has nothing to add to what we report.
+        let failure: ExprSyntax = #"{ Swift.fatalError("this remote closure was not compiled") }()"#
         guard let closure = (node.trailingClosure ?? node.arguments.first?.expression.as(ClosureExprSyntax.self)) else {
             context.diagnose(node, .notAClosure)
             return failure
@@ -40,22 +43,25 @@ package struct RemoteClosureMacro: ExpressionMacro {
         let typeName = context.makeUniqueName("closure")
         let captureParameters = captures.map { "\($0.name.text): \($0.type.trimmedDescription)" }.joined(separator: ", ")
         let entry = makeSectionEntryMember(
-            storing: "\(typeName).declaration, make: \(typeName).make")
+            storing: "ApusFunctions.__FunctionSection.store(\(typeName).declaration, make: \(typeName).make, into: slot)")
         let capturing = captures.enumerated()
             .map { index, capture in index == 0 ? "capturing: \(capture.expression)" : "\(capture.expression)" }
 
+        let arguments = ["__closure: \(typeName).declaration", "make: \(typeName).make"] + capturing
         return """
             {
-                nonisolated enum \(typeName) {
-                    \(entry)
-                    nonisolated static let declaration = \(declaration)
-                    nonisolated static let make = { @Sendable (\(raw: captureParameters)) in
-                        \(closure.hoisted)
-                    }
-                }
-                return ApusFunctions.RemoteFunction(
-                    \(raw: (["__closure: \(typeName).declaration", "make: \(typeName).make"] + capturing).joined(separator: ", "))
-                )
+            nonisolated enum \(typeName) {
+            \(entry)
+            nonisolated static let declaration = \(declaration)
+            nonisolated static let make = { @Sendable (\(raw: captureParameters)) in
+            \(place.directive(line: closure.firstLineOfHoisted(in: context)))
+            return \(closure.hoisted)
+            \(place.endOfDirective)
+            }
+            }
+            \(place.directive(line: place.line))
+            return ApusFunctions.RemoteFunction(\(raw: arguments.joined(separator: ", ")))
+            \(place.endOfDirective)
             }()
             """
     }
@@ -132,6 +138,7 @@ struct ClosureChecker<Context: MacroExpansionContext> {
     mutating func checkBody(of closure: ClosureExprSyntax) {
         let finder = OutsideReferences(of: closure)
         for node in finder.selves { self.report(node, .usesSelf) }
+        for node in finder.remotes { self.report(node, .isNested) }
         for node in finder.selfTypes { self.report(node, .usesSelfType) }
         if closure.signature?.parameterClause == nil {
             for node in finder.shorthands { self.report(node, .parameterHasNoType(node.trimmedDescription)) }
@@ -139,7 +146,7 @@ struct ClosureChecker<Context: MacroExpansionContext> {
     }
 
     mutating func checkContext(of node: some SyntaxProtocol) {
-        for place in genericContexts(in: self.context) { self.report(place, .inGenericContext("#remote")) }
+        if hasGenericContext(self.context) { self.report(node, .inGenericContext("#remote")) }
     }
 }
 
@@ -148,6 +155,7 @@ private final class OutsideReferences: SyntaxVisitor {
     var selves: [Syntax] = []
     var selfTypes: [Syntax] = []
     var shorthands: [Syntax] = []
+    var remotes: [Syntax] = []
     private var closureDepth = 0
 
     init(of closure: ClosureExprSyntax) {
@@ -169,6 +177,12 @@ private final class OutsideReferences: SyntaxVisitor {
 
     override func visit(_ node: IdentifierTypeSyntax) -> SyntaxVisitorContinueKind {
         if node.name.tokenKind == .keyword(.Self) { self.selfTypes.append(Syntax(node)) }
+        return .visitChildren
+    }
+
+    override func visit(_ node: MacroExpansionExprSyntax) -> SyntaxVisitorContinueKind {
+        // The compiler expands no macro within its own expansion.
+        if node.macroName.text == "remote" { self.remotes.append(Syntax(node)) }
         return .visitChildren
     }
 
@@ -233,6 +247,17 @@ extension ClosureExprSyntax {
         }
         closure.signature = signature
         return closure
+    }
+
+    /// The line in which the hoisted closure begins, for the lines of its body to be those they have in the source.
+    fileprivate func firstLineOfHoisted(in context: some MacroExpansionContext) -> Int {
+        let hoisted = self.hoisted
+        guard let first = self.statements.first, let hoistedFirst = hoisted.statements.first else {
+            return SourcePlace(of: self, in: context).line
+        }
+        let before = hoisted.syntaxTextBytes.prefix(
+            hoistedFirst.positionAfterSkippingLeadingTrivia.utf8Offset - hoisted.position.utf8Offset)
+        return SourcePlace(of: first, in: context).line - before.count { $0 == UInt8(ascii: "\n") }
     }
 
     /// "(x: Double) async throws -> Double": what a reader of errors and of lists of functions sees.

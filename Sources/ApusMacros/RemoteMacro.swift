@@ -7,8 +7,10 @@ package import SwiftSyntaxMacros
 /// The function itself is left alone. Of `@Remote func square(_ x: Double) -> Double` comes
 ///
 ///     var $square: RemoteFunction<Double, Double> { … square(_:) as @Sendable (Double) throws -> Double … }
-///     enum <unique> { @used @section(…) static let entry = (mark, version, { … store($square, into: $0) }) }
+///     enum <unique> { @used @section(…) static let entry = (mark, version, { … $square.__store(into: $0) }) }
 package struct RemoteMacro: PeerMacro {
+    package static var formatMode: FormatMode { .disabled }
+
     package static func expansion(
         of node: AttributeSyntax, providingPeersOf declaration: some DeclSyntaxProtocol,
         in context: some MacroExpansionContext
@@ -42,17 +44,15 @@ package struct RemoteMacro: PeerMacro {
             "@Sendable (\(remoteParameters.map(\.type.description).joined(separator: ", "))) \(effects) -> \(resultText)"
 
         let remoteName = "$\(name)"
+        // On one line, which the compiler takes for the function's own: it reports there a type that cannot travel.
         let variable: DeclSyntax = """
-            \(raw: modifiers)var \(raw: remoteName): ApusFunctions.RemoteFunction<\(raw: types)> {
-                ApusFunctions.RemoteFunction(
-                    __declared: \(declarationExpression),
-                    \(raw: givesNothing ? "procedure" : "body"): \(raw: function.fullName) as \(raw: functionType)
-                )
-            }
+            \(raw: modifiers)var \(raw: remoteName): ApusFunctions.RemoteFunction<\(raw: types)> { \
+            ApusFunctions.RemoteFunction(__declared: \(declarationExpression), \
+            \(raw: givesNothing ? "procedure" : "body"): \(raw: function.fullName) as \(raw: functionType)) }
             """
         let owner = isStatic ? context.lexicalContext.reversed().compactMap(\.typeName).joined(separator: ".") + "." : ""
-        let entry = makeSectionEntry(storing: "\(raw: owner)\(raw: remoteName)", in: context)
-        return [variable, entry]
+        let entry = makeSectionEntry(storing: "\(owner)\(remoteName).__store(into: slot)", in: context)
+        return location.around(variable) + [entry]
     }
 
     /// Whether a request can call the function; if not, says why.
@@ -78,7 +78,7 @@ package struct RemoteMacro: PeerMacro {
         } else if let clause = function.genericWhereClause {
             problems.append((clause, .isGeneric(name)))
         }
-        problems += genericContexts(in: context).map { ($0, .inGenericContext("@Remote")) }
+        if hasGenericContext(context) { problems.append((function.name, .inGenericContext("@Remote"))) }
 
         for parameter in function.signature.parameterClause.parameters {
             let parameterName = (parameter.secondName ?? parameter.firstName).text

@@ -21,6 +21,7 @@ enum RemoteProblem: DiagnosticMessage {
     case captureCannotTravel(String, Obstacle)
     case capturesSelf
     case parameterHasNoType(String)
+    case isNested
     case usesSelf
     case usesSelfType
 
@@ -58,6 +59,8 @@ enum RemoteProblem: DiagnosticMessage {
             "'self' does not travel; capture the values that the closure uses, as 'x = self.x as <its type>'"
         case .parameterHasNoType(let name):
             "'\(name)' needs a type, because engines decode its value; write '(x: <its type>) in'"
+        case .isNested:
+            "a remote closure cannot hold another, which the compiler would not expand; let a function make the inner one"
         case .usesSelf:
             "'self' does not travel; capture the values that the closure uses, as '[x = self.x as <its type>]'"
         case .usesSelfType:

@@ -4,18 +4,18 @@ import SwiftSyntaxBuilder
 import SwiftSyntaxMacros
 
 /// An entry of the section in a type of its own, for a place where a constant could not stand alone (a file of top-level code).
-func makeSectionEntry(storing arguments: ExprSyntax, in context: some MacroExpansionContext) -> DeclSyntax {
+func makeSectionEntry(storing call: String, in context: some MacroExpansionContext) -> DeclSyntax {
     let typeName = context.makeUniqueName("remote")
     return """
         @available(*, deprecated, message: "This type is how engines find the function; do not use it.")
         private nonisolated enum \(typeName) {
-            \(makeSectionEntryMember(storing: "\(arguments)"))
+            \(makeSectionEntryMember(storing: call))
         }
         """
 }
 
-/// The entry itself: `mark, version, accessor`, as `ApusFunctions.__FunctionSection` reads it.
-func makeSectionEntryMember(storing arguments: String) -> DeclSyntax {
+/// The entry itself: `mark, version, accessor`, as `ApusFunctions.__FunctionSection` reads it. `call` puts a record into `slot`.
+func makeSectionEntryMember(storing call: String) -> DeclSyntax {
     """
     @used
     #if objectFormat(MachO)
@@ -23,9 +23,7 @@ func makeSectionEntryMember(storing arguments: String) -> DeclSyntax {
     #else
     @section("apus_functions")
     #endif
-    nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (
-        0x6170_7573, 1, { slot in ApusFunctions.__FunctionSection.store(\(raw: arguments), into: slot) }
-    )
+    nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (0x6170_7573, 1, { slot in \(raw: call) })
     """
 }
 
@@ -41,13 +39,30 @@ struct SourcePlace {
     let fileID: String
     let line: Int
     let column: Int
+    /// The file's name as the compiler was given it; nil where there is no file.
+    private let file: ExprSyntax?
 
     init(of node: some SyntaxProtocol, in context: some MacroExpansionContext) {
         let location = context.location(of: node, at: .afterLeadingTrivia, filePathMode: .fileID)
+        self.file = context.location(of: node, at: .afterLeadingTrivia, filePathMode: .filePath)?.file
         self.fileID = location?.file.as(StringLiteralExprSyntax.self)?.representedLiteralValue ?? "unknown"
         self.line = location?.line.as(IntegerLiteralExprSyntax.self)?.representedLiteralValue ?? 0
         self.column = location?.column.as(IntegerLiteralExprSyntax.self)?.representedLiteralValue ?? 0
     }
+
+    /// Makes the compiler, and with it the debugger, take a declaration for the source at this place.
+    func around(_ declaration: DeclSyntax) -> [DeclSyntax] {
+        guard self.file != nil else { return [declaration] }
+        // The compiler puts a blank line between the declarations of an expansion.
+        return [self.directive(line: max(self.line - 1, 1)), declaration, self.endOfDirective]
+    }
+
+    /// The directive for code whose first line stands in line `line` of the file.
+    func directive(line: Int) -> DeclSyntax {
+        self.file.map { "#sourceLocation(file: \($0), line: \(literal: line))" } ?? ""
+    }
+
+    var endOfDirective: DeclSyntax { self.file == nil ? "" : "#sourceLocation()" }
 
     /// 16 hexadecimal digits that depend on the place and the text, and on nothing of the machine or the process (FNV-1a).
     func hash(with text: String) -> String {
@@ -70,12 +85,12 @@ func makeDeclaration(
             ".init(label: \(literal(parameter.label)), name: \(literal(parameter.name)), type: \(literal(parameter.type.trimmedDescription)))"
     }
     let id: ExprSyntax = closureID.map { ", closureID: \(literal: $0)" } ?? ""
+    // On one line: see `SourcePlace.around(_:)`.
     return """
-        ApusFunctions.RemoteDeclaration(
-            fileID: \(literal: place.fileID), line: \(literal: place.line), column: \(literal: place.column),
-            path: \(literal: path), signature: \(literal: signature),
-            parameters: [\(raw: list.joined(separator: ", "))]\(id)
-        )
+        ApusFunctions.RemoteDeclaration(\
+        fileID: \(literal: place.fileID), line: \(literal: place.line), column: \(literal: place.column), \
+        path: \(literal: path), signature: \(literal: signature), \
+        parameters: [\(raw: list.joined(separator: ", "))]\(id))
         """
 }
 

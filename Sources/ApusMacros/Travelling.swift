@@ -65,36 +65,31 @@ extension Syntax {
     }
 }
 
-/// The generic clauses around a macro's place: a section entry is one constant, and there would be one per type argument.
-func genericContexts(in context: some MacroExpansionContext) -> [Syntax] {
-    context.lexicalContext.flatMap { place -> [Syntax] in
-        if let clause = place.asProtocol((any WithGenericParametersSyntax).self)?.genericParameterClause {
-            return [Syntax(clause)]
-        }
+/// Whether a macro stands in generic code: a section entry is one constant, and there would be one per type argument.
+func hasGenericContext(_ context: some MacroExpansionContext) -> Bool {
+    context.lexicalContext.contains { place in
+        if place.asProtocol((any WithGenericParametersSyntax).self)?.genericParameterClause != nil { return true }
         if let extended = place.as(ExtensionDeclSyntax.self) {
-            if let clause = extended.genericWhereClause { return [Syntax(clause)] }
-            let arguments =
-                extended.extendedType.as(IdentifierTypeSyntax.self)?.genericArgumentClause
-                ?? extended.extendedType.as(MemberTypeSyntax.self)?.genericArgumentClause
-            if let arguments { return [Syntax(arguments)] }
-            if extended.extendedType.is(ArrayTypeSyntax.self) || extended.extendedType.is(DictionaryTypeSyntax.self)
-                || extended.extendedType.is(OptionalTypeSyntax.self)
-            {
-                return [Syntax(extended.extendedType)]
-            }
+            return extended.genericWhereClause != nil || extended.extendedType.isGeneric
         }
         let parameters =
             place.as(FunctionDeclSyntax.self)?.signature.parameterClause.parameters
             ?? place.as(InitializerDeclSyntax.self)?.signature.parameterClause.parameters
-        return parameters?.filter { $0.type.hasOpaqueType }.map { Syntax($0) } ?? []
+        return parameters?.contains { $0.type.isOpaque } ?? false
     }
 }
 
 extension TypeSyntax {
+    /// Whether the type is spelled with arguments.
+    fileprivate var isGeneric: Bool {
+        self.is(ArrayTypeSyntax.self) || self.is(DictionaryTypeSyntax.self) || self.is(OptionalTypeSyntax.self)
+            || self.as(IdentifierTypeSyntax.self)?.genericArgumentClause != nil
+            || self.as(MemberTypeSyntax.self)?.genericArgumentClause != nil
+    }
+
     /// Whether a parameter of this type makes its function generic.
-    fileprivate var hasOpaqueType: Bool {
+    fileprivate var isOpaque: Bool {
         if case .someType? = self.obstacle { return true }
-        guard let attributed = self.as(AttributedTypeSyntax.self) else { return false }
-        return attributed.baseType.hasOpaqueType
+        return self.as(AttributedTypeSyntax.self)?.baseType.isOpaque ?? false
     }
 }
