@@ -30,6 +30,22 @@ package struct JSONCursor {
         self.leave()
     }
 
+    /// Walks the object that comes next as far as the member of that name and stands before its value. False: there is none.
+    ///
+    /// What follows the member is not looked at, so use it where a neighbour has checked the text, or damage only costs the message.
+    package mutating func find(_ name: StaticString) throws(WireError) -> Bool {
+        try self.enter(UInt8(ascii: "{"))
+        if self.take(UInt8(ascii: "}")) { return false }
+        repeat {
+            self.skipSpace()
+            let key = try self.readKey()
+            guard self.take(UInt8(ascii: ":")) else { throw self.problem("a colon is missing") }
+            if name ~= key { return true }
+            try self.skipValue()
+        } while self.take(UInt8(ascii: ","))
+        return false
+    }
+
     package mutating func readElements(_ visit: (inout JSONCursor) throws(WireError) -> Void) throws(WireError) {
         try self.enter(UInt8(ascii: "["))
         if self.take(UInt8(ascii: "]")) { return self.leave() }

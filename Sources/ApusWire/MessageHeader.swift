@@ -46,12 +46,17 @@ package struct MessageHeader: Sendable, Hashable {
 
     /// The `msg_id` of a packed header or parent header, or nil when it is `{}` or no header at all.
     package static func messageID(scanning bytes: ByteBuffer) -> MessageID? {
-        var id: String?
-        try? bytes.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) in
-            try cursor.readMembers { (key, cursor) throws(WireError) in
-                if case "msg_id" = key { id = try cursor.readStringOrSkip() } else { try cursor.skipValue() }
-            }
+        bytes.textMember("msg_id").map { MessageID($0) }
+    }
+}
+
+extension ByteBuffer {
+    /// The text of that name in the packed object, or nil when there is none, it is no text or this is no object.
+    package func textMember(_ name: StaticString) -> String? {
+        let text = try? self.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> String? in
+            guard try cursor.find(name) else { return nil }
+            return try cursor.readStringOrSkip()
         }
-        return id.map { MessageID($0) }
+        return text ?? nil
     }
 }

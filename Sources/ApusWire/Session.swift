@@ -28,19 +28,21 @@ package struct Session: Sendable {
 
     package mutating func nextMessageID() -> MessageID {
         self.count += 1
-        return MessageID(self.prefix + String(self.count, radix: 36))
+        return self.messageID(number: self.count)
     }
+
+    /// The id of this session's message of that number, for a holder that counts by itself.
+    package func messageID(number: UInt64) -> MessageID { MessageID(self.prefix + String(number, radix: 36)) }
 
     /// A new signed message.
     ///
     /// - Parameter parent: The packed header of the message that this one answers, byte for byte as it came.
-    package mutating func message(
-        _ type: MessageType, id: MessageID? = nil, identities: [ByteBuffer] = [], parent: ByteBuffer = MessageParts.emptyObject,
+    package func message(
+        _ type: MessageType, id: MessageID, identities: [ByteBuffer] = [], parent: ByteBuffer = MessageParts.emptyObject,
         metadata: ByteBuffer = MessageParts.emptyObject, content: ByteBuffer = MessageParts.emptyObject,
         buffers: [ByteBuffer] = [],
         date: WireDate = .now
     ) -> Message {
-        let id = id ?? self.nextMessageID()
         var header = ByteBufferAllocator().buffer(capacity: 320)
         self.writeHeader(id: id, type: type, date: date, into: &header)
         return self.signed(
@@ -51,11 +53,10 @@ package struct Session: Sendable {
     /// A new signed message whose parts are JSON values.
     package mutating func message(
         _ type: MessageType, identities: [ByteBuffer] = [], parent: ByteBuffer = MessageParts.emptyObject,
-        metadata: JSONObject = [:],
-        content: JSONObject, buffers: [ByteBuffer] = []
+        metadata: JSONObject = [:], content: JSONObject, buffers: [ByteBuffer] = []
     ) -> Message {
         self.message(
-            type, identities: identities, parent: parent, metadata: JSONValue.object(metadata).packed,
+            type, id: self.nextMessageID(), identities: identities, parent: parent, metadata: JSONValue.object(metadata).packed,
             content: JSONValue.object(content).packed, buffers: buffers)
     }
 

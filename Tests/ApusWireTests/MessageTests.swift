@@ -10,9 +10,8 @@ struct MessageTests {
 
     @Test("A message that we make is one that Python reads")
     func makes() throws {
-        var session = self.session
         let date = try #require(WireDate("2026-01-02T03:04:05.678901Z"))
-        let message = session.message(
+        let message = self.session.message(
             .applyRequest, id: MessageID("abc_1"), identities: [ByteBuffer(string: "engine")], buffers: [ByteBuffer(string: "x")],
             date: date)
         #expect(
@@ -22,7 +21,7 @@ struct MessageTests {
                 "date": "2026-01-02T03:04:05.678901Z", "version": "5.4",
             ])
         #expect(try Message(frames: message.frames) == message)
-        #expect(session.signer.accepts(message.signature, for: message.parts))
+        #expect(self.session.signer.accepts(message.signature, for: message.parts))
     }
 
     @Test("Message ids differ, and hold only letters, digits and underscores")

@@ -1,0 +1,136 @@
+public import ApusWire
+import NIOCore
+
+/// A result that comes later: of one task, or of one call on several engines.
+///
+/// Any number of callers may wait for it, from anywhere. Cancelling one stops its waiting only; the work goes on. To stop work that
+/// has not started, use ``abort()``.
+public struct AsyncResult<Output: Sendable>: Sendable {
+    let tasks: [PendingTask]
+    let client: Client
+    /// Makes the value of the tasks' replies, all of which went well.
+    private let combine: @Sendable ([Message]) throws -> Output
+    /// Whether one failure is thrown as it is; with several targets failures are gathered into one error.
+    private let isSingle: Bool
+
+    init(_ tasks: [PendingTask], client: Client, isSingle: Bool, combine: @escaping @Sendable ([Message]) throws -> Output) {
+        self.tasks = tasks
+        self.client = client
+        self.isSingle = isSingle
+        self.combine = combine
+    }
+
+    // MARK: The value
+
+    /// Waits until every task has ended and gives the value.
+    ///
+    /// - Throws: ``RemoteError`` if the function threw on the engine (``CompositeError`` where several engines were called);
+    ///   ``ApusError`` with code `engineDied`, `taskTimeout` or another if it gave no answer.
+    public var value: Output {
+        get async throws {
+            for task in self.tasks { try await task.wait() }
+            return try self.combined()
+        }
+    }
+
+    /// The same, waiting no longer than the timeout.
+    ///
+    /// - Throws: ``ApusError`` with code `timeout` when the time is over; the work goes on, and may be awaited again.
+    public func value(timeout: Duration) async throws -> Output {
+        guard try await self.wait(timeout: timeout) else {
+            throw ApusError(
+                .timeout, "\(self.tasks.count - self.progress) of \(self.tasks.count) tasks have not ended within \(timeout)")
+        }
+        return try self.combined()
+    }
+
+    /// Each task's value or error, in the order of the tasks, for callers who want the good ones in spite of the bad.
+    public var outcomes: [Result<Output, any Error>] {
+        get async throws {
+            for task in self.tasks { try await task.wait() }
+            return self.tasks.map { task in Result { try self.combine([self.client.connection.message(of: task)]) } }
+        }
+    }
+
+    private func combined() throws -> Output {
+        if self.isSingle, self.tasks.count == 1 { return try self.combine([self.client.connection.message(of: self.tasks[0])]) }
+        var messages: [Message] = []
+        var errors: [any Error] = []
+        messages.reserveCapacity(self.tasks.count)
+        for task in self.tasks {
+            do { messages.append(try self.client.connection.message(of: task)) } catch { errors.append(error) }
+        }
+        if !errors.isEmpty {
+            throw CompositeError("\(errors.count) of \(self.tasks.count) calls failed", errors)
+        }
+        return try self.combine(messages)
+    }
+
+    // MARK: Waiting
+
+    /// Waits until every task has ended, well or not. False when the time is over first.
+    @discardableResult
+    public func wait(timeout: Duration? = nil) async throws -> Bool {
+        if self.isReady { return true }
+        let tasks = self.tasks
+        return try await withDeadline(timeout) {
+            for task in tasks { try await task.wait() }
+            return true
+        } ?? false
+    }
+
+    /// Waits with a progress line on standard error: done of all, rate, time left.
+    @discardableResult
+    public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
+        try await ProgressLine.wait(for: self.tasks, interval: interval, timeout: timeout)
+    }
+
+    /// Whether every task has ended.
+    public var isReady: Bool { self.tasks.allSatisfy { $0.isDone } }
+
+    /// Whether every task has ended well.
+    ///
+    /// - Throws: ``ApusError`` with code `resultNotFound` while not ready.
+    public var isSuccessful: Bool {
+        get throws {
+            guard self.isReady else { throw ApusError(.resultNotFound, "the result is not ready yet") }
+            return self.tasks.allSatisfy { (try? self.client.connection.message(of: $0)) != nil }
+        }
+    }
+
+    /// How many of the tasks have ended.
+    public var progress: Int { self.tasks.count { $0.isDone } }
+
+    /// How many tasks there are.
+    public var count: Int { self.tasks.count }
+
+    // MARK: About the tasks
+
+    /// The tasks' ids, in their order.
+    public var messageIDs: [TaskID] { self.tasks.map { $0.id } }
+
+    /// What is known of each task, in their order.
+    public var metadata: [TaskMetadata] { self.tasks.map { self.client.connection.metadata(of: $0) } }
+
+    /// Seconds from the first submission until now, or until the last reply when ready.
+    public var elapsed: Double {
+        guard let first = self.tasks.map({ $0.submitted }).min() else { return 0 }
+        let received = self.metadata.map { $0.received }
+        let last = received.contains { $0 == nil } ? .now : received.compactMap { $0 }.max() ?? .now
+        return last.seconds(since: first)
+    }
+
+    /// Seconds that the tasks computed, summed: what one engine alone would have needed.
+    public var serialTime: Double {
+        self.metadata.reduce(0) { sum, task in
+            guard let started = task.started, let completed = task.completed else { return sum }
+            return sum + completed.seconds(since: started)
+        }
+    }
+
+    /// Seconds from the first submission to the last reply.
+    public var wallTime: Double { self.elapsed }
+
+    /// Stops the tasks that have not started; their results throw ``ApusError`` with code `taskAborted`.
+    public func abort() async throws { try await self.client.abort(self.messageIDs) }
+}

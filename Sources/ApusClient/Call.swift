@@ -1,0 +1,94 @@
+import ApusFunctions
+import ApusWire
+import NIOCore
+import Pickle
+
+/// A function on its way to engines, whichever language it is in.
+struct Call: Sendable {
+    /// How the engine finds the function.
+    let function: PickleValue
+    /// Values that a closure took with it; they come before the arguments.
+    let captures: [PickleValue]
+    /// The build that the function must be of; nil for functions that are not Swift's.
+    let build: String?
+
+    /// - Throws: ``ApusError`` with code `badArgument` when what a closure captured cannot be sent.
+    init<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>) throws {
+        self.function = .reference(function.name)
+        do { self.captures = try function.capturedValues() } catch {
+            throw ApusError(.badArgument, "what \(function.declaration.signature) captured cannot be sent", cause: error)
+        }
+        self.build = function.declaration.closureID == nil ? nil : BuildFingerprint.current
+    }
+
+    init(_ function: PythonFunction) {
+        self.function = function.pickled
+        self.captures = []
+        self.build = nil
+    }
+
+    /// The buffers of a request that calls the function once.
+    func buffers(_ arguments: [PickleValue], keywords: [(String, PickleValue)] = []) -> [ByteBuffer] {
+        ApplyPayload(
+            function: self.function, arguments: self.captures.isEmpty ? arguments : self.captures + arguments, keywords: keywords
+        ).encode()
+    }
+
+    /// The buffers of a request that calls the function for each place of the sequences and gives the list of results.
+    func mapBuffers(_ sequences: [PickleValue]) -> [ByteBuffer] {
+        // A Swift engine maps by itself when the metadata asks for it; Python's needs its mapping function before ours.
+        if self.isSwift { return self.buffers(sequences) }
+        return ApplyPayload(function: PythonCall.mapFunction, arguments: [self.function] + sequences, keywords: []).encode()
+    }
+
+    private var isSwift: Bool { self.function.referenceName != nil }
+
+    /// Writes the metadata members by which our engines know what to do; others pass over them.
+    func writeMetadata(maps: Bool, into metadata: inout ByteBuffer) {
+        metadata.writeStaticString(", \"apus_quiet\": true")
+        if maps, self.isSwift { metadata.writeStaticString(", \"apus_map\": true") }
+        if !self.captures.isEmpty {
+            metadata.writeStaticString(", \"apus_captures\": ")
+            metadata.writeDecimal(self.captures.count)
+        }
+        if let build {
+            metadata.writeStaticString(", \"apus_build\": ")
+            metadata.writeJSONString(build)
+        }
+    }
+}
+
+/// Encodes arguments, telling that they cannot be when they cannot.
+func encode<Output, each Input>(_ arguments: repeat each Input, for function: RemoteFunction<Output, repeat each Input>) throws
+    -> [PickleValue]
+{
+    do { return try function.encodeArguments(repeat each arguments) } catch {
+        throw ApusError(.badArgument, "an argument of \(function.declaration.signature) cannot be sent", cause: error)
+    }
+}
+
+func encode(list arguments: [any Encodable & Sendable]) throws -> [PickleValue] {
+    try arguments.enumerated().map { index, argument in
+        do { return try PickleEncoder().encode(argument) } catch {
+            throw ApusError(.badArgument, "argument \(index + 1), a \(type(of: argument)), cannot be sent", cause: error)
+        }
+    }
+}
+
+/// The result in an `apply` reply.
+func decodeResult<Output: Decodable>(_ type: Output.Type, from message: Message) throws -> Output {
+    try decodeResult(from: message) { try PickleDecoder().decode(Output.self, from: $0) }
+}
+
+/// The same for a value that its function decodes.
+func decodeResult<Output>(from message: Message, _ decode: (PickleValue) throws -> Output) throws -> Output {
+    do {
+        var buffers = message.buffers
+        return try decode(try ObjectBuffers.deserialize(&buffers))
+    } catch {
+        throw ApusError(
+            .badResult,
+            "the result of task '\(MessageHeader.messageID(scanning: message.parent)?.text ?? "?")' is no \(Output.self)",
+            cause: error)
+    }
+}

@@ -1,0 +1,49 @@
+public import ApusWire
+
+extension Client {
+    /// Stops tasks that have not started, wherever they wait. Their results throw ``ApusError`` with code `taskAborted`.
+    ///
+    /// - Parameter tasks: Which; nil: all that are outstanding.
+    public func abort(_ tasks: [TaskID]? = nil) async throws {
+        let ids = tasks ?? Array(self.outstanding)
+        guard !ids.isEmpty, !self.ids.isEmpty else { return }
+        try await self.control(.abortRequest, ["msg_ids": .array(ids.map { .string($0.text) })], .all)
+    }
+
+    /// Empties the namespaces of the targets.
+    public func clear(_ targets: Targets = .all) async throws { try await self.control(.clearRequest, [:], targets) }
+
+    /// Sends a signal, by name (`SIGINT`) or number, to the targets' processes.
+    public func sendSignal(_ signal: String, to targets: Targets = .all) async throws {
+        try await self.control(.signalRequest, ["sig": Int(signal).map { .int($0) } ?? .string(signal)], targets)
+    }
+
+    /// Stops engines, or with `hub` all engines and the controller.
+    ///
+    /// - Parameters:
+    ///   - targets: Which engines; with `hub`, all.
+    ///   - hub: Whether the controller stops too; the client is then at its end.
+    public func shutdown(_ targets: Targets = .all, hub: Bool = false) async throws {
+        if !self.ids.isEmpty { try await self.control(.shutdownRequest, ["restart": false], hub ? .all : targets) }
+        if hub { _ = try await self.connection.request(.shutdownRequest, content: [:], on: .query) }
+    }
+
+    /// Sends a control request to each target and waits for every answer.
+    private func control(_ type: MessageType, _ content: JSONObject, _ targets: Targets) async throws {
+        let engines = try self.connection.resolve(targets)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for engine in engines {
+                group.addTask { _ = try await self.connection.request(type, content: content, on: .control, to: engine.uuid) }
+            }
+            var errors: [any Error] = []
+            while let outcome = await group.nextResult() {
+                // An engine that ends while it is told to stop has done what it was told.
+                if case .failure(let error) = outcome, type != .shutdownRequest || (error as? ApusError)?.code != .engineDied {
+                    errors.append(error)
+                }
+            }
+            if errors.count == 1 { throw errors[0] }
+            if !errors.isEmpty { throw CompositeError("\(type) failed on \(errors.count) of \(engines.count) engines", errors) }
+        }
+    }
+}

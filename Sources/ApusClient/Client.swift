@@ -1,0 +1,102 @@
+package import ApusTransport
+public import ApusWire
+package import Logging
+package import NIOCore
+
+/// A connection to a controller, and the way to everything that its engines can do.
+///
+/// ```swift
+/// let client = try await Client.connect()
+/// let squares = try await client.loadBalancedView().map($square, 0..<1000)
+/// await client.close()
+/// ```
+///
+/// A client may be used from any number of tasks at once.
+public final class Client: Sendable {
+    let connection: ClientConnection
+
+    /// Connects to a controller whose addresses are known.
+    ///
+    /// - Parameters:
+    ///   - eventLoop: Where the client's sockets live; the caller keeps its group running until the client is closed.
+    ///   - timeout: How long to wait for the hub's answer.
+    package init(
+        _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration = .seconds(10),
+        username: String? = nil, logger: Logger = Logger(label: "apus.client")
+    ) async throws {
+        self.connection = try await ClientConnection(
+            info, transport: transport, eventLoop: eventLoop, timeout: timeout, username: username, logger: logger)
+    }
+
+    // MARK: Engines
+
+    /// The ids of the registered engines, in order.
+    public var ids: [EngineID] { self.connection.engines.keys.sorted() }
+
+    /// Waits until so many engines are registered.
+    ///
+    /// - Throws: ``ApusError`` with code `timeout`, saying how many there are.
+    public func waitForEngines(_ count: Int = 1, timeout: Duration? = nil) async throws {
+        let enough: Void? = try await withDeadline(timeout) {
+            while self.connection.engines.count < count {
+                if let ended = self.connection.ended { throw ended }
+                try await self.connection.engineChange()
+                // A notification can be missed only while the subscription is on its way; asking again costs little.
+                if self.connection.engines.count < count { try await self.connection.refreshEngines() }
+            }
+        }
+        if enough == nil {
+            throw ApusError(
+                .timeout, "\(self.ids.count) of \(count) engines registered within \(timeout.map { "\($0)" } ?? "the time")")
+        }
+    }
+
+    // MARK: Views
+
+    /// One engine: calls give one value.
+    public subscript(_ id: Int) -> EngineView { EngineView(self, EngineID(id)) }
+    public subscript(_ id: EngineID) -> EngineView { EngineView(self, id) }
+
+    /// Every engine there is now: calls give a list.
+    public subscript(_ range: UnboundedRange) -> DirectView { DirectView(self, .engines(self.ids)) }
+
+    /// The engines with these ids that are registered now, in order.
+    public subscript(_ range: some RangeExpression<Int>) -> DirectView {
+        DirectView(self, .engines(self.ids.filter { range.contains($0.number) }))
+    }
+
+    /// The engines with these ids, in the order given.
+    public subscript(_ ids: some Sequence<Int>) -> DirectView { DirectView(self, .engines(ids.map { EngineID($0) })) }
+
+    /// Several engines, addressed directly; all of them, also later ones, unless told.
+    public func directView(_ targets: Targets = .all) -> DirectView { DirectView(self, targets) }
+
+    /// Any engine, or any of the targets, as the controller's scheduler chooses.
+    public func loadBalancedView(_ targets: Targets? = nil) -> LoadBalancedView { LoadBalancedView(self, targets: targets) }
+
+    // MARK: Waiting
+
+    /// Waits until everything sent so far has been answered. False when the time is over first.
+    @discardableResult
+    public func wait(timeout: Duration? = nil) async throws -> Bool {
+        let tasks = self.connection.pendingTasks
+        return try await withDeadline(timeout) {
+            for task in tasks { try await task.wait() }
+            return true
+        } ?? false
+    }
+
+    /// The same with a progress line on standard error.
+    @discardableResult
+    public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
+        try await ProgressLine.wait(for: self.connection.pendingTasks, interval: interval, timeout: timeout)
+    }
+
+    /// The ids of what was sent and not yet answered.
+    public var outstanding: Set<TaskID> { Set(self.connection.pendingTasks.lazy.filter { !$0.isDone }.map { $0.id }) }
+
+    // MARK: Ending
+
+    /// Closes the sockets. Whoever still waits for a result gets an error with code `closed`.
+    public func close() async { await self.connection.close() }
+}

@@ -1,0 +1,120 @@
+import ApusFunctions
+import ApusWire
+import NIOCore
+import Pickle
+
+/// What the views of one engine and of several share: a request for each target.
+struct DirectCalls: Sendable {
+    let client: Client
+    let targets: Targets
+    var label: String?
+
+    private var connection: ClientConnection { self.client.connection }
+
+    func engines() throws -> [(id: EngineID, uuid: EngineUUID)] { try self.connection.resolve(self.targets) }
+
+    func apply(_ call: Call, _ arguments: [PickleValue]) throws -> [PendingTask] {
+        let buffers = call.buffers(arguments)
+        let metadata = self.metadata(call, maps: false)
+        return try self.engines().map { self.send(to: $0.uuid, metadata: metadata, buffers: buffers) }
+    }
+
+    /// Splits each sequence over the engines and calls the function on the parts. Engines without a part get no task.
+    func map(_ call: Call, _ sequences: [[PickleValue]]) throws -> [PendingTask] {
+        let engines = try self.engines()
+        let metadata = self.metadata(call, maps: true)
+        let count = sequences.map { $0.count }.min() ?? 0
+        return zip(engines, Partition.blocks(of: count, over: engines.count)).compactMap { engine, range in
+            guard !range.isEmpty else { return nil }
+            return self.send(
+                to: engine.uuid, metadata: metadata, buffers: call.mapBuffers(sequences.map { .list(Array($0[range])) }))
+        }
+    }
+
+    func execute(_ code: String, silent: Bool) throws -> [PendingTask] {
+        let content = JSONValue.object(["code": .string(code), "silent": .bool(silent), "user_expressions": [:]]).packed
+        let metadata = JSONValue.object(["label": JSONValue(self.label)]).packed
+        return try self.engines().map { engine in
+            self.connection.submit(
+                .executeRequest, on: .mux, to: engine.uuid, metadata: metadata, content: content, waitsForOutput: true)
+        }
+    }
+
+    /// Sets the same names on every target; encoded once, however many there are.
+    func push(_ values: [(String, PickleValue)]) throws -> [PendingTask] {
+        let buffers = Self.pushBuffers(values)
+        let metadata = self.metadata(nil, maps: false)
+        return try self.engines().map { self.send(to: $0.uuid, metadata: metadata, buffers: buffers) }
+    }
+
+    /// Sets a name to each target's own part.
+    func scatter(_ name: String, _ parts: [PickleValue]) throws -> [PendingTask] {
+        let metadata = self.metadata(nil, maps: false)
+        return zip(try self.engines(), parts).map { engine, part in
+            self.send(to: engine.uuid, metadata: metadata, buffers: Self.pushBuffers([(name, part)]))
+        }
+    }
+
+    private static func pushBuffers(_ values: [(String, PickleValue)]) -> [ByteBuffer] {
+        ApplyPayload(function: PythonCall.pushFunction, arguments: [], keywords: values).encode()
+    }
+
+    func pull(_ names: PickleValue) throws -> [PendingTask] {
+        let buffers = ApplyPayload(function: PythonCall.pullFunction, arguments: [names], keywords: []).encode()
+        let metadata = self.metadata(nil, maps: false)
+        return try self.engines().map { self.send(to: $0.uuid, metadata: metadata, buffers: buffers) }
+    }
+
+    private func send(to engine: EngineUUID, metadata: ByteBuffer, buffers: [ByteBuffer]) -> PendingTask {
+        self.connection.submit(.applyRequest, on: .mux, to: engine, metadata: metadata, buffers: buffers)
+    }
+
+    private func metadata(_ call: Call?, maps: Bool) -> ByteBuffer {
+        var metadata = ByteBuffer()
+        metadata.writeStaticString("{\"label\": ")
+        if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
+        if let call {
+            call.writeMetadata(maps: maps, into: &metadata)
+        } else {
+            metadata.writeStaticString(", \"apus_quiet\": true")
+        }
+        metadata.writeStaticString("}")
+        return metadata
+    }
+}
+
+/// How sequences are spread over engines.
+public enum Partition: Sendable {
+    /// Neighbours stay together (ipyparallel's `b`).
+    case block
+    /// Dealt out one by one (ipyparallel's `r`).
+    case roundRobin
+
+    /// The parts of a sequence, one per engine; the first ones get an item more where it does not come out even.
+    func split<Element>(_ elements: [Element], over parts: Int) -> [[Element]] {
+        switch self {
+        case .block: Self.blocks(of: elements.count, over: parts).map { Array(elements[$0]) }
+        case .roundRobin: (0..<parts).map { part in stride(from: part, to: elements.count, by: parts).map { elements[$0] } }
+        }
+    }
+
+    /// Puts the parts together again, in the order that the sequence had.
+    func join<Element>(_ parts: [[Element]]) -> [Element] {
+        switch self {
+        case .block: parts.flatMap { $0 }
+        case .roundRobin:
+            (0..<(parts.map { $0.count }.max() ?? 0)).flatMap { row in parts.compactMap { row < $0.count ? $0[row] : nil } }
+        }
+    }
+
+    static func blocks(of count: Int, over parts: Int) -> [Range<Int>] {
+        var ranges: [Range<Int>] = []
+        var start = 0
+        for part in 0..<parts {
+            let size = count / parts + (part < count % parts ? 1 : 0)
+            ranges.append(start..<start + size)
+            start += size
+        }
+        return ranges
+    }
+}

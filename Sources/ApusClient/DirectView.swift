@@ -1,0 +1,181 @@
+public import ApusFunctions
+public import ApusWire
+public import Pickle
+
+/// Several engines, addressed directly: calls go to each and give a list in the order of the targets.
+public struct DirectView: Sendable {
+    public let client: Client
+    public let targets: Targets
+    /// A name for the work sent through this view, kept in its records.
+    public var label: String?
+
+    init(_ client: Client, _ targets: Targets) {
+        self.client = client
+        self.targets = targets
+    }
+
+    private var calls: DirectCalls { DirectCalls(client: self.client, targets: self.targets, label: self.label) }
+
+    /// The engines that a call would go to now.
+    ///
+    /// - Throws: ``ApusError`` with code `noEnginesRegistered` or `noSuchEngine`.
+    public var ids: [EngineID] { get throws { try self.calls.engines().map { $0.id } } }
+
+    // MARK: Calling
+
+    /// Calls the function on every target and gives the results in the order of the targets.
+    public func apply<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input)
+        async throws
+        -> [Output]
+    {
+        try await self.applyAsync(function, repeat each arguments).value
+    }
+
+    /// The same without waiting.
+    public func applyAsync<Output, each Input>(
+        _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input
+    ) throws
+        -> AsyncResult<[Output]>
+    {
+        AsyncResult(
+            try self.calls.apply(Call(function), encode(repeat each arguments, for: function)), client: self.client,
+            isSingle: false
+        ) { try $0.map { try decodeResult(from: $0, function.decodeResult) } }
+    }
+
+    /// Calls a Python function on every target.
+    public func apply<Output: Decodable & Sendable>(
+        _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
+    ) async throws -> [Output] {
+        try await self.many(self.calls.apply(Call(function), encode(list: arguments)), as: type).value
+    }
+
+    public func applyAsync<Output: Decodable & Sendable>(
+        _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
+    ) throws -> AsyncResult<[Output]> {
+        self.many(try self.calls.apply(Call(function), encode(list: arguments)), as: type)
+    }
+
+    /// Runs source text in each engine's namespace.
+    @discardableResult
+    public func execute(_ code: String, silent: Bool = true) async throws -> [ExecuteReply] {
+        try await self.executeAsync(code, silent: silent).value
+    }
+
+    public func executeAsync(_ code: String, silent: Bool = true) throws -> AsyncResult<[ExecuteReply]> {
+        let ids = try self.ids
+        let tasks = try self.calls.execute(code, silent: silent)
+        return AsyncResult(tasks, client: self.client, isSingle: false) { messages in
+            try messages.enumerated().map { try ExecuteReply($1, engineID: ids[$0], output: tasks[$0].output) }
+        }
+    }
+
+    // MARK: Mapping
+
+    /// Calls the function on every element, one part of the sequence per engine, and gives the results in the sequence's order.
+    public func map<Input, Output>(_ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>) async throws
+        -> [Output]
+    {
+        try await self.mapAsync(function, elements).value
+    }
+
+    public func mapAsync<Input, Output>(_ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>) throws
+        -> AsyncMapResult<Output>
+    {
+        AsyncMapResult(
+            try self.calls.map(Call(function), [encode(elements: elements)]), client: self.client, decode: function.decodeResult)
+    }
+
+    /// The same with two sequences, element by element, as far as the shorter goes.
+    public func map<First, Second, Output>(
+        _ function: RemoteFunction<Output, First, Second>, _ first: some Sequence<First>, _ second: some Sequence<Second>
+    ) async throws -> [Output] {
+        try await AsyncMapResult<Output>(
+            self.calls.map(Call(function), [encode(elements: first), encode(elements: second)]), client: self.client,
+            decode: function.decodeResult
+        ).value
+    }
+
+    /// Calls a Python function on every element.
+    public func map<Input: Encodable & Sendable, Output: Decodable & Sendable>(
+        _ function: PythonFunction, _ elements: some Sequence<Input>, returning type: Output.Type = Output.self
+    ) async throws -> [Output] {
+        try await AsyncMapResult<Output>(
+            self.calls.map(Call(function), [encode(elements: elements)]), client: self.client,
+            decode: { try PickleDecoder().decode(type, from: $0) }
+        ).value
+    }
+
+    // MARK: The namespaces
+
+    /// Sets names in each engine's namespace.
+    public func push(_ values: [String: any Encodable & Sendable]) async throws { try await self.pushAsync(values).value }
+
+    public func pushAsync(_ values: [String: any Encodable & Sendable]) throws -> AsyncResult<Void> {
+        AsyncResult(try self.calls.push(encode(namespace: values)), client: self.client, isSingle: false) { _ in }
+    }
+
+    /// Sets one name.
+    public func push(_ name: String, _ value: some Encodable & Sendable) async throws { try await self.push([name: value]) }
+
+    /// The value of a name on each engine.
+    ///
+    /// - Throws: ``CompositeError`` with a `NameError` for each engine that has no such name.
+    public func pull<Value: Decodable & Sendable>(_ name: String, as type: Value.Type = Value.self) async throws -> [Value] {
+        try await self.pullAsync(name, as: type).value
+    }
+
+    public func pullAsync<Value: Decodable & Sendable>(_ name: String, as type: Value.Type = Value.self) throws -> AsyncResult<
+        [Value]
+    > {
+        self.many(try self.calls.pull(.string(name)), as: type)
+    }
+
+    /// The values of several names on each engine, as data.
+    public func pull(_ names: [String]) async throws -> [[PickleValue]] {
+        try await self.many(self.calls.pull(.list(names.map { .string($0) })), as: [PickleValue].self).value
+    }
+
+    /// Spreads a sequence over the engines: each gets its part, as a list, under the name.
+    public func scatter<Element: Encodable & Sendable>(
+        _ name: String, _ elements: some Sequence<Element>, _ partition: Partition = .block
+    )
+        async throws
+    {
+        let parts = partition.split(try encode(elements: elements), over: try self.calls.engines().count)
+        try await AsyncResult<Void>(
+            self.calls.scatter(name, parts.map { .list($0) }), client: self.client, isSingle: false
+        ) { _ in }.value
+    }
+
+    /// Puts together again what was spread, in its original order.
+    public func gather<Element: Decodable & Sendable>(
+        _ name: String, as type: Element.Type = Element.self, _ partition: Partition = .block
+    )
+        async throws -> [Element]
+    {
+        partition.join(try await self.pull(name, as: [Element].self))
+    }
+
+    /// Empties the engines' namespaces.
+    public func clear() async throws { try await self.client.clear(self.targets) }
+
+    private func many<Output: Decodable & Sendable>(_ tasks: [PendingTask], as type: Output.Type = Output.self) -> AsyncResult<
+        [Output]
+    > {
+        AsyncResult(tasks, client: self.client, isSingle: false) { try $0.map { try decodeResult(type, from: $0) } }
+    }
+}
+
+/// Encodes a sequence's elements, telling which one cannot be.
+func encode<Element: Encodable>(elements: some Sequence<Element>) throws -> [PickleValue] {
+    let encoder = PickleEncoder()
+    var values: [PickleValue] = []
+    values.reserveCapacity(elements.underestimatedCount)
+    for element in elements {
+        do { values.append(try encoder.encode(element)) } catch {
+            throw ApusError(.badArgument, "element \(values.count), a \(Element.self), cannot be sent", cause: error)
+        }
+    }
+    return values
+}

@@ -1,0 +1,115 @@
+public import ApusFunctions
+public import ApusWire
+public import Pickle
+
+/// One engine, addressed directly: calls give one value.
+public struct EngineView: Sendable {
+    public let client: Client
+    public let id: EngineID
+    /// A name for the work sent through this view, kept in its records.
+    public var label: String?
+
+    init(_ client: Client, _ id: EngineID) {
+        self.client = client
+        self.id = id
+    }
+
+    private var calls: DirectCalls { DirectCalls(client: self.client, targets: .engines([self.id]), label: self.label) }
+
+    // MARK: Calling
+
+    /// Calls the function on the engine and gives its result.
+    public func apply<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input)
+        async throws
+        -> Output
+    {
+        try await self.applyAsync(function, repeat each arguments).value
+    }
+
+    /// The same without waiting.
+    public func applyAsync<Output, each Input>(
+        _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input
+    ) throws
+        -> AsyncResult<Output>
+    {
+        AsyncResult(
+            try self.calls.apply(Call(function), encode(repeat each arguments, for: function)), client: self.client,
+            isSingle: true
+        ) { try decodeResult(from: $0[0], function.decodeResult) }
+    }
+
+    /// Calls a Python function on the engine. The result's type is what the caller expects of it.
+    public func apply<Output: Decodable & Sendable>(
+        _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
+    ) async throws -> Output {
+        try await self.single(self.calls.apply(Call(function), encode(list: arguments)), as: type).value
+    }
+
+    public func applyAsync<Output: Decodable & Sendable>(
+        _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
+    ) throws -> AsyncResult<Output> {
+        self.single(try self.calls.apply(Call(function), encode(list: arguments)), as: type)
+    }
+
+    /// Runs source text in the engine's namespace; what it prints comes back with the reply.
+    @discardableResult
+    public func execute(_ code: String, silent: Bool = true) async throws -> ExecuteReply {
+        try await self.executeAsync(code, silent: silent).value
+    }
+
+    public func executeAsync(_ code: String, silent: Bool = true) throws -> AsyncResult<ExecuteReply> {
+        let tasks = try self.calls.execute(code, silent: silent)
+        let id = self.id
+        return AsyncResult(tasks, client: self.client, isSingle: true) { messages in
+            try ExecuteReply(messages[0], engineID: id, output: tasks[0].output)
+        }
+    }
+
+    // MARK: The namespace
+
+    /// Sets names in the engine's namespace.
+    public func push(_ values: [String: any Encodable & Sendable]) async throws { try await self.pushAsync(values).value }
+
+    public func pushAsync(_ values: [String: any Encodable & Sendable]) throws -> AsyncResult<Void> {
+        AsyncResult(try self.calls.push(encode(namespace: values)), client: self.client, isSingle: true) { _ in }
+    }
+
+    /// Sets one name.
+    public func push(_ name: String, _ value: some Encodable & Sendable) async throws { try await self.push([name: value]) }
+
+    /// The value of a name in the engine's namespace.
+    ///
+    /// - Throws: ``RemoteError`` named `NameError` when there is no such name.
+    public func pull<Value: Decodable & Sendable>(_ name: String, as type: Value.Type = Value.self) async throws -> Value {
+        try await self.pullAsync(name, as: type).value
+    }
+
+    public func pullAsync<Value: Decodable & Sendable>(_ name: String, as type: Value.Type = Value.self) throws -> AsyncResult<
+        Value
+    > {
+        self.single(try self.calls.pull(.string(name)), as: type)
+    }
+
+    /// The values of several names, in their order, as data.
+    public func pull(_ names: [String]) async throws -> [PickleValue] {
+        try await self.single(self.calls.pull(.list(names.map { .string($0) })), as: [PickleValue].self).value
+    }
+
+    /// Empties the engine's namespace.
+    public func clear() async throws { try await self.client.clear(.engines([self.id])) }
+
+    private func single<Output: Decodable & Sendable>(_ tasks: [PendingTask], as type: Output.Type = Output.self) -> AsyncResult<
+        Output
+    > {
+        AsyncResult(tasks, client: self.client, isSingle: true) { try decodeResult(type, from: $0[0]) }
+    }
+}
+
+/// Encodes a namespace's values, in the order of their names.
+func encode(namespace values: [String: any Encodable & Sendable]) throws -> [(String, PickleValue)] {
+    try values.sorted { $0.key < $1.key }.map { name, value in
+        do { return (name, try PickleEncoder().encode(value)) } catch {
+            throw ApusError(.badArgument, "'\(name)', a \(type(of: value)), cannot be sent", cause: error)
+        }
+    }
+}

@@ -1,0 +1,29 @@
+public import ApusWire
+import NIOCore
+
+/// What running source text on an engine gave.
+public struct ExecuteReply: Sendable, CustomStringConvertible {
+    public let engineID: EngineID
+    /// How many cells the engine had run.
+    public let executionCount: Int
+    /// What the cell printed and displayed, and the value of its last expression unless it ran silently.
+    public let output: TaskOutput
+
+    public var stdout: String { self.output.stdout }
+    public var stderr: String { self.output.stderr }
+    /// The value of the last expression.
+    public var result: DisplayedOutput? { self.output.result }
+
+    init(_ message: Message, engineID: EngineID, output: TaskOutput) throws {
+        self.engineID = engineID
+        self.executionCount = (try? JSONValue(parsing: message.content))?["execution_count"]?.int ?? 0
+        self.output = output
+    }
+
+    /// The printed text and the value, as a notebook shows them.
+    public var description: String {
+        var text = self.output.stdout + self.output.stderr
+        if let result { text += "Out[\(self.engineID):\(self.executionCount)]: \(result)" }
+        return text
+    }
+}

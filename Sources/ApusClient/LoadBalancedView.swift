@@ -1,0 +1,173 @@
+public import ApusFunctions
+import ApusWire
+import NIOCore
+import Pickle
+
+/// Any engine: the controller's scheduler chooses for each task.
+///
+/// The flags hold for every task sent through the view; change a copy for a scope or a single call:
+///
+/// ```swift
+/// var careful = client.loadBalancedView()
+/// careful.retries = 3
+/// let result = try careful.applyAsync($simulate, seed)
+/// ```
+public struct LoadBalancedView: Sendable {
+    public let client: Client
+    /// The engines to choose among; nil: any.
+    public var targets: Targets?
+    /// Run only once these tasks have ended so.
+    public var after: TaskDependency?
+    /// Run only where these tasks have run.
+    public var follow: TaskDependency?
+    /// How long a task may wait for its dependencies before it fails with code `taskTimeout`; nil: as long as it takes.
+    public var timeout: Duration?
+    /// How many times more a task is tried when it fails or its engine dies.
+    public var retries = 0
+    /// A name for the work sent through this view, kept in its records.
+    public var label: String?
+
+    init(_ client: Client, targets: Targets? = nil) {
+        self.client = client
+        self.targets = targets
+    }
+
+    // MARK: Calling
+
+    /// Calls the function on an engine of the scheduler's choice.
+    public func apply<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input)
+        async throws
+        -> Output
+    {
+        try await self.applyAsync(function, repeat each arguments).value
+    }
+
+    /// The same without waiting.
+    public func applyAsync<Output, each Input>(
+        _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input
+    ) throws
+        -> AsyncResult<Output>
+    {
+        let call = try Call(function)
+        let task = self.send(
+            call.buffers(try encode(repeat each arguments, for: function)), metadata: try self.metadata(call, maps: false))
+        return AsyncResult([task], client: self.client, isSingle: true) { try decodeResult(from: $0[0], function.decodeResult) }
+    }
+
+    /// Calls a Python function on an engine of the scheduler's choice.
+    public func apply<Output: Decodable & Sendable>(
+        _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
+    ) async throws -> Output {
+        let call = Call(function)
+        let task = self.send(call.buffers(try encode(list: arguments)), metadata: try self.metadata(call, maps: false))
+        return try await AsyncResult([task], client: self.client, isSingle: true) { try decodeResult(type, from: $0[0]) }.value
+    }
+
+    public func applyAsync<Output: Decodable & Sendable>(
+        _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
+    ) throws -> AsyncResult<Output> {
+        let call = Call(function)
+        let task = self.send(call.buffers(try encode(list: arguments)), metadata: try self.metadata(call, maps: false))
+        return AsyncResult([task], client: self.client, isSingle: true) { try decodeResult(type, from: $0[0]) }
+    }
+
+    // MARK: Mapping
+
+    /// Calls the function on every element, a task per chunk, and gives the results in the order of the input.
+    public func map<Input, Output>(
+        _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int = 1
+    ) async throws -> [Output] {
+        try await self.mapAsync(function, elements, chunkSize: chunkSize).value
+    }
+
+    /// The same without waiting; the results can be iterated as they come.
+    public func mapAsync<Input, Output>(
+        _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int = 1, ordered: Bool = true
+    ) throws -> AsyncMapResult<Output> {
+        try self.map(
+            Call(function), [encode(elements: elements)], chunkSize: chunkSize, ordered: ordered, decode: function.decodeResult)
+    }
+
+    /// The same with two sequences, element by element, as far as the shorter goes.
+    public func mapAsync<First, Second, Output>(
+        _ function: RemoteFunction<Output, First, Second>, _ first: some Sequence<First>, _ second: some Sequence<Second>,
+        chunkSize: Int = 1, ordered: Bool = true
+    ) throws -> AsyncMapResult<Output> {
+        try self.map(
+            Call(function), [encode(elements: first), encode(elements: second)], chunkSize: chunkSize, ordered: ordered,
+            decode: function.decodeResult)
+    }
+
+    public func map<First, Second, Output>(
+        _ function: RemoteFunction<Output, First, Second>, _ first: some Sequence<First>, _ second: some Sequence<Second>,
+        chunkSize: Int = 1
+    ) async throws -> [Output] {
+        try await self.mapAsync(function, first, second, chunkSize: chunkSize).value
+    }
+
+    /// Calls a Python function on every element.
+    public func map<Input: Encodable & Sendable, Output: Decodable & Sendable>(
+        _ function: PythonFunction, _ elements: some Sequence<Input>, chunkSize: Int = 1,
+        returning type: Output.Type = Output.self
+    ) async throws -> [Output] {
+        try await self.mapAsync(function, elements, chunkSize: chunkSize, returning: type).value
+    }
+
+    public func mapAsync<Input: Encodable & Sendable, Output: Decodable & Sendable>(
+        _ function: PythonFunction, _ elements: some Sequence<Input>, chunkSize: Int = 1, ordered: Bool = true,
+        returning type: Output.Type = Output.self
+    ) throws -> AsyncMapResult<Output> {
+        try self.map(Call(function), [encode(elements: elements)], chunkSize: chunkSize, ordered: ordered) {
+            try PickleDecoder().decode(type, from: $0)
+        }
+    }
+
+    private func map<Output>(
+        _ call: Call, _ sequences: [[PickleValue]], chunkSize: Int, ordered: Bool,
+        decode: @escaping @Sendable (PickleValue) throws -> Output
+    ) throws -> AsyncMapResult<Output> {
+        guard chunkSize > 0 else { throw ApusError(.badArgument, "the chunk size is \(chunkSize); it must be at least 1") }
+        let count = sequences.map { $0.count }.min() ?? 0
+        let metadata = try self.metadata(call, maps: true)
+        let chunks = Partition.blocks(of: count, over: (count + chunkSize - 1) / chunkSize)
+        let tasks = chunks.map { range in
+            self.send(call.mapBuffers(sequences.map { .list(Array($0[range])) }), metadata: metadata)
+        }
+        return AsyncMapResult(tasks, client: self.client, isOrdered: ordered, decode: decode)
+    }
+
+    // MARK: On the wire
+
+    private func send(_ buffers: [ByteBuffer], metadata: ByteBuffer) -> PendingTask {
+        self.client.connection.submit(.applyRequest, on: .task, metadata: metadata, buffers: buffers)
+    }
+
+    /// The request's metadata, in which Python's schedulers expect every key.
+    private func metadata(_ call: Call, maps: Bool) throws -> ByteBuffer {
+        if let ended = self.client.connection.ended { throw ended }
+        guard self.client.connection.info.taskScheme != "none" else {
+            throw ApusError(
+                .notSupported, "this controller runs no task scheduler (its scheme is 'none'); address engines directly")
+        }
+        var metadata = ByteBuffer()
+        metadata.writeStaticString("{\"after\": ")
+        (self.after?.json ?? []).write(into: &metadata)
+        metadata.writeStaticString(", \"follow\": ")
+        (self.follow?.json ?? []).write(into: &metadata)
+        metadata.writeStaticString(", \"timeout\": ")
+        JSONValue.double(self.timeout.map { $0 / .seconds(1) } ?? 0).write(into: &metadata)
+        metadata.writeStaticString(", \"targets\": ")
+        if let targets {
+            JSONValue(try self.client.connection.resolve(targets).map { $0.uuid.text }).write(into: &metadata)
+        } else {
+            metadata.writeStaticString("[]")
+        }
+        metadata.writeStaticString(", \"retries\": ")
+        metadata.writeDecimal(self.retries)
+        metadata.writeStaticString(", \"label\": ")
+        if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
+        call.writeMetadata(maps: maps, into: &metadata)
+        metadata.writeStaticString("}")
+        return metadata
+    }
+}

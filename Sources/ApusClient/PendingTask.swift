@@ -1,0 +1,180 @@
+import ApusWire
+import NIOCore
+import Synchronization
+
+/// One request that was sent, and what has come back for it so far.
+///
+/// Any number of callers may wait. The connection's event loop completes it; callers read it from wherever they are.
+final class PendingTask: Sendable {
+    let id: MessageID
+    /// The engine that a direct request was addressed to; nil where a scheduler chooses.
+    let target: EngineUUID?
+    let submitted: WireDate
+    /// Whether the result counts as there only when the engine has said that it is idle again, so that all output is in.
+    private let waitsForOutput: Bool
+
+    private let state: Mutex<State>
+
+    private struct State {
+        var outcome: Outcome?
+        var output = TaskOutput()
+        /// How many output messages the engine says it published; nil until it says so, and for engines that never do.
+        var outputsExpected: Int?
+        var outputsSeen = 0
+        var isIdle = false
+        var isDone = false
+        var watchers: [@Sendable () -> Void] = []
+    }
+
+    /// How a request ended.
+    enum Outcome: Sendable {
+        case reply(Message, received: WireDate)
+        case failed(ApusError)
+    }
+
+    init(id: MessageID, target: EngineUUID?, submitted: WireDate, waitsForOutput: Bool) {
+        self.id = id
+        self.target = target
+        self.submitted = submitted
+        self.waitsForOutput = waitsForOutput
+        self.state = Mutex(State())
+    }
+
+    var isDone: Bool { self.state.withLock { $0.isDone } }
+    var outcome: Outcome? { self.state.withLock { $0.isDone ? $0.outcome : nil } }
+    var output: TaskOutput { self.state.withLock { $0.output } }
+
+    // MARK: On the connection's event loop. Each gives true when nothing more is expected.
+
+    func take(reply: Message) -> Bool {
+        let outputs = reply.outputCount
+        // Replies that no user code made (dead engine, impossible dependency, aborted) have no output to wait for.
+        let synthetic = self.waitsForOutput && outputs == nil && reply.isSynthetic
+        return self.update { state in
+            state.outcome = .reply(reply, received: .now)
+            state.outputsExpected = outputs
+            if synthetic { state.isIdle = true }
+        }
+    }
+
+    func take(output type: MessageType, _ message: Message) -> Bool {
+        self.update { state in
+            if type == .status {
+                if message.content.textMember("execution_state") == "idle" { state.isIdle = true }
+            } else {
+                state.outputsSeen += 1
+                state.output.take(type, message)
+            }
+        }
+    }
+
+    func fail(_ error: ApusError) {
+        _ = self.update { state in
+            if state.outcome == nil { state.outcome = .failed(error) }
+            state.isIdle = true
+            state.outputsExpected = state.outputsSeen
+        }
+    }
+
+    /// Stops waiting for output that does not come.
+    func giveUpOutput() {
+        _ = self.update { state in
+            state.isIdle = true
+            state.outputsExpected = state.outputsSeen
+        }
+    }
+
+    private func update(_ change: (inout State) -> Void) -> Bool {
+        let (isComplete, watchers) = self.state.withLock { state -> (Bool, [@Sendable () -> Void]) in
+            change(&state)
+            let outputIsIn = state.isIdle || state.outputsExpected.map { state.outputsSeen >= $0 } == true
+            let isComplete = state.outcome != nil && outputIsIn
+            guard !state.isDone, state.outcome != nil, isComplete || !self.mustWaitForOutput(state) else {
+                return (isComplete, [])
+            }
+            state.isDone = true
+            defer { state.watchers = [] }
+            return (isComplete, state.watchers)
+        }
+        for watcher in watchers { watcher() }
+        return isComplete
+    }
+
+    private func mustWaitForOutput(_ state: State) -> Bool { self.waitsForOutput || state.outputsExpected != nil }
+
+    // MARK: Waiting
+
+    /// Calls the body once the task is done, at once if it is.
+    func whenDone(_ body: @escaping @Sendable () -> Void) {
+        let isDone = self.state.withLock { state in
+            if !state.isDone { state.watchers.append(body) }
+            return state.isDone
+        }
+        if isDone { body() }
+    }
+
+    /// Waits until the task is done. Cancelling the caller ends its waiting only.
+    func wait() async throws {
+        if self.isDone { return }
+        let waiter = Waiter()
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                waiter.start(continuation)
+                self.whenDone { waiter.finish(nil) }
+            }
+        } onCancel: {
+            waiter.finish(CancellationError())
+        }
+    }
+}
+
+/// A continuation that the first of two, the event or the cancellation, resumes.
+private final class Waiter: Sendable {
+    private enum State {
+        case idle
+        case waiting(CheckedContinuation<Void, any Error>)
+        case finished((any Error)?)
+    }
+
+    private let state = Mutex(State.idle)
+
+    func start(_ continuation: CheckedContinuation<Void, any Error>) {
+        let already: Result<Void, any Error>? = self.state.withLock { state in
+            guard case .finished(let error) = state else {
+                state = .waiting(continuation)
+                return nil
+            }
+            return error.map { .failure($0) } ?? .success(())
+        }
+        if let already { continuation.resume(with: already) }
+    }
+
+    func finish(_ error: (any Error)?) {
+        let continuation: CheckedContinuation<Void, any Error>? = self.state.withLock { state in
+            defer { if case .finished = state {} else { state = .finished(error) } }
+            guard case .waiting(let continuation) = state else { return nil }
+            return continuation
+        }
+        if let error { continuation?.resume(throwing: error) } else { continuation?.resume() }
+    }
+}
+
+extension Message {
+    /// What our engines write into the metadata of a quiet request's reply: how many output messages belong to it.
+    fileprivate var outputCount: Int? {
+        let count = try? self.metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> Int? in
+            guard try cursor.find("apus_outputs") else { return nil }
+            return try cursor.readValue().int
+        }
+        return count ?? nil
+    }
+
+    fileprivate var isSynthetic: Bool {
+        guard let content = try? JSONValue(parsing: self.content) else { return true }
+        switch content["status"]?.string {
+        case "aborted": return true
+        case "error": return content["engine_info"]?.object?.isEmpty ?? true
+        default: return false
+        }
+    }
+}

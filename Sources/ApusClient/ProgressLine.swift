@@ -1,0 +1,62 @@
+import NIOCore
+
+#if canImport(Glibc)
+    private import Glibc
+#elseif canImport(Musl)
+    private import Musl
+#elseif canImport(Darwin)
+    private import Darwin
+#endif
+
+/// Shows how far a long wait is, on standard error: one line drawn again on a terminal, a plain line now and then elsewhere.
+struct ProgressLine {
+    private let total: Int
+    private let started = ContinuousClock.now
+    private let isTerminal = isatty(STDERR_FILENO) == 1
+    private var lastPlain: ContinuousClock.Instant?
+
+    private init(total: Int) { self.total = total }
+
+    /// Waits for all tasks, showing progress. False when the time is over first.
+    static func wait(for tasks: [PendingTask], interval: Duration, timeout: Duration?) async throws -> Bool {
+        var line = ProgressLine(total: tasks.count)
+        let deadline = timeout.map { ContinuousClock.now + $0 }
+        while true {
+            let done = tasks.count { $0.isDone }
+            let isOver = deadline.map { ContinuousClock.now >= $0 } ?? false
+            line.show(done: done, isLast: done == tasks.count || isOver)
+            if done == tasks.count { return true }
+            if isOver { return false }
+            // Tasks are waited for in order, so the interval may pass with many done; it is the drawing that it paces.
+            _ = try await withDeadline(interval) {
+                for task in tasks { try await task.wait() }
+            }
+        }
+    }
+
+    private mutating func show(done: Int, isLast: Bool) {
+        let now = ContinuousClock.now
+        let seconds = (now - self.started) / .seconds(1)
+        let rate = seconds > 0 ? Double(done) / seconds : 0
+        var text = "\(done)/\(self.total) tasks, \(Self.rounded(seconds)) s"
+        if rate > 0 { text += ", \(Self.rounded(rate)) tasks/s" }
+        if done < self.total, rate > 0 { text += ", \(Self.rounded(Double(self.total - done) / rate)) s left" }
+        if self.isTerminal {
+            Self.write("\r\u{1B}[K" + text + (isLast ? "\n" : ""))
+        } else if isLast || self.lastPlain.map({ now - $0 >= .seconds(10) }) ?? true {
+            self.lastPlain = now
+            Self.write(text + "\n")
+        }
+    }
+
+    private static func rounded(_ value: Double) -> String {
+        value >= 100 ? String(Int(value.rounded())) : String(Double(Int((value * 10).rounded())) / 10)
+    }
+
+    private static func write(_ text: String) {
+        var text = text
+        text.withUTF8 { bytes in _ = unistdWrite(STDERR_FILENO, bytes.baseAddress, bytes.count) }
+    }
+}
+
+private func unistdWrite(_ file: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int { write(file, bytes, count) }

@@ -1,0 +1,108 @@
+public import ApusWire
+import NIOCore
+
+/// What is known of one task: when, where, and how it ended.
+public struct TaskMetadata: Sendable {
+    public enum Status: String, Sendable {
+        case ok, error, aborted
+    }
+
+    public let id: TaskID
+    public let submitted: WireDate
+    /// When the engine began; nil while it has not said so.
+    public let started: WireDate?
+    /// When the engine had finished.
+    public let completed: WireDate?
+    /// When the reply reached this client.
+    public let received: WireDate?
+    public let engineID: EngineID?
+    public let engineUUID: EngineUUID?
+    /// Nil until the task has ended.
+    public let status: Status?
+    public let label: String?
+    /// What the task printed and displayed.
+    public let output: TaskOutput
+    /// The error, if it ended with one.
+    public let error: (any Error)?
+
+    public var stdout: String { self.output.stdout }
+    public var stderr: String { self.output.stderr }
+}
+
+extension ClientConnection {
+    func metadata(of task: PendingTask) -> TaskMetadata {
+        var started: WireDate?
+        var completed: WireDate?
+        var received: WireDate?
+        var uuid = task.target
+        var status: TaskMetadata.Status?
+        var label: String?
+        switch task.outcome {
+        case .reply(let message, let date):
+            received = date
+            completed = (try? MessageHeader(scanning: message.header))?.date
+            let metadata = try? JSONValue(parsing: message.metadata)
+            started = metadata?["started"]?.string.flatMap { WireDate($0) }
+            uuid = metadata?["engine"]?.string.map { EngineUUID($0) } ?? uuid
+            label = metadata?["label"]?.string
+            status = message.content.textMember("status").flatMap { TaskMetadata.Status(rawValue: $0) }
+        case .failed: status = .error
+        case nil: break
+        }
+        var failure: (any Error)?
+        if task.isDone {
+            do { _ = try self.message(of: task) } catch { failure = error }
+        }
+        return TaskMetadata(
+            id: task.id, submitted: task.submitted, started: started, completed: completed, received: received,
+            engineID: uuid.flatMap { self.engineID(of: $0) }, engineUUID: uuid, status: status, label: label, output: task.output,
+            error: failure)
+    }
+
+    /// The reply of a task that went well.
+    ///
+    /// - Throws: ``RemoteError`` or ``ApusError`` if it did not.
+    func message(of task: PendingTask) throws -> Message {
+        switch task.outcome {
+        case nil: throw ApusError(.resultNotFound, "task '\(task.id)' has not ended")
+        case .failed(let error): throw error
+        case .reply(let message, _):
+            // Most replies say no more than this, and there are hundreds of thousands.
+            if message.content == Self.plainOK { return message }
+            let content: JSONValue
+            do { content = try JSONValue(parsing: message.content) } catch {
+                throw ApusError(.badResult, "the reply to task '\(task.id)' cannot be read: \(error)")
+            }
+            switch content["status"]?.string {
+            case "ok": return message
+            case "aborted": throw ApusError(.taskAborted, "task '\(task.id)' was aborted before it started")
+            default: throw self.error(ErrorContent(content), of: task, message)
+            }
+        }
+    }
+
+    private static let plainOK = ByteBuffer(string: "{\"status\": \"ok\"}")
+
+    private func error(_ content: ErrorContent, of task: PendingTask, _ message: Message) -> any Error {
+        if content.engineInfo.isEmpty {
+            // Made by a scheduler, not by code on an engine.
+            let text = content.value.isEmpty ? nil : content.value
+            switch ErrorName(rawValue: content.name) {
+            case .engineError: return ApusError(.engineDied, text ?? "the engine died while running task '\(task.id)'")
+            case .taskTimeout:
+                return ApusError(
+                    .taskTimeout, text ?? "task '\(task.id)' waited longer for its dependencies than its timeout allows")
+            case .impossibleDependency:
+                return ApusError(.impossibleDependency, text ?? "the dependencies of task '\(task.id)' can never be met")
+            case .invalidDependency:
+                return ApusError(
+                    .invalidDependency,
+                    text ?? "task '\(task.id)' depends on itself, or on a task that the scheduler was never given")
+            case .taskAborted: return ApusError(.taskAborted, text ?? "task '\(task.id)' was aborted before it started")
+            default: break
+            }
+        }
+        let uuid = message.metadata.textMember("engine").map { EngineUUID($0) } ?? task.target
+        return RemoteError(content, engineID: uuid.flatMap { self.engineID(of: $0) }, engineUUID: uuid)
+    }
+}

@@ -1,0 +1,33 @@
+import ApusWire
+
+/// How a controller runs. The defaults are ipyparallel's.
+public struct ControllerOptions: Sendable {
+    /// The address that clients connect to; `*` for every interface of the machine.
+    public var clientAddress = "127.0.0.1"
+    /// The address that engines connect to.
+    public var engineAddress = "127.0.0.1"
+    /// The host name to write into the connection files; this machine's unless told.
+    public var location = HostAddress.hostName
+    /// The tunnel that clients, and engines, are told to use; empty for none.
+    public var clientSSH = ""
+    public var engineSSH = ""
+    /// Ports to use, in order; when they are used up, free ones are taken.
+    public var ports: [Int] = []
+    public var enginePorts: [Int] = []
+    public var clientPorts: [Int] = []
+    /// Milliseconds between heartbeats.
+    public var heartbeatPeriod = 3000
+    /// How many heartbeats in a row an engine may miss.
+    public var maximumMisses = 10
+    /// How tasks are placed: `leastload`, `lru`, `plainrandom`, `twobin`, `weighted`, `pure` or `none`.
+    public var scheme = "leastload"
+    /// How many unfinished tasks one engine may hold; 0 for any number; nil to let short tasks queue and long ones not.
+    public var highWaterMark: Int?
+    /// The depth of the broadcast tree: 2 to this power are its leaves.
+    public var broadcastDepth = 1
+    /// The key that signs messages; a random one unless told; empty: nothing is signed.
+    public var key: String?
+    public var signatureScheme = "hmac-sha256"
+
+    public init() {}
+}

@@ -1,0 +1,173 @@
+import ApusCore
+import ApusStore
+import ApusTransport
+import ApusWire
+import Logging
+import NIOCore
+
+// Engines come and go: registration, hearts, connections (protocol article, "Registration sequence" and "Heartbeat").
+extension ControllerService {
+    // MARK: Requests
+
+    func register(_ message: Message, _ content: JSONValue) {
+        guard let uuid = content["uuid"]?.string, !uuid.isEmpty else {
+            return self.dropped("a registration request names no uuid", at: .registration)
+        }
+        let request = EngineRegistry.Request(
+            EngineUUID(uuid), wantedID: content["id"]?.int.map { EngineID($0) },
+            understandsRecall: content["apus"]?["recall"]?.bool ?? false)
+        self.registrations[request.uuid] = Array(message.identities)
+        self.perform(self.registry.handle(.registrationRequested(request), at: self.now))
+    }
+
+    func unregister(_ content: JSONValue) {
+        self.perform(self.registry.handle(.unregistrationRequested(content["id"]?.int.map { EngineID($0) }), at: self.now))
+    }
+
+    /// `[engine, text]`, the answer to a ping.
+    func takePong(_ frames: [ByteBuffer]) {
+        guard frames.count == 2 else { return self.dropped("a heartbeat has \(frames.count) frames", at: .heartbeatPong) }
+        let uuid = EngineUUID(String(buffer: frames[0]))
+        self.perform(self.heart.handle(.answered(uuid, String(buffer: frames[1])), at: self.now))
+    }
+
+    /// Begins to ping.
+    func beat() { self.perform(self.heart.handle(.timerFired, at: self.now)) }
+
+    // MARK: Connections
+
+    /// The sockets whose connections show that an engine's own process lives; its control socket may be a helper's.
+    private static let vital: Set<ControllerSocket> = [.muxEngine, .taskEngine, .heartbeatPong]
+
+    func noteConnection(_ identity: ByteBuffer, at socket: ControllerSocket) {
+        guard Self.vital.contains(socket) else { return }
+        let uuid = EngineUUID(String(buffer: identity))
+        self.connections[uuid, default: []].insert(socket)
+        self.completeIfReachable(uuid)
+    }
+
+    func noteDisconnection(_ identity: ByteBuffer, at socket: ControllerSocket) {
+        if socket == .taskClient, let number = self.clientNumbers.removeValue(forKey: identity) {
+            self.logger.debug("a client left", metadata: ["client": "\(number)"])
+        }
+        guard Self.vital.contains(socket) else { return }
+        let uuid = EngineUUID(String(buffer: identity))
+        self.connections[uuid]?.remove(socket)
+        guard self.connections[uuid]?.isEmpty == true else { return }
+        self.connections[uuid] = nil
+        // One socket may lose its connection and come back. All at once is a process that ended; a moment tells the two apart.
+        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(30)) {
+            self.assumeIsolated { service in
+                guard service.connections[uuid] == nil else { return }
+                service.perform(service.registry.handle(.disconnected(uuid), at: service.now))
+                service.perform(.engineLeft(uuid))
+                service.flushSockets()
+                service.scheduleFlush()
+            }
+        }
+    }
+
+    /// An engine whose heart has connected is alive, and can be used once its shell has connected too: nobody need wait for a ping.
+    private func completeIfReachable(_ uuid: EngineUUID) {
+        guard self.connections[uuid] == Self.vital, self.expectedHearts.contains(uuid) else { return }
+        self.perform(self.heart.handle(.assumed(uuid), at: self.now))
+        self.perform(self.registry.handle(.heartFound(uuid), at: self.now))
+        self.flushSockets()
+    }
+
+    // MARK: Effects
+
+    private func perform(_ effects: [HeartMonitor.Effect]) {
+        for effect in effects {
+            switch effect {
+            case .ping(let text):
+                self.send([ByteBuffer(string: text)], on: .heartbeatPing)
+                self.sockets[.heartbeatPing]?.flush()
+            case .heartFound(let uuid): self.perform(self.registry.handle(.heartFound(uuid), at: self.now))
+            case .heartStopped(let uuid): self.perform(self.registry.handle(.heartStopped(uuid), at: self.now))
+            case .setTimer(let time):
+                self.eventLoop.assumeIsolated().scheduleTask(deadline: .uptimeNanoseconds(time.nanoseconds)) { [weak self] in
+                    self?.assumeIsolated { $0.beat() }
+                }
+            }
+        }
+    }
+
+    func perform(_ effects: [EngineRegistry.Effect]) {
+        for effect in effects {
+            switch effect {
+            case .accept(let id, let uuid): self.answerRegistration(uuid, id)
+            case .refuse(let uuid): self.refuseRegistration(uuid)
+            case .expectHeart(let uuid):
+                self.expectedHearts.insert(uuid)
+                self.perform(self.heart.handle(.expected(uuid), at: self.now))
+                self.completeIfReachable(uuid)
+            case .forgetHeart(let uuid):
+                self.expectedHearts.remove(uuid)
+                self.perform(self.heart.handle(.forgotten(uuid), at: self.now))
+            case .announce(let engine): self.announce(engine)
+            case .withdraw(let engine, let departure): self.withdraw(engine, departure)
+            case .strand(let engine): self.strand(engine)
+            case .saveState: self.onStateChange?(self.registry.state)
+            case .setTimer(let time):
+                self.registryTimer?.cancel()
+                self.registryTimer = self.eventLoop.assumeIsolated().scheduleTask(deadline: .uptimeNanoseconds(time.nanoseconds)) { [weak self] in
+                    self?.assumeIsolated { service in
+                        service.perform(service.registry.handle(.timerFired, at: service.now))
+                        service.flushSockets()
+                        service.scheduleFlush()
+                    }
+                }
+            }
+        }
+    }
+
+    private func answerRegistration(_ uuid: EngineUUID, _ id: EngineID) {
+        guard let identities = self.registrations.removeValue(forKey: uuid), let engineInfo else { return }
+        let reply = self.session.message(
+            .registrationReply, identities: identities,
+            content: [
+                "id": .int(id.number), "status": "ok", "hb_period": .int(self.options.heartbeatPeriod),
+                "connection_info": .object(engineInfo.addresses),
+            ])
+        self.send(reply.frames, on: .registration)
+        self.sockets[.registration]?.flush()
+    }
+
+    private func refuseRegistration(_ uuid: EngineUUID) {
+        guard let identities = self.registrations.removeValue(forKey: uuid) else { return }
+        let error = Self.keyError("uuid '\(uuid)' is already registered; an engine needs a new one at each start")
+        let reply = self.session.message(.registrationReply, identities: identities, content: error.json)
+        self.send(reply.frames, on: .registration)
+    }
+
+    private func announce(_ engine: EngineRegistry.Engine) {
+        self.expectedHearts.remove(engine.uuid)
+        self.engines[engine.uuid] = KnownEngine(
+            identity: ByteBuffer(string: engine.uuid.text), id: engine.id, understandsRecall: engine.understandsRecall)
+        self.direct.add(engine.uuid)
+        self.logger.info("engine \(engine.id) registered", metadata: ["uuid": "\(engine.uuid)"])
+        self.perform(.engineJoined(engine.uuid, understandsRecall: engine.understandsRecall))
+        self.publish(.registrationNotification, engine)
+    }
+
+    private func withdraw(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
+        self.engines[engine.uuid] = nil
+        self.logger.info("engine \(engine.id) is gone", metadata: ["uuid": "\(engine.uuid)", "reason": "\(departure)"])
+        // The scheduler speaks first, so that a task's end is under way before its engine's is known.
+        self.perform(departure.mayStillAnswer ? .engineRetired(engine.uuid) : .engineLeft(engine.uuid))
+        self.sockets[.taskClient]?.flush()
+        self.publish(.unregistrationNotification, engine)
+    }
+
+    private func strand(_ engine: EngineRegistry.Engine) {
+        for task in self.direct.remove(engine.uuid) { self.changes.append(.stranded(task, on: engine.uuid, at: .now)) }
+        self.scheduleFlush()
+    }
+
+    private func publish(_ type: MessageType, _ engine: EngineRegistry.Engine) {
+        let notice = self.session.message(type, content: ["id": .int(engine.id.number), "uuid": .string(engine.uuid.text)])
+        self.send(notice.frames, on: .notification)
+        self.sockets[.notification]?.flush()
+    }
+}

@@ -1,0 +1,183 @@
+import ApusCore
+import ApusStore
+import ApusTransport
+import ApusWire
+import NIOCore
+
+// The load-balanced side: requests in, replies out, and between them the scheduler (protocol article, "Task scheduler").
+extension ControllerService {
+    /// A request from a client: `[client, delimiter, …]`.
+    func takeTask(_ frames: [ByteBuffer]) {
+        guard let message = self.accept(frames, at: .taskClient) else { return }
+        guard self.taskReplay.remember(message.signature) else {
+            return self.dropped("a message was played again", at: .taskClient)
+        }
+        guard let client = message.identities.first else { return self.dropped("no client is named", at: .taskClient) }
+        do {
+            let header = try MessageHeader(scanning: message.header)
+            let request = try TaskRequest(header.id, client: self.number(of: client), scanning: message.metadata)
+            guard self.live[header.id] == nil else { throw WireError("task '\(header.id)' is here already") }
+            self.changes.append(
+                .submitted(header.id, request: message, client: header.session, date: header.date, queue: .balanced, engine: nil))
+            self.submit(message, request)
+        } catch {
+            self.dropped("\(error)", at: .taskClient)
+        }
+    }
+
+    func submit(_ message: Message, _ request: TaskRequest) {
+        self.live[request.id] = LiveTask(message: message)
+        self.perform(.submitted(request))
+    }
+
+    private func number(of client: ByteBuffer) -> Int {
+        if let number = self.clientNumbers[client] { return number }
+        let number = self.clientNumbers.count + 1
+        self.clientNumbers[client] = number
+        return number
+    }
+
+    /// A reply from an engine: `[engine, client, delimiter, …]`.
+    func takeTaskReply(_ frames: [ByteBuffer]) {
+        guard let message = self.accept(frames, at: .taskEngine), let engine = message.identities.first else { return }
+        guard self.taskReplay.remember(message.signature) else {
+            return self.dropped("a message was played again", at: .taskEngine)
+        }
+        guard let id = MessageHeader.messageID(scanning: message.parent) else {
+            return self.dropped("a reply has no parent", at: .taskEngine)
+        }
+        do {
+            var metadata = try ReplyMetadata(scanning: message.metadata)
+            // Metadata without a status would leave the task without an end; the content has one too.
+            if metadata.status == nil {
+                switch message.content.textMember("status") {
+                case "ok": metadata.status = .ok
+                case "aborted": metadata.status = .aborted
+                default: metadata.status = .error
+                }
+            }
+            let uuid = EngineUUID(String(buffer: engine))
+            self.currentReply = (message: message, engine: engine)
+            self.perform(
+                .replied(TaskReply(to: id, from: uuid, metadata.status ?? .error, dependenciesMet: metadata.dependenciesMet)))
+            self.currentReply = nil
+        } catch {
+            self.dropped("\(error)", at: .taskEngine)
+        }
+    }
+
+    // MARK: Effects
+
+    func perform(_ event: TaskScheduler.Event) {
+        // The list is taken and given back, so that its storage serves again.
+        var effects = self.effects
+        self.effects = []
+        self.scheduler.handle(event, at: self.now, effects: &effects)
+        for effect in effects { self.perform(effect) }
+        effects.removeAll(keepingCapacity: true)
+        self.effects = effects
+    }
+
+    private func perform(_ effect: TaskScheduler.Effect) {
+        switch effect {
+        case .send(let task, let engine): self.sendTask(task, to: engine, again: false)
+        case .sendAgain(let task, let engine): self.sendTask(task, to: engine, again: true)
+        case .relay(let task, let engine): self.relayTaskReply(task, from: engine)
+        case .fail(let task, let failure): self.failTask(task, failure)
+        case .refuse(let task): self.live.removeValue(forKey: task)
+        case .recall(let tasks, let engine): self.recall(tasks, from: engine)
+        case .setTimer(let time):
+            self.schedulerTimer?.cancel()
+            let deadline = NIODeadline.uptimeNanoseconds(time.nanoseconds)
+            self.schedulerTimer = self.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) {
+                self.assumeIsolated { service in
+                    service.perform(.timerFired)
+                    service.flushSockets()
+                    service.scheduleFlush()
+                }
+            }
+        }
+    }
+
+    private func sendTask(_ task: TaskID, to engine: EngineUUID, again: Bool) {
+        guard let identity = self.engines[engine]?.identity, let message = self.live[task]?.message else { return }
+        var frames: [ByteBuffer] = []
+        frames.reserveCapacity(message.frames.count + 1)
+        frames.append(identity)
+        if again {
+            frames.append(contentsOf: self.resigned(message).frames)
+        } else {
+            frames.append(contentsOf: message.frames)
+        }
+        self.send(frames, on: .taskEngine)
+        self.changes.append(.assigned(task, to: engine))
+    }
+
+    /// The request with a space more in its metadata, which means nothing, and so another signature: an engine that has had a
+    /// message does not take it twice.
+    private func resigned(_ message: Message) -> Message {
+        var parts = message.parts
+        parts.metadata.writeStaticString(" ")
+        let again = self.session.signed(parts, identities: Array(message.identities), buffers: Array(message.buffers))
+        if let id = MessageHeader.messageID(scanning: parts.header) { self.live[id] = LiveTask(message: again) }
+        return again
+    }
+
+    private func relayTaskReply(_ task: TaskID, from engine: EngineUUID) {
+        guard let (reply, _) = self.currentReply else { return }
+        self.live.removeValue(forKey: task)
+        self.direct.finished(task, on: engine)
+        self.changes.append(.completed(task, reply: reply, received: .now))
+        guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
+        var frames = reply.frames
+        frames.swapAt(0, 1)
+        self.send(frames, on: .taskClient)
+    }
+
+    private func failTask(_ task: TaskID, _ failure: TaskFailure) {
+        guard let request = self.live.removeValue(forKey: task)?.message else { return }
+        let error: ErrorContent
+        var metadata: JSONObject = [:]
+        var identities = Array(request.identities)
+        switch failure {
+        case .invalidDependency: error = ErrorContent(name: ErrorName.invalidDependency.rawValue, value: "")
+        case .impossibleDependency: error = ErrorContent(name: ErrorName.impossibleDependency.rawValue, value: "")
+        case .timeout: error = ErrorContent(name: ErrorName.taskTimeout.rawValue, value: "")
+        case .engineDied(let engine):
+            error = ErrorContent(.engineError, "Engine b'\(engine)' died while running task '\(task)'")
+            metadata = ["status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description)]
+            identities.append(ByteBuffer(string: engine.text))
+        case .aborted: error = ErrorContent(name: ErrorName.taskAborted.rawValue, value: "")
+        }
+        var content = error.json
+        if case .aborted = failure {
+            content = ["status": "aborted"]
+            metadata["status"] = "aborted"
+        }
+        let reply = self.session.message(
+            .applyReply, identities: identities, parent: request.header, metadata: metadata, content: content)
+        self.changes.append(.completed(task, reply: reply, received: .now))
+        guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
+        self.send(reply.frames, on: .taskClient)
+    }
+
+    // MARK: Recall
+
+    /// The identity under which the controller's own control requests travel; a client's has five bytes and begins with zero.
+    static let ownIdentity = ByteBuffer(string: "apus")
+
+    private func recall(_ tasks: [TaskID], from engine: EngineUUID) {
+        guard let identity = self.engines[engine]?.identity else { return }
+        let message = self.session.message(
+            .recallRequest, identities: [identity, Self.ownIdentity], content: ["msg_ids": .array(tasks.map { .string($0.text) })]
+        )
+        self.send(message.frames, on: .controlEngine)
+    }
+
+    /// An engine's answer to a recall: `[engine, "apus", delimiter, …]`.
+    func takeRecallReply(_ message: Message, from engine: EngineUUID) {
+        guard let content = try? JSONValue(parsing: message.content) else { return }
+        let given = (content["msg_ids"]?.array ?? []).compactMap { $0.string.map { TaskID($0) } }
+        self.perform(.recalled(given, by: engine))
+    }
+}

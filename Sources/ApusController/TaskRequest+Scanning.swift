@@ -1,0 +1,71 @@
+import ApusCore
+import ApusWire
+import NIOCore
+
+extension TaskRequest {
+    /// Reads what scheduling needs out of a request's packed metadata (protocol article, "Request metadata").
+    ///
+    /// - Throws: ``WireError`` when the metadata is no object; fields of the wrong kind count as left out.
+    init(_ id: TaskID, client: Int, scanning metadata: ByteBuffer) throws(WireError) {
+        var request = TaskRequest(id, client: client)
+        try metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) in
+            try cursor.readMembers { (key, cursor) throws(WireError) in
+                switch key {
+                case "after": request.after = TaskDependency(try cursor.readValue())
+                case "follow": request.follow = TaskDependency(try cursor.readValue())
+                case "timeout":
+                    if let seconds = try cursor.readValue().double, seconds > 0 { request.timeout = .seconds(min(seconds, 1e9)) }
+                case "targets":
+                    request.targets = (try cursor.readValue().array ?? []).compactMap { $0.string.map { EngineUUID($0) } }
+                case "retries": request.retries = max(0, try cursor.readValue().int ?? 0)
+                case "apus_priority": request.priority = try cursor.readValue().int ?? 0
+                default: try cursor.skipValue()
+                }
+            }
+        }
+        self = request
+    }
+}
+
+extension TaskDependency {
+    /// A list of ids, one id, or an object that says how they must end; nil for an empty one.
+    init?(_ json: JSONValue) {
+        let list: JSONValue
+        switch json {
+        case .object(let members): list = members["dependencies"] ?? []
+        case .string, .array: list = json
+        default: return nil
+        }
+        let ids = list.string.map { [TaskID($0)] } ?? (list.array ?? []).compactMap { $0.string.map { TaskID($0) } }
+        guard !ids.isEmpty else { return nil }
+        self.init(
+            ids, all: json["all"]?.bool ?? true, success: json["success"]?.bool ?? true, failure: json["failure"]?.bool ?? false)
+    }
+}
+
+/// What the scheduler and the hub read of a reply's metadata.
+struct ReplyMetadata {
+    var status: TaskReply.Status?
+    var dependenciesMet = true
+
+    init(scanning metadata: ByteBuffer) throws(WireError) {
+        var status: String?
+        var met = true
+        try metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) in
+            try cursor.readMembers { (key, cursor) throws(WireError) in
+                switch key {
+                case "status": status = try cursor.readStringOrSkip()
+                case "dependencies_met": met = try cursor.readValue().bool ?? true
+                default: try cursor.skipValue()
+                }
+            }
+        }
+        switch status {
+        case "ok": self.status = .ok
+        case "error": self.status = .error
+        case "aborted": self.status = .aborted
+        default: self.status = nil
+        }
+        self.dependenciesMet = met
+    }
+}

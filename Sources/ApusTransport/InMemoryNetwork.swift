@@ -1,0 +1,187 @@
+package import NIOCore
+private import Synchronization
+
+/// A network inside the process: the roles of ``SocketRole`` without bytes or ports of the machine.
+///
+/// Messages are handed over as they are; who asks for encoding (the services do) has encoded them already. Connections are made
+/// at once when both ends exist, in whichever order they come.
+package final class InMemoryNetwork: Transport {
+    private let state = Mutex(State())
+
+    private struct State {
+        var sockets: [Int: SocketState] = [:]
+        /// Which socket listens at a port.
+        var listeners: [Int: Int] = [:]
+        /// Sockets that wait for a listener, by port.
+        var waiting: [Int: [Int]] = [:]
+        var nextSocket = 1
+        var nextPort = 20000
+        var nextName: UInt32 = 1
+    }
+
+    private struct SocketState {
+        let role: SocketRole
+        let identity: ByteBuffer
+        let eventLoop: any EventLoop
+        let handler: @Sendable (SocketEvent) -> Void
+        /// Connected peers in order of connecting, each with the name it has here.
+        var peers: [(socket: Int, name: ByteBuffer)] = []
+        /// What a dealer sent before it had a peer.
+        var unsent: [[ByteBuffer]] = []
+        /// The dealer's next peer.
+        var turn = 0
+        /// What is to be told at the next turn of the loop.
+        var inbox: [SocketEvent] = []
+        var isDelivering = false
+    }
+
+    package init() {}
+
+    package func makeSocket(
+        _ role: SocketRole, options: SocketOptions, on eventLoop: any EventLoop,
+        handler: @escaping @Sendable (SocketEvent) -> Void
+    ) -> any TransportSocket {
+        let number = self.state.withLock { state in
+            let number = state.nextSocket
+            state.nextSocket += 1
+            state.sockets[number] = SocketState(role: role, identity: options.identity, eventLoop: eventLoop, handler: handler)
+            return number
+        }
+        return InMemorySocket(network: self, number: number)
+    }
+
+    fileprivate func bind(_ socket: Int, to endpoint: Endpoint) throws -> Endpoint {
+        var endpoint = endpoint
+        let ready = try self.state.withLock { state throws(TransportError) in
+            if endpoint.port == 0 {
+                while state.listeners[state.nextPort] != nil { state.nextPort += 1 }
+                endpoint.port = state.nextPort
+                state.nextPort += 1
+            }
+            guard state.listeners[endpoint.port] == nil else { throw TransportError("port \(endpoint.port) is in use") }
+            state.listeners[endpoint.port] = socket
+            var ready: [Int] = []
+            for peer in state.waiting.removeValue(forKey: endpoint.port) ?? [] where state.sockets[peer] != nil {
+                ready += Self.join(peer, socket, &state)
+            }
+            return ready
+        }
+        self.schedule(ready)
+        return endpoint
+    }
+
+    fileprivate func connect(_ socket: Int, to endpoint: Endpoint) {
+        let ready: [Int] = self.state.withLock { state in
+            if let listener = state.listeners[endpoint.port] { return Self.join(socket, listener, &state) }
+            state.waiting[endpoint.port, default: []].append(socket)
+            return []
+        }
+        self.schedule(ready)
+    }
+
+    fileprivate func send(_ frames: [ByteBuffer], from socket: Int) {
+        let ready: [Int] = self.state.withLock { state in
+            guard var sender = state.sockets[socket] else { return [] }
+            defer { state.sockets[socket] = sender }
+            switch sender.role {
+            case .router:
+                guard let target = frames.first, let peer = sender.peers.first(where: { $0.name == target }) else { return [] }
+                return Self.hand(Array(frames.dropFirst()), from: socket, to: peer.socket, &state)
+            case .dealer:
+                guard !sender.peers.isEmpty else {
+                    sender.unsent.append(frames)
+                    return []
+                }
+                sender.turn += 1
+                return Self.hand(frames, from: socket, to: sender.peers[sender.turn % sender.peers.count].socket, &state)
+            case .publisher:
+                return sender.peers.flatMap { Self.hand(frames, from: socket, to: $0.socket, &state) }
+            case .subscriber: return []
+            }
+        }
+        self.schedule(ready)
+    }
+
+    fileprivate func close(_ socket: Int) {
+        let ready: [Int] = self.state.withLock { state in
+            guard let closed = state.sockets.removeValue(forKey: socket) else { return [] }
+            state.listeners = state.listeners.filter { $0.value != socket }
+            var ready: [Int] = []
+            for peer in closed.peers {
+                guard let index = state.sockets[peer.socket]?.peers.firstIndex(where: { $0.socket == socket }),
+                    let name = state.sockets[peer.socket]?.peers.remove(at: index).name
+                else { continue }
+                ready += Self.tell(.peerDisconnected(identity: name), to: peer.socket, &state)
+            }
+            return ready
+        }
+        self.schedule(ready)
+    }
+
+    // MARK: Under the lock; each gives the sockets whose loops must be woken
+
+    private static func join(_ left: Int, _ right: Int, _ state: inout State) -> [Int] {
+        func name(for peer: Int) -> ByteBuffer {
+            if let identity = state.sockets[peer]?.identity, identity.readableBytes > 0 { return identity }
+            defer { state.nextName += 1 }
+            return ByteBuffer(bytes: [0] + withUnsafeBytes(of: state.nextName.bigEndian, Array.init))
+        }
+        var ready: [Int] = []
+        for (socket, peer) in [(left, right), (right, left)] {
+            let name = name(for: peer)
+            state.sockets[socket]?.peers.append((socket: peer, name: name))
+            ready += self.tell(.peerConnected(identity: name), to: socket, &state)
+        }
+        for (socket, peer) in [(left, right), (right, left)] {
+            let unsent = state.sockets[socket]?.unsent ?? []
+            state.sockets[socket]?.unsent = []
+            for frames in unsent { ready += self.hand(frames, from: socket, to: peer, &state) }
+        }
+        return ready
+    }
+
+    private static func hand(_ frames: [ByteBuffer], from sender: Int, to socket: Int, _ state: inout State) -> [Int] {
+        guard let receiver = state.sockets[socket] else { return [] }
+        if case .router = receiver.role, let name = receiver.peers.first(where: { $0.socket == sender })?.name {
+            return self.tell(.received([[name] + frames]), to: socket, &state)
+        }
+        return self.tell(.received([frames]), to: socket, &state)
+    }
+
+    private static func tell(_ event: SocketEvent, to socket: Int, _ state: inout State) -> [Int] {
+        state.sockets[socket]?.inbox.append(event)
+        guard state.sockets[socket]?.isDelivering == false else { return [] }
+        state.sockets[socket]?.isDelivering = true
+        return [socket]
+    }
+
+    // MARK: Outside the lock
+
+    private func schedule(_ sockets: [Int]) {
+        for socket in sockets {
+            guard let eventLoop = self.state.withLock({ $0.sockets[socket]?.eventLoop }) else { continue }
+            eventLoop.execute { self.deliver(to: socket) }
+        }
+    }
+
+    private func deliver(to socket: Int) {
+        let (events, handler) = self.state.withLock { state in
+            let events = state.sockets[socket]?.inbox ?? []
+            state.sockets[socket]?.inbox = []
+            state.sockets[socket]?.isDelivering = false
+            return (events, state.sockets[socket]?.handler)
+        }
+        for event in events { handler?(event) }
+    }
+}
+
+private struct InMemorySocket: TransportSocket {
+    let network: InMemoryNetwork
+    let number: Int
+
+    func bind(to endpoint: Endpoint) async throws -> Endpoint { try self.network.bind(self.number, to: endpoint) }
+    func connect(to endpoint: Endpoint) { self.network.connect(self.number, to: endpoint) }
+    func send(_ frames: [ByteBuffer]) { self.network.send(frames, from: self.number) }
+    func flush() {}
+    func close(linger: TimeAmount) async { self.network.close(self.number) }
+}

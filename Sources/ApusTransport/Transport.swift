@@ -1,0 +1,83 @@
+package import NIOCore
+
+/// Makes the sockets through which the parts of a cluster talk.
+///
+/// Two kinds exist: ZMTP over TCP, which Python's peers speak, and memory, for tests and for clusters inside one process. What
+/// a service does cannot depend on which it has.
+package protocol Transport: Sendable {
+    /// A socket that lives on the event loop; its handler is called there.
+    func makeSocket(
+        _ role: SocketRole, options: SocketOptions, on eventLoop: any EventLoop,
+        handler: @escaping @Sendable (SocketEvent) -> Void
+    ) -> any TransportSocket
+}
+
+/// What a socket does with messages (the ZeroMQ socket types that the protocol uses).
+package enum SocketRole: Sendable, Hashable {
+    /// Talks to many peers, each by its identity: the first frame of a message says from whom, or to whom.
+    case router
+    /// Talks to the peers it is connected to, in turn when there are several; frames are all payload.
+    case dealer
+    /// Gives every message to every subscriber. A slow one loses messages.
+    case publisher
+    /// Takes every message that its publishers send.
+    case subscriber
+}
+
+package struct SocketOptions: Sendable, Hashable {
+    /// What peers know this socket by; empty: each peer makes a name up.
+    package var identity: ByteBuffer
+
+    package init(identity: ByteBuffer = ByteBuffer()) { self.identity = identity }
+}
+
+/// Where a socket listens. In memory the host does not matter and the port is a number in the network's own table.
+package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
+    package var host: String
+    package var port: Int
+
+    package init(host: String, port: Int) {
+        self.host = host
+        self.port = port
+    }
+
+    package var description: String { "\(self.host):\(self.port)" }
+}
+
+/// What happens at a socket, told on its event loop and in order for each peer.
+package enum SocketEvent: Sendable {
+    /// Messages as frames, all that one read brought. A router's messages start with the peer's identity.
+    case received([[ByteBuffer]])
+    /// A peer can be reached now. A router tells the identity by which to address it.
+    case peerConnected(identity: ByteBuffer)
+    /// A peer is gone, after its last message was told.
+    case peerDisconnected(identity: ByteBuffer)
+    /// Something that ends no more than one connection, or one attempt at it: worth a line in the log.
+    case problem(String)
+}
+
+/// One socket. Whoever implements it keeps these duties:
+///
+/// - `send` never blocks and never fails: what cannot be delivered (no such peer, a peer too slow) is dropped by the rule of the
+///   role, and a dealer without a peer keeps messages until one comes.
+/// - Messages between two sockets stay in order.
+/// - After `close` returns, the handler is not called again.
+package protocol TransportSocket: Sendable {
+    /// Listens there and gives the endpoint, with the port that was chosen where the asked one is 0.
+    func bind(to endpoint: Endpoint) async throws -> Endpoint
+    /// Connects, and connects again whenever the connection is lost, until closed.
+    func connect(to endpoint: Endpoint)
+    /// Sends one message; on the event loop only. Messages leave together at the next ``flush()`` or at the end of the loop's turn.
+    func send(_ frames: [ByteBuffer])
+    /// On the event loop only.
+    func flush()
+    /// Gives what was sent until then the time to leave, and then closes.
+    func close(linger: TimeAmount) async
+}
+
+/// Why a socket could not listen.
+package struct TransportError: Error, CustomStringConvertible {
+    package let description: String
+
+    package init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,77 @@
+package import ApusTransport
+package import NIOCore
+internal import ZMTP
+
+/// Sockets that speak ZMTP over TCP, as Python's peers do.
+package struct ZMTPTransport: Transport {
+    package init() {}
+
+    package func makeSocket(
+        _ role: SocketRole, options: ApusTransport.SocketOptions, on eventLoop: any EventLoop,
+        handler: @escaping @Sendable (ApusTransport.SocketEvent) -> Void
+    ) -> any TransportSocket {
+        var settings = ZMTP.SocketOptions()
+        settings.identity = Array(options.identity.readableBytesView)
+        let type: SocketType
+        switch role {
+        // What these carry has one recipient and must not be lost: they wait for a slow one, as Python's do (high-water mark 0).
+        // What may pile up is bounded where work is accepted, by the scheduler's depth.
+        case .router:
+            type = .router
+            settings.sendHighWaterMark = .unlimited
+        case .dealer:
+            type = .dealer
+            settings.sendHighWaterMark = .unlimited
+        // A subscriber that does not read loses messages, and nobody else does.
+        case .publisher:
+            type = .pub
+            settings.sendHighWaterMark = .init(bytes: 256 << 20)
+        case .subscriber: type = .sub
+        }
+        return ZMTPTransportSocket(Socket(type, options: settings, on: eventLoop, delegate: Delegate(handler)), role)
+    }
+}
+
+/// Turns a socket's calls into events.
+private final class Delegate: SocketDelegate {
+    private let handler: @Sendable (ApusTransport.SocketEvent) -> Void
+
+    init(_ handler: @escaping @Sendable (ApusTransport.SocketEvent) -> Void) { self.handler = handler }
+
+    func socket(_ socket: Socket, received messages: [Message], from peer: PeerID) { self.handler(.received(messages)) }
+
+    func socket(_ socket: Socket, event: ZMTP.SocketEvent) {
+        switch event {
+        case .peerConnected(_, let identity): self.handler(.peerConnected(identity: identity))
+        case .peerDisconnected(_, let identity, let reason):
+            if case .violation(let violation) = reason { self.handler(.problem("a peer was cut off: \(violation)")) }
+            self.handler(.peerDisconnected(identity: identity))
+        case .handshakeFailed(let address, let reason): self.handler(.problem("no handshake with \(address): \(reason)"))
+        case .connectFailed(let host, let port, let attempt, let reason, _):
+            self.handler(.problem("cannot connect to \(host):\(port) (attempt \(attempt)): \(reason)"))
+        case .peerDrained: break
+        }
+    }
+}
+
+private struct ZMTPTransportSocket: TransportSocket {
+    private let socket: Socket
+
+    init(_ socket: Socket, _ role: SocketRole) {
+        self.socket = socket
+        if role == .subscriber { socket.eventLoop.execute { socket.subscribe() } }
+    }
+
+    func bind(to endpoint: Endpoint) async throws -> Endpoint {
+        do {
+            return Endpoint(host: endpoint.host, port: try await self.socket.bind(host: endpoint.host, port: endpoint.port))
+        } catch {
+            throw TransportError("\(error)")
+        }
+    }
+
+    func connect(to endpoint: Endpoint) { self.socket.connect(host: endpoint.host, port: endpoint.port) }
+    func send(_ frames: [ByteBuffer]) { self.socket.send(frames) }
+    func flush() { self.socket.flush() }
+    func close(linger: TimeAmount) async { await self.socket.close(linger: linger) }
+}
