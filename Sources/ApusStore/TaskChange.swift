@@ -10,7 +10,7 @@ package enum TaskChange: Sendable {
     /// `engine` is known at once where the client named it.
     case submitted(
         TaskID, request: Message, client: String, date: WireDate?, queue: TaskQueue?, engine: EngineUUID?)
-    /// The scheduler sent the task to this engine.
+    /// The scheduler sent the task to this engine. Says nothing new once the task has ended.
     case assigned(TaskID, to: EngineUUID)
     /// The task ended. Of several endings the first is kept; one of an unknown task changes nothing.
     case completed(TaskID, reply: Message, received: WireDate)
@@ -63,10 +63,10 @@ extension TaskRecord {
         if self.assignedEngine == nil { self.assignedEngine = engine }
     }
 
-    package mutating func assign(to engine: EngineUUID) { self.assignedEngine = engine }
+    package mutating func assign(to engine: EngineUUID) { if !self.isFinished { self.assignedEngine = engine } }
 
     package mutating func complete(reply: Message, received: WireDate) {
-        guard !self.isFinished else { return }
+        guard !self.isFinished, !self.isStub else { return }
         self.reply = reply
         self.received = received
     }

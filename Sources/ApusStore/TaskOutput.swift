@@ -33,7 +33,7 @@ package struct TaskOutput: Sendable, Hashable {
     package static let byteLimit = 16 << 20
 
     /// What takes the place of the output beyond ``byteLimit``.
-    package static let limitNote = TaskOutput(
+    static let limitNote = TaskOutput(
         .stream,
         content: JSONValue.object([
             "name": "stderr", "text": .string("\n[the hub keeps 16 MB of a task's output; what followed is not here]\n"),
@@ -41,7 +41,8 @@ package struct TaskOutput: Sendable, Hashable {
 }
 
 extension TaskRecord {
-    mutating func append(_ output: TaskOutput) {
+    /// Takes the output in, until there is too much of it.
+    package mutating func append(_ output: TaskOutput) {
         guard self.outputByteCount < TaskOutput.byteLimit else { return }
         self.outputs.append(output)
         self.outputByteCount += output.byteCount

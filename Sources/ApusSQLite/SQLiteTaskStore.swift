@@ -1,0 +1,232 @@
+package import ApusStore
+package import ApusWire
+import GRDB
+import Synchronization
+
+/// Keeps task records in a SQLite file, so that results outlive the controller.
+///
+/// Changes are gathered and written by GRDB's writing thread, as many in one transaction as came while the last was written.
+/// What is committed survives the process being killed at any moment; ``flush()`` waits until that is so for all that was
+/// applied. Look-ups first have what is gathered written, and then read beside the writing.
+///
+/// When a disk is full or fails, changes are kept and written with the next ones. Until then look-ups fail and say why.
+package final class SQLiteTaskStore: TaskStore {
+    package struct Limits: Sendable {
+        /// Records of tasks that have ended.
+        package var records: Int
+        /// Bytes that the file may have.
+        package var bytes: Int
+        /// How long records of tasks that have ended are kept, in seconds; nil for as long as there is room.
+        package var age: Double?
+        /// Bytes of changes that are kept while they cannot be written. Beyond it they are lost, and `onProblem` is told.
+        package var backlogBytes: Int
+
+        package init(records: Int = 1_000_000, bytes: Int = 10 << 30, age: Double? = nil, backlogBytes: Int = 1 << 30) {
+            self.records = records
+            self.bytes = bytes
+            self.age = age
+            self.backlogBytes = backlogBytes
+        }
+    }
+
+    private struct State {
+        /// Changes not written yet, oldest first.
+        var changes: [TaskChange] = []
+        var changesByteCount = 0
+        /// Bytes of the changes that are being written.
+        var inFlightByteCount = 0
+        /// A write is on its way, or under way.
+        var isScheduled = false
+        var isClosed = false
+        /// Why the last write failed; nil when it did not.
+        var problem: TaskStoreError?
+        var culled = CulledTasks()
+        /// What the file holds; nil until somebody counts.
+        var census: TaskWriter.Census?
+    }
+
+    private let path: String
+    private let limits: Limits
+    private let pool: DatabasePool
+    private let state = Mutex(State())
+    private let onProblem: @Sendable (TaskStoreError) -> Void
+
+    /// Opens the file, or makes it.
+    ///
+    /// - Parameter onProblem: Told of everything that could not be written, once for each reason; must not block.
+    /// - Throws: One error that names the file, says what is wrong with it, and what to do.
+    package init(
+        path: String, limits: Limits = Limits(), onProblem: @escaping @Sendable (TaskStoreError) -> Void = { _ in }
+    ) throws(TaskStoreError) {
+        self.path = path
+        self.limits = limits
+        self.onProblem = onProblem
+        self.pool = try TaskFile.open(path)
+    }
+
+    // MARK: Writing
+
+    package func apply(_ changes: [TaskChange]) {
+        if changes.isEmpty { return }
+        let byteCount = changes.reduce(0) { $0 + $1.byteCount }
+        let mustSchedule = self.state.withLock { state in
+            if state.isClosed { return false }
+            state.changes.append(contentsOf: changes)
+            state.changesByteCount += byteCount
+            defer { state.isScheduled = true }
+            return !state.isScheduled
+        }
+        if mustSchedule { self.pool.asyncWriteWithoutTransaction { self.writeChanges($0) } }
+    }
+
+    package var backlogByteCount: Int { self.state.withLock { $0.changesByteCount + $0.inFlightByteCount } }
+
+    /// Writes what is there. Runs on GRDB's writing thread, one call at a time.
+    private func writeChanges(_ database: Database) {
+        let changes = self.state.withLock { state in
+            state.isScheduled = false
+            if state.isClosed { return [TaskChange]() }
+            state.inFlightByteCount = state.changesByteCount
+            state.changesByteCount = 0
+            defer { state.changes = [] }
+            return state.changes
+        }
+        if changes.isEmpty { return }
+        do {
+            try self.write(changes, to: database)
+            self.state.withLock { state in
+                state.inFlightByteCount = 0
+                state.problem = nil
+            }
+        } catch let error as DatabaseError where !error.mayPass {
+            // One of the changes cannot be written, whenever it is tried; the others can.
+            for change in changes {
+                do { try self.write([change], to: database) } catch {
+                    self.onProblem(
+                        TaskFile.error("a change of a task's record is lost: \(TaskFile.error(error, self.path).message)"))
+                }
+            }
+            self.state.withLock { $0.inFlightByteCount = 0 }
+        } catch {
+            self.keep(changes, because: TaskFile.error(error, self.path))
+        }
+    }
+
+    private func write(_ changes: [TaskChange], to database: Database) throws {
+        let census = try self.state.withLock { $0.census } ?? TaskWriter.census(database)
+        let retention = TaskRetention(self.limits, database)
+        var writer = TaskWriter(database, census: census) { id in self.state.withLock { $0.culled.contains(id) } }
+        var culled: [TaskID] = []
+        try database.inTransaction(.immediate) {
+            try writer.write(changes)
+            culled = try retention.cull(&writer, now: .now)
+            return .commit
+        }
+        self.state.withLock { state in
+            state.census = writer.census
+            for id in culled { state.culled.insert(id) }
+        }
+        // All is written; what cannot be given back now is another day.
+        try? retention.giveBack()
+    }
+
+    private func keep(_ changes: [TaskChange], because problem: TaskStoreError) {
+        let (isNew, lost) = self.state.withLock { state in
+            let isNew = state.problem != problem
+            state.problem = problem
+            if state.inFlightByteCount + state.changesByteCount > self.limits.backlogBytes {
+                state.inFlightByteCount = 0
+                return (isNew, changes.count)
+            }
+            state.changes.insert(contentsOf: changes, at: 0)
+            state.changesByteCount += state.inFlightByteCount
+            state.inFlightByteCount = 0
+            return (isNew, 0)
+        }
+        if isNew { self.onProblem(problem) }
+        if lost > 0 { self.onProblem(TaskFile.error("\(lost) changes of task records are lost: \(problem.message)")) }
+    }
+
+    package nonisolated(nonsending) func flush() async throws(TaskStoreError) {
+        if self.state.withLock({ $0.changes.isEmpty && $0.inFlightByteCount == 0 && !$0.isScheduled }) { return }
+        // Not GRDB's own way to wait, which a cancelled task may not; flushing is what a task does last.
+        await withCheckedContinuation { continuation in
+            self.pool.asyncWriteWithoutTransaction { database in
+                self.writeChanges(database)
+                continuation.resume()
+            }
+        }
+        if let problem = self.state.withLock({ $0.problem }) { throw problem }
+    }
+
+    package nonisolated(nonsending) func close() async throws(TaskStoreError) {
+        defer {
+            self.state.withLock { $0.isClosed = true }
+            // Fails when somebody still reads; then the file is closed when the store goes.
+            try? self.pool.close()
+        }
+        try await self.flush()
+    }
+
+    /// Lets the file have no more pages than this, or than it has. For tests: it fails then as on a full disk.
+    package func limitPages(to count: Int) async throws {
+        try await self.pool.writeWithoutTransaction { try $0.execute(sql: "PRAGMA max_page_count = \(count)") }
+    }
+
+    // MARK: Reading
+
+    private nonisolated(nonsending) func read<Answer: Sendable>(
+        _ body: @escaping @Sendable (TaskReader) throws -> Answer
+    ) async throws(TaskStoreError) -> Answer {
+        if self.state.withLock({ $0.isClosed }) { throw TaskFile.error("\(self.path) has been closed") }
+        try await self.flush()
+        do { return try await self.pool.read { try body(TaskReader($0)) } } catch { throw TaskFile.error(error, self.path) }
+    }
+
+    package nonisolated(nonsending) func states(of ids: [TaskID]) async throws(TaskStoreError) -> [TaskState] {
+        let states = try await self.read { try $0.states(of: ids) }
+        return self.state.withLock { state in
+            zip(ids, states).map { $1 == .unknown && state.culled.contains($0) ? .culled : $1 }
+        }
+    }
+
+    package nonisolated(nonsending) func records(
+        of ids: [TaskID], fields: Set<TaskField>
+    ) async throws(TaskStoreError) -> [TaskRecord] { try await self.read { try $0.records(of: ids, fields: fields) } }
+
+    package nonisolated(nonsending) func records(
+        matching query: TaskQuery, fields: Set<TaskField>
+    ) async throws(TaskStoreError) -> [TaskRecord] {
+        try await self.read { try $0.records(matching: query, fields: fields) }
+    }
+
+    package nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] {
+        try await self.read { try $0.history }
+    }
+
+    package nonisolated(nonsending) func counts() async throws(TaskStoreError) -> TaskCounts {
+        try await self.read { try $0.counts }
+    }
+}
+
+extension DatabaseError {
+    /// Whether the same may be written later: it was the disk, or another program, and not what was to be written.
+    fileprivate var mayPass: Bool {
+        switch self.resultCode {
+        case .SQLITE_TOOBIG, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH, .SQLITE_RANGE, .SQLITE_ERROR: false
+        default: true
+        }
+    }
+}
+
+extension TaskChange {
+    /// About what keeping it costs.
+    fileprivate var byteCount: Int {
+        switch self {
+        case .submitted(_, let request, _, _, _, _): request.byteCount + 300
+        case .completed(_, let reply, _): reply.byteCount + 300
+        case .output(_, let output): output.byteCount + 100
+        default: 100
+        }
+    }
+}

@@ -1,0 +1,57 @@
+import ApusStore
+import ApusWire
+import GRDB
+
+/// Keeps a file within its limits: deletes the records that ended first, and gives the room back.
+struct TaskRetention {
+    private let limits: SQLiteTaskStore.Limits
+    private let database: Database
+
+    init(_ limits: SQLiteTaskStore.Limits, _ database: Database) {
+        self.limits = limits
+        self.database = database
+    }
+
+    /// Deletes what is too old or too much. Gives the ids of what had to go.
+    ///
+    /// Tasks that have not ended are never deleted. Of stubs a tenth of the number of records is kept.
+    func cull(_ writer: inout TaskWriter, now: WireDate) throws -> [TaskID] {
+        let oldest = "completed IS NOT NULL ORDER BY completed LIMIT ?"
+        var culled: [TaskID] = []
+        if let age = self.limits.age {
+            culled += try writer.deleteFinished("completed < ?", [now.microseconds - Int64(age * 1_000_000)])
+        }
+        if writer.census.finished > self.limits.records {
+            culled += try writer.deleteFinished(oldest, [writer.census.finished - self.limits.records])
+        }
+        let stubLimit = max(1, self.limits.records / 10)
+        if writer.census.stubs > stubLimit { culled += try writer.deleteStubs(writer.census.stubs - stubLimit) }
+
+        if try self.usedByteCount > self.limits.bytes {
+            // To nine tenths, so that the next batch does not begin here again.
+            while writer.census.finished > 0, try self.usedByteCount > self.limits.bytes / 10 * 9 {
+                culled += try writer.deleteFinished(oldest, [max(16, writer.census.finished / 50)])
+            }
+        }
+        return culled
+    }
+
+    /// Cuts unused pages off the file when they are many.
+    func giveBack() throws {
+        let (pages, unused) = (try self.number("PRAGMA page_count"), try self.number("PRAGMA freelist_count"))
+        let isTooLarge = try pages * self.number("PRAGMA page_size") > self.limits.bytes
+        if unused > 256 && unused > pages / 4 || unused > 0 && isTooLarge {
+            try self.database.execute(sql: "PRAGMA incremental_vacuum")
+        }
+    }
+
+    private var usedByteCount: Int {
+        get throws {
+            try (self.number("PRAGMA page_count") - self.number("PRAGMA freelist_count")) * self.number("PRAGMA page_size")
+        }
+    }
+
+    private func number(_ sql: String) throws -> Int {
+        try Int.fetchOne(try self.database.cachedStatement(sql: sql)) ?? 0
+    }
+}

@@ -1,0 +1,29 @@
+/// How a file of task records is laid out.
+enum TaskSchema {
+    /// What makes each version out of the one before; a file's `user_version` counts those it has been through.
+    static let migrations = [Self.first]
+
+    /// A task's dates are microseconds since 1970, its parts the packed bytes as they came. `client` is null in a stub and
+    /// `completed` until the end. The columns from `client` to `resubmitted` repeat what is in the parts, for indexes.
+    ///
+    /// Buffers are apart, so that what looks at many records does not step over them. See ``Payload`` for their keys.
+    private static let first = """
+        CREATE TABLE tasks (
+            serial INTEGER PRIMARY KEY,
+            msg_id TEXT NOT NULL UNIQUE,
+            client TEXT, submitted INTEGER, queue TEXT, engine TEXT,
+            started INTEGER, completed INTEGER, received INTEGER, resubmitted TEXT,
+            output_bytes INTEGER NOT NULL DEFAULT 0,
+            header BLOB, metadata BLOB, content BLOB,
+            result_header BLOB, result_metadata BLOB, result_content BLOB
+        );
+        CREATE INDEX tasks_by_client ON tasks (client);
+        CREATE INDEX tasks_by_submission ON tasks (submitted);
+        CREATE INDEX tasks_by_engine ON tasks (engine) WHERE engine IS NOT NULL;
+        CREATE INDEX tasks_by_completion ON tasks (completed) WHERE completed IS NOT NULL;
+        CREATE INDEX stubs ON tasks (serial) WHERE client IS NULL;
+        CREATE TABLE payloads (key INTEGER PRIMARY KEY, data BLOB NOT NULL);
+        CREATE TABLE outputs (serial INTEGER PRIMARY KEY, task INTEGER NOT NULL, kind TEXT NOT NULL, content BLOB NOT NULL);
+        CREATE INDEX outputs_by_task ON outputs (task);
+        """
+}

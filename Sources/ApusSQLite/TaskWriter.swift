@@ -1,0 +1,233 @@
+import ApusStore
+import ApusWire
+import Foundation
+import GRDB
+import NIOCore
+
+/// Writes one batch of changes, inside a transaction that its caller has begun.
+///
+/// Most tasks are submitted, assigned and completed within a batch or two. What begins in the batch is put together in memory
+/// and written once, in its final state; changes to what is in the file already are written one by one.
+struct TaskWriter {
+    /// How many records a file has of the kinds that are limited.
+    struct Census {
+        var finished: Int
+        var stubs: Int
+    }
+
+    private let database: Database
+    private(set) var census: Census
+    /// Ids of records that had to go, so that their late output does not bring them back.
+    private let wasCulled: (TaskID) -> Bool
+    /// Records that begin in this batch; never one that is in the file. Their serials only tell them from each other.
+    private var fresh: [TaskID: TaskRecord] = [:]
+    /// What is in `fresh`, in order of arrival, and some that has left it again.
+    private var freshOrder: [(id: TaskID, serial: Int64)] = []
+
+    init(_ database: Database, census: Census, wasCulled: @escaping (TaskID) -> Bool) {
+        self.database = database
+        self.census = census
+        self.wasCulled = wasCulled
+    }
+
+    mutating func write(_ changes: [TaskChange]) throws {
+        for change in changes { try self.write(change) }
+        for (id, serial) in self.freshOrder {
+            if let record = self.fresh[id], record.serial == serial { try self.insert(record) }
+        }
+        self.fresh.removeAll()
+        self.freshOrder.removeAll()
+    }
+
+    private mutating func write(_ change: TaskChange) throws {
+        switch change {
+        case .submitted(let id, let request, let client, let date, let queue, let engine):
+            guard let row = try self.row(id) else {
+                self.begin(id)
+                self.fresh[id]?.submit(request: request, client: client, date: date, queue: queue, engine: engine)
+                return
+            }
+            if row.isStub {
+                try self.submit(row, request: request, client: client, date: date, queue: queue, engine: engine)
+            }
+        case .assigned(let id, let engine):
+            if self.fresh[id]?.assign(to: engine) != nil { return }
+            try self.run(
+                "UPDATE tasks SET engine = ? WHERE msg_id = ? AND completed IS NULL", [engine.text, id.text])
+        case .completed(let id, let reply, let received):
+            if self.fresh[id]?.complete(reply: reply, received: received) != nil { return }
+            if let row = try self.row(id), !row.isStub, !row.isFinished {
+                try self.complete(row, id, reply: reply, received: received)
+            }
+        case .output(let id, let output):
+            if self.fresh[id]?.append(output) != nil { return }
+            if let row = try self.row(id) {
+                try self.append(output, to: row)
+            } else if !self.wasCulled(id) {
+                self.begin(id)
+                self.fresh[id]?.append(output)
+            }
+        case .resubmitted(let id, let newID):
+            if self.fresh[id]?.resubmit(as: newID) != nil { return }
+            try self.run("UPDATE tasks SET resubmitted = ? WHERE msg_id = ?", [newID.text, id.text])
+        case .drop(let ids):
+            for id in ids where self.fresh.removeValue(forKey: id) == nil {
+                if let row = try self.row(id) { try self.delete(row.serial, isFinished: row.isFinished, isStub: row.isStub) }
+            }
+        case .dropCompleted:
+            self.fresh = self.fresh.filter { !$0.value.isFinished }
+            _ = try self.deleteFinished("completed IS NOT NULL", [])
+        case .dropCompletedOf(let engine):
+            self.fresh = self.fresh.filter { !($0.value.isFinished && $0.value.engine == engine) }
+            _ = try self.deleteFinished("completed IS NOT NULL AND engine = ?", [engine.text])
+        }
+    }
+
+    // MARK: Records that begin
+
+    private mutating func begin(_ id: TaskID) {
+        guard self.fresh[id] == nil else { return }
+        let serial = Int64(self.freshOrder.count)
+        self.fresh[id] = TaskRecord(id: id, serial: serial)
+        self.freshOrder.append((id, serial))
+    }
+
+    private mutating func insert(_ record: TaskRecord) throws {
+        if record.isFinished { self.census.finished += 1 }
+        if record.isStub { self.census.stubs += 1 }
+        try self.run(
+            """
+            INSERT INTO tasks (msg_id, client, submitted, queue, engine, started, completed, received, resubmitted, output_bytes,
+                header, metadata, content, result_header, result_metadata, result_content)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
+                record.id.text, record.isStub ? nil : record.client, record.submitted?.microseconds, record.queue?.rawValue,
+                record.engine?.text, record.started?.microseconds, record.completed?.microseconds, record.received?.microseconds,
+                record.resubmittedAs?.text, record.outputByteCount, record.request?.header.data, record.request?.metadata.data,
+                record.request?.content.data, record.reply?.header.data, record.reply?.metadata.data, record.reply?.content.data,
+            ])
+        let serial = self.database.lastInsertedRowID
+        if let request = record.request { try self.insertPayload(request, of: serial, isReply: false) }
+        if let reply = record.reply { try self.insertPayload(reply, of: serial, isReply: true) }
+        for output in record.outputs { try self.insert(output, of: serial) }
+    }
+
+    private func insertPayload(_ message: Message, of serial: Int64, isReply: Bool) throws {
+        for (key, data) in zip(Payload.keys(task: serial, isReply: isReply), Payload.rows(message.buffers)) {
+            try self.run("INSERT INTO payloads (key, data) VALUES (?, ?)", [key, data])
+        }
+    }
+
+    private func insert(_ output: TaskOutput, of serial: Int64) throws {
+        try self.run(
+            "INSERT INTO outputs (task, kind, content) VALUES (?, ?, ?)", [serial, output.kind.rawValue, output.content.data])
+    }
+
+    // MARK: Records in the file
+
+    private struct TaskRow {
+        let serial: Int64
+        let isStub: Bool
+        let isFinished: Bool
+        let outputByteCount: Int
+    }
+
+    /// What the file has of a task; nil also for what this batch began.
+    private func row(_ id: TaskID) throws -> TaskRow? {
+        if self.fresh[id] != nil { return nil }
+        let statement = try self.database.cachedStatement(
+            sql: "SELECT serial, client IS NULL, completed IS NOT NULL, output_bytes FROM tasks WHERE msg_id = ?")
+        return try Row.fetchOne(statement, arguments: [id.text]).map { row in
+            TaskRow(serial: row[0], isStub: row[1], isFinished: row[2], outputByteCount: row[3])
+        }
+    }
+
+    private mutating func submit(
+        _ row: TaskRow, request: Message, client: String, date: WireDate?, queue: TaskQueue?, engine: EngineUUID?
+    ) throws {
+        try self.run(
+            """
+            UPDATE tasks SET client = ?, submitted = ?, queue = ?, engine = coalesce(engine, ?), header = ?, metadata = ?, content = ?
+            WHERE serial = ?
+            """,
+            [
+                client, date?.microseconds, queue?.rawValue, engine?.text, request.header.data, request.metadata.data,
+                request.content.data, row.serial,
+            ])
+        try self.insertPayload(request, of: row.serial, isReply: false)
+        self.census.stubs -= 1
+    }
+
+    private mutating func complete(_ row: TaskRow, _ id: TaskID, reply: Message, received: WireDate) throws {
+        // A record of its own reads the dates and the engine out of the reply as every other does.
+        var record = TaskRecord(id: id, serial: row.serial)
+        record.submit(request: reply, client: "", date: nil, queue: nil, engine: nil)
+        record.complete(reply: reply, received: received)
+        try self.run(
+            """
+            UPDATE tasks SET engine = coalesce(?, engine), started = ?, completed = ?, received = ?,
+                result_header = ?, result_metadata = ?, result_content = ?
+            WHERE serial = ?
+            """,
+            [
+                record.engine?.text, record.started?.microseconds, record.completed?.microseconds, received.microseconds,
+                reply.header.data, reply.metadata.data, reply.content.data, row.serial,
+            ])
+        try self.insertPayload(reply, of: row.serial, isReply: true)
+        self.census.finished += 1
+    }
+
+    private func append(_ output: TaskOutput, to row: TaskRow) throws {
+        guard row.outputByteCount < TaskOutput.byteLimit else { return }
+        try self.insert(output, of: row.serial)
+        try self.run(
+            "UPDATE tasks SET output_bytes = output_bytes + ? WHERE serial = ?", [output.byteCount, row.serial])
+    }
+
+    // MARK: Records that go
+
+    /// Deletes what the condition selects, all of it finished tasks. Gives their ids.
+    mutating func deleteFinished(_ condition: String, _ arguments: StatementArguments) throws -> [TaskID] {
+        try self.delete(condition, arguments, isFinished: true, isStub: false)
+    }
+
+    /// Deletes the stubs that were there first.
+    mutating func deleteStubs(_ count: Int) throws -> [TaskID] {
+        try self.delete("client IS NULL ORDER BY serial LIMIT ?", [count], isFinished: false, isStub: true)
+    }
+
+    private mutating func delete(
+        _ condition: String, _ arguments: StatementArguments, isFinished: Bool, isStub: Bool
+    ) throws -> [TaskID] {
+        let statement = try self.database.cachedStatement(sql: "SELECT serial, msg_id FROM tasks WHERE \(condition)")
+        let rows = try Row.fetchAll(statement, arguments: arguments)
+        for row in rows { try self.delete(row[0], isFinished: isFinished, isStub: isStub) }
+        return rows.map { TaskID($0[1]) }
+    }
+
+    private mutating func delete(_ serial: Int64, isFinished: Bool, isStub: Bool) throws {
+        let keys = Payload.keys(task: serial)
+        try self.run("DELETE FROM payloads WHERE key BETWEEN ? AND ?", [keys.lowerBound, keys.upperBound])
+        try self.run("DELETE FROM outputs WHERE task = ?", [serial])
+        try self.run("DELETE FROM tasks WHERE serial = ?", [serial])
+        if isFinished { self.census.finished -= 1 }
+        if isStub { self.census.stubs -= 1 }
+    }
+
+    /// The census of a file, by counting.
+    static func census(_ database: Database) throws -> Census {
+        func count(_ condition: String) throws -> Int {
+            try Int.fetchOne(database, sql: "SELECT count(*) FROM tasks WHERE \(condition)") ?? 0
+        }
+        return Census(finished: try count("completed IS NOT NULL"), stubs: try count("client IS NULL"))
+    }
+
+    private func run(_ sql: String, _ arguments: StatementArguments) throws {
+        try self.database.cachedStatement(sql: sql).execute(arguments: arguments)
+    }
+}
+
+extension ByteBuffer {
+    fileprivate var data: Data { Data(self.readableBytesView) }
+}
