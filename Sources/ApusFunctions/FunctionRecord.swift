@@ -24,12 +24,11 @@ package final class FunctionRecord: Sendable {
 
     package let declaration: RemoteDeclaration
     /// The name that requests carry; no two functions of a program share one.
-    package let qualifiedName: String
+    package var qualifiedName: String { self.declaration.qualifiedName }
     private let entry: Entry
 
     private init(_ declaration: RemoteDeclaration, _ entry: Entry) {
         self.declaration = declaration
-        self.qualifiedName = declaration.qualifiedName
         self.entry = entry
     }
 

@@ -30,7 +30,7 @@ package struct FunctionTable: Sendable {
     package mutating func add(_ new: some Sequence<FunctionRecord>) throws(DuplicateName) {
         for record in new {
             if let known = self.records[record.qualifiedName] {
-                if known.declaration == record.declaration { continue }
+                if known.declaration.sourceLocation == record.declaration.sourceLocation { continue }
                 throw DuplicateName(first: known.declaration, second: record.declaration)
             }
             self.records[record.qualifiedName] = record

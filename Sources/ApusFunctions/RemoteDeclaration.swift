@@ -1,7 +1,7 @@
 /// What the source says of a remote function: where it stands, how it is called and what it takes.
 ///
 /// The `@Remote` and `#remote` macros write these; there is no reason to make one by hand.
-public struct RemoteDeclaration: Sendable, Hashable {
+public final class RemoteDeclaration: Sendable {
     /// A parameter, spelled as in the source.
     public struct Parameter: Sendable, Hashable {
         /// What the caller writes before the argument; `nil` for `_`.
@@ -31,6 +31,9 @@ public struct RemoteDeclaration: Sendable, Hashable {
     /// For a closure, a hash over its place and its source text, so that another build's closure is never mistaken for it.
     /// `nil` for a declared function, which is known by its name.
     public let closureID: String?
+    /// The name that no other function of the program has: "MyProgram.Statistics.mean"; for a closure, its place and hash,
+    /// "MyProgram/Sums.swift:12:5#8c1f…".
+    public let qualifiedName: String
 
     public init(
         fileID: String, line: Int, column: Int, path: String, signature: String, parameters: [Parameter],
@@ -43,16 +46,12 @@ public struct RemoteDeclaration: Sendable, Hashable {
         self.signature = signature
         self.parameters = parameters
         self.closureID = closureID
+        self.qualifiedName =
+            if let closureID { "\(fileID):\(line):\(column)#\(closureID)" } else { "\(fileID.prefix { $0 != "/" }).\(path)" }
     }
 
     /// The module that declares the function.
     public var module: Substring { self.fileID.prefix { $0 != "/" } }
-
-    /// The name that no other function of the program has: "MyProgram.Statistics.mean"; for a closure, its place and hash,
-    /// "MyProgram/Sums.swift:12:5#8c1f…".
-    public var qualifiedName: String {
-        if let closureID { "\(self.sourceLocation)#\(closureID)" } else { "\(self.module).\(self.path)" }
-    }
 
     /// The last part of the name: "mean" for "Statistics.mean".
     public var shortName: Substring { self.path.split(separator: ".").last ?? self.path[...] }

@@ -42,8 +42,9 @@ package struct RemoteClosureMacro: ExpressionMacro {
             closureID: place.hash(with: node.trimmedDescription))
         let typeName = context.makeUniqueName("closure")
         let captureParameters = captures.map { "\($0.name.text): \($0.type.trimmedDescription)" }.joined(separator: ", ")
-        let entry = makeSectionEntryMember(
-            storing: "ApusFunctions.__FunctionSection.store(\(typeName).declaration, make: \(typeName).make, into: slot)")
+        let entry = makeSectionEntry(
+            storing: "ApusFunctions.__FunctionSection.store(\(typeName).declaration, make: \(typeName).make, into: slot)",
+            declaration: declaration)
         let capturing = captures.enumerated()
             .map { index, capture in index == 0 ? "capturing: \(capture.expression)" : "\(capture.expression)" }
 
@@ -52,7 +53,6 @@ package struct RemoteClosureMacro: ExpressionMacro {
             {
             nonisolated enum \(typeName) {
             \(entry)
-            nonisolated static let declaration = \(declaration)
             nonisolated static let make = { @Sendable (\(raw: captureParameters)) in
             \(place.directive(line: closure.firstLineOfHoisted(in: context)))
             return \(closure.hoisted)
@@ -123,12 +123,12 @@ struct ClosureChecker<Context: MacroExpansionContext> {
             for parameter in clause.parameters {
                 let name = parameter.secondName ?? parameter.firstName
                 if parameter.ellipsis != nil { self.report(parameter, .isVariadic(name.text)) }
-                guard let type = parameter.type?.trimmed else {
+                guard let type = parameter.type else {
                     self.report(parameter, .parameterHasNoType(name.text))
                     continue
                 }
                 if let obstacle = type.obstacle { self.report(type, .parameterCannotTravel(name.text, obstacle)) }
-                parameters.append(RemoteParameter(label: nil, name: name.label, type: type))
+                parameters.append(RemoteParameter(label: nil, name: name.label, type: type.trimmed))
             }
             return parameters
         }
@@ -211,7 +211,7 @@ extension ExprSyntax {
         if let cast = self.as(AsExprSyntax.self) {
             // `as?` gives an optional, whose type would have to be spelled otherwise.
             guard cast.questionOrExclamationMark?.tokenKind != .postfixQuestionMark else { return nil }
-            return (self.trimmed, cast.type.trimmed)
+            return (self.trimmed, cast.type)
         }
         if let tuple = self.as(TupleExprSyntax.self), tuple.elements.count == 1, let only = tuple.elements.first,
             only.label == nil
@@ -223,7 +223,7 @@ extension ExprSyntax {
             let cast = parts.dropLast().last?.as(UnresolvedAsExprSyntax.self),
             cast.questionOrExclamationMark?.tokenKind != .postfixQuestionMark, let type = parts.last?.as(TypeExprSyntax.self)
         {
-            return (self.trimmed, type.type.trimmed)
+            return (self.trimmed, type.type)
         }
         return nil
     }

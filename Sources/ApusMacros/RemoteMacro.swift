@@ -7,7 +7,10 @@ package import SwiftSyntaxMacros
 /// The function itself is left alone. Of `@Remote func square(_ x: Double) -> Double` comes
 ///
 ///     var $square: RemoteFunction<Double, Double> { … square(_:) as @Sendable (Double) throws -> Double … }
-///     enum <unique> { @used @section(…) static let entry = (mark, version, { … $square.__store(into: $0) }) }
+///     enum <unique> {
+///         @used @section(…) static let entry = (mark, version, { … $square.__store(into: $0) })
+///         static let declaration = …
+///     }
 package struct RemoteMacro: PeerMacro {
     package static var formatMode: FormatMode { .disabled }
 
@@ -22,15 +25,16 @@ package struct RemoteMacro: PeerMacro {
         guard self.canTravel(function, in: context) else { return [] }
 
         let name = function.name.text.trimmingBackticks
-        let location = SourcePlace(of: function.funcKeyword, in: context)
-        let path = (context.lexicalContext.reversed().compactMap(\.typeName) + [name]).joined(separator: ".")
+        let place = SourcePlace(of: function.funcKeyword, in: context)
+        let typeNames = context.lexicalContext.reversed().compactMap(\.typeName)
         let parameters = function.signature.parameterClause.parameters
         let remoteParameters = parameters.map {
             let label = $0.firstName.label
             return RemoteParameter(label: label, name: ($0.secondName ?? $0.firstName).label, type: $0.type.trimmed)
         }
         let declarationExpression = makeDeclaration(
-            location, path: path, signature: function.signatureText, parameters: remoteParameters)
+            place, path: (typeNames + [name]).joined(separator: "."), signature: function.signatureText,
+            parameters: remoteParameters)
 
         let isStatic = !context.lexicalContext.isEmpty
         let modifiers = (function.accessModifier.map { "\($0) " } ?? "") + "nonisolated " + (isStatic ? "static " : "")
@@ -44,15 +48,20 @@ package struct RemoteMacro: PeerMacro {
             "@Sendable (\(remoteParameters.map(\.type.description).joined(separator: ", "))) \(effects) -> \(resultText)"
 
         let remoteName = "$\(name)"
+        let typeName = context.makeUniqueName("remote")
         // On one line, which the compiler takes for the function's own: it reports there a type that cannot travel.
         let variable: DeclSyntax = """
             \(raw: modifiers)var \(raw: remoteName): ApusFunctions.RemoteFunction<\(raw: types)> { \
-            ApusFunctions.RemoteFunction(__declared: \(declarationExpression), \
+            ApusFunctions.RemoteFunction(__declared: \(typeName).declaration, \
             \(raw: givesNothing ? "procedure" : "body"): \(raw: function.fullName) as \(raw: functionType)) }
             """
-        let owner = isStatic ? context.lexicalContext.reversed().compactMap(\.typeName).joined(separator: ".") + "." : ""
-        let entry = makeSectionEntry(storing: "\(owner)\(remoteName).__store(into: slot)", in: context)
-        return location.around(variable) + [entry]
+        let owner = isStatic ? typeNames.joined(separator: ".") + "." : ""
+        let found: DeclSyntax = """
+            private nonisolated enum \(typeName) {
+            \(makeSectionEntry(storing: "\(owner)\(remoteName).__store(into: slot)", declaration: declarationExpression))
+            }
+            """
+        return place.around(variable) + [found]
     }
 
     /// Whether a request can call the function; if not, says why.

@@ -3,19 +3,10 @@ import SwiftSyntax
 import SwiftSyntaxBuilder
 import SwiftSyntaxMacros
 
-/// An entry of the section in a type of its own, for a place where a constant could not stand alone (a file of top-level code).
-func makeSectionEntry(storing call: String, in context: some MacroExpansionContext) -> DeclSyntax {
-    let typeName = context.makeUniqueName("remote")
-    return """
-        @available(*, deprecated, message: "This type is how engines find the function; do not use it.")
-        private nonisolated enum \(typeName) {
-            \(makeSectionEntryMember(storing: call))
-        }
-        """
-}
-
-/// The entry itself: `mark, version, accessor`, as `ApusFunctions.__FunctionSection` reads it. `call` puts a record into `slot`.
-func makeSectionEntryMember(storing call: String) -> DeclSyntax {
+/// What engines find a function by: an entry of the section, `mark, version, accessor` as `ApusFunctions.__FunctionSection` reads
+/// it, and the declaration. They stand in a type of their own, because a constant cannot stand alone in a file of top-level
+/// code. `call` puts a record into `slot`.
+func makeSectionEntry(storing call: String, declaration: ExprSyntax) -> DeclSyntax {
     """
     @used
     #if objectFormat(MachO)
@@ -24,6 +15,7 @@ func makeSectionEntryMember(storing call: String) -> DeclSyntax {
     @section("apus_functions")
     #endif
     nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (0x6170_7573, 1, { slot in \(raw: call) })
+    nonisolated static let declaration = \(declaration)
     """
 }
 
@@ -85,12 +77,12 @@ func makeDeclaration(
             ".init(label: \(literal(parameter.label)), name: \(literal(parameter.name)), type: \(literal(parameter.type.trimmedDescription)))"
     }
     let id: ExprSyntax = closureID.map { ", closureID: \(literal: $0)" } ?? ""
-    // On one line: see `SourcePlace.around(_:)`.
     return """
-        ApusFunctions.RemoteDeclaration(\
-        fileID: \(literal: place.fileID), line: \(literal: place.line), column: \(literal: place.column), \
-        path: \(literal: path), signature: \(literal: signature), \
-        parameters: [\(raw: list.joined(separator: ", "))]\(id))
+        ApusFunctions.RemoteDeclaration(
+            fileID: \(literal: place.fileID), line: \(literal: place.line), column: \(literal: place.column),
+            path: \(literal: path), signature: \(literal: signature),
+            parameters: [\(raw: list.joined(separator: ", "))]\(id)
+        )
         """
 }
 
