@@ -1,0 +1,44 @@
+# What one types here. Each target does all that it needs, from a fresh clone of a Debian with the Swift toolchain.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build setup venv format lint bench clean
+
+# Sources that `swift format` keeps in shape.
+SOURCES := Package.swift Sources Tests Examples
+# A target may import only what Package.swift lets it lean on.
+CHECKS := --explicit-target-dependency-import-check error
+
+help:  ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo:  ## Start a cluster and find the dependencies of every Debian package with it
+	@scripts/setup --package-index
+	swift build -c release --product debian-closure
+	@echo
+	@.build/release/debian-closure $(ARGUMENTS)
+
+test: setup venv build  ## Build everything and run all tests
+	swift test --skip-build
+
+build: setup  ## Build everything and the tests, without optimisation
+	swift build --build-tests $(CHECKS)
+
+setup:  ## Install the packages of the system that are missing
+	@scripts/setup
+
+venv: setup  ## Make .venv, the Python whose ipyparallel the tests talk to
+	@scripts/venv
+
+format:  ## Lay out all sources as `swift format` wants them
+	swift format -i -p -r $(SOURCES)
+
+lint:  ## Tell what `make format` would change
+	swift format lint --strict -p -r $(SOURCES)
+
+bench: setup  ## Measure a cluster of Swift engines on this machine
+	swift build -c release --product apus
+	@echo
+	@.build/release/apus bench $(ARGUMENTS)
+
+clean:  ## Remove what was built, and .venv
+	rm -rf .build .venv
