@@ -60,6 +60,7 @@ public struct SimulatedCluster: Sendable {
     private var scheduler: TaskScheduler
     private var random: SeededGenerator
     private let remembersAll: Bool
+    private var isHurried = false
     private var now: UInt64 = 1
     private var order: UInt64 = 0
     private var agenda: [Scheduled] = []
@@ -77,15 +78,18 @@ public struct SimulatedCluster: Sendable {
     public init(seed: UInt64, engines: Int, tasks: Int) {
         self.random = SeededGenerator(seed: seed)
         let schemes = TaskScheduler.Scheme.allCases
-        let marks: [Int?] = [nil, nil, 1, 2, 0]
+        // Half of the worlds are in a hurry, so that queues grow at engines whose depth adapts.
+        let isHurried = Bool.random(using: &self.random)
+        let marks: [Int?] = isHurried ? [nil] : [nil, 1, 2, 0]
         let configuration = TaskScheduler.Configuration(
             scheme: schemes[Int.random(in: 0..<schemes.count, using: &self.random)],
             highWaterMark: marks[Int.random(in: 0..<marks.count, using: &self.random)],
             rememberedTasks: Bool.random(using: &self.random) ? 1_000_000 : 20, seed: seed)
         self.remembersAll = configuration.rememberedTasks > tasks
         self.scheduler = TaskScheduler(configuration)
-        let span: UInt64 = 100_000_000
-        for _ in 0..<engines { self.plan(.engineStarts, in: self.below(1_000_000)) }
+        self.isHurried = isHurried
+        let span: UInt64 = isHurried ? 1_500_000 : 100_000_000
+        for _ in 0..<engines { self.plan(.engineStarts, in: self.below(200_000)) }
         for _ in 0..<tasks { self.plan(.submission, in: self.below(span)) }
         for _ in 0..<tasks / 10 { self.plan(.abort, in: self.below(span)) }
         for _ in 0..<tasks / 5 { self.plan(.nonsense, in: self.below(span)) }
@@ -188,7 +192,8 @@ public struct SimulatedCluster: Sendable {
         if self.chance(10) { request.priority = Int(self.below(5)) - 2 }
         let lengths: [UInt64] = [5_000, 20_000, 100_000, 800_000, 30_000_000]
         self.natures[id] = Nature(
-            duration: 1 + self.below(lengths[Int(self.below(5))]), failsIn100: self.chance(30) ? 60 : 5, abortsIn100: 3,
+            duration: 1 + self.below(lengths[self.isHurried && self.chance(90) ? 0 : Int(self.below(5))]),
+            failsIn100: self.chance(30) ? 60 : 5, abortsIn100: 3,
             refusedIn100: self.chance(10) ? 70 : 0)
         self.submitted.append(id)
         self.endings[id] = 0
@@ -205,7 +210,7 @@ public struct SimulatedCluster: Sendable {
     private mutating func startEngine() {
         let uuid = EngineUUID("e\(self.startedEngines)")
         self.startedEngines += 1
-        let understandsRecall = self.chance(60)
+        let understandsRecall = self.chance(75)
         self.engines[uuid] = Engine(uuid: uuid, understandsRecall: understandsRecall)
         self.engineOrder.append(uuid)
         self.deliver(.engineJoined(uuid, understandsRecall: understandsRecall))

@@ -20,6 +20,10 @@ struct ReadyQueue: Sendable {
     /// The others: given back by an engine, released by a dependency, or of a higher priority than those before.
     private var disordered = Heap<Entry>()
 
+    init() {}
+
+    init(_ entries: [Entry]) { self.ordered = Deque(entries.sorted()) }
+
     var count: Int { self.ordered.count + self.disordered.count }
 
     var first: Entry? {
@@ -50,11 +54,4 @@ struct ReadyQueue: Sendable {
 
     /// All entries, in no particular order.
     var entries: [Entry] { Array(self.ordered) + self.disordered.unordered }
-
-    /// Keeps only entries that still mean something.
-    mutating func rebuild(keeping isLive: (Entry) -> Bool) {
-        let live = self.entries.filter(isLive).sorted()
-        self.ordered = Deque(live)
-        self.disordered = Heap()
-    }
 }

@@ -6,9 +6,7 @@ extension TaskScheduler {
         let index = self.makeDetails(of: slot)
         self.details[index].timeout = request.timeout?.wholeNanoseconds ?? 0
         if !request.targets.isEmpty {
-            // Clients hear of an engine after we do, so one unknown here is gone and will not come back.
-            let serials = request.targets.compactMap { self.engineSlots[$0] }.map { self.engines[Int($0)].serial }
-            self.details[index].targets = Set(serials).sorted()
+            self.details[index].targets = self.serials(of: request.targets)
         }
         if let after = request.after, !after.tasks.isEmpty {
             let (state, isInvalid) = self.assess(after, of: slot)
@@ -29,15 +27,25 @@ extension TaskScheduler {
         return nil
     }
 
+    /// The serial numbers of the engines that there are of these, in order.
+    private mutating func serials(of targets: [EngineUUID]) -> [Int32] {
+        // A view gives all its tasks the same targets: look them up once, and keep one list for all.
+        if targets == self.lastTargets.uuids { return self.lastTargets.serials }
+        // Clients hear of an engine after we do, so one unknown here is gone and will not come back.
+        let serials = targets.compactMap { self.engineSlots[$0] }.map { self.engines[Int($0)].serial }
+        self.lastTargets = (targets, Set(serials).sorted())
+        return self.lastTargets.serials
+    }
+
     /// How far a condition is met now, and whether it names what it must not.
     private func assess(_ condition: TaskDependency, of slot: Int32) -> (DependencyState, isInvalid: Bool) {
         var state = DependencyState(condition)
         var isInvalid = !condition.success && !condition.failure
         for id in condition.tasks {
-            if let other = self.slots[id] {
+            if let other = self.slot(of: id) {
                 isInvalid = isInvalid || other == slot
                 state.unfinished += 1
-            } else if let outcome = self.finished.outcome(of: UInt64(bitPattern: Int64(id.hashValue))) {
+            } else if let outcome = self.finished.outcome(of: Self.fingerprint(of: id)) {
                 state.note(outcome)
             } else {
                 isInvalid = true
@@ -51,7 +59,7 @@ extension TaskScheduler {
         guard state.unfinished > 0 else { return }
         let dependent = TaskDetails.Dependent(task: self.handle(slot), follows: follows)
         for id in state.condition.tasks {
-            guard let other = self.slots[id] else { continue }
+            guard let other = self.slot(of: id) else { continue }
             let index = self.makeDetails(of: other)
             let count = self.details[index].dependents.count
             if count >= 64, count == self.details[index].dependents.capacity {

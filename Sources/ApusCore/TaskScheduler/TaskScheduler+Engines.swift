@@ -50,6 +50,7 @@ extension TaskScheduler {
             self.engines.append(state)
         }
         self.engineSlots[uuid] = engine
+        self.lastTargets = ([], [])
         self.registered[state.serial] = engine
         self.refresh(engine)
         self.roomy.append(engine)
@@ -114,7 +115,7 @@ extension TaskScheduler {
 
     /// Has every task in a group looked at again when the event's other work is done.
     private mutating func awaken(_ group: Int32) {
-        for entry in self.groups[Int(group)].queue.entries where Self.waits(entry, in: group, self.tasks) {
+        for entry in self.groups[Int(group)].queue.entries where self.waits(entry, in: group) {
             self.awakened.append(self.handle(entry.slot))
         }
     }
@@ -122,10 +123,11 @@ extension TaskScheduler {
     // MARK: Room
 
     func hasRoom(_ engine: Int32, at now: MonotonicTime) -> Bool {
-        let state = self.engines[Int(engine)]
-        if state.isRetired || state.serial == 0 { return false }
-        if let fixedLimit { return state.load < fixedLimit }
-        return state.load == 0 || (state.load < self.limit(of: engine) && !state.depth.looksLong(at: now))
+        let index = Int(engine)
+        if self.engines[index].isRetired || self.engines[index].serial == 0 { return false }
+        let load = self.engines[index].load
+        if let fixedLimit { return load < fixedLimit }
+        return load == 0 || (load < self.limit(of: engine) && !self.engines[index].depth.looksLong(at: now))
     }
 
     private func limit(of engine: Int32) -> Int32 {
@@ -150,22 +152,21 @@ extension TaskScheduler {
 
     /// Puts the engine where its load says it belongs.
     private mutating func refresh(_ engine: Int32) {
-        let state = self.engines[Int(engine)]
-        if state.isRetired {
+        let load = self.engines[Int(engine)].load
+        if self.engines[Int(engine)].isRetired {
             self.idle.remove(engine)
             self.partly.remove(engine)
-        } else if state.load == 0 {
+        } else if load == 0 {
             self.partly.remove(engine)
-            self.idle.update(engine, EngineHeap.Key(load: 0, lastUsed: state.lastUsed))
+            self.idle.update(engine, EngineHeap.Key(load: 0, lastUsed: self.engines[Int(engine)].lastUsed))
         } else {
             self.idle.remove(engine)
-            if state.load < self.limit(of: engine) {
-                let load = self.scheme == .lru ? 0 : state.load
-                self.partly.update(engine, EngineHeap.Key(load: load, lastUsed: state.lastUsed))
+            if load < self.limit(of: engine) {
+                let key = EngineHeap.Key(load: self.scheme == .lru ? 0 : load, lastUsed: self.engines[Int(engine)].lastUsed)
+                self.partly.update(engine, key)
             } else {
                 self.partly.remove(engine)
             }
         }
     }
-
 }

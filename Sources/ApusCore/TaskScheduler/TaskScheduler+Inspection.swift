@@ -36,7 +36,7 @@ package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
 extension TaskScheduler {
     /// Why the task has no engine; nil if it has one, or is not live.
     package func whyWaiting(_ task: TaskID) -> WaitReason? {
-        guard let slot = self.slots[task], self.tasks[Int(slot)].status != .assigned else { return nil }
+        guard let slot = self.slot(of: task), self.tasks[Int(slot)].status != .assigned else { return nil }
         if self.tasks[Int(slot)].status == .blocked {
             let index = Int(self.tasks[Int(slot)].details)
             if let after = self.details[index].after { return .after(self.unfinished(after)) }
@@ -56,7 +56,7 @@ extension TaskScheduler {
     }
 
     private func unfinished(_ state: DependencyState) -> [TaskID] {
-        state.condition.tasks.filter { self.slots[$0] != nil }
+        state.condition.tasks.filter { self.slot(of: $0) != nil }
     }
 
     /// The tasks that no engine has, in order of submission.
@@ -83,11 +83,11 @@ extension TaskScheduler {
     }
 
     /// Whether the task has been submitted and not ended.
-    package func isLive(_ task: TaskID) -> Bool { self.slots[task] != nil }
+    package func isLive(_ task: TaskID) -> Bool { self.slot(of: task) != nil }
 
     /// The engine that has the task.
     package func engine(of task: TaskID) -> EngineUUID? {
-        guard let slot = self.slots[task], let engine = self.holder(of: slot) else { return nil }
+        guard let slot = self.slot(of: task), let engine = self.holder(of: slot) else { return nil }
         return self.engines[Int(engine)].uuid
     }
 

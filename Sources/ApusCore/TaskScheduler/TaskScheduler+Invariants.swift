@@ -17,7 +17,7 @@ extension TaskScheduler {
         // Every live task is in the table under its id, and nothing else is.
         try demand(live.count == self.slots.count, "\(live.count) live tasks, \(self.slots.count) in the table")
         for slot in live {
-            try demand(self.slots[self.tasks[slot].id] == Int32(slot), "task \(self.tasks[slot].id) is misplaced")
+            try demand(self.slot(of: self.tasks[slot].id) == Int32(slot), "task \(self.tasks[slot].id) is misplaced")
         }
         let assigned = live.filter { self.tasks[$0].status == .assigned }
         try demand(
@@ -72,7 +72,7 @@ extension TaskScheduler {
                 throw BrokenInvariant(description: "task \(self.tasks[slot].id) waits for nothing")
             }
             try demand(state.unfinished > 0, "task \(self.tasks[slot].id) waits for what has ended")
-            let living = state.condition.tasks.count { self.slots[$0] != nil }
+            let living = state.condition.tasks.count { self.slot(of: $0) != nil }
             try demand(living == state.unfinished, "task \(self.tasks[slot].id) waits for what is gone")
         }
 

@@ -10,6 +10,11 @@ extension TaskScheduler {
     func rule(for slot: Int32) -> PlacementRule? {
         let index = self.tasks[Int(slot)].details
         guard index >= 0 else { return .any }
+        if self.details[Int(index)].attempts.isEmpty, self.details[Int(index)].follow == nil {
+            // The common case, and no copies made.
+            guard let targets = self.details[Int(index)].targets else { return .any }
+            if !targets.isEmpty, targets.allSatisfy({ self.registered[$0] != nil }) { return .only(targets) }
+        }
         let details = self.details[Int(index)]
         let refused = self.engines(where: .refused, in: details)
         let failed = self.engines(where: .failed, in: details)
@@ -95,21 +100,21 @@ extension TaskScheduler {
         if self.groups[Int(group)].live == 0 {
             self.close(group)
         } else if self.groups[Int(group)].queue.count > 2 * self.groups[Int(group)].live + 64 {
-            let tasks = self.tasks
-            self.groups[Int(group)].queue.rebuild { Self.waits($0, in: group, tasks) }
+            let live = self.groups[Int(group)].queue.entries.filter { self.waits($0, in: group) }
+            self.groups[Int(group)].queue = ReadyQueue(live)
         }
     }
 
-    static func waits(_ entry: ReadyQueue.Entry, in group: Int32, _ tasks: [TaskState]) -> Bool {
-        let task = tasks[Int(entry.slot)]
-        return task.sequence == entry.sequence && task.status == .ready && task.place == group
+    func waits(_ entry: ReadyQueue.Entry, in group: Int32) -> Bool {
+        let slot = Int(entry.slot)
+        return self.tasks[slot].sequence == entry.sequence && self.tasks[slot].status == .ready && self.tasks[slot].place == group
     }
 
     /// The first task that waits in a group.
     private mutating func head(of group: Int32) -> ReadyQueue.Entry? {
         guard self.groups[Int(group)].live > 0 else { return nil }
         while let entry = self.groups[Int(group)].queue.first {
-            if Self.waits(entry, in: group, self.tasks) { return entry }
+            if self.waits(entry, in: group) { return entry }
             self.groups[Int(group)].queue.removeFirst()
         }
         return nil

@@ -68,7 +68,7 @@ package struct TaskScheduler: Sendable {
         package var scheme: Scheme
         /// How many unfinished tasks one engine may hold (`TaskScheduler.hwm`); 0 for any number; nil to adapt.
         package var highWaterMark: Int?
-        /// How many finished tasks are remembered for those that depend on them, 24 bytes each. A task that depends on
+        /// How many finished tasks are remembered for those that depend on them, 32 bytes each. A task that depends on
         /// one forgotten fails with an invalid dependency.
         package var rememberedTasks: Int
         /// How many entries the log behind `story(of:)` keeps; 0 for no log.
@@ -98,8 +98,8 @@ package struct TaskScheduler: Sendable {
     /// What only some tasks need, by `TaskState.details`; the free ones are listed in `freeDetails`.
     var details: [TaskDetails] = []
     var freeDetails: [Int32] = []
-    /// The slot of each live task.
-    var slots: [TaskID: Int32] = [:]
+    /// Finds the slot of each live task.
+    var slots = FingerprintTable()
     var finished: FinishedTasks
     /// Numbers tasks in order of submission, from 1.
     var lastSequence: UInt64 = 0
@@ -153,6 +153,9 @@ package struct TaskScheduler: Sendable {
     var roomy: [Int32] = []
     var candidates: [Int32] = []
 
+    /// The targets looked up last; forgotten when an engine joins.
+    var lastTargets: (uuids: [EngineUUID], serials: [Int32]) = ([], [])
+
     var log: StoryLog
 
     package init(_ configuration: Configuration = Configuration()) {
@@ -182,8 +185,8 @@ package struct TaskScheduler: Sendable {
     // MARK: Submission
 
     private mutating func submit(_ request: TaskRequest, at now: MonotonicTime, effects: inout [Effect]) {
-        let fingerprint = UInt64(bitPattern: Int64(request.id.hashValue))
-        guard self.slots[request.id] == nil, self.finished.outcome(of: fingerprint) == nil else {
+        let fingerprint = Self.fingerprint(of: request.id)
+        guard self.slot(of: request.id, fingerprint) == nil, self.finished.outcome(of: fingerprint) == nil else {
             effects.append(.refuse(request.id))
             return
         }
@@ -220,7 +223,7 @@ package struct TaskScheduler: Sendable {
             slot = Int32(self.tasks.count)
             self.tasks.append(state)
         }
-        self.slots[request.id] = slot
+        self.slots.insert(fingerprint, slot)
         self.waitingCount += 1
         return slot
     }
@@ -228,7 +231,7 @@ package struct TaskScheduler: Sendable {
     // MARK: Replies
 
     private mutating func take(_ reply: TaskReply, at now: MonotonicTime, effects: inout [Effect]) {
-        guard let slot = self.slots[reply.task], let engine = self.holder(of: slot),
+        guard let slot = self.slot(of: reply.task), let engine = self.holder(of: slot),
             self.engines[Int(engine)].uuid == reply.engine
         else {
             self.strayReplies += 1
@@ -273,7 +276,7 @@ package struct TaskScheduler: Sendable {
             if self.engines[Int(engine)].load > 1, !self.engines[Int(engine)].isRetired { self.deepEngines += 1 }
         }
         for id in ids {
-            guard let slot = self.slots[id], self.holder(of: slot) == engine else { continue }
+            guard let slot = self.slot(of: id), self.holder(of: slot) == engine else { continue }
             self.detach(slot, from: engine)
             self.log.note(id, .givenBack(uuid), at: now)
             self.noteAttempt(slot, on: self.engines[Int(engine)].serial, .recalled)
@@ -284,7 +287,7 @@ package struct TaskScheduler: Sendable {
     // MARK: Abort
 
     private mutating func abort(_ id: TaskID, at now: MonotonicTime, effects: inout [Effect]) {
-        guard let slot = self.slots[id] else { return }
+        guard let slot = self.slot(of: id) else { return }
         if self.tasks[Int(slot)].status == .assigned {
             self.tasks[Int(slot)].isAborted = true
         } else {
@@ -313,8 +316,9 @@ package struct TaskScheduler: Sendable {
     mutating func end(_ slot: Int32, _ outcome: FinishedTasks.Outcome) {
         self.leaveQueue(slot)
         self.waitingCount -= 1
-        self.slots.removeValue(forKey: self.tasks[Int(slot)].id)
-        self.finished.remember(self.tasks[Int(slot)].fingerprint, outcome)
+        let fingerprint = self.tasks[Int(slot)].fingerprint
+        self.slots.remove(fingerprint, slot)
+        self.finished.remember(fingerprint, outcome)
         let details = self.tasks[Int(slot)].details
         self.tasks[Int(slot)] = TaskState(next: self.freeTask)
         self.freeTask = slot
@@ -379,6 +383,16 @@ package struct TaskScheduler: Sendable {
             self.consider(handle.slot)
             if !self.doomed.isEmpty { self.failDoomed(at: now, effects: &effects) }
         }
+    }
+
+    /// Different in every process, so that no peer can choose ids that collide; nothing else depends on it.
+    static func fingerprint(of id: TaskID) -> UInt64 { UInt64(bitPattern: Int64(id.hashValue)) }
+
+    /// The slot of a live task.
+    func slot(of id: TaskID) -> Int32? { self.slot(of: id, Self.fingerprint(of: id)) }
+
+    private func slot(of id: TaskID, _ fingerprint: UInt64) -> Int32? {
+        self.slots.first(fingerprint) { self.tasks[Int($0)].fingerprint == fingerprint && self.tasks[Int($0)].id == id }
     }
 
     func handle(_ slot: Int32) -> TaskHandle { TaskHandle(slot: slot, sequence: self.tasks[Int(slot)].sequence) }
