@@ -6,7 +6,7 @@ internal import HeapModule
 /// The scheduler is a value. An event goes in, the effects it calls for are appended to the caller's list, and nothing
 /// else happens: no socket, clock, log or random source is reachable from here. Whoever holds the scheduler keeps the
 /// request message of every live task and performs the effects, in order, before the next event. Protocol section 6 is
-/// the contract; where ours does better, the README of the conformance suite and the comments here say how.
+/// the contract; where ours does better, the comments say how.
 ///
 /// A task is live from its submission until an effect ends it: `relay`, `fail`. Each accepted task gets exactly one such
 /// effect. A live task is blocked (waits for other tasks), ready (waits for an engine), or assigned (an engine has it).
