@@ -35,10 +35,8 @@ format:  ## Lay out all sources as `swift format` wants them
 lint:  ## Tell what `make format` would change
 	swift format lint --strict -p -r $(SOURCES)
 
-bench: setup  ## Measure a cluster of Swift engines on this machine
-	swift build -c release --product apus
-	@echo
-	@.build/release/apus bench $(ARGUMENTS)
+bench: setup  ## Compare with ipyparallel and others on this machine
+	@scripts/bench $(ARGUMENTS)
 
-clean:  ## Remove what was built, and .venv
-	rm -rf .build .venv
+clean:  ## Remove what was built, and the Python environments
+	rm -rf .build .venv .venv-bench
