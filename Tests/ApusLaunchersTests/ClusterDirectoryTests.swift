@@ -34,6 +34,8 @@ struct ClusterDirectoryTests {
         let a = try await Self.start("a", profile: one)
         let b = try await Self.start("", profile: two)
         try await b.engines.signal(SIGKILL, to: 0)
+        var exits = b.engines.exits.makeAsyncIterator()
+        #expect(await exits.next()?.engine == 0)
         await b.controller.stop()
         try "{".write(toFile: one.clusterFile(clusterID: "torn"), atomically: true, encoding: .utf8)
         try FileManager.default.createDirectory(atPath: folder.path + "/profile_empty", withIntermediateDirectories: true)
