@@ -1,9 +1,145 @@
 import ApusCore
+import ApusStore
 import ApusTransport
 import ApusWire
+import Logging
 import NIOCore
 
+// One message to many engines (protocol article, "Broadcast"). The tree of Python's controller spreads work over processes; in one
+// process a single scheduler does the same with fewer copies, behind as many engine-side ports as the tree would have leaves.
 extension ControllerService {
-    func takeBroadcast(_ frames: [ByteBuffer]) {}
-    func handleBroadcast(_ event: SocketEvent, leaf: Int) {}
+    /// Broadcasts whose replies become one: who asked, and what has come.
+    struct GatheredBroadcast {
+        let client: ByteBuffer
+        let request: Message
+        var replies: [BroadcastOutlet: Message] = [:]
+    }
+
+    /// `[client, delimiter, …]`.
+    func takeBroadcast(_ frames: [ByteBuffer]) {
+        guard let message = self.accept(frames, at: .broadcastClient), let client = message.identities.first else { return }
+        guard self.broadcastReplay.remember(message.signature) else {
+            return self.dropped("a message was played again", at: .broadcastClient)
+        }
+        do {
+            let header = try MessageHeader(scanning: message.header)
+            let metadata = try JSONValue(parsing: message.metadata)
+            let targets = (metadata["targets"]?.array ?? []).compactMap { pair -> BroadcastRequest.Target? in
+                guard let uuid = pair.array?.first?.string ?? pair.string else { return nil }
+                return BroadcastRequest.Target(EngineUUID(uuid), EngineID(pair.array?.last?.int ?? -1))
+            }
+            let id = metadata["original_msg_id"]?.string.flatMap { $0.isEmpty ? nil : MessageID($0) } ?? header.id
+            let isCoalescing = metadata["is_coalescing"]?.bool ?? false
+            if isCoalescing { self.gathered[id] = GatheredBroadcast(client: client, request: message) }
+            for effect in self.broadcast.handle(.requested(BroadcastRequest(id, to: targets, isCoalescing: isCoalescing))) {
+                try self.perform(effect, message, header, reply: nil)
+            }
+        } catch {
+            self.dropped("\(error)", at: .broadcastClient)
+        }
+    }
+
+    func handleBroadcast(_ event: SocketEvent, leaf: Int) {
+        switch event {
+        case .received(let messages):
+            for frames in messages { self.takeBroadcastReply(frames) }
+            self.sockets[.broadcastClient]?.flush()
+            self.scheduleFlush()
+        case .peerConnected(let identity): self.leaves[EngineUUID(String(buffer: identity))] = leaf
+        case .peerDisconnected(let identity): self.leaves[EngineUUID(String(buffer: identity))] = nil
+        case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "broadcast \(leaf)"])
+        }
+    }
+
+    /// `[engine, client, delimiter, …]`.
+    private func takeBroadcastReply(_ frames: [ByteBuffer]) {
+        guard let message = self.accept(frames, at: .broadcastClient), let engine = message.identities.first else { return }
+        let uuid = EngineUUID(String(buffer: engine))
+        if let id = MessageHeader.messageID(scanning: message.parent) {
+            self.direct.replied(id, by: uuid, wasAborted: message.content.textMember("status") == "aborted")
+            self.changes.append(.completed(id, reply: message, received: .now))
+        }
+        do {
+            let metadata = try JSONValue(parsing: message.metadata)
+            let original = MessageID(metadata["original_msg_id"]?.string ?? "")
+            let reply = BroadcastReply(to: original, from: .engine(uuid), isCoalescing: metadata["is_coalescing"]?.bool ?? false)
+            let header = try MessageHeader(scanning: message.header)
+            for effect in self.broadcast.handle(.replied(reply)) { try self.perform(effect, message, header, reply: message) }
+        } catch {
+            self.dropped("\(error)", at: .broadcastClient)
+        }
+    }
+
+    func broadcastLost(_ engine: EngineUUID) {
+        for effect in self.broadcast.handle(.engineLeft(engine)) {
+            if case .gather(let gathering) = effect { self.gather(gathering) }
+            if case .fail(let id, let targets) = effect { self.failBroadcast(id, targets) }
+        }
+        self.sockets[.broadcastClient]?.flush()
+    }
+
+    // MARK: Effects
+
+    private func perform(_ effect: BroadcastScheduler.Effect, _ message: Message, _ header: MessageHeader, reply: Message?)
+        throws(WireError)
+    {
+        switch effect {
+        case .forward(let copy, let original): try self.forward(copy, of: original, message, header)
+        case .relay: if let reply { self.send(Array(reply.frames.dropFirst()), on: .broadcastClient) }
+        case .keep(let id, let outlet): self.gathered[id]?.replies[outlet] = reply
+        case .gather(let gathering): self.gather(gathering)
+        case .fail(let id, let targets): self.failBroadcast(id, targets)
+        case .refuse(let id): self.logger.debug("broadcast '\(id)' is under way already")
+        }
+    }
+
+    private func forward(_ copy: BroadcastScheduler.Copy, of original: MessageID, _ message: Message, _ header: MessageHeader)
+        throws(WireError)
+    {
+        guard case .engine(let uuid) = copy.outlet, let identity = self.engines[uuid]?.identity else {
+            // The client counts on an answer for each target, and learns of this engine's end by the notice.
+            return
+        }
+        var parts = message.parts
+        var head = try JSONValue(parsing: parts.header).object ?? [:]
+        head["msg_id"] = .string(copy.id.text)
+        parts.header = JSONValue.object(head).packed
+        var metadata = try JSONValue(parsing: parts.metadata).object ?? [:]
+        metadata["original_msg_id"] = .string(original.text)
+        parts.metadata = JSONValue.object(metadata).packed
+        let request = self.session.signed(parts, identities: Array(message.identities), buffers: Array(message.buffers))
+        self.broadcastLeaves[self.leaves[uuid] ?? 0].send([identity] + request.frames)
+        self.direct.submitted(copy.id, to: uuid)
+        self.changes.append(
+            .submitted(copy.id, request: request, client: header.session, date: header.date, queue: .direct, engine: uuid))
+    }
+
+    private func gather(_ gathering: BroadcastScheduler.Gathering) {
+        guard let gathered = self.gathered.removeValue(forKey: gathering.request), let last = gathered.replies[gathering.last]
+        else { return }
+        var parts = last.parts
+        var metadata = (try? JSONValue(parsing: parts.metadata))?.object ?? [:]
+        metadata["original_msg_id"] = .string(gathering.request.text)
+        metadata["broadcast_targets"] = Self.pairs(gathering.targets)
+        parts.metadata = JSONValue.object(metadata).packed
+        let reply = self.session.signed(
+            parts, identities: [gathered.client], buffers: gathering.parts.flatMap { Array(gathered.replies[$0]?.buffers ?? []) })
+        self.send(reply.frames, on: .broadcastClient)
+    }
+
+    private func failBroadcast(_ id: MessageID, _ targets: [BroadcastRequest.Target]) {
+        guard let gathered = self.gathered.removeValue(forKey: id) else { return }
+        let error = ErrorContent(.engineError, "every engine that broadcast '\(id)' was for is gone")
+        let reply = self.session.message(
+            .applyReply, identities: [gathered.client], parent: gathered.request.header,
+            metadata: [
+                "status": "error", "is_broadcast": true, "is_coalescing": true, "original_msg_id": .string(id.text),
+                "broadcast_targets": Self.pairs(targets),
+            ], content: error.json)
+        self.send(reply.frames, on: .broadcastClient)
+    }
+
+    private static func pairs(_ targets: [BroadcastRequest.Target]) -> JSONValue {
+        .array(targets.map { [.string($0.uuid.text), .int($0.id.number)] })
+    }
 }

@@ -111,7 +111,8 @@ extension ControllerService {
             case .saveState: self.onStateChange?(self.registry.state)
             case .setTimer(let time):
                 self.registryTimer?.cancel()
-                self.registryTimer = self.eventLoop.assumeIsolated().scheduleTask(deadline: .uptimeNanoseconds(time.nanoseconds)) { [weak self] in
+                self.registryTimer = self.eventLoop.assumeIsolated().scheduleTask(deadline: .uptimeNanoseconds(time.nanoseconds))
+                { [weak self] in
                     self?.assumeIsolated { service in
                         service.perform(service.registry.handle(.timerFired, at: service.now))
                         service.flushSockets()
@@ -148,6 +149,7 @@ extension ControllerService {
         self.direct.add(engine.uuid)
         self.logger.info("engine \(engine.id) registered", metadata: ["uuid": "\(engine.uuid)"])
         self.perform(.engineJoined(engine.uuid, understandsRecall: engine.understandsRecall))
+        _ = self.broadcast.handle(.engineJoined(engine.uuid))
         self.publish(.registrationNotification, engine)
     }
 
@@ -157,6 +159,7 @@ extension ControllerService {
         // The scheduler speaks first, so that a task's end is under way before its engine's is known.
         self.perform(departure.mayStillAnswer ? .engineRetired(engine.uuid) : .engineLeft(engine.uuid))
         self.sockets[.taskClient]?.flush()
+        self.broadcastLost(engine.uuid)
         self.publish(.unregistrationNotification, engine)
     }
 

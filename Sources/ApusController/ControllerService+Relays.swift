@@ -69,7 +69,9 @@ extension ControllerService {
         guard let message = self.accept(frames, at: .iopubEngine) else { return }
         self.send(frames, on: .iopubClient)
         guard let header = try? MessageHeader(scanning: message.header), header.type != .status else { return }
-        if header.type == .shutdownReply { return self.perform(self.registry.handle(.shutdownReplySeen(EngineUUID(header.session)), at: self.now)) }
+        if header.type == .shutdownReply {
+            return self.perform(self.registry.handle(.shutdownReplySeen(EngineUUID(header.session)), at: self.now))
+        }
         if let id = MessageHeader.messageID(scanning: message.parent),
             let output = TaskOutput(type: header.type, content: message.content)
         {

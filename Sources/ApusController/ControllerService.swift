@@ -64,6 +64,13 @@ package actor ControllerService {
     /// Numbers for clients, by their identity at the task socket.
     var clientNumbers: [ByteBuffer: Int] = [:]
 
+    // MARK: Broadcast
+
+    var broadcast = BroadcastScheduler()
+    /// At which of the engine-side ports an engine is connected.
+    var leaves: [EngineUUID: Int] = [:]
+    var gathered: [MessageID: GatheredBroadcast] = [:]
+
     /// What each role has seen, so that a message played again changes nothing.
     var hubReplay = ReplayMemory()
     var taskReplay = ReplayMemory()
@@ -211,14 +218,15 @@ package actor ControllerService {
     }
 
     /// Lets what was sent leave now, not at the end of the loop's turn.
-    func flushSockets() { for socket in self.sockets.values { socket.flush() } }
+    func flushSockets() {
+        for socket in self.sockets.values { socket.flush() }
+        for socket in self.broadcastLeaves { socket.flush() }
+    }
 
     func send(_ frames: [ByteBuffer], on socket: ControllerSocket) { self.sockets[socket]?.send(frames) }
 
     /// The message, or nil when it is malformed, unsigned or played again: it is then counted, logged and dropped, never answered.
-    func accept(
-        _ frames: [ByteBuffer], at socket: ControllerSocket, replay: WritableKeyPath<ControllerService, ReplayMemory>? = nil
-    ) -> Message? {
+    func accept(_ frames: [ByteBuffer], at socket: ControllerSocket) -> Message? {
         do {
             let message = try Message(frames: frames)
             guard self.session.signer.accepts(message.signature, for: message.parts) else {

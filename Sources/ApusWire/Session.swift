@@ -50,6 +50,16 @@ package struct Session: Sendable {
             buffers: buffers)
     }
 
+    /// A new signed message under this session's next id.
+    package mutating func message(
+        _ type: MessageType, identities: [ByteBuffer] = [], parent: ByteBuffer = MessageParts.emptyObject,
+        metadata: ByteBuffer = MessageParts.emptyObject, content: ByteBuffer, buffers: [ByteBuffer] = [], date: WireDate = .now
+    ) -> Message {
+        self.message(
+            type, id: self.nextMessageID(), identities: identities, parent: parent, metadata: metadata, content: content, buffers: buffers,
+            date: date)
+    }
+
     /// A new signed message whose parts are JSON values.
     package mutating func message(
         _ type: MessageType, identities: [ByteBuffer] = [], parent: ByteBuffer = MessageParts.emptyObject,

@@ -1,0 +1,41 @@
+public import ApusClient
+public import ApusWire
+public import Logging
+internal import NIOPosix
+internal import ZMTPTransport
+
+extension Client {
+    /// Connects to a running cluster, found by its profile and cluster id in the usual folders.
+    ///
+    /// - Parameters:
+    ///   - profile: The profile's name (`default` unless told); see ``ProfileDirectory``.
+    ///   - profileDirectory: The profile's folder, instead of its name.
+    ///   - clusterID: Which of the profile's clusters; empty for the one that `apus start` makes unless told.
+    ///   - timeout: How long to wait for the hub's answer.
+    /// - Throws: ``ApusError`` that says where it looked, or which address did not answer.
+    public static func connect(
+        profile: String? = nil, profileDirectory: String? = nil, clusterID: String = "", timeout: Duration = .seconds(10),
+        logger: Logger = Logger(label: "apus.client")
+    ) async throws -> Client {
+        let directory = ProfileDirectory(explicitPath: profileDirectory, profile: profile)
+        return try await Self.connect(
+            to: ConnectionFinder.client(profile: directory, clusterID: clusterID), timeout: timeout, logger: logger)
+    }
+
+    /// Connects to the cluster of a client connection file, given by its path or as its JSON text.
+    public static func connect(
+        file: String, timeout: Duration = .seconds(10), logger: Logger = Logger(label: "apus.client")
+    ) async throws -> Client {
+        try await Self.connect(to: ConnectionFinder.client(file: file), timeout: timeout, logger: logger)
+    }
+
+    /// Connects to a controller whose addresses are known.
+    public static func connect(
+        to info: ClientConnectionInfo, timeout: Duration = .seconds(10), logger: Logger = Logger(label: "apus.client")
+    ) async throws -> Client {
+        // The threads of the process-wide group live as long as the process, so a client owns no thread.
+        let eventLoop = MultiThreadedEventLoopGroup.singleton.next()
+        return try await Client(
+            info, transport: ZMTPTransport(), eventLoop: eventLoop, timeout: timeout, logger: logger)
+    }
+}

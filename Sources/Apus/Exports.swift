@@ -1,0 +1,6 @@
+// What `import Apus` gives: one import for views, macros, clusters and arrays.
+@_exported public import ApusClient
+@_exported public import ApusController
+@_exported public import ApusFunctions
+@_exported public import ApusWire
+@_exported public import Pickle

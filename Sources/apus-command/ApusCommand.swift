@@ -1,0 +1,51 @@
+import Apus
+import ArgumentParser
+
+@main
+struct ApusCommand: AsyncParsableCommand {
+    static let version = "0.1.0"
+
+    static let configuration = CommandConfiguration(
+        commandName: "apus",
+        abstract: "Interactive parallel computing for Swift and Python.",
+        discussion: """
+            A cluster is a controller and engines. Start one, connect to it from Swift (Client.connect()) or Python
+            (ipyparallel.Client()), and stop it when you are done:
+
+              apus start -n 4 --daemonize
+              apus status
+              apus stop
+
+            Clusters of Python's ipcluster are seen here, and these there.
+            """,
+        version: Self.version,
+        subcommands: [Start.self, Stop.self, List.self, Status.self, ControllerCommand.self, EngineCommand.self, Bench.self])
+}
+
+/// Which cluster a command is about.
+struct ClusterChoice: ParsableArguments {
+    @Option(help: ArgumentHelp("The profile's name.", discussion: "Its folder is profile_<name> in $IPYTHONDIR or ~/.ipython."))
+    var profile: String?
+
+    @Option(help: "The profile's folder, instead of its name.")
+    var profileDir: String?
+
+    @Option(help: "Which of the profile's clusters; the one without an id unless told.")
+    var clusterID: String = ""
+
+    var directory: ProfileDirectory { ProfileDirectory(explicitPath: self.profileDir, profile: self.profile) }
+
+    /// How to name this choice on the command line again.
+    var arguments: [String] {
+        (self.profile.map { ["--profile", $0] } ?? []) + (self.profileDir.map { ["--profile-dir", $0] } ?? [])
+            + (self.clusterID.isEmpty ? [] : ["--cluster-id", self.clusterID])
+    }
+
+    var description: String { self.clusterID.isEmpty ? "the cluster" : "cluster '\(self.clusterID)'" }
+}
+
+/// Ends a command with one sentence on standard error and an exit code that scripts can tell apart.
+func fail(_ message: String, code: Int32 = 1) -> any Error {
+    standardError("apus: \(message)")
+    return ExitCode(code)
+}

@@ -1,0 +1,79 @@
+import Apus
+import ApusLaunchers
+import ArgumentParser
+import Foundation
+
+/// `apus stop`
+struct Stop: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Stop a cluster: engines, then controller.")
+
+    @OptionGroup var cluster: ClusterChoice
+
+    func run() async throws {
+        let profile = self.cluster.directory
+        guard let listing = ClusterDirectory(profiles: [profile]).find(clusterID: self.cluster.clusterID), listing.isRunning
+        else {
+            throw fail("\(self.cluster.description) does not run in \(profile.path); 'apus list' shows those that do", code: 11)
+        }
+        do { try await listing.stop() } catch { throw fail("\(error)") }
+        print("\(self.cluster.description) is stopped")
+    }
+}
+
+/// `apus list`
+struct List: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "List the clusters of all profiles, also those of Python's ipcluster.")
+
+    @Option(help: "The profile's folder to look in; all profiles unless told.")
+    var profileDir: String?
+
+    func run() throws {
+        let profiles = self.profileDir.map { [ProfileDirectory(path: $0)] }
+        let listings = ClusterDirectory(profiles: profiles).list()
+        if listings.isEmpty { return print("no clusters; 'apus start -n 4' starts one") }
+        print(
+            table(
+                ["PROFILE", "CLUSTER ID", "RUNNING", "ENGINES", "LAUNCHER"],
+                listings.map { listing in
+                    guard let file = listing.file else { return [listing.path, "?", "unreadable", "?", "?"] }
+                    let name = URL(fileURLWithPath: file.profile.path).lastPathComponent
+                    return [
+                        name.hasPrefix("profile_") ? String(name.dropFirst("profile_".count)) : file.profile.path,
+                        file.clusterID.isEmpty ? "''" : file.clusterID, listing.isRunning ? "yes" : "no",
+                        String(listing.engineCount),
+                        file.engineKind,
+                    ]
+                }))
+    }
+}
+
+/// `apus status`
+struct Status: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Show what a cluster's engines are doing.")
+
+    @OptionGroup var cluster: ClusterChoice
+
+    func run() async throws {
+        do {
+            let client = try await Client.connect(
+                profileDirectory: self.cluster.directory.path, clusterID: self.cluster.clusterID, timeout: .seconds(5))
+            let status = try await client.queueStatus()
+            if status.engines.isEmpty {
+                print("the controller runs and has no engines; 'apus engine' starts one")
+            } else {
+                print(
+                    table(
+                        ["ENGINE", "QUEUE", "TASKS", "COMPLETED"],
+                        status.engines.sorted { $0.key < $1.key }.map { id, engine in
+                            ["\(id)", "\(engine.queue)", "\(engine.tasks)", "\(engine.completed)"]
+                        }))
+            }
+            print("\(status.unassigned) tasks wait for an engine")
+            for (task, reason) in status.waiting.sorted(by: { $0.key < $1.key }).prefix(10) { print("  \(task): \(reason)") }
+            await client.close()
+        } catch {
+            throw fail("\(error)")
+        }
+    }
+}

@@ -1,0 +1,175 @@
+import Apus
+import Foundation
+import Synchronization
+import Testing
+
+/// One cluster of two engines, real processes over TCP, for the tests that do not harm it.
+@Suite("A cluster of this program", .serialized, .timeLimit(.minutes(3)))
+struct ClusterTests {
+    @Test("Calls, maps, names, errors and output on two engines")
+    func everyday() async throws {
+        try await withCluster(engines: 2) { client in
+            #expect(client.ids == [0, 1])
+            try await self.calls(client)
+            try await self.maps(client)
+            try await self.names(client)
+            try await self.errors(client)
+            try await self.output(client)
+            try await self.closures(client)
+            try await self.hub(client)
+        }
+    }
+
+    private func calls(_ client: Client) async throws {
+        #expect(try await client[0].apply($square, 3) == 9)
+        #expect(try await client[...].apply($square, 4) == [16, 16])
+        #expect(try await client.loadBalancedView().apply($add, 2, 3) == 5)
+        let particle = Particle(name: "α", position: [0, 1], partner: nil)
+        #expect(try await client[1].apply($move, particle, 0.5) == Particle(name: "α", position: [0.5, 1.5], partner: nil))
+        let processes = try await client[...].apply($engineProcess)
+        #expect(Set(processes).count == 2)
+        #expect(!processes.contains(Int(ProcessInfo.processInfo.processIdentifier)))
+        #expect(try await client[0].apply($sleepAsync, 0.01) == 0.01)
+    }
+
+    private func maps(_ client: Client) async throws {
+        let numbers = (0..<100).map { Double($0) }
+        let squares = numbers.map { $0 * $0 }
+        #expect(try await client[...].map($square, numbers) == squares)
+        #expect(try await client.loadBalancedView().map($square, numbers) == squares)
+        #expect(try await client.loadBalancedView().map($square, numbers, chunkSize: 7) == squares)
+        #expect(try await client.loadBalancedView().map($add, 0..<5, 10..<15) == [10, 12, 14, 16, 18])
+        #expect(try await client.loadBalancedView().map($square, [Double]()) == [])
+        var arrived: [Double] = []
+        for try await value in try client.loadBalancedView().mapAsync($square, numbers, chunkSize: 3, ordered: false) {
+            arrived.append(value)
+        }
+        #expect(arrived.sorted() == squares)
+        var ordered: [Double] = []
+        for try await value in try client.loadBalancedView().mapAsync($square, numbers, chunkSize: 3) { ordered.append(value) }
+        #expect(ordered == squares)
+    }
+
+    private func names(_ client: Client) async throws {
+        let view = client[...]
+        try await view.push(["a": 1, "b": "two"])
+        #expect(try await view.pull("a", as: Int.self) == [1, 1])
+        #expect(try await client[1].pull("b", as: String.self) == "two")
+        try await view.scatter("part", (0..<11).map { Double($0) })
+        #expect(try await view.pull("part", as: [Double].self).map { $0.count } == [6, 5])
+        #expect(try await view.gather("part", as: Double.self) == (0..<11).map { Double($0) })
+        #expect(try await view.apply($total, "part").reduce(0, +) == 55)
+        try await view.scatter("dealt", 0..<5, .roundRobin)
+        #expect(try await view.pull("dealt", as: [Int].self) == [[0, 2, 4], [1, 3]])
+        #expect(try await view.gather("dealt", as: Int.self, .roundRobin) == [0, 1, 2, 3, 4])
+        let array = NDArray((0..<100_000).map { Double($0) })
+        try await view.push("array", array)
+        #expect(try await client[0].pull("array", as: NDArray.self) == array)
+        try await view.clear()
+        let missing = await #expect(throws: RemoteError.self) { try await client[0].pull("a", as: Int.self) }
+        #expect(missing?.name == "NameError")
+        #expect(missing?.engineID == 0)
+    }
+
+    private func errors(_ client: Client) async throws {
+        let view = client.loadBalancedView()
+        let error = await #expect(throws: RemoteError.self) { try await view.apply($avoidThirteen, 13) }
+        #expect(error?.name == "Unlucky")
+        #expect(error?.value == "13 brings bad luck")
+        #expect(error?.engineID != nil)
+        #expect(error?.description.contains("avoidThirteen") == true)
+        let many = await #expect(throws: CompositeError.self) { try await client[...].apply($avoidThirteen, 13) }
+        #expect(many?.errors.count == 2)
+        await #expect(throws: (any Error).self) { try await view.map($avoidThirteen, 10..<20) }
+        #expect(try await view.map($avoidThirteen, 0..<10) == Array(0..<10))
+        let gone = await #expect(throws: ApusError.self) { try await client[7].apply($square, 1) }
+        #expect(gone?.code == .noSuchEngine)
+    }
+
+    private func output(_ client: Client) async throws {
+        let result = try client[0].applyAsync($shout, "hello")
+        #expect(try await result.value == "HELLO!")
+        let metadata = try #require(result.metadata.first)
+        #expect(metadata.stdout == "shouting hello\n")
+        #expect(metadata.status == .ok)
+        #expect(metadata.engineID == 0)
+        let started = try #require(metadata.started)
+        let completed = try #require(metadata.completed)
+        #expect(metadata.submitted <= started && started <= completed)
+        #expect(result.isReady)
+        #expect(try result.isSuccessful)
+    }
+
+    private func closures(_ client: Client) async throws {
+        let factor = 3
+        let offset = 0.5
+        let scale = #remote { [factor = factor as Int, offset = offset as Double] (x: Double) -> Double in
+            x * Double(factor) + offset
+        }
+        #expect(try await client.loadBalancedView().map(scale, [1.0, 2.0]) == [3.5, 6.5])
+        #expect(try await client[0].apply(scale, 10) == 30.5)
+    }
+
+    private func hub(_ client: Client) async throws {
+        let view = client.loadBalancedView()
+        let result = try view.applyAsync($square, 2)
+        _ = try await result.value
+        let status = try await client.queueStatus()
+        #expect(status.engines.keys.sorted() == [0, 1])
+        #expect(status.unassigned == 0)
+        #expect(try await client.hubHistory().contains(result.messageIDs[0]))
+        #expect(try await client.resultStatus(result.messageIDs).completed == result.messageIDs)
+    }
+
+    @Test("Queued work is aborted, running work goes on")
+    func aborts() async throws {
+        try await withCluster(engines: 1) { client in
+            let running = try client[0].applyAsync($sleepFor, 0.5)
+            let queued = try client[0].applyAsync($square, 2)
+            let balanced = try (0..<5).map { _ in try client.loadBalancedView().applyAsync($sleepFor, 0.4) }
+            try await queued.abort()
+            let error = await #expect(throws: ApusError.self) { try await queued.value }
+            #expect(error?.code == .taskAborted)
+            try await client.abort(balanced.suffix(3).flatMap { $0.messageIDs })
+            for result in balanced.suffix(3) {
+                let error = await #expect(throws: ApusError.self) { try await result.value }
+                #expect(error?.code == .taskAborted)
+            }
+            #expect(try await running.value == 0.5)
+            #expect(try await balanced[0].value == 0.4)
+        }
+    }
+
+    @Test("A dead engine's task fails at once, or runs elsewhere when it may be tried again")
+    func death() async throws {
+        try await withCluster(engines: 2) { client in
+            let clock = ContinuousClock()
+            let direct = try client[0].applyAsync($crash)
+            let took = await clock.measure {
+                let error = await #expect(throws: ApusError.self) { try await direct.value }
+                #expect(error?.code == .engineDied)
+            }
+            #expect(took < .seconds(5))
+            #expect(client.ids == [1])
+            var view = client.loadBalancedView()
+            view.retries = 2
+            #expect(try await view.apply($square, 5) == 25)
+        }
+    }
+
+    @Test("Nothing is left when the scope ends, also after an error")
+    func nothingIsLeft() async throws {
+        struct Stop: Error {}
+        let processes = Mutex<[Int]>([])
+        await #expect(throws: Stop.self) {
+            try await withCluster(engines: 2) { client in
+                let ids = try await client[...].apply($engineProcess)
+                processes.withLock { $0 = ids }
+                throw Stop()
+            }
+        }
+        let ids = processes.withLock { $0 }
+        #expect(ids.count == 2)
+        for process in ids { #expect(kill(Int32(process), 0) != 0, "engine process \(process) outlived its cluster") }
+    }
+}
