@@ -1,0 +1,126 @@
+package import ApusWire
+
+/// What a client or a scheduler asks of an engine besides running tasks (protocol article, "Control messages").
+package enum ControlRequest: Sendable, Equatable {
+    case abort(Abortion)
+    /// Apus only: give back these tasks if they have not started.
+    case recall([MessageID])
+    case clear
+    case shutdown(restart: Bool)
+    case signal(EngineSignal)
+    case interrupt
+    case kernelInfo
+}
+
+/// Which requests an `abort_request` means.
+package enum Abortion: Sendable, Equatable {
+    case requests([MessageID])
+    /// An empty list of ids: the `execute_request`s that wait, as Python's engines do it.
+    case queuedExecutes
+    /// An empty list with `apus_all`: all that wait.
+    case everythingQueued
+}
+
+/// A signal that a client sends to an engine.
+package enum EngineSignal: Sendable, Equatable {
+    case interrupt
+    case terminate
+    case kill
+    case other(Int32)
+    case unknown(String)
+}
+
+/// An engine's answer to a control request.
+package enum ControlReply: Sendable, Equatable {
+    package enum Kind: Sendable, Equatable {
+        case abort, clear, signal, interrupt
+
+        package var type: MessageType {
+            switch self {
+            case .abort: .abortReply
+            case .clear: .clearReply
+            // Python's engines answer with this type by mistake, and their clients match replies by parent, not by type.
+            case .signal: MessageType(rawValue: "_request")
+            case .interrupt: MessageType(rawValue: "interrupt_reply")
+            }
+        }
+    }
+
+    case ok(Kind)
+    case error(Kind, ErrorContent)
+    case shutdown(restart: Bool)
+    case kernelInfo
+}
+
+// MARK: - Reading
+
+extension ControlRequest {
+    /// Reads a control request; nil for a type that engines do not answer.
+    package init?(_ type: MessageType, content: JSONValue) {
+        switch type {
+        case .abortRequest:
+            let ids = Self.messageIDs(content["msg_ids"])
+            if ids.isEmpty {
+                self = .abort(content["apus_all"]?.bool == true ? .everythingQueued : .queuedExecutes)
+            } else {
+                self = .abort(.requests(ids))
+            }
+        case .recallRequest: self = .recall(Self.messageIDs(content["msg_ids"]))
+        case .clearRequest: self = .clear
+        case .shutdownRequest: self = .shutdown(restart: content["restart"]?.bool ?? false)
+        case .signalRequest: self = .signal(EngineSignal(content["sig"]))
+        case .interruptRequest: self = .interrupt
+        case MessageType(rawValue: "kernel_info_request"): self = .kernelInfo
+        default: return nil
+        }
+    }
+
+    private static func messageIDs(_ value: JSONValue?) -> [MessageID] {
+        switch value {
+        case .string(let id): [MessageID(id)]
+        case .array(let ids): ids.compactMap { $0.string.map { MessageID($0) } }
+        default: []
+        }
+    }
+}
+
+extension EngineSignal {
+    /// Numbers as Linux and macOS share them; names with or without `SIG`.
+    private static let numbers: [String: Int32] = ["HUP": 1, "INT": 2, "QUIT": 3, "ABRT": 6, "KILL": 9, "TERM": 15]
+
+    init(_ value: JSONValue?) {
+        switch value {
+        case .int(let number):
+            if let number = Int32(exactly: number), (1...64).contains(number) {
+                self.init(number: number)
+            } else {
+                self = .unknown(String(number))
+            }
+        case .string(let name):
+            let short = name.hasPrefix("SIG") ? String(name.dropFirst(3)) : name
+            if let number = Self.numbers[short] ?? Self.platformNumber(short) {
+                self.init(number: number)
+            } else {
+                self = .unknown(name)
+            }
+        default: self = .unknown(value.map { $0.description } ?? "null")
+        }
+    }
+
+    private init(number: Int32) {
+        switch number {
+        case 2: self = .interrupt
+        case 9: self = .kill
+        case 15: self = .terminate
+        default: self = .other(number)
+        }
+    }
+
+    private static func platformNumber(_ name: String) -> Int32? {
+        #if os(Linux)
+            ["USR1": 10, "USR2": 12, "CONT": 18, "STOP": 19][name]
+        #else
+            ["USR1": 30, "USR2": 31, "CONT": 19, "STOP": 17][name]
+        #endif
+    }
+}

@@ -1,0 +1,278 @@
+package import ApusWire
+
+/// Decides what an engine does between its start and its end: registers, watches the controller's heartbeat, answers control
+/// requests and stops in the right order.
+///
+/// The session is a value. An event goes in, the effects it calls for come out, in the order in which they must be performed.
+/// What the engine runs is not decided here but in its ``RequestQueue``, which another thread shares.
+package struct EngineSession: Sendable {
+    package enum Event: Sendable, Equatable {
+        /// The registration socket exists.
+        case started
+        /// The hub accepted the engine; it pings once in that many milliseconds.
+        case registered(EngineID, heartbeatPeriod: Int)
+        /// The hub answered the registration with an error.
+        case refused(String)
+        case timerFired(Timer)
+        /// Every socket that requests come by is connected, and so is the one that output leaves by.
+        case connected
+        /// The controller's heart beat.
+        case pinged
+        case requested(ControlRequest)
+        /// The worker has finished what it was running and takes no more.
+        case workEnded
+        /// The process was told to end (SIGTERM), or whoever owns the engine cancelled it.
+        case cancelled
+        /// The process that started the engine is gone.
+        case parentLost
+    }
+
+    package enum Timer: Sendable, Hashable {
+        case registration
+        /// Gives the hub a second to hear that a registration which timed out is withdrawn.
+        case withdrawal
+        /// Sockets that should long have been connected; the engine beats all the same.
+        case connection
+        case heartbeatCheck
+    }
+
+    package enum Effect: Sendable, Equatable {
+        case sendRegistrationRequest
+        /// An id of nil withdraws a registration that was not answered.
+        case sendUnregistrationRequest(EngineID?)
+        /// Make the sockets that requests come by and start the worker; report ``Event/connected``.
+        case serve(EngineID)
+        /// Publish `starting` and answer pings: at the first answer the hub lets clients know us.
+        case startHeart
+        /// The timer starts anew where it runs already.
+        case startTimer(Timer, milliseconds: Int)
+        case stopTimer(Timer)
+        /// Answer the control request that the event brought.
+        case reply(ControlReply)
+        /// Answer these requests as aborted: the queued ones now, those that have not come yet when they come.
+        case abort(Abortion)
+        /// Take back what has not started and reply with the ids; it will be run elsewhere.
+        case giveBack([MessageID])
+        case clearNamespace
+        /// Interrupt what runs, if it can be, and reply whether it could.
+        case interrupt(ControlReply.Kind)
+        /// Raise a signal in this process, and reply.
+        case raiseSignal(Int32)
+        case publishShutdown(restart: Bool)
+        /// Take no more requests; report ``Event/workEnded`` when what runs has been answered.
+        case endWork
+        /// The engine's life is over. No effect follows, and no further event changes anything.
+        case finish(EngineEnding)
+    }
+
+    package struct Options: Sendable, Equatable {
+        /// How long the hub may take to answer the registration.
+        package var registrationTimeout = 10_000
+        /// How long the sockets may take to connect before the heart starts without them.
+        package var connectionTimeout = 3000
+        /// How many checks in a row may find no ping before the controller counts as gone; 0: it never does.
+        package var missedHeartbeatLimit = 50
+
+        package init() {}
+    }
+
+    private enum State {
+        /// Becomes `registering` or `ended`.
+        case idle
+        /// The request is on its way to the hub. Becomes `serving`, `withdrawing` or `ended`.
+        case registering
+        /// The hub did not answer in time. Becomes `ended`.
+        case withdrawing
+        /// The hub gave us an id. Becomes `serving` or `ended`.
+        case connecting(EngineID, heartbeatPeriod: Int)
+        /// Clients may send us work. Becomes `stopping` or `ended`.
+        case serving(EngineID, Heartbeat)
+        /// The last task is finishing. Becomes `ended`.
+        case stopping(EngineID)
+        /// Terminal.
+        case ended
+    }
+
+    /// What is known of the controller's heart.
+    private struct Heartbeat {
+        /// Milliseconds between two checks.
+        let period: Int
+        /// Whether a ping came since the last check.
+        var wasHeard = false
+        /// Checks in a row without one.
+        var missed = 0
+    }
+
+    private let options: Options
+    private var state = State.idle
+
+    package init(options: Options = Options()) { self.options = options }
+
+    /// The id the hub gave us, from registration to the end.
+    package var engineID: EngineID? {
+        switch self.state {
+        case .connecting(let id, _), .serving(let id, _), .stopping(let id): id
+        default: nil
+        }
+    }
+
+    package mutating func handle(_ event: Event) -> [Effect] {
+        switch event {
+        case .started: return self.register()
+        case .registered(let id, let period): return self.serve(as: id, heartbeatPeriod: period)
+        case .refused(let reason):
+            guard case .registering = self.state else { return [] }
+            return self.end(.refused(reason), after: [.stopTimer(.registration)])
+        case .timerFired(.registration):
+            guard case .registering = self.state else { return [] }
+            self.state = .withdrawing
+            return [.sendUnregistrationRequest(nil), .startTimer(.withdrawal, milliseconds: 1000)]
+        case .timerFired(.withdrawal):
+            guard case .withdrawing = self.state else { return [] }
+            return self.end(.registrationTimedOut)
+        case .connected, .timerFired(.connection): return self.startHeart()
+        case .timerFired(.heartbeatCheck): return self.checkHeartbeat()
+        case .pinged:
+            guard case .serving(let id, var heartbeat) = self.state else { return [] }
+            heartbeat.wasHeard = true
+            self.state = .serving(id, heartbeat)
+            return []
+        case .requested(let request):
+            guard let id = self.engineID else { return [] }
+            if case .stopping = self.state { return [] }
+            return self.answer(request, as: id)
+        case .workEnded:
+            guard case .stopping = self.state else { return [] }
+            return self.end(.shutDown)
+        case .cancelled: return self.leave(.cancelled)
+        case .parentLost: return self.leave(.parentLost)
+        }
+    }
+
+    // MARK: Registration
+
+    private mutating func register() -> [Effect] {
+        guard case .idle = self.state else { return [] }
+        self.state = .registering
+        return [.sendRegistrationRequest, .startTimer(.registration, milliseconds: self.options.registrationTimeout)]
+    }
+
+    private mutating func serve(as id: EngineID, heartbeatPeriod: Int) -> [Effect] {
+        switch self.state {
+        case .registering:
+            self.state = .connecting(id, heartbeatPeriod: max(1, heartbeatPeriod))
+            return [
+                .stopTimer(.registration), .serve(id), .startTimer(.connection, milliseconds: self.options.connectionTimeout),
+            ]
+        case .withdrawing:
+            // The answer crossed with our withdrawal; the hub must not wait for a heart that never beats.
+            return [.sendUnregistrationRequest(id)]
+        default: return []
+        }
+    }
+
+    private mutating func startHeart() -> [Effect] {
+        guard case .connecting(let id, let period) = self.state else { return [] }
+        // Half a second more than a period, so that a check never falls between two pings that are on time.
+        let heartbeat = Heartbeat(period: period + 500)
+        self.state = .serving(id, heartbeat)
+        let check: [Effect] =
+            self.options.missedHeartbeatLimit > 0 ? [.startTimer(.heartbeatCheck, milliseconds: heartbeat.period)] : []
+        return [.stopTimer(.connection), .startHeart] + check
+    }
+
+    private mutating func checkHeartbeat() -> [Effect] {
+        guard case .serving(let id, var heartbeat) = self.state else { return [] }
+        heartbeat.missed = heartbeat.wasHeard ? 0 : heartbeat.missed + 1
+        heartbeat.wasHeard = false
+        self.state = .serving(id, heartbeat)
+        guard heartbeat.missed < self.options.missedHeartbeatLimit else { return self.leave(.controllerLost) }
+        return [.startTimer(.heartbeatCheck, milliseconds: heartbeat.period)]
+    }
+
+    // MARK: Control
+
+    private mutating func answer(_ request: ControlRequest, as id: EngineID) -> [Effect] {
+        switch request {
+        case .abort(let abortion): return [.abort(abortion), .reply(.ok(.abort))]
+        case .recall(let ids): return [.giveBack(ids)]
+        case .clear: return [.clearNamespace, .reply(.ok(.clear))]
+        case .kernelInfo: return [.reply(.kernelInfo)]
+        case .interrupt: return [.interrupt(.interrupt)]
+        case .signal(let signal): return self.handle(signal: signal)
+        case .shutdown(let restart):
+            self.state = .stopping(id)
+            // The hub matches the published reply to our session; the request after it is for a controller that missed it.
+            return [
+                .stopTimer(.connection), .stopTimer(.heartbeatCheck), .reply(.shutdown(restart: restart)),
+                .publishShutdown(restart: restart),
+                .sendUnregistrationRequest(id), .endWork,
+            ]
+        }
+    }
+
+    private mutating func handle(signal: EngineSignal) -> [Effect] {
+        switch signal {
+        case .interrupt: return [.interrupt(.signal)]
+        case .terminate: return [.reply(.ok(.signal))] + self.leave(.signalled)
+        case .kill: return [.reply(.ok(.signal))] + self.leave(.killed)
+        case .other(let number): return [.raiseSignal(number)]
+        case .unknown(let name):
+            return [.reply(.error(.signal, ErrorContent(.valueError, "'\(name)' is no signal that this engine knows")))]
+        }
+    }
+
+    // MARK: The end
+
+    /// Stops without waiting for what runs, telling the hub if it knows us.
+    private mutating func leave(_ ending: EngineEnding) -> [Effect] {
+        switch self.state {
+        case .ended: return []
+        case .idle: return self.end(ending)
+        case .registering, .withdrawing:
+            return self.end(ending, after: [.stopTimer(.registration), .stopTimer(.withdrawal), .sendUnregistrationRequest(nil)])
+        case .connecting(let id, _), .serving(let id, _):
+            return self.end(
+                ending, after: [.stopTimer(.connection), .stopTimer(.heartbeatCheck), .sendUnregistrationRequest(id)])
+        case .stopping: return self.end(ending)
+        }
+    }
+
+    private mutating func end(_ ending: EngineEnding, after effects: [Effect] = []) -> [Effect] {
+        self.state = .ended
+        return effects + [.finish(ending)]
+    }
+}
+
+/// Why an engine's life ended.
+package enum EngineEnding: Sendable, Hashable {
+    /// A client asked for it; what ran was finished first.
+    case shutDown
+    /// The hub refused the registration, with these words.
+    case refused(String)
+    case registrationTimedOut
+    /// No ping came for as long as the limit allows.
+    case controllerLost
+    case parentLost
+    /// SIGTERM to the process, or the owner's cancellation.
+    case cancelled
+    /// A client sent SIGTERM through the control channel.
+    case signalled
+    /// A client sent SIGKILL through the control channel.
+    case killed
+}
+
+extension EngineEnding: CustomStringConvertible {
+    package var description: String {
+        switch self {
+        case .shutDown: "shut down by a client"
+        case .refused(let reason): "the hub refused the registration: \(reason)"
+        case .registrationTimedOut: "the hub did not answer the registration in time"
+        case .controllerLost: "the controller's heartbeat has stopped"
+        case .parentLost: "the process that started this engine is gone"
+        case .cancelled: "stopped"
+        case .signalled: "ended by a client's SIGTERM"
+        case .killed: "ended by a client's SIGKILL"
+        }
+    }
+}

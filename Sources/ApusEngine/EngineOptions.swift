@@ -1,0 +1,24 @@
+package import ApusCore
+package import ApusFunctions
+package import ApusWire
+
+/// What an engine is told besides where its controller is.
+package struct EngineOptions: Sendable {
+    /// The engine's name on the wire, new at every start: letters, digits, underscores and dashes.
+    package var uuid = EngineUUID(Session.newID())
+    /// The id to ask the hub for, as an MPI rank does; nil: whatever it gives.
+    package var wantedID: EngineID?
+    package var session = EngineSession.Options()
+    /// Where what functions print goes; nil leaves the streams as they are, as an engine inside another program must.
+    package var capture: OutputCapture?
+    /// Whether a client's signals may be raised in this process: it is the engine's own.
+    package var ownsProcess = false
+    /// Finds the functions that requests name.
+    package var lookUp: @Sendable (String) throws(FunctionCallError) -> FunctionRecord = {
+        (name) throws(FunctionCallError) in try FunctionRegistry.shared.lookup(name)
+    }
+    /// What this program is; requests with closures name the build that they are of.
+    package var build = BuildFingerprint.current
+
+    package init() {}
+}

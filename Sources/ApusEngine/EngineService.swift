@@ -1,0 +1,443 @@
+package import ApusCore
+import ApusFunctions
+package import ApusTransport
+package import ApusWire
+package import Logging
+package import NIOCore
+
+/// An engine: registers with a controller, answers its heartbeat and runs the requests that it sends.
+///
+/// The service owns the sockets and lives on their event loop; what requests ask for runs on a thread of its own. It lives as
+/// long as ``run()``.
+package actor EngineService {
+    /// The loop that owns our sockets; being isolated to this actor means being on it.
+    private let eventLoop: any EventLoop
+    package nonisolated var unownedExecutor: UnownedSerialExecutor { self.eventLoop.executor.asUnownedSerialExecutor() }
+
+    /// The engine's name on the wire.
+    package nonisolated var uuid: EngineUUID { self.options.uuid }
+
+    let connection: EngineConnectionInfo
+    private let host: String
+    private let transport: any Transport
+    let options: EngineOptions
+    var logger: Logger
+    let signer: Signer
+
+    private var core: EngineSession
+    /// For what is sent before there is an id, and for control.
+    private var session: Session
+    private var controlReplays = ReplayMemory()
+    private var sockets: [EngineChannel: any TransportSocket] = [:]
+    private var heart: (ping: any TransportSocket, pong: any TransportSocket)?
+    private var registrar: (any TransportSocket)?
+    /// Request and output sockets that have no peer yet.
+    private var unconnected: Set<EngineChannel> = []
+    private var timers: [EngineSession.Timer: Scheduled<Void>] = [:]
+    private var ending: CheckedContinuation<EngineEnding, Never>?
+    /// Messages dropped so far, by what was wrong.
+    private var problemCount = 0
+
+    // What exists from registration on.
+    private var setup: WorkSetup?
+    var messages: EngineMessages?
+    /// The control request that is being answered.
+    private var controlRequest: Message?
+    /// Used again and again for what the worker sends.
+    private var batch: [OutgoingMessage] = []
+    private var looksAgain = false
+
+    /// - Parameters:
+    ///   - host: Where the controller is, as ``HostAddress`` reads it from the connection information.
+    ///   - eventLoop: The loop to live on; other services may share it.
+    /// - Throws: ``WireError`` when the connection information names a signature scheme that we do not have.
+    package init(
+        connection: EngineConnectionInfo, host: String, transport: any Transport, eventLoop: any EventLoop,
+        options: EngineOptions = EngineOptions(), logger: Logger = Logger(label: "apus.engine")
+    ) throws(WireError) {
+        self.connection = connection
+        self.host = host
+        self.transport = transport
+        self.eventLoop = eventLoop
+        self.options = options
+        self.logger = logger
+        self.signer = try Signer(key: connection.common.key, scheme: connection.common.signatureScheme)
+        self.session = Session(id: options.uuid.text, signer: self.signer)
+        self.core = EngineSession(options: options.session)
+    }
+
+    // MARK: Life
+
+    /// Is an engine until it ends, and says why it did. Cancelling stops it without waiting for what it runs.
+    @discardableResult
+    package func run() async -> EngineEnding {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                self.ending = continuation
+                self.handle(Task.isCancelled ? .cancelled : .started)
+            }
+        } onCancel: {
+            self.stop()
+        }
+    }
+
+    /// Ends the engine without waiting for what it runs (SIGTERM).
+    package nonisolated func stop() { self.tell(.cancelled) }
+
+    /// Ends the engine because whoever started it is gone.
+    package nonisolated func parentIsLost() { self.tell(.parentLost) }
+
+    /// Interrupts what runs, if it can be (SIGINT). Nothing happens when the engine is idle.
+    package nonisolated func interrupt() {
+        self.eventLoop.execute { self.assumeIsolated { _ = $0.setup?.running.interrupt() } }
+    }
+
+    private nonisolated func tell(_ event: EngineSession.Event) {
+        self.eventLoop.execute { self.assumeIsolated { $0.handle(event) } }
+    }
+
+    /// Everything this service decides passes here, without suspension.
+    private func handle(_ event: EngineSession.Event) {
+        for effect in self.core.handle(event) { self.perform(effect) }
+    }
+
+    private func perform(_ effect: EngineSession.Effect) {
+        switch effect {
+        case .sendRegistrationRequest: self.register()
+        case .sendUnregistrationRequest(let id): self.unregister(id)
+        case .serve(let id): self.serve(as: id)
+        case .startHeart: self.startHeart()
+        case .startTimer(let timer, let milliseconds): self.start(timer, milliseconds)
+        case .stopTimer(let timer): self.timers.removeValue(forKey: timer)?.cancel()
+        case .reply(let reply): self.reply(reply)
+        case .abort(let abortion): self.abort(abortion)
+        case .giveBack(let ids): self.giveBack(ids)
+        case .clearNamespace: self.setup?.namespace.removeAll()
+        case .interrupt(let kind): self.interrupt(answeringAs: kind)
+        case .raiseSignal(let number): self.raise(number)
+        case .publishShutdown(let restart):
+            if let request = self.controlRequest,
+                let output = self.messages?.shutdownOutput(restart: restart, parent: request.header)
+            {
+                self.send(output)
+            }
+        case .endWork: self.setup?.exchange.close()
+        case .finish(let ending): self.finish(ending)
+        }
+    }
+
+    private func start(_ timer: EngineSession.Timer, _ milliseconds: Int) {
+        self.timers.removeValue(forKey: timer)?.cancel()
+        self.timers[timer] = self.eventLoop.scheduleTask(in: .milliseconds(Int64(milliseconds))) {
+            self.assumeIsolated { $0.handle(.timerFired(timer)) }
+        }
+    }
+
+    private func finish(_ ending: EngineEnding) {
+        self.logger.info("engine ends", metadata: ["why": "\(ending)"])
+        self.fetch()
+        self.setup?.exchange.abandon()
+        let sockets = [self.registrar, self.heart?.ping, self.heart?.pong].compactMap { $0 } + self.sockets.values
+        for socket in sockets { socket.flush() }
+        self.sockets = [:]
+        self.heart = nil
+        self.registrar = nil
+        let continuation = self.ending
+        self.ending = nil
+        Task {
+            await withTaskGroup { group in
+                for socket in sockets { group.addTask { await socket.close(linger: .seconds(1)) } }
+            }
+            continuation?.resume(returning: ending)
+        }
+    }
+
+    // MARK: Registration
+
+    private func register() {
+        let registrar = self.makeSocket(.dealer) { service, event in
+            switch event {
+            case .received(let messages): for frames in messages { service.receiveFromHub(frames) }
+            case .problem(let problem): service.logger.debug("registration socket", metadata: ["problem": "\(problem)"])
+            case .peerConnected, .peerDisconnected: break
+            }
+        }
+        self.registrar = registrar
+        registrar.connect(to: self.endpoint(self.connection.common.registration))
+        var content: JSONObject = [
+            "uuid": .string(self.uuid.text),
+            "apus": [
+                "recall": true, "functions": true, "build": .string(self.options.build),
+                "pid": .int(Int(ProcessIdentity.current)), "host": .string(HostAddress.hostName),
+            ],
+        ]
+        if let id = self.options.wantedID { content["id"] = .int(id.number) }
+        registrar.send(self.session.message(.registrationRequest, content: content).frames)
+        registrar.flush()
+    }
+
+    private func unregister(_ id: EngineID?) {
+        let content: JSONObject = ["id": id.map { .int($0.number) } ?? .null]
+        self.registrar?.send(self.session.message(.unregistrationRequest, content: content).frames)
+        self.registrar?.flush()
+    }
+
+    private func receiveFromHub(_ frames: [ByteBuffer]) {
+        do {
+            let message = try self.verified(frames)
+            let content = try JSONValue(parsing: message.content)
+            switch try MessageType(scanning: message.header) {
+            case .registrationReply where content["status"]?.string == "ok":
+                guard let id = content["id"]?.int else { throw WireError("a registration reply has no id") }
+                self.handle(.registered(EngineID(id), heartbeatPeriod: content["hb_period"]?.int ?? 3000))
+            case .registrationReply, .hubError:
+                let error = ErrorContent(content)
+                self.handle(.refused("\(error.name): \(error.value)"))
+            default: break
+            }
+        } catch {
+            self.note("\(error)")
+        }
+    }
+
+    func verified(_ frames: [ByteBuffer]) throws(WireError) -> Message {
+        let message = try Message(frames: frames)
+        guard self.signer.accepts(message.signature, for: message.parts) else { throw WireError("a signature is wrong") }
+        guard self.controlReplays.remember(message.signature) else { throw WireError("a signature was here before") }
+        return message
+    }
+
+    func note(_ problem: String) {
+        self.problemCount += 1
+        let level: Logger.Level = self.problemCount == 1 ? .warning : .debug
+        self.logger.log(level: level, "a message was dropped", metadata: ["why": "\(problem)", "so far": "\(self.problemCount)"])
+    }
+
+    // MARK: Serving
+
+    private func serve(as id: EngineID) {
+        self.logger[metadataKey: "engine"] = "\(id)"
+        let messages = EngineMessages(engineID: id, uuid: self.uuid, signer: self.signer)
+        self.messages = messages
+        let exchange = WorkExchange { self.eventLoop.execute { self.assumeIsolated { $0.fetch() } } }
+        let setup = WorkSetup(
+            engineID: id, uuid: self.uuid, signer: self.signer, options: self.options, exchange: exchange,
+            namespace: InMemoryNamespace(),
+            running: RunningCall(), replays: SharedReplayMemory(),
+            noteProblem: { problem in self.eventLoop.execute { self.assumeIsolated { $0.note(problem) } } })
+        self.setup = setup
+        self.options.capture?.attach(EngineMessages(engineID: id, uuid: self.uuid, signer: self.signer), exchange)
+        RequestWorker.start(setup) {
+            self.eventLoop.execute {
+                self.assumeIsolated { service in
+                    service.fetch()
+                    service.handle(.workEnded)
+                }
+            }
+        }
+        self.open(.control, .dealer, port: self.connection.control)
+        self.open(.iopub, .publisher, port: self.connection.iopub)
+        self.open(.mux, .dealer, port: self.connection.mux)
+        self.open(.task, .dealer, port: self.connection.task)
+        if !self.connection.broadcast.isEmpty {
+            self.open(.broadcast, .dealer, port: self.connection.broadcast[id.number % self.connection.broadcast.count])
+        }
+    }
+
+    private func open(_ channel: EngineChannel, _ role: SocketRole, port: Int) {
+        let socket = self.makeSocket(role) { service, event in
+            switch event {
+            case .received(let messages): service.receive(messages, on: channel)
+            case .peerConnected: service.noteConnection(of: channel)
+            case .peerDisconnected: break
+            case .problem(let problem): service.logger.debug("\(channel) socket", metadata: ["problem": "\(problem)"])
+            }
+        }
+        self.sockets[channel] = socket
+        self.unconnected.insert(channel)
+        socket.connect(to: self.endpoint(port))
+    }
+
+    private func noteConnection(of channel: EngineChannel) {
+        guard self.unconnected.remove(channel) != nil, self.unconnected.isEmpty else { return }
+        self.handle(.connected)
+    }
+
+    private func startHeart() {
+        if !self.unconnected.isEmpty {
+            self.logger.warning("not all of the controller's ports answer", metadata: ["missing": "\(self.unconnected)"])
+        }
+        if let starting = self.messages?.status(.starting, parent: MessageParts.emptyObject) { self.send(starting) }
+        let pong = self.makeSocket(.dealer) { _, _ in }
+        let ping = self.makeSocket(.subscriber) { service, event in
+            guard case .received(let messages) = event else { return }
+            // Answered before anything else: it is what keeps us in the cluster.
+            for frames in messages { pong.send(frames) }
+            pong.flush()
+            service.handle(.pinged)
+        }
+        self.heart = (ping, pong)
+        pong.connect(to: self.endpoint(self.connection.heartbeatPong))
+        ping.connect(to: self.endpoint(self.connection.heartbeatPing))
+        self.logger.info("engine serves", metadata: ["uuid": "\(self.uuid)"])
+    }
+
+    private func receive(_ messages: [[ByteBuffer]], on channel: EngineChannel) {
+        if channel == .control {
+            for frames in messages { self.receiveControl(frames) }
+        } else if channel != .iopub {
+            self.setup?.exchange.submit(messages.lazy.map { IncomingRequest(channel: channel, frames: $0) })
+        }
+    }
+
+    /// Sends what the worker and the output reader have ready.
+    private func fetch() {
+        guard let setup else { return }
+        let goesOn = setup.exchange.fetch(into: &self.batch)
+        var used: Set<EngineChannel> = []
+        for outgoing in self.batch {
+            self.sockets[outgoing.channel]?.send(outgoing.message.frames)
+            used.insert(outgoing.channel)
+        }
+        self.batch.removeAll(keepingCapacity: true)
+        for channel in used { self.sockets[channel]?.flush() }
+        guard goesOn, !self.looksAgain else { return }
+        self.looksAgain = true
+        self.eventLoop.scheduleTask(in: .microseconds(200)) {
+            self.assumeIsolated { service in
+                service.looksAgain = false
+                service.fetch()
+            }
+        }
+    }
+
+    // MARK: Control
+
+    private func receiveControl(_ frames: [ByteBuffer]) {
+        do {
+            let message = try self.verified(frames)
+            let type = try MessageType(scanning: message.header)
+            let content = try JSONValue(parsing: message.content)
+            // A recall is between the scheduler and us; no client waits for its status.
+            let isQuiet = try RequestMetadata(scanning: message.metadata).isQuiet || type == .recallRequest
+            self.controlRequest = message
+            defer { self.controlRequest = nil }
+            if !isQuiet { self.publish(.busy, for: message) }
+            if let request = ControlRequest(type, content: content) { self.handle(.requested(request)) }
+            if !isQuiet { self.publish(.idle, for: message) }
+        } catch {
+            self.note("\(error)")
+        }
+    }
+
+    private func publish(_ state: EngineMessages.ExecutionState, for request: Message) {
+        if let status = self.messages?.status(state, parent: request.header) { self.send(status) }
+    }
+
+    private func reply(_ reply: ControlReply) {
+        switch reply {
+        case .ok(let kind): self.reply(kind.type, ["status": "ok"])
+        case .error(let kind, let error): self.reply(kind.type, error.json)
+        case .shutdown(let restart): self.reply(.shutdownReply, ["status": "ok", "restart": .bool(restart)])
+        case .kernelInfo:
+            let type = MessageType(rawValue: "kernel_info_request")
+            guard let content = self.messages?.content(forKernelRequest: type, MessageParts.emptyObject) else { return }
+            self.reply(type.reply, packed: content)
+        }
+    }
+
+    private func reply(_ type: MessageType, _ content: JSONObject) { self.reply(type, packed: JSONValue.object(content).packed) }
+
+    private func reply(_ type: MessageType, packed content: ByteBuffer) {
+        guard let request = self.controlRequest,
+            let reply = self.messages?.reply(type, to: request, on: .control, content: content)
+        else { return }
+        self.send(reply)
+    }
+
+    private func send(_ outgoing: OutgoingMessage) {
+        self.sockets[outgoing.channel]?.send(outgoing.message.frames)
+        self.sockets[outgoing.channel]?.flush()
+    }
+
+    private func abort(_ abortion: Abortion) {
+        guard let setup else { return }
+        let taken: [IncomingRequest]
+        switch abortion {
+        case .requests(let ids):
+            let meant = Set(ids)
+            taken = setup.exchange.takeOut { request in request.messageID.map { meant.contains($0) } ?? false }
+            setup.exchange.abortEarly(meant.subtracting(taken.compactMap { $0.messageID }))
+        case .queuedExecutes: taken = setup.exchange.takeOut { $0.type == .executeRequest }
+        case .everythingQueued: taken = setup.exchange.takeOut { _ in true }
+        }
+        for request in taken { self.answerAborted(request, setup) }
+    }
+
+    private func answerAborted(_ request: IncomingRequest, _ setup: WorkSetup) {
+        do {
+            let message = try Message(frames: request.frames)
+            guard self.signer.accepts(message.signature, for: message.parts), setup.replays.remember(message.signature) else {
+                throw WireError("an aborted request's signature is wrong")
+            }
+            let type = try MessageType(scanning: message.header)
+            let metadata = try RequestMetadata(scanning: message.metadata)
+            for outgoing in self.messages?.abortion(of: message, type: type, metadata, on: request.channel) ?? [] {
+                self.send(outgoing)
+            }
+        } catch {
+            self.note("\(error)")
+        }
+    }
+
+    private func giveBack(_ ids: [MessageID]) {
+        guard let setup else { return }
+        let wanted = Set(ids)
+        let taken = setup.exchange.takeOut { request in
+            guard let id = request.messageID, wanted.contains(id) else { return false }
+            // A forged request must not make the scheduler believe that the true one has not started.
+            guard let message = try? Message(frames: request.frames) else { return false }
+            return self.signer.accepts(message.signature, for: message.parts)
+        }
+        let given = taken.compactMap { $0.messageID?.text }
+        self.reply(.recallReply, ["status": "ok", "msg_ids": JSONValue(given)])
+    }
+
+    private func interrupt(answeringAs kind: ControlReply.Kind) {
+        let isInterrupted = self.setup?.running.interrupt() ?? false
+        self.reply(kind.type, ["status": "ok", "apus_interrupted": .bool(isInterrupted)])
+    }
+
+    private func raise(_ signal: Int32) {
+        guard self.options.ownsProcess else {
+            return self.reply(
+                .error(.signal, ErrorContent(.engineError, "this engine is part of a program that signals are not for")))
+        }
+        self.reply(.ok(.signal))
+        ProcessIdentity.raise(signal)
+    }
+
+    // MARK: Sockets
+
+    private func makeSocket(
+        _ role: SocketRole, _ handler: @escaping @Sendable (isolated EngineService, SocketEvent) -> Void
+    ) -> any TransportSocket {
+        let options = SocketOptions(identity: ByteBuffer(string: self.uuid.text))
+        return self.transport.makeSocket(role, options: options, on: self.eventLoop) { event in
+            self.assumeIsolated { handler($0, event) }
+        }
+    }
+
+    private func endpoint(_ port: Int) -> Endpoint { Endpoint(host: self.host, port: port) }
+}
+
+extension IncomingRequest {
+    /// The request's id and type, read only when someone asks for what waits.
+    fileprivate var messageID: MessageID? {
+        (try? Message(frames: self.frames)).flatMap { MessageHeader.messageID(scanning: $0.header) }
+    }
+
+    fileprivate var type: MessageType? {
+        (try? Message(frames: self.frames)).flatMap { try? MessageType(scanning: $0.header) }
+    }
+}

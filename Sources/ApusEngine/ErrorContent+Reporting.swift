@@ -1,0 +1,69 @@
+import ApusCore
+import ApusFunctions
+import ApusWire
+import NIOCore
+import Pickle
+
+extension ErrorContent {
+    /// What a reply says of an error that a function threw, or that kept it from being called.
+    ///
+    /// - Parameters:
+    ///   - method: `apply` or `execute`.
+    ///   - function: The function that was called, if it was found.
+    init(_ error: any Error, method: String, function: FunctionRecord?, arguments: [PickleValue], by messages: EngineMessages) {
+        let name = Self.name(of: error)
+        let value = String(describing: error)
+        var lines: [String] = []
+        if let function {
+            lines.append("\(name) in \(function.declaration.signature)")
+            lines.append("  \(function.qualifiedName), \(function.declaration.sourceLocation), on engine \(messages.engineID)")
+            if !arguments.isEmpty {
+                lines.append(
+                    "  called with \(arguments.prefix(8).map { $0.brief }.joined(separator: ", "))\(arguments.count > 8 ? ", …" : "")"
+                )
+            }
+        } else {
+            lines.append("\(name) on engine \(messages.engineID)")
+        }
+        lines.append("\(name): \(value)")
+        self.init(
+            name: name, value: value, traceback: lines,
+            engineInfo: [
+                "engine_uuid": .string(messages.uuid.text), "engine_id": .int(messages.engineID.number),
+                "method": .string(method),
+            ])
+    }
+
+    private static func name(of error: any Error) -> String {
+        switch error {
+        case let error as any PythonNamedError: error.pythonName
+        // A program that asks for a function of another build must be told apart from one that misspells a variable.
+        case let error as FunctionCallError where error.code == .notFound: ErrorName.functionNotFound.rawValue
+        case let error as FunctionCallError: error.pythonName
+        case is PickleError: ErrorName.typeError.rawValue
+        default: String(describing: type(of: error))
+        }
+    }
+}
+
+extension PickleValue {
+    /// The value in a few words, however large it is.
+    fileprivate var brief: String {
+        switch self {
+        case .none: "None"
+        case .bool(let value): value ? "True" : "False"
+        case .int(let value): String(value)
+        case .float(let value): String(value)
+        case .string(let text): "'\(text.prefix(40))\(text.utf8.count > 160 || text.count > 40 ? "…" : "")'"
+        case .bytes(let bytes), .byteArray(let bytes): "\(bytes.readableBytes) bytes"
+        case .list(let elements): "a list of \(elements.count)"
+        case .tuple(let elements): "a tuple of \(elements.count)"
+        case .dictionary(let entries): "a dictionary of \(entries.count)"
+        case .set(let elements), .frozenSet(let elements): "a set of \(elements.count)"
+        case .array(let array): "an array of shape \(array.shape)"
+        case .global(let global): global.description
+        case .object(let object): "a \(object.global?.name ?? "object")"
+        default: "a value"
+        }
+    }
+}

@@ -1,0 +1,275 @@
+import ApusFunctions
+import ApusWire
+import NIOCore
+import Pickle
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Finds what a request calls, and calls it.
+///
+/// Swift functions are run by name. Of Python only what is known by name is done, natively: ipyparallel's helpers for push,
+/// pull and map, partial application, conditions. Python's code is never looked at.
+struct FunctionCaller {
+    let lookUp: @Sendable (String) throws(FunctionCallError) -> FunctionRecord
+    let namespace: any EngineNamespace
+    let running: RunningCall
+    let context: EngineContext
+
+    /// The function that was found and called last in this request, and with what: for the report of an error.
+    private(set) var called: (function: FunctionRecord, arguments: [PickleValue])?
+
+    init(
+        lookUp: @escaping @Sendable (String) throws(FunctionCallError) -> FunctionRecord, namespace: any EngineNamespace,
+        running: RunningCall, context: EngineContext
+    ) {
+        self.lookUp = lookUp
+        self.namespace = namespace
+        self.running = running
+        self.context = context
+    }
+
+    mutating func begin() { self.called = nil }
+
+    /// Does what the request asks for.
+    mutating func run(_ payload: ApplyPayload, _ metadata: RequestMetadata) throws -> PickleValue {
+        let call = Call(
+            arguments: try payload.arguments.map { try self.resolved($0) },
+            keywords: try payload.keywords.map { ($0.0, try self.resolved($0.1)) },
+            captureCount: metadata.captureCount)
+        guard (0...call.arguments.count).contains(call.captureCount) else {
+            throw EngineTaskError(
+                .typeError, "the request says \(call.captureCount) of \(call.arguments.count) arguments are captured")
+        }
+        return metadata.maps ? try self.map(payload.function, call, depth: 0) : try self.call(payload.function, call, depth: 0)
+    }
+
+    private struct Call {
+        var arguments: [PickleValue] = []
+        var keywords: [(String, PickleValue)] = []
+        /// How many arguments from the first on are captured values.
+        var captureCount = 0
+
+        /// The call for one place of the sequences.
+        func place(_ index: Int, of sequences: [[PickleValue]]) -> Call {
+            var call = self
+            call.arguments.removeSubrange(self.captureCount...)
+            for sequence in sequences { call.arguments.append(sequence[index]) }
+            return call
+        }
+    }
+
+    // MARK: Calling
+
+    /// Functions within functions (partial ones, conditions, names in the namespace) go no deeper than this.
+    private static let depthLimit = 16
+
+    private mutating func call(_ function: PickleValue, _ call: Call, depth: Int) throws -> PickleValue {
+        guard depth < Self.depthLimit else { throw EngineTaskError(.typeError, "a function refers to functions without end") }
+        switch try self.callee(function) {
+        case .swift(let record): return try self.invoke(record, self.request(record, call))
+        case .named(let value): return try self.call(value, call, depth: depth + 1)
+        case .helper(let helper): return try self.help(helper, call, depth: depth)
+        case .partial(let partial):
+            var whole = call
+            whole.arguments.insert(contentsOf: partial.arguments, at: call.captureCount)
+            whole.keywords = partial.keywords.filter { name, _ in !call.keywords.contains { $0.0 == name } } + call.keywords
+            return try self.call(partial.function, whole, depth: depth + 1)
+        case .dependent(let dependent):
+            let condition = Call(
+                arguments: try dependent.arguments.map { try self.resolved($0) },
+                keywords: try dependent.keywords.map { ($0.0, try self.resolved($0.1)) })
+            if case .bool(false) = try self.call(dependent.condition, condition, depth: depth + 1) {
+                throw EngineTaskError(
+                    .unmetDependency, "the function's condition does not hold on engine \(self.context.engineID)")
+            }
+            return try self.call(dependent.function, call, depth: depth + 1)
+        case .processID: return .int(Int(getpid()))
+        }
+    }
+
+    private func request(_ record: FunctionRecord, _ call: Call) -> FunctionCall {
+        var request = FunctionCall(arguments: call.arguments)
+        if call.captureCount > 0 {
+            request.captured = Array(call.arguments.prefix(call.captureCount))
+            request.arguments.removeFirst(call.captureCount)
+        }
+        for (name, value) in call.keywords { request.keywords[name] = value }
+        return request
+    }
+
+    private mutating func invoke(_ record: FunctionRecord, _ request: FunctionCall) throws -> PickleValue {
+        self.called = (record, request.arguments)
+        guard record.isAsynchronous else { return try record.invokeSynchronously(request) }
+        let context = self.context
+        return try self.running.wait { try await record.invoke(request, in: context) }
+    }
+
+    // MARK: Mapping
+
+    /// Calls the function for each place of the sequences, as far as the shortest goes.
+    private mutating func map(_ function: PickleValue, _ call: Call, depth: Int) throws -> PickleValue {
+        let sequences = try call.arguments.dropFirst(call.captureCount).map { try $0.elements() }
+        guard let count = sequences.map({ $0.count }).min() else {
+            throw EngineTaskError(.typeError, "a map needs a sequence")
+        }
+        // A function is looked up once and not for each place; an asynchronous one runs in one task.
+        guard case .swift(let record) = try self.callee(function) else {
+            var results: [PickleValue] = []
+            for index in 0..<count { results.append(try self.call(function, call.place(index, of: sequences), depth: depth + 1)) }
+            return .list(results)
+        }
+        let requests = (0..<count).map { self.request(record, call.place($0, of: sequences)) }
+        guard record.isAsynchronous else {
+            var results: [PickleValue] = []
+            results.reserveCapacity(count)
+            for request in requests { results.append(try self.invoke(record, request)) }
+            return .list(results)
+        }
+        self.called = (record, call.arguments)
+        let context = self.context
+        return try self.running.wait { try await record.invoke(requests, in: context) }
+    }
+
+    // MARK: Finding
+
+    private enum Callee {
+        case swift(FunctionRecord)
+        /// A function's description that the namespace holds.
+        case named(PickleValue)
+        case helper(PythonHelper)
+        case partial(PartialCall)
+        case dependent(DependentCall)
+        /// Python's `os.getpid`: how everybody's first example asks the engines who they are.
+        case processID
+    }
+
+    private func callee(_ function: PickleValue) throws -> Callee {
+        if let name = function.referenceName {
+            do { return .swift(try self.lookUp(name)) } catch {
+                guard error.code == .notFound, let value = self.namespace.pickled(name) else { throw error }
+                return .named(value)
+            }
+        }
+        if let helper = PythonHelper(function) { return .helper(helper) }
+        if let partial = function.partialCall { return .partial(partial) }
+        if let dependent = function.dependentCall { return .dependent(dependent) }
+        if case .global(let global) = function, ["posix", "nt", "os"].contains(global.module), global.name == "getpid" {
+            return .processID
+        }
+        if let name = function.pythonFunctionName {
+            throw EngineTaskError(
+                .typeError,
+                "engine \(self.context.engineID) runs Swift functions, and '\(name.name)' of '\(name.module)' is Python's. "
+                    + "Name a function of the engine's program (in Python: ipyparallel.Reference(\"square\")), or call a Python engine"
+            )
+        }
+        throw EngineTaskError(
+            .typeError,
+            "what the request calls is no function. Swift engines take the name of one, as ipyparallel.Reference(\"square\")")
+    }
+
+    /// The value of a reference among the arguments, or in a list, tuple or dictionary of them.
+    private func resolved(_ value: PickleValue) throws -> PickleValue {
+        switch value {
+        case .object: return try value.referenceName.map { try self.evaluate($0) } ?? value
+        case .list(let elements) where elements.containsObject: return .list(try elements.map { try self.referenced($0) })
+        case .tuple(let elements) where elements.containsObject: return .tuple(try elements.map { try self.referenced($0) })
+        case .dictionary(let entries) where entries.values.containsObject:
+            return .dictionary(PickleDictionary(try entries.map { ($0.key, try self.referenced($0.value)) }))
+        default: return value
+        }
+    }
+
+    private func referenced(_ value: PickleValue) throws -> PickleValue {
+        try value.referenceName.map { try self.evaluate($0) } ?? value
+    }
+
+    /// What an expression gives here: the value of a name. A function's name stands for the function.
+    private func evaluate(_ expression: String) throws -> PickleValue {
+        if let value = self.namespace.pickled(expression) { return value }
+        if (try? self.lookUp(expression)) != nil { return .reference(expression) }
+        guard expression.isIdentifier else {
+            throw EngineTaskError(
+                .nameError,
+                "'\(expression)' cannot be evaluated on engine \(self.context.engineID): Swift engines know names, not expressions"
+            )
+        }
+        throw EngineTaskError(.nameError, "name '\(expression)' is not defined")
+    }
+
+    // MARK: Helpers
+
+    private mutating func help(_ helper: PythonHelper, _ call: Call, depth: Int) throws -> PickleValue {
+        switch helper {
+        case .push:
+            for (name, _) in call.keywords where !name.isIdentifier {
+                throw EngineTaskError(.valueError, "'\(name)' is no name; Swift engines bind names, not expressions")
+            }
+            for (name, value) in call.keywords { self.namespace.setPickled(name, to: value) }
+            return .none
+        case .pull:
+            guard let keys = call.arguments.first ?? call.keywords.first?.1 else {
+                throw EngineTaskError(.typeError, "a pull needs a name")
+            }
+            if case .string(let name) = keys { return try self.evaluate(name) }
+            return .list(
+                try keys.elements().map { key in
+                    guard case .string(let name) = key else { throw EngineTaskError(.typeError, "a name to pull is no text") }
+                    return try self.evaluate(name)
+                })
+        case .map, .broadcastMap:
+            guard let function = call.arguments.first else { throw EngineTaskError(.typeError, "a map needs a function") }
+            var rest = Call(arguments: Array(call.arguments.dropFirst()))
+            if helper == .broadcastMap {
+                rest.arguments = try rest.arguments.map { name in
+                    guard case .string(let name) = name, let value = self.namespace.pickled(name) else {
+                        throw EngineTaskError(.nameError, "a sequence to map is not there")
+                    }
+                    self.namespace.setPickled(name, to: nil)
+                    return value
+                }
+            }
+            return try self.map(function, rest, depth: depth)
+        case .require:
+            // A load-balanced task goes on to an engine that has the module.
+            if case .string(let module)? = call.arguments.first {
+                throw EngineTaskError(.unmetDependency, "engine \(self.context.engineID) has no Python module '\(module)'")
+            }
+            for (name, value) in call.keywords { self.namespace.setPickled(name, to: value) }
+            return .bool(true)
+        case .usePickle, .useDill, .useCloudpickle: return .none
+        }
+    }
+}
+
+extension FunctionRecord {
+    fileprivate func invoke(_ request: FunctionCall, in context: EngineContext) async throws -> PickleValue {
+        try await EngineContext.$current.withValue(context) { try await self.invoke(request) }
+    }
+
+    /// One call after the other, the results in a list.
+    fileprivate func invoke(_ requests: [FunctionCall], in context: EngineContext) async throws -> PickleValue {
+        var results: [PickleValue] = []
+        results.reserveCapacity(requests.count)
+        for request in requests { results.append(try await self.invoke(request, in: context)) }
+        return .list(results)
+    }
+}
+
+extension Sequence<PickleValue> {
+    fileprivate var containsObject: Bool { self.contains { if case .object = $0 { true } else { false } } }
+}
+
+extension String {
+    /// Whether this is a name as Python and Swift have them.
+    fileprivate var isIdentifier: Bool {
+        guard let first = self.first, first == "_" || first.isLetter else { return false }
+        return self.allSatisfy { $0 == "_" || $0.isLetter || $0.isNumber }
+    }
+}

@@ -1,0 +1,212 @@
+package import ApusWire
+import CEngineMode
+import Foundation
+import NIOCore
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Takes what functions print, whatever they print it with, and publishes it as output of the request that runs.
+///
+/// The process's output and error streams become pipes. A thread of its own empties them, so that a function that prints more
+/// than a pipe holds goes on, and a long one's output is seen while it runs; the worker empties them once more when a request
+/// ends, so that all of its output goes before its reply. What is printed after that still belongs to that request, as with
+/// Python's engines; what is printed before the first goes where it went before.
+package final class OutputCapture: Sendable {
+    /// What stood at the error stream; logs go there.
+    package let originalStandardError: Int32
+
+    fileprivate struct State {
+        var streams: [CapturedStream]
+        /// Who publishes, once there is an engine.
+        var publisher: Publisher?
+        /// The request that printed; empty before the first.
+        var parent: ByteBuffer?
+        /// Messages published since the request began.
+        var count = 0
+    }
+
+    fileprivate struct Publisher {
+        var messages: EngineMessages
+        let exchange: WorkExchange
+    }
+
+    private let state: Mutex<State>
+    /// Polled by the reader without the lock.
+    private let readEnds: [Int32]
+
+    /// Puts pipes in place of the streams, for as long as the process lives or until ``release()``.
+    ///
+    /// - Throws: ``WireError`` when the system has no descriptors left.
+    package init(standardOutput: Int32 = 1, standardError: Int32 = 2) throws(WireError) {
+        apus_flush_standard_output()
+        let output = try CapturedStream("stdout", descriptor: standardOutput)
+        let error = try CapturedStream("stderr", descriptor: standardError)
+        self.originalStandardError = error.original
+        self.readEnds = [output.readEnd, error.readEnd]
+        self.state = Mutex(State(streams: [output, error]))
+        if standardOutput == 1 { apus_line_buffer_standard_output() }
+        if standardError == 2 { apus_rescue_output_in_crash(error.original, output.readEnd, error.readEnd) }
+        let reader = Thread { [self] in self.read() }
+        reader.name = "apus-output"
+        reader.start()
+    }
+
+    /// Puts the streams back.
+    package func release() {
+        apus_flush_standard_output()
+        self.state.withLock { state in for stream in state.streams { stream.restore() } }
+    }
+
+    func attach(_ messages: EngineMessages, _ exchange: WorkExchange) {
+        self.state.withLock { $0.publisher = Publisher(messages: messages, exchange: exchange) }
+    }
+
+    // MARK: The worker's side
+
+    /// Output belongs to this request from now on.
+    func begin(parent: ByteBuffer) {
+        self.state.withLock { state in
+            state.parent = parent
+            state.count = 0
+        }
+    }
+
+    /// Appends what the request printed and was not published while it ran, and gives the number of its messages in all.
+    func end(_ outgoing: inout [OutgoingMessage]) -> Int {
+        apus_flush_standard_output()
+        return self.state.withLock { state in
+            state.drain(isEnd: true, into: &outgoing)
+            return state.count
+        }
+    }
+
+    // MARK: The reader's side
+
+    private func read() {
+        var outgoing: [OutgoingMessage] = []
+        var waiting = self.readEnds.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        while waiting.contains(where: { $0.fd >= 0 }) {
+            guard poll(&waiting, nfds_t(waiting.count), -1) > 0 else { continue }
+            for index in waiting.indices where waiting[index].revents & Int16(POLLIN) == 0 && waiting[index].revents != 0 {
+                // Every writer is gone: the stream was put back.
+                waiting[index].fd = -1
+            }
+            // A line seldom comes alone, and a short request's own end is sooner: let the pipe fill a little.
+            usleep(2000)
+            self.state.withLock { state in
+                state.drain(isEnd: false, into: &outgoing)
+                // In the lock, so that a request's last output does not overtake what was read here.
+                if !outgoing.isEmpty { state.publisher?.exchange.send(&outgoing) }
+                outgoing.removeAll(keepingCapacity: true)
+            }
+        }
+    }
+}
+
+extension OutputCapture.State {
+    fileprivate mutating func drain(isEnd: Bool, into outgoing: inout [OutgoingMessage]) {
+        for index in self.streams.indices {
+            self.streams[index].read { stream in
+                guard let parent = self.parent, self.publisher != nil else {
+                    stream.passOn()
+                    return
+                }
+                guard let text = stream.takeText(isEnd: isEnd) else { return }
+                guard let message = self.publisher?.messages.stream(stream.name, text, parent: parent) else { return }
+                outgoing.append(message)
+                self.count += 1
+            }
+        }
+    }
+}
+
+/// One of the process's output streams, with a pipe in its place.
+fileprivate struct CapturedStream {
+    /// Its name on the wire.
+    let name: String
+    /// The descriptor that functions write to.
+    private let descriptor: Int32
+    /// What stood there before.
+    let original: Int32
+    let readEnd: Int32
+    /// Bytes read and not yet taken; after taking, the start of a character that is not all there.
+    fileprivate var bytes: [UInt8] = []
+
+    init(_ name: String, descriptor: Int32) throws(WireError) {
+        var ends: [Int32] = [-1, -1]
+        let original = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
+        guard original >= 0, pipe(&ends) == 0 else { throw WireError("the \(name) of this process cannot be captured: \(errno)") }
+        _ = fcntl(ends[0], F_SETFD, FD_CLOEXEC)
+        _ = fcntl(ends[0], F_SETFL, fcntl(ends[0], F_GETFL) | O_NONBLOCK)
+        #if os(Linux)
+            // Where the system allows it, room for what is printed while the reader waits for more.
+            let setPipeSize: Int32 = 1031  // F_SETPIPE_SZ, which the C library's module does not show
+            _ = fcntl(ends[1], setPipeSize, 1 << 20)
+        #endif
+        dup2(ends[1], descriptor)
+        close(ends[1])
+        self.name = name
+        self.descriptor = descriptor
+        self.original = original
+        self.readEnd = ends[0]
+    }
+
+    func restore() { dup2(self.original, self.descriptor) }
+
+    /// Reads what is in the pipe now, a piece at a time.
+    ///
+    /// No more than that: a thread that prints for ever must not keep a request from ending.
+    mutating func read(_ take: (inout CapturedStream) -> Void) {
+        var available: Int32 = 0
+        guard ioctl(self.readEnd, UInt(FIONREAD), &available) == 0, available > 0 else { return }
+        while available > 0 {
+            let wanted = min(Int(available), 1 << 16)
+            let held = self.bytes.count
+            self.bytes.append(contentsOf: repeatElement(0, count: wanted))
+            let count = self.bytes.withUnsafeMutableBytes { platformRead(self.readEnd, $0.baseAddress! + held, wanted) }
+            self.bytes.removeLast(wanted - max(0, count))
+            guard count > 0 else { return }
+            available -= Int32(count)
+            take(&self)
+        }
+    }
+
+    /// The bytes as text. A character whose last bytes are still to come waits for them, except at the end.
+    mutating func takeText(isEnd: Bool) -> String? {
+        let complete = isEnd ? self.bytes.count : self.bytes.count - self.bytes.incompleteCharacterCount
+        guard complete > 0 else { return nil }
+        let text = String(decoding: self.bytes[..<complete], as: UTF8.self)
+        self.bytes.removeFirst(complete)
+        return text
+    }
+
+    /// Sends the bytes where they would have gone without us.
+    mutating func passOn() {
+        self.bytes.withUnsafeBytes { _ = platformWrite(self.original, $0.baseAddress, $0.count) }
+        self.bytes.removeAll()
+    }
+}
+
+extension [UInt8] {
+    /// How many bytes at the end begin a character of UTF-8 and do not finish it.
+    fileprivate var incompleteCharacterCount: Int {
+        for back in 1...3 where back <= self.count {
+            let byte = self[self.count - back]
+            if byte & 0xC0 == 0x80 { continue }
+            let length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1
+            return length > back ? back : 0
+        }
+        return 0
+    }
+}
+
+// The calls of POSIX, under names that do not meet the methods above.
+private func platformRead(_ file: Int32, _ bytes: UnsafeMutableRawPointer?, _ count: Int) -> Int { read(file, bytes, count) }
+private func platformWrite(_ file: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int { write(file, bytes, count) }

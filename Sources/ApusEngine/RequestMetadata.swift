@@ -1,0 +1,95 @@
+import ApusWire
+import NIOCore
+
+/// The members of a request's metadata that an engine reads, or copies into its reply.
+///
+/// Those with `apus_` in their names are what our own clients add; Python's do not send them, and Python's engines pass over
+/// them.
+struct RequestMetadata {
+    /// The client needs no busy and idle status for this request.
+    var isQuiet = false
+    /// The arguments are sequences: call the function for each place and reply with the list of results.
+    var maps = false
+    /// How many arguments from the first on are what a closure captured.
+    var captureCount = 0
+    /// The build that the function must be of.
+    var build: String?
+
+    // Copied as they stand; nil where the request does not have them.
+    private var label: ByteBuffer?
+    private var isBroadcast: ByteBuffer?
+    private var isCoalescing: ByteBuffer?
+    private var originalMessageID: ByteBuffer?
+
+    init(scanning bytes: ByteBuffer) throws(WireError) {
+        try bytes.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) in
+            try cursor.readMembers { (key, cursor) throws(WireError) in
+                switch key {
+                case "label": self.label = bytes.slice(try cursor.readRange())
+                case "is_broadcast": self.isBroadcast = bytes.slice(try cursor.readRange())
+                case "is_coalescing": self.isCoalescing = bytes.slice(try cursor.readRange())
+                case "original_msg_id": self.originalMessageID = bytes.slice(try cursor.readRange())
+                case "apus_quiet": self.isQuiet = try cursor.readValue().bool ?? false
+                case "apus_map": self.maps = try cursor.readValue().bool ?? false
+                case "apus_captures": self.captureCount = try cursor.readValue().int ?? 0
+                case "apus_build": self.build = try cursor.readStringOrSkip()
+                default: try cursor.skipValue()
+                }
+            }
+            try cursor.expectEnd()
+        }
+    }
+
+    enum Status { case ok, error, aborted }
+
+    /// The reply's metadata (protocol article, "Reply metadata").
+    ///
+    /// - Parameters:
+    ///   - started: When the request was begun; nil for one that never was.
+    ///   - outputs: How many output messages belong to a quiet request, whose client waits for that many and for no idle.
+    func reply(
+        _ status: Status, by messages: EngineMessages, started: WireDate, meetsDependencies: Bool = true, outputs: Int? = nil
+    ) -> ByteBuffer {
+        var json = ByteBufferAllocator().buffer(capacity: 320)
+        json.writeStaticString("{\"started\": \"")
+        started.write(into: &json)
+        json.writeStaticString("\", \"dependencies_met\": ")
+        json.writeStaticString(meetsDependencies ? "true" : "false")
+        json.writeStaticString(", \"engine\": \"")
+        json.writeString(messages.uuid.text)
+        json.writeStaticString("\", \"is_broadcast\": ")
+        json.write(self.isBroadcast, or: "false")
+        json.writeStaticString(", \"is_coalescing\": ")
+        json.write(self.isCoalescing, or: "false")
+        json.writeStaticString(", \"original_msg_id\": ")
+        json.write(self.originalMessageID, or: "\"\"")
+        json.writeStaticString(", \"label\": ")
+        json.write(self.label, or: "null")
+        switch status {
+        case .ok: json.writeStaticString(", \"status\": \"ok\"")
+        case .aborted: json.writeStaticString(", \"status\": \"aborted\"")
+        case .error:
+            json.writeStaticString(", \"status\": \"error\", \"engine_info\": {\"engine_uuid\": \"")
+            json.writeString(messages.uuid.text)
+            json.writeStaticString("\", \"engine_id\": ")
+            json.writeDecimal(messages.engineID.number)
+            json.writeStaticString("}")
+        }
+        if let outputs {
+            json.writeStaticString(", \"apus_outputs\": ")
+            json.writeDecimal(outputs)
+        }
+        json.writeStaticString("}")
+        return json
+    }
+}
+
+extension ByteBuffer {
+    fileprivate func slice(_ range: Range<Int>) -> ByteBuffer? {
+        self.getSlice(at: self.readerIndex + range.lowerBound, length: range.count)
+    }
+
+    fileprivate mutating func write(_ json: ByteBuffer?, or standIn: StaticString) {
+        if let json { self.writeImmutableBuffer(json) } else { self.writeStaticString(standIn) }
+    }
+}

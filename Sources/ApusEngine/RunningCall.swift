@@ -1,0 +1,59 @@
+import ApusWire
+import Dispatch
+import Pickle
+import Synchronization
+
+/// The asynchronous call that the worker waits for, and the way to interrupt it.
+final class RunningCall: Sendable {
+    private enum State {
+        /// Nothing runs, or a synchronous function, which nothing can interrupt.
+        case none
+        case running(Task<Void, Never>, isInterrupted: Bool)
+    }
+
+    private let state = Mutex(State.none)
+    private let ended = DispatchSemaphore(value: 0)
+
+    /// Runs the body in a task and blocks the calling thread until it has ended.
+    ///
+    /// - Throws: What the body throws; a `KeyboardInterrupt` if it throws after an interrupt.
+    func wait(for body: @escaping @Sendable () async throws -> PickleValue) throws -> PickleValue {
+        let box = OutcomeBox()
+        let task = Task { [ended = self.ended] in
+            do { box.set(.success(try await body())) } catch { box.set(.failure(error)) }
+            ended.signal()
+        }
+        self.state.withLock { $0 = .running(task, isInterrupted: false) }
+        self.ended.wait()
+        let isInterrupted = self.state.withLock { state in
+            defer { state = .none }
+            if case .running(_, let isInterrupted) = state { return isInterrupted }
+            return false
+        }
+        do { return try box.take() } catch {
+            throw isInterrupted ? EngineTaskError(.keyboardInterrupt, "interrupted: \(error)") : error
+        }
+    }
+
+    /// Cancels what runs. False when nothing does, or a synchronous function.
+    func interrupt() -> Bool {
+        self.state.withLock { state in
+            guard case .running(let task, _) = state else { return false }
+            task.cancel()
+            state = .running(task, isInterrupted: true)
+            return true
+        }
+    }
+}
+
+/// Hands a task's outcome to the thread that waits for it.
+private final class OutcomeBox: Sendable {
+    private let outcome = Mutex<Result<PickleValue, any Error>?>(nil)
+
+    func set(_ outcome: Result<PickleValue, any Error>) { self.outcome.withLock { $0 = outcome } }
+
+    func take() throws -> PickleValue {
+        guard let outcome = self.outcome.withLock({ $0 }) else { preconditionFailure("a call's task ended without an outcome") }
+        return try outcome.get()
+    }
+}

@@ -1,0 +1,156 @@
+import ApusCore
+import ApusWire
+import Dispatch
+import NIOCore
+import Synchronization
+
+/// A request as it came, unread.
+struct IncomingRequest: Sendable {
+    let channel: EngineChannel
+    let frames: [ByteBuffer]
+}
+
+/// Where the event loop and the worker meet: requests go one way, replies and output the other.
+///
+/// Both sides hold the lock for moments only. The worker takes one request at a time, so that whatever waits can be taken back;
+/// what it sends leaves in batches, a wake-up of the loop for each and not for each task.
+final class WorkExchange: Sendable {
+    fileprivate struct State {
+        var queue = RequestQueue<IncomingRequest>()
+        /// What the loop has not fetched, in order.
+        var outgoing: [OutgoingMessage] = []
+        /// Whether the loop will fetch: it was woken, or a timer is running there.
+        var fetch = Fetch.none
+        /// Whether the worker waits at the semaphore, or is about to.
+        var workerSleeps = false
+        /// The loop is not to be woken any more.
+        var isAbandoned = false
+    }
+
+    fileprivate enum Fetch {
+        case none
+        /// The loop looks at the latest when its timer fires.
+        case later
+        case now
+    }
+
+    private let state = Mutex(State())
+    private let wake = DispatchSemaphore(value: 0)
+    /// Makes the loop fetch; called from any thread.
+    private let wakeLoop: @Sendable () -> Void
+
+    /// So many messages do not wait for the timer.
+    fileprivate static let batchLimit = 64
+
+    init(wakeLoop: @escaping @Sendable () -> Void) {
+        self.wakeLoop = wakeLoop
+    }
+
+    // MARK: The loop's side
+
+    func submit(_ requests: some Sequence<IncomingRequest>) {
+        let wakes = self.state.withLock { state in
+            state.queue.append(contentsOf: requests)
+            return state.takeSleeper()
+        }
+        if wakes { self.wake.signal() }
+    }
+
+    /// Gives what is to be sent, and whether to look again in a moment because the worker goes on.
+    func fetch(into batch: inout [OutgoingMessage]) -> Bool {
+        self.state.withLock { state in
+            swap(&batch, &state.outgoing)
+            let looksAgain = !state.queue.isEmpty
+            state.fetch = looksAgain ? .later : .none
+            return looksAgain
+        }
+    }
+
+    /// Takes out requests that wait and satisfy the condition.
+    func takeOut(where isMeant: (IncomingRequest) -> Bool) -> [IncomingRequest] {
+        self.state.withLock { $0.queue.takeOut(where: isMeant) }
+    }
+
+    func abortEarly(_ ids: some Sequence<MessageID>) { self.state.withLock { $0.queue.abortEarly(ids) } }
+
+    /// Lets the worker end once it has answered what it runs.
+    func close() {
+        let wakes = self.state.withLock { state in
+            state.queue.close()
+            return state.takeSleeper()
+        }
+        if wakes { self.wake.signal() }
+    }
+
+    /// As ``close()``; and what a function still running may send is dropped.
+    func abandon() {
+        self.state.withLock { $0.isAbandoned = true }
+        self.close()
+    }
+
+    // MARK: The worker's side
+
+    /// Hands over what the last request gave and waits for the next; nil when there will be none.
+    func next(sending finished: inout [OutgoingMessage]) -> (request: IncomingRequest, mayBeAborted: Bool)? {
+        enum Step {
+            case run(IncomingRequest, mayBeAborted: Bool)
+            case sleep
+            case end
+        }
+        while true {
+            let (step, wakes) = self.state.withLock { state -> (Step, Bool) in
+                state.take(&finished)
+                if let (request, mayBeAborted) = state.queue.next() {
+                    return (.run(request, mayBeAborted: mayBeAborted), state.wantsWake(isHurried: false))
+                }
+                let wakes = state.wantsWake(isHurried: true)
+                if state.queue.isClosed { return (.end, wakes) }
+                state.workerSleeps = true
+                return (.sleep, wakes)
+            }
+            if wakes { self.wakeLoop() }
+            switch step {
+            case .run(let request, let mayBeAborted): return (request, mayBeAborted)
+            case .sleep: self.wake.wait()
+            case .end: return nil
+            }
+        }
+    }
+
+    /// Hands over what cannot wait for the end of a request.
+    func send(_ messages: inout [OutgoingMessage]) {
+        let wakes = self.state.withLock { state in
+            state.take(&messages)
+            return state.wantsWake(isHurried: true)
+        }
+        if wakes { self.wakeLoop() }
+    }
+
+    func consumeAbortion(of id: MessageID) -> Bool { self.state.withLock { $0.queue.consumeAbortion(of: id) } }
+}
+
+extension WorkExchange.State {
+    fileprivate mutating func take(_ messages: inout [OutgoingMessage]) {
+        if self.isAbandoned { messages.removeAll(keepingCapacity: true) }
+        guard !messages.isEmpty else { return }
+        self.outgoing.append(contentsOf: messages)
+        messages.removeAll(keepingCapacity: true)
+    }
+
+    fileprivate mutating func takeSleeper() -> Bool {
+        defer { self.workerSleeps = false }
+        return self.workerSleeps
+    }
+
+    /// Whether the caller must wake the loop now.
+    fileprivate mutating func wantsWake(isHurried: Bool) -> Bool {
+        guard !self.outgoing.isEmpty else { return false }
+        switch self.fetch {
+        case .now: return false
+        case .later where !isHurried && self.outgoing.count < WorkExchange.batchLimit: return false
+        case .later, .none:
+            self.fetch = .now
+            return true
+        }
+    }
+}

@@ -1,0 +1,77 @@
+// The standard streams of an engine's process: buffering, signals, and what was printed last before a crash.
+
+#include "CEngineMode.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+void apus_line_buffer_standard_output(void) { setvbuf(stdout, NULL, _IOLBF, 1 << 16); }
+
+void apus_flush_standard_output(void) { fflush(stdout); }
+
+// MARK: - Signals
+
+static volatile int signalDescriptor = -1;
+
+static void forwardSignal(int number) {
+    int saved = errno;
+    unsigned char byte = (unsigned char)number;
+    ssize_t written = write(signalDescriptor, &byte, 1);
+    (void)written;
+    errno = saved;
+}
+
+void apus_forward_signals(int descriptor) {
+    signalDescriptor = descriptor;
+    struct sigaction action;
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = forwardSignal;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    // A peer that closes its end of a pipe is an error of the writer, not the end of the engine.
+    signal(SIGPIPE, SIG_IGN);
+}
+
+// MARK: - Crashes
+
+static int logDescriptor = -1;
+static int pipes[2] = {-1, -1};
+
+static void copyPipe(int pipe) {
+    char bytes[4096];
+    ssize_t count;
+    // The pipes do not block, so an empty one ends the loop.
+    while ((count = read(pipe, bytes, sizeof(bytes))) > 0) {
+        if (write(logDescriptor, bytes, (size_t)count) < 0) return;
+    }
+}
+
+static void rescueOutput(int number) {
+    dup2(logDescriptor, STDERR_FILENO);
+    copyPipe(pipes[0]);
+    copyPipe(pipes[1]);
+    // The handler is gone by now (SA_RESETHAND): the signal does what it would have done.
+    raise(number);
+}
+
+void apus_rescue_output_in_crash(int log, int output_pipe, int error_pipe) {
+    logDescriptor = log;
+    pipes[0] = output_pipe;
+    pipes[1] = error_pipe;
+    static const int signals[] = {SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV};
+    for (unsigned index = 0; index < sizeof(signals) / sizeof(signals[0]); index++) {
+        struct sigaction action;
+        memset(&action, 0, sizeof(action));
+        // Whoever handles crashes already (Swift's backtraces) keeps doing so.
+        if (sigaction(signals[index], NULL, &action) == 0 && action.sa_handler != SIG_DFL) continue;
+        action.sa_handler = rescueOutput;
+        action.sa_flags = SA_RESETHAND | SA_NODEFER;
+        sigemptyset(&action.sa_mask);
+        sigaction(signals[index], &action, NULL);
+    }
+}
