@@ -149,23 +149,34 @@ package final class SQLiteTaskStore: TaskStore {
 
     package nonisolated(nonsending) func flush() async throws(TaskStoreError) {
         if self.state.withLock({ $0.changes.isEmpty && $0.inFlightByteCount == 0 && !$0.isScheduled }) { return }
-        // Not GRDB's own way to wait, which a cancelled task may not; flushing is what a task does last.
-        await withCheckedContinuation { continuation in
-            self.pool.asyncWriteWithoutTransaction { database in
-                self.writeChanges(database)
-                continuation.resume()
-            }
-        }
+        await self.onWriter { self.writeChanges($0) }
         if let problem = self.state.withLock({ $0.problem }) { throw problem }
     }
 
     package nonisolated(nonsending) func close() async throws(TaskStoreError) {
-        defer {
-            self.state.withLock { $0.isClosed = true }
-            // Fails when somebody still reads; then the file is closed when the store goes.
-            try? self.pool.close()
+        if self.state.withLock({ $0.isClosed }) { return }
+        await self.onWriter { database in
+            self.writeChanges(database)
+            // The pool closes its readers last, and those may not bring the journal into the file.
+            _ = try? database.checkpoint(.truncate)
         }
-        try await self.flush()
+        let problem = self.state.withLock { state in
+            state.isClosed = true
+            return state.problem
+        }
+        // Fails where somebody still reads; then the file is closed with the last reference to the store.
+        try? self.pool.close()
+        if let problem { throw problem }
+    }
+
+    /// Runs on the writing thread, also for a task that is cancelled: writing is what a task does last.
+    private nonisolated(nonsending) func onWriter(_ body: @escaping @Sendable (Database) -> Void) async {
+        await withCheckedContinuation { continuation in
+            self.pool.asyncWriteWithoutTransaction { database in
+                body(database)
+                continuation.resume()
+            }
+        }
     }
 
     /// Lets the file have no more pages than this, or than it has. For tests: it fails then as on a full disk.

@@ -88,11 +88,11 @@ struct TaskReader {
             let buffers = fields.contains(buffers) ? try self.buffers(of: serial, isReply: isReply) : []
             return Message(identities: [], signature: ByteBuffer(), parts: parts, buffers: buffers)
         }
+        if let engine = row[5] as String? { record.assign(to: EngineUUID(engine)) }
         if let client = row[2] as String? {
             record.submit(
                 request: try message(from: 10, isReply: false, buffers: .buffers), client: client, date: date(3),
-                queue: (row[4] as String?).flatMap { TaskQueue(rawValue: $0) },
-                engine: (row[5] as String?).map { EngineUUID($0) })
+                queue: (row[4] as String?).flatMap { TaskQueue(rawValue: $0) }, engine: nil)
         }
         if row[6] as Int64? != nil {
             record.complete(

@@ -42,6 +42,8 @@ struct TaskRetention {
         let isTooLarge = try pages * self.number("PRAGMA page_size") > self.limits.bytes
         if unused > 256 && unused > pages / 4 || unused > 0 && isTooLarge {
             try self.database.execute(sql: "PRAGMA incremental_vacuum")
+            // The file itself is cut when the journal is brought into it.
+            _ = try self.database.checkpoint(.passive)
         }
     }
 
