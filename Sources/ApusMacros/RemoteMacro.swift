@@ -6,7 +6,7 @@ package import SwiftSyntaxMacros
 ///
 /// The function itself is left alone. Of `@Remote func square(_ x: Double) -> Double` comes
 ///
-///     var $square: RemoteFunction<Double, Double> { … square(_:) as @Sendable (Double) throws -> Double … }
+///     var $square: RemoteFunction<Double, Double> { … { square($0) } as @Sendable (Double) throws -> Double … }
 ///     enum <unique> {
 ///         @used @section(…) static let entry = (mark, version, { … $square.__store(into: $0) })
 ///         static let declaration = …
@@ -43,9 +43,11 @@ package struct RemoteMacro: PeerMacro {
         let resultText = givesNothing ? "Swift.Void" : result!.description
         let types = ([resultText] + remoteParameters.map(\.type.description)).joined(separator: ", ")
         // A function on a global actor is called from outside it, which takes an `await`.
-        let effects = function.isAsynchronous || function.isOnGlobalActor(in: context) ? "async throws" : "throws"
+        let isAwaited = function.isAsynchronous || function.isOnGlobalActor(in: context)
+        let call = (function.canThrow ? "try " : "") + (isAwaited ? "await " : "") + function.callWithShorthands
         let functionType =
-            "@Sendable (\(remoteParameters.map(\.type.description).joined(separator: ", "))) \(effects) -> \(resultText)"
+            "@Sendable (\(remoteParameters.map(\.type.description).joined(separator: ", ")))"
+            + "\(isAwaited ? " async" : "") throws -> \(resultText)"
 
         let remoteName = "$\(name)"
         let typeName = context.makeUniqueName("remote")
@@ -53,7 +55,7 @@ package struct RemoteMacro: PeerMacro {
         let variable: DeclSyntax = """
             \(raw: modifiers)var \(raw: remoteName): ApusFunctions.RemoteFunction<\(raw: types)> { \
             ApusFunctions.RemoteFunction(__declared: \(typeName).declaration, \
-            \(raw: givesNothing ? "procedure" : "body"): \(raw: function.fullName) as \(raw: functionType)) }
+            \(raw: givesNothing ? "procedure" : "body"): { \(raw: call) } as \(raw: functionType)) }
             """
         let owner = isStatic ? typeNames.joined(separator: ".") + "." : ""
         let found: DeclSyntax = """
@@ -123,10 +125,14 @@ extension FunctionDeclSyntax {
         return context.lexicalContext.first?.asProtocol((any DeclGroupSyntax).self)?.attributes.namesGlobalActor ?? false
     }
 
-    /// "move(from:to:)", which means this function and none of its namesakes with other labels.
-    fileprivate var fullName: String {
-        let labels = self.signature.parameterClause.parameters.map { "\($0.firstName.asLabel):" }.joined()
-        return labels.isEmpty ? self.name.text : "\(self.name.text)(\(labels))"
+    fileprivate var canThrow: Bool { self.signature.effectSpecifiers?.throwsClause != nil }
+
+    /// "move(from: $0, to: $1)".
+    fileprivate var callWithShorthands: String {
+        let arguments = self.signature.parameterClause.parameters.enumerated().map { position, parameter in
+            parameter.firstName.tokenKind == .wildcard ? "$\(position)" : "\(parameter.firstName.asLabel): $\(position)"
+        }
+        return "\(self.name.text)(\(arguments.joined(separator: ", ")))"
     }
 
     /// "move(from start: Double, to end: Double) async throws -> Double": the declaration without defaults and line breaks.
@@ -151,7 +157,7 @@ extension String {
 }
 
 extension TokenSyntax {
-    /// How a label is written in a function's full name: there, unlike in its declaration, few keywords need backticks.
+    /// How a label is written in a call: there, unlike in its declaration, few keywords need backticks.
     fileprivate var asLabel: String {
         let plain = self.text.trimmingBackticks
         let isWord = plain.allSatisfy { $0.isLetter || $0.isNumber || $0 == "_" }

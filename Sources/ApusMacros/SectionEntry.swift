@@ -1,4 +1,3 @@
-import SwiftParser
 import SwiftSyntax
 import SwiftSyntaxBuilder
 import SwiftSyntaxMacros
@@ -14,7 +13,7 @@ func makeSectionEntry(storing call: String, declaration: ExprSyntax) -> DeclSynt
     #else
     @section("apus_functions")
     #endif
-    nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (0x6170_7573, 1, { slot in \(raw: call) })
+    nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (0x6170_7573, 1, { slot in unsafe \(raw: call) })
     nonisolated static let declaration = \(declaration)
     """
 }
@@ -37,9 +36,11 @@ struct SourcePlace {
     init(of node: some SyntaxProtocol, in context: some MacroExpansionContext) {
         let location = context.location(of: node, at: .afterLeadingTrivia, filePathMode: .fileID)
         self.file = context.location(of: node, at: .afterLeadingTrivia, filePathMode: .filePath)?.file
-        self.fileID = location?.file.as(StringLiteralExprSyntax.self)?.representedLiteralValue ?? "unknown"
-        self.line = location?.line.as(IntegerLiteralExprSyntax.self)?.representedLiteralValue ?? 0
-        self.column = location?.column.as(IntegerLiteralExprSyntax.self)?.representedLiteralValue ?? 0
+        // Literals all three; a file's name has no escapes, as a module's name cannot.
+        let segments = location?.file.as(StringLiteralExprSyntax.self)?.segments
+        self.fileID = segments?.trimmedDescription ?? "unknown"
+        self.line = location.flatMap { Int($0.line.trimmedDescription) } ?? 0
+        self.column = location.flatMap { Int($0.column.trimmedDescription) } ?? 0
     }
 
     /// Makes the compiler, and with it the debugger, take a declaration for the source at this place.

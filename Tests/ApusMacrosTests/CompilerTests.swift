@@ -34,7 +34,7 @@ private struct Compiler {
     }
 
     /// Checks a source file; gives its errors and warnings as "line: error: …", in the order of the lines.
-    func diagnostics(of source: String) throws -> [String] {
+    func diagnostics(of source: String, settings: [String] = ["-swift-version", "6"]) throws -> [String] {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("apus-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
@@ -45,11 +45,11 @@ private struct Compiler {
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments =
             [
-                "swiftc", "-typecheck", "-parse-as-library", "-swift-version", "6", "-diagnostic-style", "llvm",
+                "swiftc", "-typecheck", "-parse-as-library", "-diagnostic-style", "llvm",
                 "-module-cache-path", self.products.appendingPathComponent("ModuleCache").path,
                 "-I", self.products.appendingPathComponent("Modules").path, "-load-plugin-executable",
                 "\(self.plugin)#ApusMacros",
-            ] + self.moduleMaps.flatMap { ["-Xcc", "-fmodule-map-file=\($0)"] } + [file.path]
+            ] + settings + self.moduleMaps.flatMap { ["-Xcc", "-fmodule-map-file=\($0)"] } + [file.path]
         let output = Pipe()
         process.standardError = output
         process.standardOutput = output
@@ -57,7 +57,8 @@ private struct Compiler {
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
 
-        let problem = /(.+):([0-9]+):[0-9]+: ((?:error|warning): .+)/
+        // The name of the diagnostic's group, in brackets at the end, is left out.
+        let problem = /(.+):([0-9]+):[0-9]+: ((?:error|warning): .+?)(?: \[#\w+\])?/
         let found = text.split(separator: "\n").compactMap { line -> (Int, String)? in
             guard let match = line.wholeMatch(of: problem), let number = Int(match.2) else { return nil }
             // What is told of an expansion's own lines is told again, or first, of the user's.
@@ -76,8 +77,13 @@ extension String {
 
 @Suite("The compiler's own checks", .enabled(if: Compiler().isUsable))
 struct CompilerTests {
-    @Test("Code that uses the macros as they are meant draws no warning")
-    func accepted() throws {
+    @Test(
+        "Code that uses the macros as they are meant draws no warning",
+        arguments: [
+            ["-swift-version", "6"], ["-swift-version", "5"], ["-swift-version", "6", "-strict-memory-safety"],
+            ["-swift-version", "6", "-enable-upcoming-feature", "NonisolatedNonsendingByDefault"],
+        ])
+    func accepted(settings: [String]) throws {
         let source = """
             import ApusFunctions
             @Remote public func square(_ x: Double) -> Double { x * x }
@@ -94,8 +100,27 @@ struct CompilerTests {
                 func g(_ h: RemoteFunction<Int> = #remote { 1 }) {}
             }
             """
-        let diagnostics = try Compiler().diagnostics(of: source)
+        let diagnostics = try Compiler().diagnostics(of: source, settings: settings)
         #expect(diagnostics == [])
+    }
+
+    @Test("In a module whose code is on the main actor unless it says otherwise, a remote function says so")
+    func mainActorByDefault() throws {
+        let source = """
+            import ApusFunctions
+            @Remote nonisolated func a(_ x: Int) -> Int { x }
+            @Remote func b(_ x: Int) async -> Int { x }
+            @MainActor @Remote func c(_ x: Int) -> Int { x }
+            struct S {
+                @Remote nonisolated static func d(_ x: Int) throws -> Int { x }
+                func f() -> RemoteFunction<Int, Int> { #remote { (x: Int) in x } }
+            }
+            @Remote func e(_ x: Int) -> Int { x }
+            """
+        let diagnostics = try Compiler().diagnostics(
+            of: source, settings: ["-swift-version", "6", "-default-isolation", "MainActor"])
+        #expect(
+            diagnostics == ["9: error: call to main actor-isolated global function 'e' in a synchronous nonisolated context"])
     }
 
     @Test("A type that cannot travel is an error in the line of the function")

@@ -19,7 +19,7 @@ struct RemoteClosureMacroTests {
                         #endif
                         nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (
                             0x6170_7573, 1, { slot in
-                                ApusFunctions.__FunctionSection.store(
+                                unsafe ApusFunctions.__FunctionSection.store(
                                     __macro_local_7closurefMu_.declaration, make: __macro_local_7closurefMu_.make, into: slot)
                             })
                         nonisolated static let declaration = ApusFunctions.RemoteDeclaration(
@@ -66,16 +66,16 @@ struct RemoteClosureMacroTests {
         )
         #expect(
             expansion.contains(
-                #"( k : Int , l : Int ) in #sourceLocation ( file : " /Program/Sums.swift " , line : 4 ) return {"#))
-        #expect(expansion.contains("capturing : k as Int , self . l as Int )"))
-        #expect(expansion.contains("{ @ Sendable ( x : Int ) async throws -> Int in return x }"))
+                #"(k: Int, l: Int) in #sourceLocation(file: "/Program/Sums.swift", line: 4) return {"#))
+        #expect(expansion.contains("capturing: k as Int, self.l as Int)"))
+        #expect(expansion.contains("{ @Sendable (x: Int) async throws -> Int in return x }"))
     }
 
     @Test("A closure without a signature gets one, and its attributes stay")
     func signature() {
-        #expect(Expansion("#remote { 42 }").contains("return { @ Sendable ( ) in 42 }"))
-        #expect(Expansion("#remote { @MainActor (x: Int) in x }").contains("return { @ Sendable @ MainActor ( x : Int ) in x }"))
-        #expect(Expansion("#remote({ (x: Int) in x })").contains("return { @ Sendable ( x : Int ) in x }"))
+        #expect(Expansion("#remote { 42 }").contains("return { @Sendable () in 42 }"))
+        #expect(Expansion("#remote { @MainActor (x: Int) in x }").contains("return { @Sendable @MainActor (x: Int) in x }"))
+        #expect(Expansion("#remote({ (x: Int) in x })").contains("return { @Sendable (x: Int) in x }"))
     }
 
     @Test("Types, nested closures and members named self are no use of the object outside")
