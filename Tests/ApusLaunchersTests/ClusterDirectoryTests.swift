@@ -65,7 +65,9 @@ struct ClusterDirectoryTests {
         let folder = try TemporaryFolder()
         let profile = ProfileDirectory(path: folder.path)
         let controller = try await LocalProcess.start(
-            shell("trap '' TERM; sleep 100 & echo $!; trap - TERM; wait", output: .log(folder.path + "/log"), parentWatch: .none))
+            shell(
+                "trap '' TERM; sleep 100 & child=$!; trap - TERM; echo $child; wait", output: .log(folder.path + "/log"),
+                parentWatch: .none))
         #expect(try await eventually { folder.text("log").hasSuffix("\n") })
         let child = try #require(Int32(folder.text("log").dropLast()))
         var file = ClusterFile(clusterID: "c", profile: profile)
