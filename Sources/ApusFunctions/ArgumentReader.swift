@@ -36,7 +36,8 @@ struct ArgumentReader {
         } catch {
             throw FunctionCallError(
                 .wrongType,
-                "\(self.declaration.called) takes \(type) as \(self.describe(position)), and the call gives \(summary(of: value)): \(error)",
+                "\(self.declaration.called) takes \(type) as \(self.describe(position)), "
+                    + "and the call gives \(summary(of: value)): \(error)",
                 cause: error)
         }
     }
@@ -63,7 +64,8 @@ struct ArgumentReader {
             guard position >= given else {
                 throw FunctionCallError(
                     .wrongArguments,
-                    "\(self.declaration.called) is given \(self.describe(position)) twice: by position and as '\(keyword.key)'")
+                    "\(self.declaration.called) is given \(self.describe(position)) twice: "
+                        + "by position and as '\(keyword.key)'")
             }
         }
         guard let name = unknown.min() else { return }
@@ -101,14 +103,15 @@ struct CaptureReader {
         guard position < self.captured.count else {
             throw FunctionCallError(
                 .wrongArguments,
-                "\(self.declaration.called) captures more than the \(count(self.captured.count, "value")) the call brings")
+                "\(self.declaration.called) captures more values than the call brings, which is \(self.captured.count)")
         }
         do {
             return try decodeValue(type, from: self.captured[position])
         } catch {
             throw FunctionCallError(
                 .wrongType,
-                "\(self.declaration.called) captures \(type) as value \(position + 1), and the call brings \(summary(of: self.captured[position])): \(error)",
+                "\(self.declaration.called) captures \(type) as value \(position + 1), "
+                    + "and the call brings \(summary(of: self.captured[position])): \(error)",
                 cause: error)
         }
     }

@@ -72,10 +72,9 @@ struct SourcePlace {
 func makeDeclaration(
     _ place: SourcePlace, path: String, signature: String, parameters: [RemoteParameter], closureID: String? = nil
 ) -> ExprSyntax {
-    let list = parameters.map { parameter in
-        func literal(_ text: String?) -> String { text.map { "\(StringLiteralExprSyntax(content: $0))" } ?? "nil" }
-        return
-            ".init(label: \(literal(parameter.label)), name: \(literal(parameter.name)), type: \(literal(parameter.type.trimmedDescription)))"
+    func literal(_ text: String?) -> String { text.map { "\(StringLiteralExprSyntax(content: $0))" } ?? "nil" }
+    let list = parameters.map {
+        ".init(label: \(literal($0.label)), name: \(literal($0.name)), type: \(literal($0.type.trimmedDescription)))"
     }
     let id: ExprSyntax = closureID.map { ", closureID: \(literal: $0)" } ?? ""
     return """

@@ -127,6 +127,6 @@ struct RemoteClosureTests {
         let k = 1
         let f = #remote { [k = k as Int] in k }
         let error = #expect(throws: FunctionCallError.self) { try record(f.name).invokeSynchronously(FunctionCall()) }
-        #expect(error?.message.hasSuffix("captures more than the no values the call brings") == true)
+        #expect(error?.message.hasSuffix("captures more values than the call brings, which is 0") == true)
     }
 }
