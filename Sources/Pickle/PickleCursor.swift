@@ -38,8 +38,9 @@ struct PickleCursor {
         return UnsafeRawBufferPointer(rebasing: self.bytes[self.position..<end])
     }
 
-    @inline(__always)
     static func text(_ bytes: UnsafeRawBufferPointer) throws -> String {
+        // Names and most texts are ASCII, and validation costs more than making the string.
+        if bytes.isASCII { return String(decoding: bytes, as: UTF8.self) }
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw PickleError(.invalidValue, "a text is no valid UTF-8 (Python allows lone surrogates, Swift does not)")
         }
@@ -59,26 +60,43 @@ struct PickleCursor {
     }
 
     private mutating func scalarPickle() throws -> PickleValue? {
-        guard self.remaining >= 4, self.bytes[self.position] == PickleOpcode.proto, self.bytes[self.position + 1] <= 5 else {
+        guard self.remaining >= 4, self.bytes[self.position] == PickleOpcode.proto.rawValue, self.bytes[self.position + 1] <= 5
+        else {
             return nil
         }
         self.position += 2
-        if self.bytes[self.position] == PickleOpcode.frame, self.remaining > 11 { self.position += 9 }
+        if self.bytes[self.position] == PickleOpcode.frame.rawValue, self.remaining > 11 { self.position += 9 }
         let value: PickleValue
-        switch try self.byte() {
-        case PickleOpcode.none: value = .none
-        case PickleOpcode.newTrue: value = .bool(true)
-        case PickleOpcode.newFalse: value = .bool(false)
-        case PickleOpcode.binInt1: value = .int(Int(try self.byte()))
-        case PickleOpcode.binInt2: value = .int(Int(try self.integer(UInt16.self)))
-        case PickleOpcode.binInt: value = .int(Int(try self.integer(Int32.self)))
-        case PickleOpcode.binFloat: value = .float(try self.float())
-        case PickleOpcode.shortBinUnicode:
+        switch PickleOpcode(rawValue: try self.byte()) {
+        case .some(.none): value = .none
+        case .newTrue: value = .bool(true)
+        case .newFalse: value = .bool(false)
+        case .binInt1: value = .int(Int(try self.byte()))
+        case .binInt2: value = .int(Int(try self.integer(UInt16.self)))
+        case .binInt: value = .int(Int(try self.integer(Int32.self)))
+        case .binFloat: value = .float(try self.float())
+        case .shortBinUnicode:
             let count = try self.byte()
             value = .string(try Self.text(try self.take(count)))
         default: return nil
         }
-        if self.remaining > 1, self.bytes[self.position] == PickleOpcode.memoize { self.position += 1 }
-        return try self.byte() == PickleOpcode.stop ? value : nil
+        if self.remaining > 1, self.bytes[self.position] == PickleOpcode.memoize.rawValue { self.position += 1 }
+        return try self.byte() == PickleOpcode.stop.rawValue ? value : nil
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    fileprivate var isASCII: Bool {
+        var bits: UInt64 = 0
+        var place = 0
+        while place + 8 <= self.count {
+            bits |= self.loadUnaligned(fromByteOffset: place, as: UInt64.self)
+            place += 8
+        }
+        while place < self.count {
+            bits |= UInt64(self[place])
+            place += 1
+        }
+        return bits & 0x8080_8080_8080_8080 == 0
     }
 }

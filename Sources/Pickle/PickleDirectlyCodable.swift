@@ -37,12 +37,34 @@ extension Array: PickleDirectlyDecodable where Element: Decodable {
             return elements
         }
         let elements = try place.naming { try value.elements() }
+        if let scalars = Self.scalars(elements) { return scalars }
         var result: Self = []
         result.reserveCapacity(elements.count)
         for element in elements {
             result.append(try PickleDecoding.decode(Element.self, from: element, at: place.inside(PickleKey(result.count))))
         }
         return result
+    }
+
+    /// The elements, when they are numbers or texts of the very type asked for; none if any is not.
+    private static func scalars(_ elements: [PickleValue]) -> Self? {
+        func all<Scalar>(_ scalar: (PickleValue) -> Scalar?) -> Self? {
+            var result: [Scalar] = []
+            result.reserveCapacity(elements.count)
+            for element in elements {
+                guard let value = scalar(element) else { return nil }
+                result.append(value)
+            }
+            return unsafeBitCast(result, to: Self.self)
+        }
+        if Element.self == Double.self {
+            return all { value -> Double? in if case .float(let number) = value { number } else { nil } }
+        }
+        if Element.self == Int.self { return all { value -> Int? in if case .int(let number) = value { number } else { nil } } }
+        if Element.self == String.self {
+            return all { value -> String? in if case .string(let text) = value { text } else { nil } }
+        }
+        return nil
     }
 
     /// All elements at once, when the array is of the very type asked for.

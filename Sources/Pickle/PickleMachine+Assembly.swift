@@ -15,6 +15,10 @@ extension PickleMachine {
     /// - Throws: ``PickleError`` if a part contains itself, or the value is deeper or larger than the limits allow.
     func assemble(_ root: Entry) throws -> PickleValue {
         guard let rootNumber = root.partNumber else { return root.value }
+        // One container of plain values is the commonest, and no larger than the pickle.
+        if self.parts[rootNumber].links.isEmpty, !self.hasRecalled {
+            return try Self.value(self.parts[rootNumber], of: self.parts[rootNumber].values)
+        }
         let largestSize = max(
             self.limits.leastAllowedSize,
             self.buffer.readableBytes.multipliedReportingOverflow(by: self.limits.amplification).partialValue)

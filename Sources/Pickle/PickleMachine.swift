@@ -72,11 +72,15 @@ struct PickleMachine {
     /// Memo entries whose numbers leave a gap below them.
     private var scatteredMemo: [Int: Entry] = [:]
 
+    /// Whether anything was put on the stack twice, without which a value cannot outgrow its pickle.
+    private(set) var hasRecalled = false
+
     init(cursor: PickleCursor, buffer: ByteBuffer, outOfBand: [ByteBuffer], limits: PickleReader.Limits) {
         self.cursor = cursor
         self.buffer = buffer
         self.limits = limits
         self.outOfBand = outOfBand[...]
+        self.stack.reserveCapacity(24)
     }
 
     static func malformed(_ message: String) -> PickleError { PickleError(.malformed, "this is no pickle: \(message)") }
@@ -84,123 +88,125 @@ struct PickleMachine {
     /// Runs the program to its STOP and gives what is then on top of the stack.
     mutating func run() throws -> Entry {
         while true {
-            let opcode = try self.cursor.byte()
-            if opcode == PickleOpcode.stop { return try self.popEntry() }
+            let byte = try self.cursor.byte()
+            guard let opcode = PickleOpcode(rawValue: byte) else { throw Self.malformed("\(byte) is no opcode") }
+            if opcode == .stop { return try self.popEntry() }
             try self.perform(opcode)
         }
     }
 
-    private mutating func perform(_ opcode: UInt8) throws {
+    private mutating func perform(_ opcode: PickleOpcode) throws {
         switch opcode {
+        case .stop: break
         // Numbers
-        case PickleOpcode.none: self.push(.none)
-        case PickleOpcode.newTrue: self.push(.bool(true))
-        case PickleOpcode.newFalse: self.push(.bool(false))
-        case PickleOpcode.binInt1: self.push(.int(Int(try self.cursor.byte())))
-        case PickleOpcode.binInt2: self.push(.int(Int(try self.cursor.integer(UInt16.self))))
-        case PickleOpcode.binInt: self.push(.int(Int(try self.cursor.integer(Int32.self))))
-        case PickleOpcode.long1:
+        case .none: self.push(.none)
+        case .newTrue: self.push(.bool(true))
+        case .newFalse: self.push(.bool(false))
+        case .binInt1: self.push(.int(Int(try self.cursor.byte())))
+        case .binInt2: self.push(.int(Int(try self.cursor.integer(UInt16.self))))
+        case .binInt: self.push(.int(Int(try self.cursor.integer(Int32.self))))
+        case .long1:
             let count = try self.cursor.byte()
             self.push(Self.integer(try self.cursor.take(count)))
-        case PickleOpcode.long4:
+        case .long4:
             let count = try self.cursor.integer(Int32.self)
             self.push(Self.integer(try self.cursor.take(count)))
-        case PickleOpcode.int, PickleOpcode.long: self.push(try PickleText.integer(try self.cursor.line()))
-        case PickleOpcode.binFloat: self.push(.float(try self.cursor.float()))
-        case PickleOpcode.float: self.push(.float(try PickleText.float(try self.cursor.line())))
+        case .int, .long: self.push(try PickleText.integer(try self.cursor.line()))
+        case .binFloat: self.push(.float(try self.cursor.float()))
+        case .float: self.push(.float(try PickleText.float(try self.cursor.line())))
 
         // Text and bytes
-        case PickleOpcode.shortBinUnicode: try self.pushText(count: try self.cursor.byte())
-        case PickleOpcode.binUnicode: try self.pushText(count: try self.cursor.integer(UInt32.self))
-        case PickleOpcode.binUnicode8: try self.pushText(count: try self.cursor.integer(UInt64.self))
-        case PickleOpcode.shortBinString: try self.pushText(count: try self.cursor.byte())
-        case PickleOpcode.binString: try self.pushText(count: try self.cursor.integer(Int32.self))
-        case PickleOpcode.string: self.push(.string(try PickleText.quoted(try self.cursor.line())))
-        case PickleOpcode.unicode: self.push(.string(try PickleText.rawUnicodeEscaped(try self.cursor.line())))
-        case PickleOpcode.shortBinBytes: self.push(.bytes(try self.bytes(count: try self.cursor.byte())))
-        case PickleOpcode.binBytes: self.push(.bytes(try self.bytes(count: try self.cursor.integer(UInt32.self))))
-        case PickleOpcode.binBytes8: self.push(.bytes(try self.bytes(count: try self.cursor.integer(UInt64.self))))
-        case PickleOpcode.byteArray8: self.push(.byteArray(try self.bytes(count: try self.cursor.integer(UInt64.self))))
-        case PickleOpcode.nextBuffer:
+        case .shortBinUnicode: try self.pushText(count: try self.cursor.byte())
+        case .binUnicode: try self.pushText(count: try self.cursor.integer(UInt32.self))
+        case .binUnicode8: try self.pushText(count: try self.cursor.integer(UInt64.self))
+        case .shortBinString: try self.pushText(count: try self.cursor.byte())
+        case .binString: try self.pushText(count: try self.cursor.integer(Int32.self))
+        case .string: self.push(.string(try PickleText.quoted(try self.cursor.line())))
+        case .unicode: self.push(.string(try PickleText.rawUnicodeEscaped(try self.cursor.line())))
+        case .shortBinBytes: self.push(.bytes(try self.bytes(count: try self.cursor.byte())))
+        case .binBytes: self.push(.bytes(try self.bytes(count: try self.cursor.integer(UInt32.self))))
+        case .binBytes8: self.push(.bytes(try self.bytes(count: try self.cursor.integer(UInt64.self))))
+        case .byteArray8: self.push(.byteArray(try self.bytes(count: try self.cursor.integer(UInt64.self))))
+        case .nextBuffer:
             guard let buffer = self.outOfBand.popFirst() else {
                 throw PickleError(.malformed, "the pickle takes more out-of-band buffers than came with it")
             }
             self.push(.byteArray(buffer))
-        case PickleOpcode.readOnlyBuffer:
+        case .readOnlyBuffer:
             if case .byteArray(let buffer) = try self.popValue("READONLY_BUFFER") { self.push(.bytes(buffer)) }
 
         // Containers
-        case PickleOpcode.emptyList: self.push(Part(kind: .list))
-        case PickleOpcode.emptyDict: self.push(Part(kind: .dictionary))
-        case PickleOpcode.emptySet: self.push(Part(kind: .set))
-        case PickleOpcode.emptyTuple: self.push(.tuple([]))
-        case PickleOpcode.list: try self.pushMarked(.list)
-        case PickleOpcode.dict: try self.pushMarked(.dictionary)
-        case PickleOpcode.frozenSet: try self.pushMarked(.frozenSet)
-        case PickleOpcode.tuple: try self.pushTuple(from: try self.popMark())
-        case PickleOpcode.tuple1: try self.pushTuple(from: try self.height(below: 1))
-        case PickleOpcode.tuple2: try self.pushTuple(from: try self.height(below: 2))
-        case PickleOpcode.tuple3: try self.pushTuple(from: try self.height(below: 3))
-        case PickleOpcode.append: try self.extend(.list, from: try self.height(below: 1))
-        case PickleOpcode.appends: try self.extend(.list, from: try self.popMark())
-        case PickleOpcode.addItems: try self.extend(.set, from: try self.popMark())
-        case PickleOpcode.setItem: try self.extend(.dictionary, from: try self.height(below: 2))
-        case PickleOpcode.setItems: try self.extend(.dictionary, from: try self.popMark())
+        case .emptyList: self.push(Part(kind: .list))
+        case .emptyDict: self.push(Part(kind: .dictionary))
+        case .emptySet: self.push(Part(kind: .set))
+        case .emptyTuple: self.push(.tuple([]))
+        case .list: try self.pushMarked(.list)
+        case .dict: try self.pushMarked(.dictionary)
+        case .frozenSet: try self.pushMarked(.frozenSet)
+        case .tuple: try self.pushTuple(from: try self.popMark())
+        case .tuple1: try self.pushTuple(from: try self.height(below: 1))
+        case .tuple2: try self.pushTuple(from: try self.height(below: 2))
+        case .tuple3: try self.pushTuple(from: try self.height(below: 3))
+        case .append: try self.extend(.list, from: try self.height(below: 1))
+        case .appends: try self.extend(.list, from: try self.popMark())
+        case .addItems: try self.extend(.set, from: try self.popMark())
+        case .setItem: try self.extend(.dictionary, from: try self.height(below: 2))
+        case .setItems: try self.extend(.dictionary, from: try self.popMark())
 
         // Objects
-        case PickleOpcode.global:
+        case .global:
             let module = try PickleCursor.text(try self.cursor.line())
             self.push(.global(.init(pickledModule: module, name: try PickleCursor.text(try self.cursor.line()))))
-        case PickleOpcode.stackGlobal:
+        case .stackGlobal:
             guard case .string(let name) = try self.popValue("STACK_GLOBAL"),
                 case .string(let module) = try self.popValue("STACK_GLOBAL")
             else { throw Self.malformed("the name of a global is no text") }
             self.push(.global(.init(pickledModule: module, name: name)))
-        case PickleOpcode.reduce: try self.pushObject(.call)
-        case PickleOpcode.newObj: try self.pushObject(.new)
-        case PickleOpcode.newObjEx:
+        case .reduce: try self.pushObject(.call)
+        case .newObj: try self.pushObject(.new)
+        case .newObjEx:
             let keywords = try self.popEntry()
             try self.pushObject(.new, keywords: keywords)
-        case PickleOpcode.inst:
+        case .inst:
             let module = try PickleCursor.text(try self.cursor.line())
             let type = PickleGlobal(pickledModule: module, name: try PickleCursor.text(try self.cursor.line()))
             try self.pushTuple(from: try self.popMark())
             try self.pushObject(.call, constructor: Entry(.global(type)), arguments: try self.popEntry())
-        case PickleOpcode.obj:
+        case .obj:
             let start = try self.popMark()
             guard self.stack.count > start else { throw Self.malformed("an object has no class") }
             let constructor = self.stack.remove(at: start)
             try self.pushTuple(from: start)
             try self.pushObject(.call, constructor: constructor, arguments: try self.popEntry())
-        case PickleOpcode.build: try self.build()
+        case .build: try self.build()
 
         // Stack and memo
-        case PickleOpcode.mark: self.marks.append(self.stack.count)
-        case PickleOpcode.pop: if self.marks.last == self.stack.count { self.marks.removeLast() } else { _ = try self.popEntry() }
-        case PickleOpcode.popMark: self.stack.removeSubrange(try self.popMark()...)
-        case PickleOpcode.dup: self.stack.append(self.stack[try self.height(below: 1)])
-        case PickleOpcode.memoize: try self.memorize(at: self.memo.count + self.scatteredMemo.count)
-        case PickleOpcode.binPut: try self.memorize(at: Int(try self.cursor.byte()))
-        case PickleOpcode.longBinPut: try self.memorize(at: Int(try self.cursor.integer(UInt32.self)))
-        case PickleOpcode.put: try self.memorize(at: try PickleText.index(try self.cursor.line()))
-        case PickleOpcode.binGet: try self.recall(Int(try self.cursor.byte()))
-        case PickleOpcode.longBinGet: try self.recall(Int(try self.cursor.integer(UInt32.self)))
-        case PickleOpcode.get: try self.recall(try PickleText.index(try self.cursor.line()))
+        case .mark: self.marks.append(self.stack.count)
+        case .pop: if self.marks.last == self.stack.count { self.marks.removeLast() } else { _ = try self.popEntry() }
+        case .popMark: self.stack.removeSubrange(try self.popMark()...)
+        case .dup:
+            self.hasRecalled = true
+            self.stack.append(self.stack[try self.height(below: 1)])
+        case .memoize: try self.memorize(at: self.memo.count + self.scatteredMemo.count)
+        case .binPut: try self.memorize(at: Int(try self.cursor.byte()))
+        case .longBinPut: try self.memorize(at: Int(try self.cursor.integer(UInt32.self)))
+        case .put: try self.memorize(at: try PickleText.index(try self.cursor.line()))
+        case .binGet: try self.recall(Int(try self.cursor.byte()))
+        case .longBinGet: try self.recall(Int(try self.cursor.integer(UInt32.self)))
+        case .get: try self.recall(try PickleText.index(try self.cursor.line()))
 
         // Framing
-        case PickleOpcode.proto:
+        case .proto:
             let version = try self.cursor.byte()
             guard version <= 5 else { throw PickleError(.unsupported, "pickle protocol \(version) is not known; 0 to 5 are") }
-        case PickleOpcode.frame:
+        case .frame:
             guard try self.cursor.integer(UInt64.self) <= self.cursor.remaining else { throw PickleCursor.endsEarly }
 
         // What only a Python process could follow
-        case PickleOpcode.persID, PickleOpcode.binPersID:
+        case .persID, .binPersID:
             throw PickleError(.unsupported, "the pickle names an object by a persistent id, which only its writer can resolve")
-        case PickleOpcode.ext1, PickleOpcode.ext2, PickleOpcode.ext4:
+        case .ext1, .ext2, .ext4:
             throw PickleError(.unsupported, "the pickle names a class by an extension code, which only its writer can resolve")
-        default:
-            throw Self.malformed("\(opcode) is no opcode")
         }
     }
 }
@@ -244,6 +250,7 @@ extension PickleMachine {
         if index < self.memo.count {
             self.memo[index] = entry
         } else if index == self.memo.count, self.scatteredMemo.isEmpty {
+            if index == 0 { self.memo.reserveCapacity(16) }
             self.memo.append(entry)
         } else {
             self.scatteredMemo[index] = entry
@@ -257,6 +264,7 @@ extension PickleMachine {
         guard let entry = index < self.memo.count ? self.memo[index] : self.scatteredMemo[index] else {
             throw Self.malformed("memo entry \(index) is missing")
         }
+        self.hasRecalled = true
         self.stack.append(entry)
     }
 }
@@ -310,8 +318,11 @@ extension PickleMachine {
 
     private static func fill(_ part: inout Part, with entries: ArraySlice<Entry>) throws {
         guard part.kind != .dictionary || entries.count.isMultiple(of: 2) else { throw Self.malformed("a key has no value") }
-        part.values.reserveCapacity(part.values.isEmpty ? entries.count : 0)
-        for entry in entries { part.append(entry) }
+        if part.values.isEmpty { part.values.reserveCapacity(entries.count) }
+        for place in entries.indices {
+            // Not an iteration, which would hold on to the entries and copy each.
+            part.append(entries[place])
+        }
     }
 
     /// Moves the entries from a height on into the container just below.

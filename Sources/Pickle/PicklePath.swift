@@ -12,23 +12,29 @@ final class PicklePath {
 }
 
 /// A step into a sequence, or to a name that no type of keys has.
-struct PickleKey: CodingKey {
-    let stringValue: String
-    let intValue: Int?
+enum PickleKey: CodingKey {
+    case index(Int)
+    case name(String)
 
-    init(_ index: Int) {
-        self.stringValue = "Index \(index)"
-        self.intValue = index
+    init(_ index: Int) { self = .index(index) }
+    init(stringValue: String) { self = .name(stringValue) }
+    init(intValue: Int) { self = .index(intValue) }
+
+    var stringValue: String {
+        switch self {
+        case .index(let index): "Index \(index)"
+        case .name(let name): name
+        }
     }
 
-    init(stringValue: String) {
-        self.stringValue = stringValue
-        self.intValue = nil
+    var intValue: Int? {
+        switch self {
+        case .index(let index): index
+        case .name: nil
+        }
     }
 
-    init(intValue: Int) { self.init(intValue) }
-
-    static let `super` = PickleKey(stringValue: "super")
+    static let `super` = PickleKey.name("super")
 }
 
 extension [any CodingKey] {

@@ -8,8 +8,9 @@ public import NIOCore
 public struct PickleReader: Sendable {
     /// How much a pickle may ask for, so that a small one cannot exhaust memory or time.
     public struct Limits: Sendable, Hashable {
-        /// How deep values may contain each other. Python's own pickler stops a little below 1000.
-        public var depth = 500
+        /// How deep values may contain each other. Whoever walks a value (comparing, printing, decoding it) takes up to
+        /// 1.4 kB of stack a level, and some threads have 512 kB.
+        public var depth = 200
         /// How many different memo entries there may be.
         public var memoEntries = 1 << 24
         /// How many times larger than the pickle the value may be once shared parts are counted each time they appear.

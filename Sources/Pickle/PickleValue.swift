@@ -25,7 +25,7 @@ public enum PickleValue: Sendable, Hashable {
     case dictionary(PickleDictionary)
     case set(PickleSet)
     case frozenSet(PickleSet)
-    case date(PickleDate)
+    indirect case date(PickleDate)
     indirect case time(PickleTime)
     indirect case dateTime(PickleDateTime)
     indirect case duration(PickleDuration)

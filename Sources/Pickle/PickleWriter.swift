@@ -22,62 +22,46 @@ public struct PickleWriter: Sendable {
 
     /// Appends the pickle of a value.
     public func write(_ value: PickleValue, into buffer: inout ByteBuffer) {
-        // The commonest arguments and results, each in one write.
-        switch value {
-        case .int(let integer) where integer >= 0 && integer <= 0xff:
-            self.writeWhole(PickleOpcode.binInt1, UInt8(integer), into: &buffer)
-        case .none:
-            buffer.writeInteger(
-                UInt32(PickleOpcode.proto) | UInt32(self.protocolVersion) << 8 | UInt32(PickleOpcode.none) << 16
-                    | UInt32(PickleOpcode.stop) << 24, endianness: .little)
-        default:
-            buffer.writeInteger(UInt16(PickleOpcode.proto) | UInt16(self.protocolVersion) << 8, endianness: .little)
-            self.append(value, to: &buffer)
-            buffer.writeInteger(PickleOpcode.stop)
+        PickleOutput.write(into: &buffer) { output in
+            output.write(.proto, UInt8(self.protocolVersion))
+            self.append(value, to: &output)
+            output.write(.stop)
         }
     }
 
-    @inline(__always)
-    private func writeWhole(_ opcode: UInt8, _ operand: UInt8, into buffer: inout ByteBuffer) {
-        let head = UInt32(PickleOpcode.proto) | UInt32(self.protocolVersion) << 8
-        buffer.writeInteger(head | UInt32(opcode) << 16 | UInt32(operand) << 24, endianness: .little)
-        buffer.writeInteger(PickleOpcode.stop)
-    }
-
-    func append(_ value: PickleValue, to buffer: inout ByteBuffer) {
+    func append(_ value: PickleValue, to output: inout PickleOutput) {
         switch value {
-        case .none: buffer.writeInteger(PickleOpcode.none)
-        case .bool(let value): buffer.writeInteger(value ? PickleOpcode.newTrue : PickleOpcode.newFalse)
-        case .int(let value): self.append(value, to: &buffer)
-        case .bigInteger(let value): self.append(value, to: &buffer)
+        case .none: output.write(.none)
+        case .bool(let value): output.write(value ? .newTrue : .newFalse)
+        case .int(let value): self.append(value, to: &output)
+        case .bigInteger(let value): self.append(value, to: &output)
         case .float(let value):
-            buffer.writeInteger(PickleOpcode.binFloat)
-            buffer.writeInteger(value.bitPattern)
+            output.write(.binFloat, value.bitPattern.byteSwapped)
         case .complex(let value):
-            self.appendCall("builtins", "complex", [.float(value.real), .float(value.imaginary)], to: &buffer)
-        case .string(let text): self.append(text, to: &buffer)
-        case .bytes(let bytes): self.append(bytes, to: &buffer)
-        case .byteArray(let bytes): self.append(byteArray: bytes, to: &buffer)
-        case .list(let elements): self.append(list: elements, to: &buffer)
-        case .tuple(let elements): self.append(tuple: elements, to: &buffer)
-        case .dictionary(let dictionary): self.append(dictionary, to: &buffer)
-        case .set(let set): self.append(set: set, to: &buffer)
-        case .frozenSet(let set): self.append(frozenSet: set, to: &buffer)
-        case .date(let date): self.appendCall("datetime", "date", [.bytes(date.packed)], to: &buffer)
+            self.appendCall("builtins", "complex", [.float(value.real), .float(value.imaginary)], to: &output)
+        case .string(let text): self.append(text, to: &output)
+        case .bytes(let bytes): self.append(bytes, to: &output)
+        case .byteArray(let bytes): self.append(byteArray: bytes, to: &output)
+        case .list(let elements): self.append(list: elements, to: &output)
+        case .tuple(let elements): self.append(tuple: elements, to: &output)
+        case .dictionary(let dictionary): self.append(dictionary, to: &output)
+        case .set(let set): self.append(set: set, to: &output)
+        case .frozenSet(let set): self.append(frozenSet: set, to: &output)
+        case .date(let date): self.appendCall("datetime", "date", [.bytes(date.packed)], to: &output)
         case .time(let time):
-            self.appendCall("datetime", "time", [.bytes(time.packed)] + (time.zone.map { [.timeZone($0)] } ?? []), to: &buffer)
+            self.appendCall("datetime", "time", [.bytes(time.packed)] + (time.zone.map { [.timeZone($0)] } ?? []), to: &output)
         case .dateTime(let moment):
             let zone: [PickleValue] = moment.time.zone.map { [.timeZone($0)] } ?? []
-            self.appendCall("datetime", "datetime", [.bytes(moment.packed)] + zone, to: &buffer)
+            self.appendCall("datetime", "datetime", [.bytes(moment.packed)] + zone, to: &output)
         case .duration(let duration):
             let parts: [PickleValue] = [.int(duration.days), .int(duration.seconds), .int(duration.microseconds)]
-            self.appendCall("datetime", "timedelta", parts, to: &buffer)
+            self.appendCall("datetime", "timedelta", parts, to: &output)
         case .timeZone(let zone):
             self.appendCall(
-                "datetime", "timezone", [.duration(zone.offset)] + (zone.name.map { [.string($0)] } ?? []), to: &buffer)
-        case .array(let array): self.append(array, to: &buffer)
-        case .global(let global): self.append(global.module, global.name, to: &buffer)
-        case .object(let object): self.append(object, to: &buffer)
+                "datetime", "timezone", [.duration(zone.offset)] + (zone.name.map { [.string($0)] } ?? []), to: &output)
+        case .array(let array): self.append(array, to: &output)
+        case .global(let global): self.append(global.module, global.name, to: &output)
+        case .object(let object): self.append(object, to: &output)
         }
     }
 }
@@ -86,70 +70,59 @@ public struct PickleWriter: Sendable {
 
 extension PickleWriter {
     @inline(__always)
-    private func append(_ value: Int, to buffer: inout ByteBuffer) {
+    private func append(_ value: Int, to output: inout PickleOutput) {
         if let byte = UInt8(exactly: value) {
-            buffer.writeInteger(UInt16(PickleOpcode.binInt1) | UInt16(byte) << 8, endianness: .little)
+            output.write(.binInt1, byte)
         } else if let short = UInt16(exactly: value) {
-            buffer.writeInteger(PickleOpcode.binInt2)
-            buffer.writeInteger(short, endianness: .little)
+            output.write(.binInt2, short)
         } else if let word = Int32(exactly: value) {
-            buffer.writeInteger(PickleOpcode.binInt)
-            buffer.writeInteger(word, endianness: .little)
+            output.write(.binInt, word)
         } else {
-            buffer.writeInteger(UInt16(PickleOpcode.long1) | 8 << 8, endianness: .little)
-            buffer.writeInteger(value, endianness: .little)
+            output.write(.long1, 8, value)
         }
     }
 
-    private func append(_ value: PickleInteger, to buffer: inout ByteBuffer) {
+    private func append(_ value: PickleInteger, to output: inout PickleOutput) {
         let bytes = value.littleEndianBytes
         if let count = UInt8(exactly: bytes.count) {
-            buffer.writeMultipleIntegers(PickleOpcode.long1, count)
+            output.write(.long1, count)
         } else {
-            buffer.writeInteger(PickleOpcode.long4)
-            buffer.writeInteger(Int32(bytes.count), endianness: .little)
+            output.write(.long4, Int32(bytes.count))
         }
-        buffer.writeBytes(bytes)
+        bytes.withUnsafeBytes { output.write($0) }
     }
 
-    private func append(_ text: String, to buffer: inout ByteBuffer) {
+    private func append(_ text: String, to output: inout PickleOutput) {
         let count = text.utf8.count
         if count <= 0xff, self.protocolVersion >= 4 {
-            buffer.writeInteger(UInt16(PickleOpcode.shortBinUnicode) | UInt16(count) << 8, endianness: .little)
+            output.write(.shortBinUnicode, UInt8(count))
         } else {
-            self.appendCounted(count, PickleOpcode.binUnicode, PickleOpcode.binUnicode8, to: &buffer)
+            self.appendCounted(count, .binUnicode, .binUnicode8, to: &output)
         }
-        buffer.writeString(text)
+        output.write(text)
     }
 
-    private func append(_ bytes: ByteBuffer, to buffer: inout ByteBuffer) {
+    private func append(_ bytes: ByteBuffer, to output: inout PickleOutput) {
         let count = bytes.readableBytes
         if count <= 0xff {
-            buffer.writeInteger(UInt16(PickleOpcode.shortBinBytes) | UInt16(count) << 8, endianness: .little)
+            output.write(.shortBinBytes, UInt8(count))
         } else {
-            self.appendCounted(count, PickleOpcode.binBytes, PickleOpcode.binBytes8, to: &buffer)
+            self.appendCounted(count, .binBytes, .binBytes8, to: &output)
         }
-        buffer.writeImmutableBuffer(bytes)
+        output.write(bytes)
     }
 
     /// An opcode with a count of four bytes, or its sibling with eight. A buffer never holds what needs eight; text might.
-    private func appendCounted(_ count: Int, _ short: UInt8, _ long: UInt8, to buffer: inout ByteBuffer) {
-        if let count = UInt32(exactly: count) {
-            buffer.writeInteger(short)
-            buffer.writeInteger(count, endianness: .little)
-        } else {
-            buffer.writeInteger(long)
-            buffer.writeInteger(UInt64(count), endianness: .little)
-        }
+    private func appendCounted(_ count: Int, _ short: PickleOpcode, _ long: PickleOpcode, to output: inout PickleOutput) {
+        if let count = UInt32(exactly: count) { output.write(short, count) } else { output.write(long, UInt64(count)) }
     }
 
-    private func append(byteArray bytes: ByteBuffer, to buffer: inout ByteBuffer) {
+    private func append(byteArray bytes: ByteBuffer, to output: inout PickleOutput) {
         if self.protocolVersion >= 5 {
-            buffer.writeInteger(PickleOpcode.byteArray8)
-            buffer.writeInteger(UInt64(bytes.readableBytes), endianness: .little)
-            buffer.writeImmutableBuffer(bytes)
+            output.write(.byteArray8, UInt64(bytes.readableBytes))
+            output.write(bytes)
         } else {
-            self.appendCall("builtins", "bytearray", [.bytes(bytes)], to: &buffer)
+            self.appendCall("builtins", "bytearray", [.bytes(bytes)], to: &output)
         }
     }
 }
@@ -157,97 +130,97 @@ extension PickleWriter {
 // MARK: - Containers and objects
 
 extension PickleWriter {
-    private func append(list elements: [PickleValue], to buffer: inout ByteBuffer) {
-        buffer.writeInteger(PickleOpcode.emptyList)
-        self.append(elements, then: PickleOpcode.appends, to: &buffer)
+    private func append(list elements: [PickleValue], to output: inout PickleOutput) {
+        output.write(.emptyList)
+        self.append(elements, then: .appends, to: &output)
     }
 
     /// MARK, the elements, and the opcode that takes them in; nothing for no elements.
-    private func append(_ elements: [PickleValue], then opcode: UInt8, to buffer: inout ByteBuffer) {
+    private func append(_ elements: [PickleValue], then opcode: PickleOpcode, to output: inout PickleOutput) {
         guard !elements.isEmpty else { return }
-        buffer.writeInteger(PickleOpcode.mark)
-        for element in elements { self.append(element, to: &buffer) }
-        buffer.writeInteger(opcode)
+        output.write(.mark)
+        for element in elements { self.append(element, to: &output) }
+        output.write(opcode)
     }
 
-    private func append(tuple elements: [PickleValue], to buffer: inout ByteBuffer) {
-        if elements.count > 3 { buffer.writeInteger(PickleOpcode.mark) }
-        for element in elements { self.append(element, to: &buffer) }
+    private func append(tuple elements: [PickleValue], to output: inout PickleOutput) {
+        if elements.count > 3 { output.write(.mark) }
+        for element in elements { self.append(element, to: &output) }
         switch elements.count {
-        case 0: buffer.writeInteger(PickleOpcode.emptyTuple)
-        case 1: buffer.writeInteger(PickleOpcode.tuple1)
-        case 2: buffer.writeInteger(PickleOpcode.tuple2)
-        case 3: buffer.writeInteger(PickleOpcode.tuple3)
-        default: buffer.writeInteger(PickleOpcode.tuple)
+        case 0: output.write(.emptyTuple)
+        case 1: output.write(.tuple1)
+        case 2: output.write(.tuple2)
+        case 3: output.write(.tuple3)
+        default: output.write(.tuple)
         }
     }
 
-    private func append(_ dictionary: PickleDictionary, to buffer: inout ByteBuffer) {
-        buffer.writeInteger(PickleOpcode.emptyDict)
-        self.append(dictionary.flat, then: PickleOpcode.setItems, to: &buffer)
+    private func append(_ dictionary: PickleDictionary, to output: inout PickleOutput) {
+        output.write(.emptyDict)
+        self.append(dictionary.flat, then: .setItems, to: &output)
     }
 
-    private func append(set: PickleSet, to buffer: inout ByteBuffer) {
+    private func append(set: PickleSet, to output: inout PickleOutput) {
         guard self.protocolVersion >= 4 else {
-            return self.appendCall("builtins", "set", [.list(set.elements)], to: &buffer)
+            return self.appendCall("builtins", "set", [.list(set.elements)], to: &output)
         }
-        buffer.writeInteger(PickleOpcode.emptySet)
-        self.append(set.elements, then: PickleOpcode.addItems, to: &buffer)
+        output.write(.emptySet)
+        self.append(set.elements, then: .addItems, to: &output)
     }
 
-    private func append(frozenSet set: PickleSet, to buffer: inout ByteBuffer) {
+    private func append(frozenSet set: PickleSet, to output: inout PickleOutput) {
         guard self.protocolVersion >= 4 else {
-            return self.appendCall("builtins", "frozenset", [.list(set.elements)], to: &buffer)
+            return self.appendCall("builtins", "frozenset", [.list(set.elements)], to: &output)
         }
-        buffer.writeInteger(PickleOpcode.mark)
-        for element in set.elements { self.append(element, to: &buffer) }
-        buffer.writeInteger(PickleOpcode.frozenSet)
+        output.write(.mark)
+        for element in set.elements { self.append(element, to: &output) }
+        output.write(.frozenSet)
     }
 
-    private func append(_ module: String, _ name: String, to buffer: inout ByteBuffer) {
+    private func append(_ module: String, _ name: String, to output: inout PickleOutput) {
         if self.protocolVersion >= 4 {
-            self.append(module, to: &buffer)
-            self.append(name, to: &buffer)
-            buffer.writeInteger(PickleOpcode.stackGlobal)
+            self.append(module, to: &output)
+            self.append(name, to: &output)
+            output.write(.stackGlobal)
         } else {
-            buffer.writeInteger(PickleOpcode.global)
-            buffer.writeString("\(module)\n\(name)\n")
+            output.write(.global)
+            output.write("\(module)\n\(name)\n")
         }
     }
 
-    private func appendCall(_ module: String, _ name: String, _ arguments: [PickleValue], to buffer: inout ByteBuffer) {
-        self.append(module, name, to: &buffer)
-        self.append(tuple: arguments, to: &buffer)
-        buffer.writeInteger(PickleOpcode.reduce)
+    private func appendCall(_ module: String, _ name: String, _ arguments: [PickleValue], to output: inout PickleOutput) {
+        self.append(module, name, to: &output)
+        self.append(tuple: arguments, to: &output)
+        output.write(.reduce)
     }
 
-    private func append(_ object: PickleObject, to buffer: inout ByteBuffer) {
-        self.append(object.constructor, to: &buffer)
-        self.append(tuple: object.arguments, to: &buffer)
+    private func append(_ object: PickleObject, to output: inout PickleOutput) {
+        self.append(object.constructor, to: &output)
+        self.append(tuple: object.arguments, to: &output)
         switch object.construction {
-        case .call: buffer.writeInteger(PickleOpcode.reduce)
-        case .new where object.keywords.isEmpty: buffer.writeInteger(PickleOpcode.newObj)
-        case .new: self.appendNewWithKeywords(object.keywords, to: &buffer)
+        case .call: output.write(.reduce)
+        case .new where object.keywords.isEmpty: output.write(.newObj)
+        case .new: self.appendNewWithKeywords(object.keywords, to: &output)
         }
-        self.append(object.appended, then: PickleOpcode.appends, to: &buffer)
-        self.append(object.entries.flat, then: PickleOpcode.setItems, to: &buffer)
+        self.append(object.appended, then: .appends, to: &output)
+        self.append(object.entries.flat, then: .setItems, to: &output)
         if let state = object.state {
-            self.append(state, to: &buffer)
-            buffer.writeInteger(PickleOpcode.build)
+            self.append(state, to: &output)
+            output.write(.build)
         }
     }
 
-    private func appendNewWithKeywords(_ keywords: PickleDictionary, to buffer: inout ByteBuffer) {
-        self.append(keywords, to: &buffer)
-        buffer.writeInteger(PickleOpcode.newObjEx)
+    private func appendNewWithKeywords(_ keywords: PickleDictionary, to output: inout PickleOutput) {
+        self.append(keywords, to: &output)
+        output.write(.newObjEx)
     }
 
     /// `numpy.ndarray(shape, dtype, buffer)`, the one constructor that all versions of NumPy share. The buffer is a
     /// bytearray, so that the array can be written to in Python, as one pickled there can.
-    private func append(_ array: NDArray, to buffer: inout ByteBuffer) {
+    private func append(_ array: NDArray, to output: inout PickleOutput) {
         let type = array.scalarType.constructorArgument
         let arguments: [PickleValue] = [.tuple(array.shape.map { .int($0) }), type, .byteArray(array.data)]
-        self.appendCall("numpy", "ndarray", arguments, to: &buffer)
+        self.appendCall("numpy", "ndarray", arguments, to: &output)
     }
 }
 

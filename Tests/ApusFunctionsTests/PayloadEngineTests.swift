@@ -174,9 +174,11 @@ struct PayloadEngineTests {
     func stockEngine() throws {
         let script = """
             import base64, json, logging, sys
-            import ipyparallel as ipp
+            import ipyparallel as ipp, psutil
+            started = []
             with ipp.Cluster(n=1, log_level=logging.ERROR) as client:
                 client.wait_for_engines(1, timeout=60)
+                started = psutil.Process().children(recursive=True)
                 # The client sends our buffers in place of its own, and hands out a reply's as they came.
                 from ipyparallel import serialize
                 serialize.deserialize_object = lambda buffers, g=None: ([bytes(b) for b in buffers], [])
@@ -187,6 +189,10 @@ struct PayloadEngineTests {
                         print(json.dumps(dict(buffers=[base64.b64encode(b).decode() for b in reply])))
                     except Exception as error:
                         print(json.dumps(dict(error=str(error))))
+            # A controller that is stopped can leave its schedulers behind.
+            for process in started:
+                try: process.kill()
+                except psutil.NoSuchProcess: pass
             """
         struct Reply: Decodable {
             let buffers: [String]?

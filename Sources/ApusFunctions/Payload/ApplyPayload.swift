@@ -17,7 +17,7 @@ package struct ApplyPayload: Sendable {
 
     /// The buffers; large arrays and byte strings among the arguments are not copied.
     package func encode() -> [ByteBuffer] {
-        var writer = PayloadWriter(capacity: 256)
+        var writer = PayloadWriter(capacity: 256, buffers: 2 + self.arguments.count + self.keywords.count)
         writer.append(self.function)
         let functionBuffers = writer.count
         for argument in self.arguments { writer.append(argument) }
@@ -81,7 +81,18 @@ private struct CallInfo {
         self.names = names
     }
 
+    /// The pickle of no arguments at all; the counts are the bytes 12 and 25.
+    private static let template = PickleWriter().write(["nargs": 0, "narg_bufs": 0, "kw_keys": []])
+
     func write(into buffer: inout ByteBuffer) {
+        if self.names.isEmpty, let count = UInt8(exactly: self.argumentCount), let buffers = UInt8(exactly: self.argumentBuffers)
+        {
+            let start = buffer.writerIndex
+            buffer.writeImmutableBuffer(Self.template)
+            buffer.setInteger(count, at: start + 12)
+            buffer.setInteger(buffers, at: start + 25)
+            return
+        }
         let info: PickleValue = [
             "nargs": .int(self.argumentCount), "narg_bufs": .int(self.argumentBuffers),
             "kw_keys": .list(self.names.map { .string($0) }),
@@ -90,16 +101,19 @@ private struct CallInfo {
     }
 
     init(reading buffer: ByteBuffer) throws {
+        if let counts = PickleMatcher.callCounts(buffer), counts.arguments <= counts.buffers {
+            self.init(argumentCount: counts.arguments, argumentBuffers: counts.buffers, names: [])
+            return
+        }
         guard case .dictionary(let info) = try PickleReader().read(buffer), case .int(let count)? = info["nargs"],
             case .int(let buffers)? = info["narg_bufs"], case .list(let keys)? = info["kw_keys"], count >= 0, buffers >= 0,
             // Each argument takes a buffer or more.
             count <= buffers
         else { throw PickleError(.malformed, "a call does not say how many arguments it has") }
-        self.argumentCount = count
-        self.argumentBuffers = buffers
-        self.names = try keys.map { key in
+        let names = try keys.map { key in
             guard case .string(let name) = key else { throw PickleError(.malformed, "an argument's name is no text") }
             return name
         }
+        self.init(argumentCount: count, argumentBuffers: buffers, names: names)
     }
 }

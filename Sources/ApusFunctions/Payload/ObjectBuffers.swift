@@ -14,6 +14,13 @@ package enum ObjectBuffers {
 
     /// The buffers of a value, at least one.
     package static func serialize(_ value: PickleValue) -> [ByteBuffer] {
+        switch value {
+        case .none, .bool, .int, .float:
+            var buffer = ByteBufferAllocator().buffer(capacity: 16)
+            PickleWriter().write(value, into: &buffer)
+            return [buffer]
+        default: break
+        }
         var writer = PayloadWriter()
         writer.append(value)
         return writer.finish()
@@ -27,6 +34,7 @@ package enum ObjectBuffers {
     /// - Throws: `PickleError` if a pickle cannot be read or its blocks are missing.
     package static func deserialize(_ buffers: inout ArraySlice<ByteBuffer>) throws -> PickleValue {
         guard let pickle = buffers.popFirst() else { throw PickleError(.malformed, "a value's buffer is missing") }
+        if let name = PickleMatcher.referenceName(pickle) { return .reference(name) }
         let value = try PickleReader().read(pickle)
         switch value {
         case .none, .bool, .int, .float, .string, .bytes, .global: return value
@@ -79,7 +87,10 @@ struct PayloadWriter {
     private var storage = ByteBuffer()
     private var pieces: [Piece] = []
 
-    init(capacity: Int = 0) { if capacity > 0 { self.storage.reserveCapacity(capacity) } }
+    init(capacity: Int = 0, buffers: Int = 1) {
+        if capacity > 0 { self.storage = ByteBufferAllocator().buffer(capacity: capacity) }
+        self.pieces.reserveCapacity(buffers)
+    }
 
     /// How many buffers there are so far.
     var count: Int { self.pieces.count }
@@ -120,6 +131,12 @@ struct PayloadWriter {
                 elements.contains(where: \.isCanned) ? .tuple(elements.map { CannedValue.wrapped($0, &blocks) }) : value)
         case .dictionary(let dictionary) where dictionary.count < ObjectBuffers.itemLimit:
             self.appendPlain(Self.wrapped(dictionary, &blocks))
+        case .object:
+            if let name = value.referenceName, let length = UInt8(exactly: name.utf8.count) {
+                self.insert(at: self.pieces.count) { ReferenceTemplate.write(name, length: length, into: &$0) }
+            } else {
+                self.appendPlain(value)
+            }
         default: self.appendPlain(CannedValue.wrapped(value, &blocks))
         }
         for block in blocks { self.pieces.append(.block(block)) }
@@ -144,5 +161,24 @@ extension PickleValue {
         case .array: true
         default: false
         }
+    }
+}
+
+/// The pickle of a `Reference`, the function of every request between our own parts: only the name in it changes.
+private enum ReferenceTemplate {
+    /// The pickle up to the length of the name, and from after the name.
+    private static let parts: (before: ByteBuffer, after: ByteBuffer) = {
+        let pickle = PickleWriter().write(.reference("*"))
+        let place = pickle.readableBytesView.lastIndex(of: UInt8(ascii: "*"))!
+        return (
+            pickle.getSlice(at: 0, length: place - 1)!, pickle.getSlice(at: place + 1, length: pickle.readableBytes - place - 1)!
+        )
+    }()
+
+    static func write(_ name: String, length: UInt8, into buffer: inout ByteBuffer) {
+        buffer.writeImmutableBuffer(self.parts.before)
+        buffer.writeInteger(length)
+        buffer.writeString(name)
+        buffer.writeImmutableBuffer(self.parts.after)
     }
 }

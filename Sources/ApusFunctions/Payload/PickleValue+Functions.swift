@@ -4,12 +4,13 @@ package import Pickle
 // What a request's function can be.
 
 extension PickleValue {
-    private static let referenceClass = PickleGlobal(module: CannedValue.module, name: "Reference")
+    private static let referenceClass = PickleValue.global(module: CannedValue.module, name: "Reference")
 
     /// An ipyparallel `Reference`: a Python engine evaluates the expression in its namespace and takes what that gives; an
     /// Apus engine looks up the name.
     package static func reference(_ expression: String) -> PickleValue {
-        .object(PickleObject(instanceOf: self.referenceClass, attributes: ["name": .string(expression), "buffers": []]))
+        let attributes: PickleDictionary = ["name": .string(expression), "buffers": []]
+        return .object(PickleObject(constructor: self.referenceClass, construction: .new, state: .dictionary(attributes)))
     }
 
     /// The expression of a `Reference`, if this is one.
