@@ -36,8 +36,8 @@ package struct ApplyPayload: Sendable {
     /// Reads a call. Large arrays and byte strings share the buffers' memory.
     ///
     /// - Throws: `PickleError` if a buffer is missing, left over, or no pickle.
-    package init(decoding buffers: some Collection<ByteBuffer>) throws {
-        var rest = (buffers as? [ByteBuffer] ?? Array(buffers))[...]
+    package init(decoding buffers: ArraySlice<ByteBuffer>) throws {
+        var rest = buffers
         guard rest.count >= 2 else { throw PickleError(.malformed, "a call takes at least two buffers, found \(rest.count)") }
         self.function = try ObjectBuffers.deserialize(&rest)
         guard let infoBuffer = rest.popFirst() else {
@@ -61,6 +61,8 @@ package struct ApplyPayload: Sendable {
             throw PickleError(.malformed, "a call has \(positional.count + named.count) buffers more than its arguments take")
         }
     }
+
+    package init(decoding buffers: [ByteBuffer]) throws { try self.init(decoding: buffers[...]) }
 
     private static func naming<Result>(_ place: @autoclosure () -> String, _ body: () throws -> Result) throws -> Result {
         do { return try body() } catch let error as PickleError {
