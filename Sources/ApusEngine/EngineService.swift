@@ -17,12 +17,15 @@ package actor EngineService {
     /// The engine's name on the wire.
     package nonisolated var uuid: EngineUUID { self.options.uuid }
 
-    let connection: EngineConnectionInfo
+    /// Where the hub is, for messages to people.
+    package nonisolated var address: String { "\(self.host):\(self.connection.common.registration)" }
+
+    private let connection: EngineConnectionInfo
     private let host: String
     private let transport: any Transport
-    let options: EngineOptions
-    var logger: Logger
-    let signer: Signer
+    private let options: EngineOptions
+    private var logger: Logger
+    private let signer: Signer
 
     private var core: EngineSession
     /// For what is sent before there is an id, and for control.
@@ -40,7 +43,7 @@ package actor EngineService {
 
     // What exists from registration on.
     private var setup: WorkSetup?
-    var messages: EngineMessages?
+    private var messages: EngineMessages?
     /// The control request that is being answered.
     private var controlRequest: Message?
     /// Used again and again for what the worker sends.
@@ -200,14 +203,14 @@ package actor EngineService {
         }
     }
 
-    func verified(_ frames: [ByteBuffer]) throws(WireError) -> Message {
+    private func verified(_ frames: [ByteBuffer]) throws(WireError) -> Message {
         let message = try Message(frames: frames)
         guard self.signer.accepts(message.signature, for: message.parts) else { throw WireError("a signature is wrong") }
         guard self.controlReplays.remember(message.signature) else { throw WireError("a signature was here before") }
         return message
     }
 
-    func note(_ problem: String) {
+    private func note(_ problem: String) {
         self.problemCount += 1
         let level: Logger.Level = self.problemCount == 1 ? .warning : .debug
         self.logger.log(level: level, "a message was dropped", metadata: ["why": "\(problem)", "so far": "\(self.problemCount)"])

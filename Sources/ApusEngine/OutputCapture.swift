@@ -189,7 +189,7 @@ fileprivate struct CapturedStream {
 
     /// Sends the bytes where they would have gone without us.
     mutating func passOn() {
-        self.bytes.withUnsafeBytes { _ = platformWrite(self.original, $0.baseAddress, $0.count) }
+        DescriptorOutput.write(self.bytes, to: self.original)
         self.bytes.removeAll()
     }
 }
@@ -207,6 +207,5 @@ extension [UInt8] {
     }
 }
 
-// The calls of POSIX, under names that do not meet the methods above.
+/// POSIX `read`, under a name that does not meet the methods above.
 private func platformRead(_ file: Int32, _ bytes: UnsafeMutableRawPointer?, _ count: Int) -> Int { read(file, bytes, count) }
-private func platformWrite(_ file: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int { write(file, bytes, count) }

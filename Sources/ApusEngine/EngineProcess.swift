@@ -1,0 +1,165 @@
+import ApusCore
+package import ApusTransport
+package import ApusWire
+import CEngineMode
+import Foundation
+import Logging
+import NIOCore
+import NIOPosix
+import ZMTPTransport
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// A process that is an engine and nothing else.
+///
+/// It finds its controller by the environment, as Python's engines do (`IPP_CONNECTION_INFO`, `IPP_PROFILE_DIR`,
+/// `IPP_CLUSTER_ID`, `IPP_SESSION_KEY`), or by what it is told. It ends when a client shuts it down, when the controller is gone,
+/// when the process that started it is (`APUS_PARENT_FD`), and at SIGTERM; SIGINT interrupts what runs.
+package enum EngineProcess {
+    /// Where to look for the connection file, unless the environment holds what would be in it.
+    package struct Place: Sendable {
+        /// The file itself; nil: found by profile and cluster id.
+        package var file: String?
+        package var profile: ProfileDirectory
+        package var clusterID: String
+        /// How long the file may take to appear.
+        package var patience = Duration.seconds(10)
+        /// The id to ask the hub for, as an MPI rank does.
+        package var wantedID: EngineID?
+        /// How long the hub may take to answer.
+        package var registrationTimeout = Duration.seconds(10)
+
+        /// What the environment says.
+        package init() {
+            self.profile = ProfileDirectory(explicitPath: nil, profile: nil)
+            self.clusterID = ProcessInfo.processInfo.environment["IPP_CLUSTER_ID"] ?? ""
+        }
+    }
+
+    /// Is an engine until it ends; gives the process's exit code: 0, 1 when there is no connection information, 255 when the hub
+    /// refused the registration or did not answer.
+    package static func run(_ place: Place = Place(), transport: any Transport = ZMTPTransport()) async -> Int32 {
+        let environment = Environment.take()
+        var options = EngineOptions()
+        options.ownsProcess = true
+        options.capture = try? OutputCapture()
+        options.wantedID = place.wantedID
+        options.session.registrationTimeout = Int(place.registrationTimeout / .milliseconds(1))
+        let log = options.capture?.originalStandardError ?? STDERR_FILENO
+        let logger = Logger(label: "apus.engine") { EngineLogHandler(label: $0, descriptor: log) }
+        let engine: EngineService
+        do {
+            let connection = try await self.connection(place, environment)
+            let host = try HostAddress.reachable(interface: connection.common.interface, location: connection.common.location)
+            if !connection.common.ssh.isEmpty {
+                logger.warning("the connection file names an SSH server, and this engine connects without it")
+            }
+            let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+            engine = try EngineService(
+                connection: connection, host: host, transport: transport, eventLoop: group.next(), options: options,
+                logger: logger)
+        } catch {
+            logger.error("\(error)")
+            return 1
+        }
+        ProcessWatch.start(parentPipe: environment.parentPipe) { event in
+            switch event {
+            case .interrupted: engine.interrupt()
+            case .terminated: engine.stop()
+            case .parentLost: engine.parentIsLost()
+            }
+        }
+        let ending = await engine.run()
+        options.capture?.release()
+        switch ending {
+        case .refused, .registrationTimedOut:
+            logger.error("\(ending)", metadata: ["controller": "\(engine.address)"])
+            return 255
+        case .killed:
+            // As the client asked: whoever watches this process sees it.
+            ProcessIdentity.raise(SIGKILL)
+            return 137
+        case .shutDown, .controllerLost, .parentLost, .cancelled, .signalled: return 0
+        }
+    }
+
+    /// Is an engine, in place of the program's `main`, and ends the process.
+    ///
+    /// The calling thread, the process's first, serves the main queue, so that functions on the main actor run.
+    package static func main(transport: any Transport = ZMTPTransport()) -> Never {
+        Task.detached {
+            let code = await self.run(transport: transport)
+            fflush(nil)
+            // A function may still run on the worker's thread; the clean-up at `exit` would pull the ground from under it.
+            _exit(code)
+        }
+        dispatchMain()
+    }
+
+    // MARK: Connection
+
+    private static func connection(_ place: Place, _ environment: Environment) async throws(WireError) -> EngineConnectionInfo {
+        let json: JSONValue
+        let source: String
+        if place.file == nil, let text = environment.connection {
+            source = "IPP_CONNECTION_INFO"
+            do { json = try JSONValue(parsing: text) } catch { throw WireError("IPP_CONNECTION_INFO is no JSON: \(error)") }
+        } else {
+            source = place.file ?? place.profile.engineFile(clusterID: place.clusterID)
+            json = try await self.wait(for: source, place.patience)
+        }
+        var connection: EngineConnectionInfo
+        do { connection = try EngineConnectionInfo(json) } catch { throw WireError("\(source): \(error)") }
+        if connection.common.key.isEmpty, let key = environment.key { connection.common.key = key }
+        if connection.common.curveServerKey != nil {
+            throw WireError("\(source): the controller encrypts with CURVE, which this engine cannot; start it without --secure")
+        }
+        return connection
+    }
+
+    private static func wait(for file: String, _ patience: Duration) async throws(WireError) -> JSONValue {
+        let clock = ContinuousClock()
+        let deadline = clock.now + patience
+        while true {
+            do { return try PrivateFile.readJSON(file) } catch {
+                // Python writes the file in place, so half of it may be there.
+                guard clock.now < deadline else {
+                    throw PrivateFile.exists(file)
+                        ? error
+                        : WireError(
+                            "there is no connection file \(file) after \(patience). Is the controller running, with this profile?"
+                        )
+                }
+            }
+            do { try await clock.sleep(for: .milliseconds(100)) } catch { throw WireError("stopped while waiting for \(file)") }
+        }
+    }
+
+    /// What the environment holds for this process alone; taken out, so that programs that functions start do not get it.
+    private struct Environment {
+        let connection: String?
+        let key: String?
+        let parentPipe: Int32?
+
+        static func take() -> Environment {
+            func take(_ name: String) -> String? {
+                guard let value = getenv(name).map({ String(cString: $0) }) else { return nil }
+                unsetenv(name)
+                return value.isEmpty ? nil : value
+            }
+            return Environment(
+                connection: take("IPP_CONNECTION_INFO"), key: take("IPP_SESSION_KEY"),
+                parentPipe: take("APUS_PARENT_FD").flatMap { Int32($0) })
+        }
+    }
+}
+
+/// Called by the C code that stands before `main`, when the environment asks for engine mode.
+@c(apus_engine_main) @implementation
+func apus_engine_main() { EngineProcess.main() }
