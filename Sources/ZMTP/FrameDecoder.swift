@@ -45,6 +45,9 @@ struct FrameDecoder: Sendable {
         self.limits = limits
     }
 
+    /// What the frame under way has been given room for.
+    var partialFrameCapacity: Int { self.partialFrame.capacity }
+
     /// Takes the next bytes of the stream. Everything of earlier bytes must have been taken out before.
     mutating func receive(_ bytes: ByteBuffer) {
         precondition(self.input.readableBytes == 0, "\(self.input.readableBytes) bytes were received and not decoded")

@@ -1,0 +1,133 @@
+import NIOCore
+import Testing
+
+@testable import ZMTP
+
+@Suite("Traffic after the handshake")
+struct TrafficTests {
+    func session(_ type: SocketType = .router, peer: String = "DEALER", minorVersion: UInt8 = 1) -> Session {
+        var session = Session(socketType: type, identity: ByteBuffer(), limits: .init(messageSize: 1000, frames: 4))
+        let (events, violation) = session.feed(handshake(as: peer, minorVersion: minorVersion))
+        #expect(events.count == 2 && violation == nil)
+        return session
+    }
+
+    @Test("PING is answered with PONG and the same context")
+    func ping() {
+        var session = self.session()
+        let ping = Command.ping(timeToLive: 100, context: ByteBuffer("abc"))
+        #expect(session.feed(ping.encoded().array).events == [.reply(Command.pong(context: ByteBuffer("abc")).encoded())])
+        #expect(session.peerTimeToLive == 100)
+    }
+
+    @Test("A command may come between the frames of a message")
+    func commandInside() {
+        var session = self.session()
+        let bytes = frame(1, "a") + Command.ping(timeToLive: 0, context: ByteBuffer()).encoded().array + frame(0, "b")
+        #expect(
+            session.feed(bytes).events == [.reply(Command.pong(context: ByteBuffer()).encoded()), .message(message("a", "b"))])
+    }
+
+    @Test("A subscription is understood as a command and as a message")
+    func subscriptions() {
+        var session = self.session(.pub, peer: "SUB")
+        let bytes =
+            frame(0, "\u{1}a") + frame(0, "\0a") + Command.subscribe(ByteBuffer("b")).encoded().array
+            + Command.cancel(ByteBuffer("b")).encoded().array
+        #expect(
+            session.feed(bytes).events == [
+                .subscribe(ByteBuffer("a")), .cancel(ByteBuffer("a")), .subscribe(ByteBuffer("b")), .cancel(ByteBuffer("b")),
+            ])
+    }
+
+    @Test("On other sockets a message that looks like a subscription is a message")
+    func notASubscription() {
+        var session = self.session()
+        #expect(session.feed(frame(0, "\u{1}a")).events == [.message(message("\u{1}a"))])
+    }
+
+    @Test("A peer of ZMTP 3.0 is known not to understand SUBSCRIBE")
+    func version30() {
+        #expect(!self.session(minorVersion: 0).peerSpeaks31)
+        #expect(self.session(minorVersion: 1).peerSpeaks31)
+    }
+
+    @Test("Reserved flags and a command with MORE are refused", arguments: [0x08, 0x10, 0x80, 0x05, 0xFF] as [UInt8])
+    func flags(flags: UInt8) {
+        var session = self.session()
+        #expect(session.feed(frame(flags, "a")).violation == .invalidFlags(flags))
+    }
+
+    @Test("A message before an invalid frame is still delivered")
+    func messageBeforeViolation() {
+        var session = self.session()
+        let (events, violation) = session.feed(frame(0, "good") + frame(0x40, "bad"))
+        #expect(events == [.message(message("good"))])
+        #expect(violation == .invalidFlags(0x40))
+    }
+
+    @Test("The size of a message counts over its frames", arguments: [1, 50, .max])
+    func sizeLimit(piece: Int) {
+        let half = [UInt8](repeating: 7, count: 250)
+        var session = self.session()
+        let fits = frame(1, half) + frame(1, half) + frame(1, half) + frame(0, half)
+        #expect(session.feed(fits, pieces: [piece]).violation == nil)
+        let tooMuch = frame(1, half) + frame(1, half) + frame(1, half) + frame(0, half + [0])
+        #expect(session.feed(tooMuch, pieces: [piece]).violation == .messageTooLarge(limit: 1000))
+    }
+
+    @Test("A message of too many frames is refused", arguments: [1, .max])
+    func frameLimit(piece: Int) {
+        var session = self.session()
+        session.envelope = ByteBuffer("identity")
+        let (events, violation) = session.feed(
+            frame(1, "") + frame(1, "") + frame(1, "") + frame(0, "") + frame(1, "") + frame(1, "") + frame(1, "") + frame(1, "")
+                + frame(0, ""), pieces: [piece])
+        #expect(events == [.message(message("identity", "", "", "", ""))])
+        #expect(violation == .tooManyFrames(limit: 4))
+    }
+
+    @Test(
+        "An absurd length is refused by its header alone",
+        arguments: [
+            [0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], [0xFF, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 3, 0xE9],
+        ]
+            as [[UInt8]])
+    func absurdLength(length: [UInt8]) {
+        var session = self.session()
+        #expect(session.feed([2] + length).violation == .messageTooLarge(limit: 1000))
+        session = self.session()
+        #expect(session.feed(frame(1, "x") + [3] + length, pieces: [1]).violation == .messageTooLarge(limit: 1000))
+    }
+
+    @Test("A frame that is announced costs no more than eight times what arrives of it")
+    func boundedGrowth() throws {
+        var decoder = FrameDecoder(limits: .init(messageSize: 1 << 40, frames: 4))
+        decoder.receive(ByteBuffer(bytes: [2, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]))
+        let none = try decoder.next()
+        #expect(none == nil)
+        #expect(decoder.partialFrameCapacity == FrameDecoder.initialFrameCapacity)
+        let piece = ByteBuffer(repeating: 1, count: 50_000)
+        for count in 1...100 {
+            decoder.receive(piece)
+            let none = try decoder.next()
+            #expect(none == nil)
+            #expect(decoder.partialFrameCapacity <= max(FrameDecoder.initialFrameCapacity, count * 50_000 * FrameDecoder.growth))
+        }
+    }
+
+    @Test("Frames that came in one piece are slices of it")
+    func slices() throws {
+        var decoder = FrameDecoder(limits: .init(messageSize: 1 << 20, frames: 4))
+        let piece = ByteBuffer(bytes: frame(1, "first") + frame(0, "second"))
+        decoder.receive(piece)
+        let unit = try decoder.next()
+        guard case .message(let frames) = unit else {
+            Issue.record("\(String(describing: unit))")
+            return
+        }
+        let base = piece.withUnsafeReadableBytes { $0.baseAddress! }
+        #expect(frames[0].withUnsafeReadableBytes { $0.baseAddress! } == base + 2)
+        #expect(frames[1].withUnsafeReadableBytes { $0.baseAddress! } == base + 9)
+    }
+}
