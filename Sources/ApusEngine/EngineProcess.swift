@@ -44,11 +44,15 @@ package enum EngineProcess {
 
     /// Is an engine until it ends; gives the process's exit code: 0, 1 when there is no connection information, 255 when the hub
     /// refused the registration or did not answer.
-    package static func run(_ place: Place = Place(), transport: any Transport = ZMTPTransport()) async -> Int32 {
+    ///
+    /// - Parameter takesOver: Whether the standard streams and the signals become the engine's.
+    package static func run(
+        _ place: Place = Place(), transport: any Transport = ZMTPTransport(), takesOver: Bool = true
+    ) async -> Int32 {
         let environment = Environment.take()
         var options = EngineOptions()
-        options.ownsProcess = true
-        options.capture = try? OutputCapture()
+        options.ownsProcess = takesOver
+        if takesOver { options.capture = try? OutputCapture() }
         options.wantedID = place.wantedID
         options.session.registrationTimeout = Int(place.registrationTimeout / .milliseconds(1))
         let log = options.capture?.originalStandardError ?? STDERR_FILENO
@@ -68,11 +72,13 @@ package enum EngineProcess {
             logger.error("\(error)")
             return 1
         }
-        ProcessWatch.start(parentPipe: environment.parentPipe) { event in
-            switch event {
-            case .interrupted: engine.interrupt()
-            case .terminated: engine.stop()
-            case .parentLost: engine.parentIsLost()
+        if takesOver {
+            ProcessWatch.start(parentPipe: environment.parentPipe) { event in
+                switch event {
+                case .interrupted: engine.interrupt()
+                case .terminated: engine.stop()
+                case .parentLost: engine.parentIsLost()
+                }
             }
         }
         let ending = await engine.run()

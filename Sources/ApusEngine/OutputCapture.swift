@@ -75,6 +75,7 @@ package final class OutputCapture: Sendable {
         self.state.withLock { state in
             state.parent = parent
             state.count = 0
+            apus_forget_error_output()
         }
     }
 
@@ -118,6 +119,7 @@ extension OutputCapture.State {
                     stream.passOn()
                     return
                 }
+                if stream.isErrorStream { stream.rememberForCrash() }
                 guard let text = stream.takeText(isEnd: isEnd) else { return }
                 guard let message = self.publisher?.messages.stream(stream.name, text, parent: parent) else { return }
                 outgoing.append(message)
@@ -186,6 +188,10 @@ fileprivate struct CapturedStream {
         self.bytes.removeFirst(complete)
         return text
     }
+
+    var isErrorStream: Bool { self.name == "stderr" }
+
+    func rememberForCrash() { self.bytes.withUnsafeBytes { apus_remember_error_output($0.baseAddress, $0.count) } }
 
     /// Sends the bytes where they would have gone without us.
     mutating func passOn() {

@@ -75,7 +75,11 @@ struct RequestWorker: ~Copyable {
             self.outgoing += self.messages.abortion(of: message, type: type, metadata, on: request.channel)
             return
         }
-        if !metadata.isQuiet { self.outgoing.append(self.messages.status(.busy, parent: message.header)) }
+        if !metadata.isQuiet {
+            // At once: output that is published while the function runs must not overtake it.
+            self.outgoing.append(self.messages.status(.busy, parent: message.header))
+            self.setup.exchange.send(&self.outgoing)
+        }
         switch type {
         case .applyRequest: self.apply(message, metadata, on: request.channel)
         case .executeRequest: self.refuse(message, metadata, on: request.channel)

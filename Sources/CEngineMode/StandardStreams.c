@@ -42,6 +42,25 @@ void apus_forward_signals(int descriptor) {
 static int logDescriptor = -1;
 static int pipes[2] = {-1, -1};
 
+/// What the error stream's reader took out of the pipe since the request began, its end if it is more.
+static char remembered[1 << 14];
+static volatile long rememberedCount = 0;
+
+void apus_remember_error_output(const void *bytes, long count) {
+    const char *start = bytes;
+    const long room = (long)sizeof(remembered);
+    if (count > room) {
+        start += count - room;
+        count = room;
+    }
+    long kept = rememberedCount + count > room ? room - count : rememberedCount;
+    memmove(remembered, remembered + rememberedCount - kept, (size_t)kept);
+    memcpy(remembered + kept, start, (size_t)count);
+    rememberedCount = kept + count;
+}
+
+void apus_forget_error_output(void) { rememberedCount = 0; }
+
 static void copyPipe(int pipe) {
     char bytes[4096];
     ssize_t count;
@@ -53,6 +72,8 @@ static void copyPipe(int pipe) {
 
 static void rescueOutput(int number) {
     dup2(logDescriptor, STDERR_FILENO);
+    ssize_t written = write(logDescriptor, remembered, (size_t)rememberedCount);
+    (void)written;
     copyPipe(pipes[0]);
     copyPipe(pipes[1]);
     // The handler is gone by now (SA_RESETHAND): the signal does what it would have done.

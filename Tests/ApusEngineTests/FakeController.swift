@@ -13,7 +13,7 @@ import Testing
 ///
 /// Sockets are named by the keys of connection files.
 final class FakeController: Sendable {
-    let network: InMemoryNetwork
+    let network: any Transport
     let eventLoop: any EventLoop
     let connection: EngineConnectionInfo
     private let sockets: [String: any TransportSocket]
@@ -22,7 +22,7 @@ final class FakeController: Sendable {
 
     static let key = "a key for tests"
 
-    init(on eventLoop: any EventLoop, network: InMemoryNetwork = InMemoryNetwork()) async throws {
+    init(on eventLoop: any EventLoop, network: any Transport = InMemoryNetwork()) async throws {
         self.network = network
         self.eventLoop = eventLoop
         let inbox = Inbox()

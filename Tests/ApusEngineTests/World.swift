@@ -2,6 +2,7 @@ import ApusCore
 import ApusEngine
 import ApusTransport
 import ApusWire
+import Logging
 import NIOCore
 import NIOPosix
 import Testing
@@ -34,7 +35,7 @@ struct World {
         change(&options)
         let engine = try EngineService(
             connection: controller.connection, host: "127.0.0.1", transport: controller.network, eventLoop: eventLoop,
-            options: options)
+            options: options, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         let world = World(controller: controller, engine: engine, running: Task { await engine.run() })
         do { try await body(world) } catch {
             engine.stop()

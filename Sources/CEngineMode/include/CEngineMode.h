@@ -25,6 +25,13 @@ void apus_forward_signals(int descriptor);
 /// the pipes still hold. Called once, with the read ends of the pipes that stand in for the output streams.
 void apus_rescue_output_in_crash(int log, int output_pipe, int error_pipe);
 
+/// Keeps the last of what a request wrote to the error stream and was taken out of its pipe, for the log of a crash: the
+/// message of a trap comes some time before the signal. One thread at a time.
+void apus_remember_error_output(const void *bytes, long count);
+
+/// Forgets it: the next request begins.
+void apus_forget_error_output(void);
+
 #if defined(__cplusplus)
 }
 #endif

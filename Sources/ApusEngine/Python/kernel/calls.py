@@ -1,0 +1,286 @@
+"""Calls as clients send them, and results as they expect them.
+
+With ipyparallel in this interpreter its own code reads and writes them, so that whatever its users
+have registered there (dill, cloudpickle, their own canning) works. Without it, a stand-in of the same
+names reads what Python's and Swift's clients send and writes plain pickles.
+"""
+
+import importlib
+import importlib.util
+import pickle
+import sys
+import types
+
+
+class Calls:
+    """Reads requests' buffers and writes results'."""
+
+    def __init__(self, publisher):
+        self._publisher = publisher
+        self._serialize = None
+
+    def prepare(self):
+        """Imports what the first call would otherwise wait for."""
+        if self._serialize is None:
+            if importlib.util.find_spec("ipyparallel") is not None:
+                self._serialize = importlib.import_module("ipyparallel.serialize")
+            else:
+                self._serialize = stand_in()
+            self._offer_publication()
+        return self._serialize
+
+    def unpack(self, buffers, namespace):
+        """The function, its arguments and its keyword arguments."""
+        return self.prepare().unpack_apply_message(buffers, namespace)
+
+    def pack(self, value):
+        return self.prepare().serialize_object(value)
+
+    def publish_data(self, data):
+        """Publishes a dictionary of objects while a task runs: ipyparallel's `datapub`."""
+        self._publisher.publish("datapub", "data_message", {"keys": list(data)}, buffers=self.pack(data))
+
+    def _offer_publication(self):
+        # ipyparallel's own looks for ipykernel's shell, which is not here.
+        module = types.ModuleType("ipyparallel.engine.datapub", "Publishing native (typically pickled) objects.")
+        module.publish_data = self.publish_data
+        module.ZMQDataPublisher = type("ZMQDataPublisher", (), {"publish_data": lambda _, data: self.publish_data(data)})
+        sys.modules["ipyparallel.engine.datapub"] = module
+
+
+# What follows stands in for ipyparallel where it is not installed.
+
+
+class CannedObject:
+    """An object in the form in which it crosses: state to rebuild it from."""
+
+    def get_object(self, namespace):
+        raise TypeError(f"a {type(self).__name__} needs ipyparallel in this interpreter: {sys.executable}")
+
+
+class Reference(CannedObject):
+    def get_object(self, namespace):
+        return eval(self.name, namespace)
+
+
+class CannedBytes(CannedObject):
+    def __init__(self, data):
+        self.buffers = [data]
+
+    def get_object(self, namespace):
+        return bytes(self.buffers[0])
+
+
+class CannedMemoryView(CannedBytes):
+    def get_object(self, namespace):
+        return memoryview(self.buffers[0])
+
+
+class CannedArray(CannedObject):
+    def __init__(self, array):
+        import numpy
+
+        self.shape = array.shape
+        self.dtype = array.dtype.descr if array.dtype.fields else array.dtype.str
+        self.pickled = sum(array.shape) == 0 or array.dtype.hasobject
+        if self.pickled:
+            self.buffers = [pickle.dumps(array)]
+        else:
+            self.buffers = [numpy.ascontiguousarray(array, dtype=None)]
+
+    def get_object(self, namespace):
+        import numpy
+
+        if self.pickled:
+            return pickle.loads(self.buffers[0])
+        return numpy.frombuffer(self.buffers[0], dtype=self.dtype).reshape(self.shape)
+
+
+class CannedCell(CannedObject):
+    def get_object(self, namespace):
+        return types.CellType(uncan(self.cell_contents, namespace))
+
+
+class CannedPartial(CannedObject):
+    def get_object(self, namespace):
+        import functools
+
+        keywords = {name: uncan(value, namespace) for name, value in self.keywords.items()}
+        return functools.partial(
+            uncan(self.func, namespace), *(uncan(value, namespace) for value in self.args), **keywords
+        )
+
+
+class CannedFunction(CannedObject):
+    def get_object(self, namespace):
+        helper = HELPERS.get((self.module, self.__name__))
+        if helper:
+            return helper(namespace)
+        if self.module and self.module != "__main__":
+            namespace = importlib.import_module(self.module).__dict__
+        closure = getattr(self, "closure", None)
+        function = types.FunctionType(
+            self.code,
+            namespace,
+            self.__name__,
+            tuple(uncan(value, namespace) for value in self.defaults) if self.defaults else None,
+            tuple(uncan(cell, namespace) for cell in closure) if closure else None,
+        )
+        keywords = getattr(self, "kwdefaults", None)
+        if keywords:
+            function.__kwdefaults__ = {name: uncan(value, namespace) for name, value in keywords.items()}
+        function.__annotations__ = getattr(self, "annotations", None) or {}
+        return function
+
+
+def code_ctor(*fields):
+    return types.CodeType(*fields)
+
+
+def push_into(namespace):
+    def push(**values):
+        for name, value in values.items():
+            namespace["_apus_value"] = value
+            exec(f"{name} = _apus_value", namespace)
+        namespace.pop("_apus_value", None)
+
+    return push
+
+
+def pull_from(namespace):
+    def pull(keys):
+        if isinstance(keys, (list, tuple, set)):
+            return [eval(key, namespace) for key in keys]
+        return eval(keys, namespace)
+
+    return pull
+
+
+def map_all(namespace):
+    return lambda function, *sequences: list(map(function, *sequences))
+
+
+def map_scattered(namespace):
+    return lambda function, *names: list(map(function, *(namespace.pop(name) for name in names)))
+
+
+# ipyparallel's own helpers, which its client sends as code that imports ipyparallel.
+HELPERS = {
+    ("ipyparallel.util", "_push"): push_into,
+    ("ipyparallel.util", "_pull"): pull_from,
+    ("ipyparallel.client.remotefunction", "_map"): map_all,
+    ("ipyparallel.client.view", "_broadcast_map"): map_scattered,
+}
+
+SEQUENCES = (list, tuple, set)
+# Only so few elements are looked at one by one; clients count the same way.
+ITEM_LIMIT = 64
+# Smaller blocks stay inside the pickle.
+BLOCK_LIMIT = 1024
+
+
+def can(value):
+    if type(value) is bytes:
+        return CannedBytes(value)
+    if type(value) is memoryview:
+        return CannedMemoryView(value)
+    numpy = sys.modules.get("numpy")
+    if numpy and type(value) is numpy.ndarray:
+        return CannedArray(value)
+    return value
+
+
+def uncan(value, namespace):
+    if isinstance(value, CannedObject):
+        return value.get_object(namespace)
+    if type(value) in SEQUENCES and len(value) < ITEM_LIMIT:
+        return type(value)(uncan(item, namespace) for item in value)
+    if type(value) is dict and len(value) < ITEM_LIMIT:
+        return {key: uncan(item, namespace) for key, item in value.items()}
+    return value
+
+
+def elements(value):
+    """Those that may have blocks of their own, in the order in which the blocks follow."""
+    if type(value) in SEQUENCES and len(value) < ITEM_LIMIT:
+        return list(value)
+    if type(value) is dict and len(value) < ITEM_LIMIT:
+        return [value[key] for key in sorted(value)]
+    return [value]
+
+
+def serialize_object(value):
+    if type(value) in SEQUENCES and len(value) < ITEM_LIMIT:
+        canned = type(value)([can(item) for item in value])
+    elif type(value) is dict and len(value) < ITEM_LIMIT:
+        canned = {key: can(value[key]) for key in sorted(value)}
+    else:
+        canned = can(value)
+    blocks = []
+    for item in elements(canned):
+        for index, block in enumerate(getattr(item, "buffers", ()) if isinstance(item, CannedObject) else ()):
+            if memoryview(block).nbytes > BLOCK_LIMIT:
+                item.buffers[index] = None
+                blocks.append(block)
+            else:
+                item.buffers[index] = bytes(block)
+    return [pickle.dumps(canned), *blocks]
+
+
+def deserialize_object(buffers, namespace):
+    buffers = list(buffers)
+    canned = pickle.loads(buffers.pop(0))
+    for item in elements(canned):
+        if isinstance(item, CannedObject):
+            for index, block in enumerate(getattr(item, "buffers", None) or ()):
+                if block is None:
+                    item.buffers[index] = buffers.pop(0)
+    return uncan(canned, namespace), buffers
+
+
+def unpack_apply_message(buffers, namespace):
+    if len(buffers) < 2:
+        raise ValueError("a call has two buffers at least")
+    function, buffers = deserialize_object(buffers, namespace)
+    counts = pickle.loads(buffers[0])
+    rest, keyword_buffers = buffers[1 : 1 + counts["narg_bufs"]], buffers[1 + counts["narg_bufs"] :]
+    arguments = []
+    for _ in range(counts["nargs"]):
+        value, rest = deserialize_object(rest, namespace)
+        arguments.append(value)
+    keywords = {}
+    for key in counts["kw_keys"]:
+        keywords[key], keyword_buffers = deserialize_object(keyword_buffers, namespace)
+    if rest or keyword_buffers:
+        raise ValueError("a call has buffers that no argument uses")
+    return function, tuple(arguments), keywords
+
+
+def use_pickle():
+    pass
+
+
+def stand_in():
+    """Puts these classes where the pickles of ipyparallel's clients look for them."""
+    package = types.ModuleType("ipyparallel", "Stands in for ipyparallel, which is not installed here.")
+    package.__path__ = []
+    serialize = types.ModuleType("ipyparallel.serialize")
+    serialize.__path__ = []
+    canning = types.ModuleType("ipyparallel.serialize.canning")
+    codeutil = types.ModuleType("ipyparallel.serialize.codeutil")
+    engine = types.ModuleType("ipyparallel.engine")
+    engine.__path__ = []
+    for kind in (
+        CannedObject, Reference, CannedBytes, CannedMemoryView, CannedArray, CannedCell, CannedPartial, CannedFunction,
+    ):
+        kind.__module__ = canning.__name__
+        setattr(canning, kind.__name__, kind)
+    use_pickle.__module__ = canning.__name__
+    canning.use_pickle = use_pickle
+    codeutil.code_ctor = code_ctor
+    for function in (serialize_object, deserialize_object, unpack_apply_message):
+        setattr(serialize, function.__name__, function)
+    package.serialize, serialize.canning, serialize.codeutil = serialize, canning, codeutil
+    for module in (package, serialize, canning, codeutil, engine):
+        sys.modules[module.__name__] = module
+    return serialize

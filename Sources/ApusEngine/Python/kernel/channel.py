@@ -1,0 +1,99 @@
+"""Frames between the engine's process and this one, over a socket pair.
+
+A frame is a number of parts, the length of each, and the parts: little-endian integers, four bytes
+for the number and eight for a length. Nothing is packed or copied that the wire carries as it is.
+"""
+
+import os
+import signal
+import struct
+import threading
+
+# The system takes this many parts in one call (IOV_MAX is 1024 at least on Linux and macOS).
+PARTS_AT_ONCE = 512
+
+
+class Interrupts:
+    """SIGINT interrupts a task, and nothing else.
+
+    An idle kernel ignores it, and one that is in the middle of a frame waits for the frame's end:
+    half a frame could never be understood again.
+    """
+
+    def __init__(self):
+        self.task_runs = False
+        self.limit_message = None
+        self._writing = 0
+        self._waits = False
+
+    def install(self):
+        signal.signal(signal.SIGINT, self._handle)
+
+    def _handle(self, number, frame):
+        if not self.task_runs:
+            return
+        if self._writing:
+            self._waits = True
+        else:
+            self._interrupt()
+
+    def _interrupt(self):
+        self._waits = False
+        message = self.limit_message() if self.limit_message else None
+        raise KeyboardInterrupt(message) if message else KeyboardInterrupt()
+
+    def __enter__(self):
+        # Handlers run on the main thread only, so only its own frames are in danger.
+        if threading.current_thread() is threading.main_thread():
+            self._writing += 1
+
+    def __exit__(self, *error):
+        if threading.current_thread() is threading.main_thread():
+            self._writing -= 1
+            if self._waits and not self._writing and self.task_runs:
+                self._interrupt()
+
+
+class Channel:
+    """Reads frames on one thread; writes them from any."""
+
+    def __init__(self, sock, interrupts):
+        self.socket = sock
+        self.interrupts = interrupts
+        self._reader = sock.makefile("rb", buffering=1 << 16)
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+
+    @property
+    def is_ours(self):
+        """False in a process that user code forked: its writes would tear our frames."""
+        return os.getpid() == self._process
+
+    def receive(self):
+        """The next frame's parts; None when the engine has closed its end."""
+        head = self._reader.read(4)
+        if len(head) < 4:
+            return None
+        (count,) = struct.unpack("<I", head)
+        lengths = struct.unpack(f"<{count}Q", self._reader.read(8 * count))
+        return [self._reader.read(length) for length in lengths]
+
+    def send(self, *parts):
+        """Sends bytes, or whatever has a buffer of them."""
+        if not self.is_ours:
+            return
+        views = [part if isinstance(part, bytes) else memoryview(part).cast("B") for part in parts]
+        head = struct.pack(f"<I{len(views)}Q", len(views), *map(len, views))
+        with self.interrupts, self._lock:
+            self._write([head, *views])
+
+    def _write(self, views):
+        while views:
+            written = self.socket.sendmsg(views[:PARTS_AT_ONCE])
+            done = 0
+            while done < len(views) and written >= len(views[done]):
+                written -= len(views[done])
+                done += 1
+            views = views[done:]
+            if views and written:
+                views[0] = memoryview(views[0])[written:]

@@ -1,0 +1,161 @@
+"""What a task shows: text on its streams, and messages of other kinds."""
+
+import base64
+import io
+import json
+import os
+import threading
+
+# Text waits this long for more to come with it, unless its task ends first.
+FLUSH_SECONDS = 0.05
+# More text than this does not wait.
+FLUSH_CHARACTERS = 1 << 16
+
+
+def plain(value):
+    """Stands in for what JSON does not know."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode("ascii")
+    for method in ("item", "tolist"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    return str(value)
+
+
+def finite(value):
+    """The value with text in place of the numbers that JSON does not have."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return repr(value)
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def packed(content):
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, default=plain)
+    except (ValueError, TypeError):
+        text = json.dumps(finite(content), ensure_ascii=False, default=str)
+    return text.encode("utf-8", "backslashreplace")
+
+
+class Publisher:
+    """Publishes messages of the task that runs, or ran last, in the order in which they are made."""
+
+    def __init__(self, channel):
+        self.channel = channel
+        self._lock = threading.RLock()
+        self._texts = []  # [stream name, pieces], oldest first
+        self._length = 0
+        self._wake = threading.Event()
+        self._flusher = None
+        # A fork in the middle of a write must not leave its child a lock that nobody opens.
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self):
+        self._lock = threading.RLock()
+        self._texts = []
+        self._flusher = None
+
+    def publish(self, topic, kind, content, metadata=None, buffers=()):
+        self.flush()
+        self.channel.send(
+            b"P", topic.encode(), kind.encode(), packed(metadata) if metadata else b"{}", packed(content), *buffers
+        )
+
+    def write(self, name, text):
+        with self.channel.interrupts, self._lock:
+            if self._texts and self._texts[-1][0] == name:
+                self._texts[-1][1].append(text)
+            else:
+                self._texts.append((name, [text]))
+            self._length += len(text)
+            if self._length > FLUSH_CHARACTERS:
+                self.flush()
+            elif not self._wake.is_set():
+                self._wake_flusher()
+
+    def flush(self):
+        with self.channel.interrupts, self._lock:
+            texts, self._texts, self._length = self._texts, [], 0
+            for name, pieces in texts:
+                self.channel.send(b"P", name.encode(), b"stream", b"{}", packed({"name": name, "text": "".join(pieces)}))
+
+    def _wake_flusher(self):
+        if self._flusher is None:
+            self._flusher = threading.Thread(target=self._flush_now_and_then, name="apus-output", daemon=True)
+            self._flusher.start()
+        self._wake.set()
+
+    def _flush_now_and_then(self):
+        while True:
+            self._wake.wait()
+            threading.Event().wait(FLUSH_SECONDS)
+            self._wake.clear()
+            try:
+                self.flush()
+            except OSError:
+                return
+
+
+class Stream(io.TextIOBase):
+    """Stands at sys.stdout or sys.stderr. What is written to the descriptor itself the engine reads by a pipe."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, publisher, name, descriptor):
+        self._publisher = publisher
+        self.name = name
+        self._descriptor = descriptor
+
+    def write(self, text):
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if text:
+            if self._publisher.channel.is_ours:
+                self._publisher.write(self.name, text)
+            else:
+                os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        return len(text)
+
+    def writelines(self, lines):
+        self.write("".join(lines))
+
+    def flush(self):
+        if self._publisher.channel.is_ours:
+            self._publisher.flush()
+
+    def fileno(self):
+        return self._descriptor
+
+    def isatty(self):
+        return False
+
+    def writable(self):
+        return True
+
+    @property
+    def buffer(self):
+        return _Bytes(self)
+
+
+class _Bytes(io.RawIOBase):
+    """The stream for those who write bytes."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        self._stream.write(bytes(data).decode("utf-8", "replace"))
+        return len(data)
+
+    def flush(self):
+        self._stream.flush()
