@@ -296,7 +296,8 @@ final class Connection: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        self.close(.failed(String(describing: error)))
+        // A peer that is killed resets the connection, or closes it if we have nothing in flight: the same to us.
+        self.close(SocketCore.isReset(error) ? .closedByPeer : .failed(String(describing: error)))
     }
 
     func channelInactive(context: ChannelHandlerContext) {

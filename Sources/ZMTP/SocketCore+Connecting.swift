@@ -102,6 +102,12 @@ extension SocketCore {
         }
     }
 
+    /// Whether the error says that the peer is gone.
+    static func isReset(_ error: any Error) -> Bool {
+        guard let code = (error as? IOError)?.errnoCode else { return false }
+        return code == ECONNRESET || code == EPIPE
+    }
+
     // MARK: Closing
 
     /// A socket on its way out.
