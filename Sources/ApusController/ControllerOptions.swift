@@ -23,11 +23,31 @@ public struct ControllerOptions: Sendable {
     public var scheme = "leastload"
     /// How many unfinished tasks one engine may hold; 0 for any number; nil to let short tasks queue and long ones not.
     public var highWaterMark: Int?
+    /// Seconds that an engine may take from its registration to its first sign of life; nil: thirty, or ten heartbeats.
+    public var registrationTimeout: Int?
     /// The depth of the broadcast tree: 2 to this power are its leaves.
     public var broadcastDepth = 1
     /// The key that signs messages; a random one unless told; empty: nothing is signed.
     public var key: String?
     public var signatureScheme = "hmac-sha256"
+    /// The controller's own session id and user name, as its messages carry them; nil for a random one and the process's user.
+    public var sessionID: String?
+    public var username: String?
+    /// Where the records of tasks are kept.
+    public var database = Database.memory()
 
     public init() {}
+
+    /// Every value that ``scheme`` may have.
+    public static let schemes = ["leastload", "lru", "plainrandom", "twobin", "weighted", "pure", "none"]
+
+    /// Where a controller keeps the records of tasks, by which results can be looked up and tasks run again.
+    public enum Database: Sendable, Hashable {
+        /// In memory, of finished tasks the last: at most so many records, and so many bytes of messages.
+        case memory(records: Int = 1024, bytes: Int = 1 << 30)
+        /// In a SQLite file, which outlives the controller; nil for `tasks.db` in the profile's folder.
+        case sqlite(path: String?)
+        /// Nowhere; requests for records are answered with an error.
+        case none
+    }
 }

@@ -129,7 +129,7 @@ extension ControllerService {
 
     private func failBroadcast(_ id: MessageID, _ targets: [BroadcastRequest.Target]) {
         guard let gathered = self.gathered.removeValue(forKey: id) else { return }
-        let error = ErrorContent(.engineError, "every engine that broadcast '\(id)' was for is gone")
+        let error = ErrorContent(.engineError, "an engine that broadcast '\(id)' was for is gone")
         let reply = self.session.message(
             .applyReply, identities: [gathered.client], parent: gathered.request.header,
             metadata: [

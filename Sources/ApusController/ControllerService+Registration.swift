@@ -1,4 +1,4 @@
-import ApusCore
+package import ApusCore
 import ApusStore
 import ApusTransport
 import ApusWire
@@ -22,6 +22,17 @@ extension ControllerService {
 
     func unregister(_ content: JSONValue) {
         self.perform(self.registry.handle(.unregistrationRequested(content["id"]?.int.map { EngineID($0) }), at: self.now))
+    }
+
+    /// Expects the engines of an earlier controller, which reconnect but do not register again: each has its id as soon as it
+    /// is reachable, and is forgotten like any that registers and does not come.
+    package func restore(_ state: EngineRegistry.State) {
+        _ = self.registry.restore(EngineRegistry.State(engines: [:], nextID: state.nextID))
+        for (id, uuid) in state.engines {
+            guard let number = Int(id), number >= 0 else { continue }
+            let request = EngineRegistry.Request(EngineUUID(uuid), wantedID: EngineID(number))
+            self.perform(self.registry.handle(.registrationRequested(request), at: self.now))
+        }
     }
 
     /// `[engine, text]`, the answer to a ping.

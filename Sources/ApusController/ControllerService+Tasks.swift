@@ -15,7 +15,10 @@ extension ControllerService {
         guard let client = message.identities.first else { return self.dropped("no client is named", at: .taskClient) }
         do {
             let header = try MessageHeader(scanning: message.header)
-            let request = try TaskRequest(header.id, client: self.number(of: client), scanning: message.metadata)
+            guard self.scheme != .none else { return self.refuseTask(message, header, client) }
+            var request = TaskRequest(header.id, client: self.number(of: client))
+            // A pure scheduler honours none of what a request says of itself.
+            if self.scheme != .pure { request = try TaskRequest(header.id, client: request.client, scanning: message.metadata) }
             guard self.live[header.id] == nil else { throw WireError("task '\(header.id)' is here already") }
             self.changes.append(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .balanced, engine: nil))
@@ -23,6 +26,15 @@ extension ControllerService {
         } catch {
             self.dropped("\(error)", at: .taskClient)
         }
+    }
+
+    /// Python's clients do not send tasks to a controller without a scheduler; others are told.
+    private func refuseTask(_ message: Message, _ header: MessageHeader, _ client: ByteBuffer) {
+        let error = ErrorContent(
+            .engineError, "this controller has no task scheduler; address the engines, or use another --scheme")
+        let reply = self.session.message(
+            header.type.reply, identities: [client], parent: message.header, metadata: ["status": "error"], content: error.json)
+        self.send(reply.frames, on: .taskClient)
     }
 
     func submit(_ message: Message, _ request: TaskRequest) {
@@ -56,6 +68,7 @@ extension ControllerService {
                 default: metadata.status = .error
                 }
             }
+            if self.scheme == .pure { metadata.dependenciesMet = true }
             let uuid = EngineUUID(String(buffer: engine))
             self.currentReply = (message: message, engine: engine)
             self.perform(
@@ -130,7 +143,8 @@ extension ControllerService {
         self.changes.append(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
         var frames = reply.frames
-        frames.swapAt(0, 1)
+        // A pure scheduler does not say who answered, as the proxy that it stands for cannot.
+        if self.scheme == .pure { frames.removeFirst() } else { frames.swapAt(0, 1) }
         self.send(frames, on: .taskClient)
     }
 

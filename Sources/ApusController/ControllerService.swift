@@ -55,6 +55,7 @@ package actor ControllerService {
 
     // MARK: Tasks
 
+    nonisolated let scheme: TaskScheme
     var scheduler: TaskScheduler
     var effects: [TaskScheduler.Effect] = []
     var live: [TaskID: LiveTask] = [:]
@@ -104,13 +105,15 @@ package actor ControllerService {
         self.eventLoop = eventLoop
         self.logger = logger
         self.key = options.key ?? Session.newID()
-        self.session = Session(signer: try Signer(key: self.key, scheme: options.signatureScheme))
-        self.registry = EngineRegistry(heartbeatPeriod: .milliseconds(options.heartbeatPeriod))
+        self.session = Session(
+            id: options.sessionID ?? Session.newID(), username: options.username ?? Session.currentUser,
+            signer: try Signer(key: self.key, scheme: options.signatureScheme))
+        self.registry = EngineRegistry(
+            heartbeatPeriod: .milliseconds(options.heartbeatPeriod),
+            registrationTimeout: options.registrationTimeout.map { .seconds($0) })
         self.heart = HeartMonitor(period: .milliseconds(options.heartbeatPeriod), allowedMisses: options.maximumMisses)
-        self.scheduler = TaskScheduler(
-            TaskScheduler.Configuration(
-                scheme: TaskScheduler.Scheme(rawValue: options.scheme) ?? .leastload, highWaterMark: options.highWaterMark,
-                seed: .random(in: 0 ... .max)))
+        self.scheme = TaskScheme(options.scheme)
+        self.scheduler = TaskScheduler(self.scheme.configuration(highWaterMark: options.highWaterMark))
         self.onStateChange = onStateChange
         (self.ended, self.endContinuation) = AsyncStream.makeStream(of: Void.self)
     }

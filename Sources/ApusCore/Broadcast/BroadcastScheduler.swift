@@ -4,7 +4,8 @@ package import ApusWire
 ///
 /// A value: events in, effects out. It stands alone, or is a node of a binary tree of schedulers; the protocol (section
 /// 7.3) allows both, and clients and engines need not know which. Plain replies pass without any account of them. Replies
-/// to be coalesced are counted; an engine that leaves is waited for no longer, so that the others' answers arrive.
+/// to be coalesced are counted. One answer cannot say whose part is missing, so when an engine leaves that has not answered,
+/// the answer is an error at once; a scheduler inside a tree answers for the others, and its parent sees who is missing.
 package struct BroadcastScheduler: Sendable {
     package typealias Target = BroadcastRequest.Target
 
@@ -68,7 +69,7 @@ package struct BroadcastScheduler: Sendable {
         case keep(MessageID, from: BroadcastOutlet)
         /// Make one reply of those kept, pass it up, and forget them.
         case gather(Gathering)
-        /// Pass up an EngineError as the reply to this request: none of its targets is left to answer. Metadata
+        /// Pass up an EngineError as the reply to this request: there are targets that will not answer. Metadata
         /// `original_msg_id` and `broadcast_targets` are set all the same.
         case fail(MessageID, [Target])
         /// Drop the request just received: one with this id is under way.
@@ -127,7 +128,9 @@ package struct BroadcastScheduler: Sendable {
             pending.answered.append(false)
         }
         self.pending[request.id] = pending
-        if pending.awaited.isEmpty { effects += self.finish(request.id) }
+        if pending.awaited.isEmpty || (self.position == .alone && pending.awaited.count < pending.outlets.count) {
+            effects += self.finish(request.id)
+        }
         return effects
     }
 
@@ -184,7 +187,7 @@ package struct BroadcastScheduler: Sendable {
         for (id, pending) in self.pending {
             guard let index = pending.index[.engine(engine)], pending.awaited.contains(index) else { continue }
             self.pending[id]?.awaited.remove(index)
-            if pending.awaited.count == 1 { complete.append(id) }
+            if pending.awaited.count == 1 || self.position == .alone { complete.append(id) }
         }
         return complete.sorted().flatMap { self.finish($0) }
     }
@@ -192,7 +195,8 @@ package struct BroadcastScheduler: Sendable {
     /// Answers with what there is.
     private mutating func finish(_ id: MessageID) -> [Effect] {
         guard let pending = self.pending.removeValue(forKey: id) else { return [] }
-        guard let last = pending.last else { return [.fail(id, pending.outlets.flatMap(\.targets))] }
+        let isWhole = self.position != .alone || pending.answered.allSatisfy { $0 }
+        guard isWhole, let last = pending.last else { return [.fail(id, pending.outlets.flatMap(\.targets))] }
         let parts = pending.outlets.indices.filter { pending.answered[$0] }.map { pending.outlets[$0] }
         let gathering = Gathering(
             request: id, parts: parts.map(\.outlet), last: last, targets: parts.flatMap(\.targets),

@@ -116,8 +116,8 @@ package struct EngineRegistry: Sendable {
     private var leaving: [(engine: Engine, until: MonotonicTime)] = []
     private var timer = MonotonicTime.distantFuture
 
-    package init(heartbeatPeriod: Duration = .milliseconds(3000)) {
-        self.registrationTimeout = max(.seconds(30), .seconds((heartbeatPeriod * 10).components.seconds))
+    package init(heartbeatPeriod: Duration = .milliseconds(3000), registrationTimeout: Duration? = nil) {
+        self.registrationTimeout = registrationTimeout ?? max(.seconds(30), .seconds((heartbeatPeriod * 10).components.seconds))
     }
 
     // MARK: What there is

@@ -1,0 +1,272 @@
+package import ApusWire
+package import Logging
+
+/// Everything that a controller's command line, environment and configuration files say about it.
+///
+/// What is said later wins: configuration files, then the environment, then the command line. The names are ipyparallel's
+/// (protocol article, "How Python starts the processes"), so that a setting works here as it did there.
+package struct ControllerSettings: Sendable {
+    package var options = ControllerOptions()
+    package var profile = ProfileDirectory()
+    package var clusterID = ""
+    /// Names of the connection files in the security folder, where they are not the usual ones.
+    package var clientFileName: String?
+    package var engineFileName: String?
+    /// Use the ports and the key of connection files that are there, and leave them there at the end.
+    package var reusesFiles = false
+    /// Take back the engines that were registered when a controller last ran here.
+    package var restoresEngines = false
+    package var logLevel = Logger.Level.info
+    package var logsToFile = false
+    package var cleansLogs = false
+    package var workingDirectory: String?
+    /// What had no effect, a sentence each.
+    package var warnings: [String] = []
+
+    /// Reads the settings; files are looked for in the profile's folder.
+    ///
+    /// - Parameters:
+    ///   - readFile: The text of a file, or nil when there is none.
+    /// - Throws: ``SettingsError`` for what is not safe to pass over: a value that makes no sense, encryption that we cannot do.
+    package init(
+        arguments: [String], environment: [String: String], readFile: (String) -> String?
+    ) throws(SettingsError) {
+        let commandLine = try ControllerArguments(arguments)
+        self.warnings = commandLine.warnings
+
+        // The profile decides which files are read, so it comes first.
+        var explicitPath: String?
+        var profileName: String?
+        var ipythonDirectory: String?
+        for assignment in commandLine.assignments {
+            switch (assignment.className, assignment.trait) {
+            case ("ProfileDir", "location"): explicitPath = try assignment.text()
+            case (_, "profile"): profileName = try assignment.text()
+            case (_, "ipython_dir"): ipythonDirectory = try assignment.text()
+            default: break
+            }
+        }
+        if explicitPath == nil, profileName == nil {
+            explicitPath = environment["IPP_PROFILE_DIR"].flatMap { $0.isEmpty ? nil : $0 }
+        }
+        self.profile = ProfileDirectory(explicitPath: explicitPath, profile: profileName, ipythonDirectory: ipythonDirectory)
+
+        var files = ["ipython_config", "ipcontroller_config"].flatMap { name in
+            [".json", ".py"].map { self.profile.path + "/" + name + $0 }
+        }
+        for assignment in commandLine.assignments where assignment.trait == "extra_config_file" {
+            let path = try assignment.text()
+            if readFile(path) == nil { throw SettingsError("\(assignment.source): the file \(path) cannot be read") }
+            files.append(path)
+        }
+        for path in files {
+            guard let text = readFile(path) else { continue }
+            let file = path.hasSuffix(".json") ? TraitsFile(json: text, name: path) : TraitsFile(python: text, name: path)
+            // What other programs are told in the file that they share with us is none of our business.
+            let isShared = path.contains("/ipython_config.")
+            if !isShared { self.warnings += file.warnings }
+            for assignment in file.assignments where !isShared || TraitTable.knows(assignment.className) {
+                try self.take(assignment)
+            }
+        }
+        if let key = environment["IPP_SESSION_KEY"], !key.isEmpty { self.options.key = key }
+        if let id = environment["IPP_CLUSTER_ID"] { self.clusterID = id }
+        if environment["IPP_ENABLE_CURVE"] == "1" { throw Self.noEncryption("IPP_ENABLE_CURVE=1") }
+        for assignment in commandLine.assignments { try self.take(assignment) }
+        if let keyFile = self.keyFile {
+            guard let text = readFile(keyFile) else { throw SettingsError("the key file \(keyFile) cannot be read") }
+            self.options.key = text.trimmed
+        }
+        if case .sqlite(nil) = self.options.database { self.options.database = .sqlite(path: self.databasePath) }
+    }
+
+    private var keyFile: String?
+    private var databaseFolder: String?
+    private var databaseName: String?
+
+    private var databasePath: String {
+        let name = self.databaseName ?? "tasks.db"
+        return name.hasPrefix("/") ? name : (self.databaseFolder ?? self.profile.path) + "/" + name
+    }
+
+    package var clientFile: String {
+        self.clientFileName.map { self.inSecurity($0) } ?? self.profile.clientFile(clusterID: self.clusterID)
+    }
+    package var engineFile: String {
+        self.engineFileName.map { self.inSecurity($0) } ?? self.profile.engineFile(clusterID: self.clusterID)
+    }
+
+    private func inSecurity(_ name: String) -> String { name.hasPrefix("/") ? name : self.profile.security + "/" + name }
+
+    private static func noEncryption(_ source: String) -> SettingsError {
+        SettingsError(
+            "\(source): this controller has no CURVE encryption. Use --ssh, or a network that you trust, and leave the setting out"
+        )
+    }
+
+    // MARK: - Assignments
+
+    private mutating func take(_ assignment: TraitAssignment) throws(SettingsError) {
+        switch assignment.className {
+        case _ where TraitTable.controllerClasses.contains(assignment.className): try self.takeController(assignment)
+        case "HeartMonitor": try self.takeHeart(assignment)
+        case "TaskScheduler": try self.takeScheduler(assignment)
+        case "DictDB", "SQLiteDB", "NoDB": try self.takeDatabase(assignment)
+        case "Session": try self.takeSession(assignment)
+        case "ProfileDir" where assignment.trait == "location": break
+        default: self.ignore(assignment)
+        }
+    }
+
+    private mutating func ignore(_ assignment: TraitAssignment) {
+        if !TraitTable.hasNoMeaningHere(assignment) {
+            self.warnings.append("\(assignment.source): this controller has no setting \(assignment.name), so it has no effect")
+        }
+    }
+
+    private mutating func takeController(_ assignment: TraitAssignment) throws(SettingsError) {
+        switch assignment.trait {
+        case "ip":
+            self.options.clientAddress = try assignment.text()
+            self.options.engineAddress = self.options.clientAddress
+        case "client_ip": self.options.clientAddress = try assignment.text()
+        case "engine_ip": self.options.engineAddress = try assignment.text()
+        case "location": self.options.location = try assignment.text()
+        case "ssh_server": self.options.clientSSH = try assignment.text()
+        case "engine_ssh_server": self.options.engineSSH = try assignment.text()
+        case "ports", "mon_port": try self.takePorts(assignment, into: \.ports)
+        case "engine_ports", "regport", "hb": try self.takePorts(assignment, into: \.enginePorts)
+        case "client_ports", "notifier_port": try self.takePorts(assignment, into: \.clientPorts)
+        case "mux", "task", "control", "iopub":
+            self.warnings.append(
+                "\(assignment.source): \(assignment.name) is not used any more; give the ports as client_ports and engine_ports")
+        case "transport", "client_transport", "engine_transport", "monitor_transport":
+            let transport = try assignment.text()
+            guard transport == "tcp" else {
+                throw SettingsError("\(assignment.source): only tcp can be used here, not '\(transport)'")
+            }
+        case "broadcast_scheduler_depth": self.options.broadcastDepth = try assignment.number(in: 0...8)
+        case "registration_timeout":
+            let seconds = try assignment.number(in: 0...(.max))
+            self.options.registrationTimeout = seconds == 0 ? nil : seconds
+        case "reuse_files": self.reusesFiles = try assignment.flag()
+        case "restore_engines":
+            self.restoresEngines = try assignment.flag()
+            if self.restoresEngines { self.reusesFiles = true }
+        case "client_json_file": self.clientFileName = try assignment.text()
+        case "engine_json_file": self.engineFileName = try assignment.text()
+        case "db_class": try self.chooseDatabase(assignment)
+        case "cluster_id": self.clusterID = try assignment.text()
+        case "work_dir": self.workingDirectory = try assignment.text()
+        case "log_level": self.logLevel = try Self.logLevel(assignment)
+        case "log_to_file": self.logsToFile = try assignment.flag()
+        case "clean_logs": self.cleansLogs = try assignment.flag()
+        case "log_url":
+            self.warnings.append("\(assignment.source): this controller does not send its log to a URL; use --log-to-file")
+        case "enable_curve": if try assignment.flag() { throw Self.noEncryption(assignment.source) }
+        default: self.ignore(assignment)
+        }
+    }
+
+    private mutating func takePorts(
+        _ assignment: TraitAssignment, into pool: WritableKeyPath<ControllerOptions, [Int]>
+    ) throws(SettingsError) {
+        let ports = try assignment.ports()
+        // The old settings name single ports, which join a pool.
+        let joins = assignment.isAddition || !assignment.trait.hasSuffix("ports")
+        self.options[keyPath: pool] = joins ? self.options[keyPath: pool] + ports : ports
+    }
+
+    private mutating func takeHeart(_ assignment: TraitAssignment) throws(SettingsError) {
+        switch assignment.trait {
+        case "period": self.options.heartbeatPeriod = try assignment.number(in: 1...86_400_000)
+        case "max_heartmonitor_misses": self.options.maximumMisses = try assignment.number(in: 0...(.max))
+        default: self.ignore(assignment)
+        }
+    }
+
+    private mutating func takeScheduler(_ assignment: TraitAssignment) throws(SettingsError) {
+        switch assignment.trait {
+        case "scheme_name":
+            let scheme = try assignment.text()
+            guard ControllerOptions.schemes.contains(scheme) else {
+                throw SettingsError(
+                    "\(assignment.source): there is no scheme '\(scheme)'; there are \(ControllerOptions.schemes.joined(separator: ", "))"
+                )
+            }
+            self.options.scheme = scheme
+        case "hwm": self.options.highWaterMark = try assignment.number(in: 0...(.max))
+        default: self.ignore(assignment)
+        }
+    }
+
+    private mutating func chooseDatabase(_ assignment: TraitAssignment) throws(SettingsError) {
+        let name = try assignment.text()
+        switch name.split(separator: ".").last.map({ $0.lowercased() }) {
+        case "dictdb": if case .memory = self.options.database {} else { self.options.database = .memory() }
+        case "sqlitedb": self.options.database = .sqlite(path: nil)
+        case "nodb": self.options.database = .none
+        case "mongodb":
+            throw SettingsError(
+                "\(assignment.source): this controller has no MongoDB; use --sqlitedb, which keeps tasks in a file")
+        default:
+            throw SettingsError("\(assignment.source): there is no task database '\(name)'; there are dictdb, sqlitedb and nodb")
+        }
+    }
+
+    private mutating func takeDatabase(_ assignment: TraitAssignment) throws(SettingsError) {
+        switch (assignment.className, assignment.trait, self.options.database) {
+        case ("DictDB", "record_limit", .memory(_, let bytes)):
+            self.options.database = .memory(records: try assignment.number(in: 1...(.max)), bytes: bytes)
+        case ("DictDB", "size_limit", .memory(let records, _)):
+            self.options.database = .memory(records: records, bytes: try assignment.number(in: 1...(.max)))
+        case ("DictDB", "record_limit", _), ("DictDB", "size_limit", _): break
+        case ("SQLiteDB", "filename", _): self.databaseName = try assignment.text()
+        case ("SQLiteDB", "location", _): self.databaseFolder = try assignment.text()
+        default: self.ignore(assignment)
+        }
+    }
+
+    private mutating func takeSession(_ assignment: TraitAssignment) throws(SettingsError) {
+        switch assignment.trait {
+        case "key":
+            self.options.key = try assignment.text()
+            self.keyFile = nil
+        case "keyfile": self.keyFile = try assignment.text().nonEmpty
+        case "session": self.options.sessionID = try assignment.text().nonEmpty
+        case "username": self.options.username = try assignment.text()
+        case "signature_scheme": self.options.signatureScheme = try assignment.text()
+        case "packer", "unpacker":
+            let name = try assignment.text()
+            guard ["json", "orjson"].contains(name) else {
+                throw SettingsError("\(assignment.source): messages are packed as json here, not as '\(name)'")
+            }
+        default: self.ignore(assignment)
+        }
+    }
+
+    /// Python's numbers or names of levels.
+    private static func logLevel(_ assignment: TraitAssignment) throws(SettingsError) -> Logger.Level {
+        let levels = ["DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50]
+        if let name = try? assignment.text(), let level = levels[name.uppercased()] { return Self.logLevel(level) }
+        return Self.logLevel(try assignment.number(in: 0...100))
+    }
+
+    private static func logLevel(_ number: Int) -> Logger.Level {
+        switch number {
+        case 0: .info
+        case ...10: .debug
+        case ...20: .info
+        case ...30: .warning
+        case ...40: .error
+        default: .critical
+        }
+    }
+}
+
+extension String {
+    fileprivate var nonEmpty: String? { self.isEmpty ? nil : self }
+    fileprivate var trimmed: String {
+        String(self.drop { $0.isWhitespace }.reversed().drop { $0.isWhitespace }.reversed())
+    }
+}

@@ -1,0 +1,111 @@
+package import ApusWire
+
+/// One setting under the name that ipyparallel's users know it by: a class, one of its traits, and a value.
+package struct TraitAssignment: Sendable, Hashable {
+    package var className: String
+    package var trait: String
+    package var value: Value
+    /// Where it was said, for whoever has to correct it: `--ping=abc`, or a file and line.
+    package var source: String
+
+    package enum Value: Sendable, Hashable {
+        /// From a command line, where everything is text until the trait says what it wants.
+        case text(String)
+        /// From a configuration file.
+        case literal(JSONValue)
+        /// Added to a list in a configuration file.
+        case added([JSONValue])
+    }
+
+    package init(_ className: String, _ trait: String, _ value: Value, source: String) {
+        self.className = className
+        self.trait = trait
+        self.value = value
+        self.source = source
+    }
+
+    /// How users write it.
+    package var name: String { "\(self.className).\(self.trait)" }
+}
+
+/// A setting that cannot be honoured: the program must not start as if it had been.
+package struct SettingsError: Error, CustomStringConvertible {
+    package let description: String
+
+    package init(_ description: String) { self.description = description }
+}
+
+// MARK: - Values
+
+extension TraitAssignment {
+    private func wrong(_ expected: String) -> SettingsError {
+        let given: String
+        switch self.value {
+        case .text(let text): given = "'\(text)'"
+        case .literal(let value): given = "\(value)"
+        case .added(let values): given = "\(JSONValue.array(values))"
+        }
+        return SettingsError("\(self.source): \(self.name) must be \(expected), not \(given)")
+    }
+
+    /// The value as data: a command line's text is a literal where it can be read as one.
+    private var literal: JSONValue {
+        switch self.value {
+        case .text(let text): PythonLiteral.value(of: text) ?? .string(text)
+        case .literal(let value): value
+        case .added(let values): .array(values)
+        }
+    }
+
+    func text() throws(SettingsError) -> String {
+        if case .text(let text) = self.value { return text }
+        guard let text = self.literal.string else { throw self.wrong("a text") }
+        return text
+    }
+
+    func number(in range: ClosedRange<Int>) throws(SettingsError) -> Int {
+        guard let number = self.literal.int else { throw self.wrong("a whole number") }
+        guard range.contains(number) else {
+            throw self.wrong(
+                range.upperBound == .max ? "at least \(range.lowerBound)" : "from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    func flag() throws(SettingsError) -> Bool {
+        switch self.literal {
+        case .bool(let value): return value
+        case .int(0), .string("false"), .string("0"): return false
+        case .int(1), .string("true"), .string("1"): return true
+        default: throw self.wrong("True or False")
+        }
+    }
+
+    /// `10101-10110,10115`, one number, or a list of either.
+    func ports() throws(SettingsError) -> [Int] {
+        let items: [JSONValue]
+        if case .text(let text) = self.value, PythonLiteral.value(of: text)?.array == nil {
+            items = [.string(text)]
+        } else {
+            items = self.literal.array ?? [self.literal]
+        }
+        var ports: [Int] = []
+        for item in items {
+            if let port = item.int {
+                ports.append(port)
+                continue
+            }
+            for range in (item.string ?? "?").split(separator: ",") {
+                let ends = range.split(separator: "-", maxSplits: 1).map { Int($0.filter { $0 != " " }) }
+                guard let first = ends.first ?? nil, let last = ends.last ?? nil, first <= last, last - first < 65536 else {
+                    throw self.wrong("a list of ports, such as 10101-10110,10115")
+                }
+                ports += first...last
+            }
+        }
+        guard ports.allSatisfy({ (1...65535).contains($0) }) else { throw self.wrong("a list of ports, each from 1 to 65535") }
+        return ports
+    }
+
+    var isAddition: Bool { if case .added = self.value { true } else { false } }
+}

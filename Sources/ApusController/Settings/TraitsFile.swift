@@ -1,0 +1,110 @@
+import ApusWire
+
+/// Reads the assignments of an IPython configuration file that are literal: `c.Class.trait = value`.
+///
+/// Such a file is a program in Python, and we run no programs. Lines that only set the stage (imports, `get_config`, comments)
+/// are passed over; every other line is named in a warning, so that nobody believes it had an effect.
+package struct TraitsFile: Sendable {
+    package private(set) var assignments: [TraitAssignment] = []
+    package private(set) var warnings: [String] = []
+
+    /// - Parameter name: What to call the file in warnings.
+    package init(python text: String, name: String) {
+        var lines = text.split(separator: "\n", omittingEmptySubsequences: false)[...]
+        var number = 0
+        while let line = lines.popFirst() {
+            number += 1
+            let first = number
+            var statement = String(line)
+            // A bracket that is open at the end of a line makes the next one part of it.
+            while Self.isOpen(statement), let next = lines.popFirst() {
+                number += 1
+                statement += "\n" + next
+            }
+            self.take(statement, "\(name), line \(first)")
+        }
+    }
+
+    /// The JSON form of the same file, which IPython's tools read too.
+    package init(json text: String, name: String) {
+        guard let members = (try? JSONValue(parsing: text))?.object else {
+            self.warnings.append("\(name) is no JSON object and is passed over")
+            return
+        }
+        for (className, traits) in members.sorted(by: { $0.key < $1.key }) {
+            for (trait, value) in (traits.object ?? [:]).sorted(by: { $0.key < $1.key }) {
+                self.assignments.append(TraitAssignment(className, trait, .literal(value), source: name))
+            }
+        }
+    }
+
+    private mutating func take(_ statement: String, _ place: String) {
+        let trimmed = statement.drop { $0 == " " || $0 == "\t" }
+        if trimmed.isEmpty || trimmed.hasPrefix("#") || trimmed.hasPrefix("import ") || trimmed.hasPrefix("from ")
+            || trimmed.hasPrefix("pass") || trimmed.hasPrefix("\"\"\"")
+        {
+            return
+        }
+        if trimmed.hasPrefix("c") && trimmed.contains("get_config()") { return }
+        guard statement.first != " ", statement.first != "\t", let assignment = Self.assignment(trimmed, place) else {
+            self.warnings.append(
+                "\(place) has no effect: only literal assignments such as c.IPController.ip = '0.0.0.0' are read, and it is '\(trimmed.prefix(60))'"
+            )
+            return
+        }
+        self.assignments.append(assignment)
+    }
+
+    private static func assignment(_ statement: Substring, _ place: String) -> TraitAssignment? {
+        guard statement.hasPrefix("c.") else { return nil }
+        let target = statement.dropFirst(2).prefix { $0.isLetter || $0.isNumber || $0 == "_" || $0 == "." }
+        let rest = statement[target.endIndex...].drop { $0 == " " || $0 == "\t" }
+        var names = target.split(separator: ".").map(String.init)
+        if rest.hasPrefix("=") && !rest.hasPrefix("==") {
+            guard names.count == 2, let value = PythonLiteral.value(of: rest.dropFirst()) else { return nil }
+            return TraitAssignment(names[0], names[1], .literal(value), source: place)
+        }
+        if rest.hasPrefix("+="), names.count == 2, let values = PythonLiteral.value(of: rest.dropFirst(2))?.array {
+            return TraitAssignment(names[0], names[1], .added(values), source: place)
+        }
+        guard rest.hasPrefix("("), names.count == 3, let method = names.popLast(), let value = PythonLiteral.value(of: rest)
+        else {
+            return nil
+        }
+        switch method {
+        case "append": return TraitAssignment(names[0], names[1], .added([value]), source: place)
+        case "extend": return value.array.map { TraitAssignment(names[0], names[1], .added($0), source: place) }
+        default: return nil
+        }
+    }
+
+    /// Whether brackets are open at the end, outside texts and comments.
+    private static func isOpen(_ statement: String) -> Bool {
+        var depth = 0
+        var quote: Character?
+        var isEscaped = false
+        var isComment = false
+        for character in statement {
+            if character == "\n" { isComment = false }
+            if isComment { continue }
+            if let open = quote {
+                if isEscaped {
+                    isEscaped = false
+                } else if character == "\\" {
+                    isEscaped = true
+                } else if character == open || character == "\n" {
+                    quote = nil
+                }
+                continue
+            }
+            switch character {
+            case "'", "\"": quote = character
+            case "#": isComment = true
+            case "(", "[", "{": depth += 1
+            case ")", "]", "}": depth -= 1
+            default: break
+            }
+        }
+        return depth > 0
+    }
+}
