@@ -1,0 +1,44 @@
+import Apus
+import ApusEngine
+import ArgumentParser
+import Foundation
+
+/// `apus engine`: an engine alone, as `ipengine`.
+struct EngineCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "engine",
+        abstract: "Run an engine alone, in the foreground.",
+        discussion: """
+            Takes ipengine's options; 'apus engine --help' lists them. It runs Python, with IPython where that is installed, and the
+            Swift functions that this program holds; your own program is its own engine (withCluster, or APUS_ENGINE_MODE=1).
+            """,
+        helpNames: [])
+
+    @Argument(parsing: .captureForPassthrough, help: "ipengine's options.") var arguments: [String] = []
+
+    func run() async throws {
+        let arguments: EngineArguments
+        do { arguments = try EngineArguments(self.arguments) } catch { throw fail("\(error)") }
+        if arguments.asksForHelp {
+            print(EngineArguments.help)
+            return
+        }
+        for warning in arguments.warnings { standardError("apus: \(warning)") }
+        throw ExitCode(await EngineProcess.run(arguments))
+    }
+}
+
+extension EngineProcess {
+    /// Is the engine that a command line describes; gives the process's exit code.
+    static func run(_ arguments: EngineArguments) async -> Int32 {
+        if let folder = arguments.workingDirectory, !FileManager.default.changeCurrentDirectoryPath(folder) {
+            standardError("apus: there is no folder \(folder) to work in")
+            return 1
+        }
+        if let file = arguments.logFile {
+            try? arguments.place.profile.create()
+            if freopen(file, "a", stderr) == nil { standardError("apus: \(file) cannot be written") }
+        }
+        return await EngineProcess.run(arguments.place)
+    }
+}
