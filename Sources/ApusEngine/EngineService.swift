@@ -320,7 +320,10 @@ package actor EngineService {
         self.heart = (ping, pong)
         pong.connect(to: self.endpoint(self.connection.heartbeatPong))
         ping.connect(to: self.endpoint(self.connection.heartbeatPing))
-        self.logger.info("engine serves", metadata: ["uuid": "\(self.uuid)"])
+        // In the words of Python's engines, which people look for in logs.
+        self.logger.info(
+            "Completed registration with id \(self.core.engineID.map { $0.description } ?? "?")",
+            metadata: ["uuid": "\(self.uuid)"])
     }
 
     private func receive(_ messages: [[ByteBuffer]], on channel: EngineChannel) {

@@ -143,6 +143,23 @@ def test_an_interrupt_at_the_limit_says_so(nanny):
     assert "limit of 0.1 s" in content["evalue"]
 
 
+def test_what_a_signal_handler_raises_while_idle_harms_nothing(nanny):
+    code = "import signal\ndef handler(number, frame): raise RuntimeError('a handler')\nsignal.signal(signal.SIGUSR1, handler)"
+    nanny.execute(code, silent=True)
+    time.sleep(0.2)
+    nanny.process.send_signal(signal.SIGUSR1)
+    assert b"a handler" in nanny.receive()[4]
+    assert nanny.execute("signal.signal(signal.SIGUSR1, signal.SIG_DFL)", silent=True)["status"] == "ok"
+
+
+def test_an_error_that_cannot_be_shown_is_still_an_error(nanny):
+    code = "class Bad(Exception):\n    def __str__(self): raise ValueError('no words')\ndef bad(): raise Bad()"
+    nanny.execute(code, silent=True)
+    content, _ = nanny.call(eval, "bad()")
+    assert content["ename"] == "Bad"
+    assert nanny.execute("1")["status"] == "ok"
+
+
 def test_nobody_answers_input(nanny):
     reply = nanny.execute("input('name? ')")
     assert reply["ename"] == "RuntimeError"

@@ -355,6 +355,7 @@ import os
 import signal
 import struct
 import threading
+import traceback
 
 # The system takes this many parts in one call (IOV_MAX is 1024 at least on Linux and macOS).
 PARTS_AT_ONCE = 512
@@ -418,12 +419,24 @@ class Channel:
 
     def receive(self):
         """The next frame's parts; None when the engine has closed its end."""
+        self._wait()
         head = self._reader.read(4)
         if len(head) < 4:
             return None
         (count,) = struct.unpack("<I", head)
         lengths = struct.unpack(f"<{count}Q", self._reader.read(8 * count))
         return [self._reader.read(length) for length in lengths]
+
+    def _wait(self):
+        """Waits for a frame or the end. What a signal handler of user code raises meanwhile concerns no task."""
+        while True:
+            try:
+                self._reader.peek(1)
+                return
+            except OSError:
+                return
+            except BaseException:
+                traceback.print_exc()
 
     def send(self, *parts):
         """Sends bytes, or whatever has a buffer of them."""
@@ -796,7 +809,7 @@ class Kernel:
             finally:
                 self.interrupts.task_runs = False
         except BaseException as error:
-            reply, results = self._error(error, method, self.shell.show_error(error, user_trace(error))), ()
+            reply, results = self._error(error, method, self._show(error)), ()
             if method == "execute":
                 reply.update(execution_count=self.shell.execution_count - 1, user_expressions={}, payload=[])
         self.interrupts.limit_message = None
@@ -809,6 +822,14 @@ class Kernel:
             name, content = reply.get("ename", "").encode("utf-8", "replace"), packed(reply)
         self.publisher.flush()
         self.channel.send(b"R", status, name, flags, content, *results)
+
+    def _show(self, error):
+        try:
+            return self.shell.show_error(error, user_trace(error))
+        except BaseException as problem:
+            # An error whose own code fails must not take the kernel with it.
+            print(f"showing {type(error).__name__}: {problem!r}", file=sys.stderr)
+            return None
 
     def _apply(self, kind, metadata, content, buffers):
         function, arguments, keywords = self.calls.unpack(buffers, self.shell.user_ns)
@@ -873,9 +894,7 @@ class Kernel:
         except Exception as problem:
             text = f"(its text cannot be had: {problem!r})"
         if lines is None:
-            import traceback
-
-            lines = traceback.format_exception(type(error), error, error.__traceback__)
+            lines = [f"{type(error).__name__}: {text}"]
         return {
             "status": "error", "ename": type(error).__name__, "evalue": text, "traceback": list(lines),
             "engine_info": self.info.get_engine_info(method),

@@ -128,7 +128,7 @@ class Kernel:
             finally:
                 self.interrupts.task_runs = False
         except BaseException as error:
-            reply, results = self._error(error, method, self.shell.show_error(error, user_trace(error))), ()
+            reply, results = self._error(error, method, self._show(error)), ()
             if method == "execute":
                 reply.update(execution_count=self.shell.execution_count - 1, user_expressions={}, payload=[])
         self.interrupts.limit_message = None
@@ -141,6 +141,14 @@ class Kernel:
             name, content = reply.get("ename", "").encode("utf-8", "replace"), packed(reply)
         self.publisher.flush()
         self.channel.send(b"R", status, name, flags, content, *results)
+
+    def _show(self, error):
+        try:
+            return self.shell.show_error(error, user_trace(error))
+        except BaseException as problem:
+            # An error whose own code fails must not take the kernel with it.
+            print(f"showing {type(error).__name__}: {problem!r}", file=sys.stderr)
+            return None
 
     def _apply(self, kind, metadata, content, buffers):
         function, arguments, keywords = self.calls.unpack(buffers, self.shell.user_ns)
@@ -205,9 +213,7 @@ class Kernel:
         except Exception as problem:
             text = f"(its text cannot be had: {problem!r})"
         if lines is None:
-            import traceback
-
-            lines = traceback.format_exception(type(error), error, error.__traceback__)
+            lines = [f"{type(error).__name__}: {text}"]
         return {
             "status": "error", "ename": type(error).__name__, "evalue": text, "traceback": list(lines),
             "engine_info": self.info.get_engine_info(method),
