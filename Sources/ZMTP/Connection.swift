@@ -21,6 +21,9 @@ final class Connection: ChannelInboundHandler {
     /// How long the peer may take to close its side after we have closed ours.
     private static let goodbyeTimeout = TimeAmount.milliseconds(250)
 
+    /// The longest list of messages that is kept for its capacity.
+    private static let keptCapacity = 1024
+
     let peer: PeerID
     /// What opened the connection and will open another; `nil` if the peer did.
     let connector: Connector?
@@ -48,6 +51,7 @@ final class Connection: ChannelInboundHandler {
 
     /// The messages of the piece being read; kept for its capacity.
     private var received: [Message] = []
+    private var isReading = true
     /// Pieces read so far; a heartbeat sees by it whether the peer is alive.
     private var reads: UInt64 = 0
     private var handshakeTimer: Scheduled<Void>?
@@ -133,6 +137,7 @@ final class Connection: ChannelInboundHandler {
     // MARK: Receiving
 
     func setReading(_ isReading: Bool) {
+        self.isReading = isReading
         try? self.channel?.syncOptions?.setOption(.autoRead, value: isReading)
     }
 
@@ -164,11 +169,9 @@ final class Connection: ChannelInboundHandler {
         }
         var violation: ProtocolViolation?
         do {
-            while self.state != .closed, let event = try self.session.next() {
-                switch event {
-                case .message(let message): self.received.append(message)
-                default: try self.handle(event)
-                }
+            // Messages are appended inside the session, because entering it costs as much as decoding one.
+            while self.state != .closed, let event = try self.session.next(appendingMessagesTo: &self.received) {
+                try self.handle(event)
             }
         } catch {
             violation = error
@@ -180,7 +183,11 @@ final class Connection: ChannelInboundHandler {
     private func deliver() {
         guard !self.received.isEmpty else { return }
         if self.state == .open { self.socket.receive(self.received, from: self) }
-        self.received.removeAll(keepingCapacity: true)
+        if self.received.capacity > Self.keptCapacity {
+            self.received = []
+        } else {
+            self.received.removeAll(keepingCapacity: true)
+        }
     }
 
     private func handle(_ event: Session.Event) throws(ProtocolViolation) {
@@ -235,12 +242,12 @@ final class Connection: ChannelInboundHandler {
     private func watch(every interval: TimeAmount, timeout: TimeAmount, pinging: Bool) {
         guard let loop = self.context?.eventLoop.assumeIsolated() else { return }
         let index = self.watchdogs.count
-        // A peer that we do not read cannot be heard, so silence is counted in ticks during which we did read.
+        // A peer that we do not read cannot be heard, so silence is counted only while we do.
         var seen = self.reads
         var silence = TimeAmount.zero
         func tick() {
             guard self.state == .open else { return }
-            silence = self.reads == seen ? silence + interval : .zero
+            silence = self.reads == seen && self.isReading ? silence + interval : .zero
             seen = self.reads
             if silence >= timeout {
                 self.close(.silent)
@@ -265,7 +272,7 @@ final class Connection: ChannelInboundHandler {
 
     // MARK: Ending
 
-    /// Receives no more, writes what is queued, then closes.
+    /// Receives no more, writes what is queued, then closes. A connection that is not open yet has nothing queued.
     func drain() {
         switch self.state {
         case .open:

@@ -77,6 +77,15 @@ struct Session: Sendable {
         }
     }
 
+    /// Takes out events up to one that is not a message, or all there are; the messages are appended to the list.
+    mutating func next(appendingMessagesTo messages: inout [Message]) throws(ProtocolViolation) -> Event? {
+        while let event = try self.next() {
+            guard case .message(let message) = event else { return event }
+            messages.append(message)
+        }
+        return nil
+    }
+
     private mutating func nextInTraffic() throws(ProtocolViolation) -> Event? {
         while let unit = try self.decoder.next() {
             switch unit {

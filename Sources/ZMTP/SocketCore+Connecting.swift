@@ -134,7 +134,10 @@ extension SocketCore {
             self.closeAtOnce()
         } else {
             if !hasBacklog { self.giveUpConnecting() }
-            for connection in self.connections.values { connection.drain() }
+            for connection in self.connections.values {
+                // One that is about to open is what the kept messages wait for.
+                if connection.isOpen || !hasBacklog || connection.connector == nil { connection.drain() }
+            }
             self.finishClosingIfDone()
         }
         return done

@@ -32,6 +32,15 @@ final class SocketCore {
     /// XPUB: how many peers hold each prefix.
     private var subscribers: [ByteBuffer: Int] = [:]
 
+    private enum News {
+        case event(SocketEvent)
+        /// Subscriptions of an XPUB that ended with a connection.
+        case messages([Message], PeerID)
+    }
+
+    /// What the delegate has not been told yet, oldest first. While there is something, a task of the loop will tell it.
+    private var untold: [News] = []
+
     /// Connections with something to flush.
     private var unflushed: [Connection] = []
     private var isFlushing = false
@@ -161,7 +170,8 @@ final class SocketCore {
     // MARK: Receiving
 
     func receive(_ messages: [Message], from connection: Connection) {
-        guard let delegate = self.delegate, let face = self.face else { return }
+        self.tellNews()
+        guard self.closing == nil, let delegate = self.delegate, let face = self.face else { return }
         switch self.type {
         case .router, .dealer, .xpub:
             delegate.socket(face, received: messages, from: connection.peer)
@@ -176,9 +186,29 @@ final class SocketCore {
         }
     }
 
+    /// Tells the delegate of an event: before the next messages, but not from inside a call of the delegate's own. A
+    /// flush may find that a peer has gone, and whoever flushes is in the middle of something.
     func emit(_ event: SocketEvent) {
-        guard let delegate = self.delegate, let face = self.face else { return }
-        delegate.socket(face, event: event)
+        self.tellLater(.event(event))
+    }
+
+    private func tellLater(_ news: News) {
+        self.untold.append(news)
+        guard self.untold.count == 1 else { return }
+        self.eventLoop.assumeIsolated().execute { self.tellNews() }
+    }
+
+    private func tellNews() {
+        guard !self.untold.isEmpty else { return }
+        let untold = self.untold
+        self.untold = []
+        for news in untold {
+            guard self.closing == nil, let delegate = self.delegate, let face = self.face else { return }
+            switch news {
+            case .event(let event): delegate.socket(face, event: event)
+            case .messages(let messages, let peer): delegate.socket(face, received: messages, from: peer)
+            }
+        }
     }
 
     // MARK: Subscriptions
@@ -299,7 +329,7 @@ final class SocketCore {
             if self.routes[connection.identity] === connection { self.routes[connection.identity] = nil }
             let cancelled = connection.subscriptions.prefixes.compactMap { self.subscriptionRemoved($0) }
             if self.closing == nil {
-                if !cancelled.isEmpty { self.receive(cancelled, from: connection) }
+                if !cancelled.isEmpty { self.tellLater(.messages(cancelled, connection.peer)) }
                 self.emit(.peerDisconnected(connection.peer, identity: connection.identity, reason))
             }
         } else if self.closing == nil {

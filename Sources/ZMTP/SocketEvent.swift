@@ -71,7 +71,8 @@ package enum SendOutcome: Sendable, Hashable {
     }
 }
 
-/// What takes a socket's messages and events. Always called on the socket's event loop.
+/// What takes a socket's messages and events. Always called on the socket's event loop, and never from inside one of the
+/// socket's own methods.
 package protocol SocketDelegate: AnyObject, Sendable {
     /// Called once for each piece that was read from one peer's connection, with the messages complete by then.
     ///
@@ -79,7 +80,7 @@ package protocol SocketDelegate: AnyObject, Sendable {
     /// long keeps up to 256 KB alive, so copy what is to be stored.
     func socket(_ socket: Socket, received messages: [Message], from peer: PeerID)
 
-    /// Called after the messages that came before the event.
+    /// Called after the messages that came before the event, and before those that came after it.
     func socket(_ socket: Socket, event: SocketEvent)
 }
 

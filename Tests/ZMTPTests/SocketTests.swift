@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import Synchronization
 import Testing
 
 @testable import ZMTP
@@ -224,6 +225,35 @@ struct SocketTests {
         try await dealer.send("for nobody")
         await dealer.socket.close(linger: .milliseconds(50))
         await dealer.socket.close(linger: .milliseconds(50))
+    }
+
+    @Test("A DEALER may connect, send and close at once: the message still goes out")
+    func sendAndClose() async throws {
+        try await TestSocket.with(.router) { router in
+            let port = try await router.bind()
+            let dealer = try await TestSocket(.dealer, identity: "d")
+            dealer.connect(port)
+            try await dealer.send("last words")
+            await dealer.socket.close(linger: .seconds(10))
+            #expect(try await router.nextMessage() == ["d", "last words"])
+        }
+    }
+
+    @Test("The delegate is never called from inside a method of the socket")
+    func notReentrant() async throws {
+        try await TestSocket.with(.router) { router in
+            try await TestSocket.with(.dealer, identity: "d") { dealer in
+                dealer.connect(try await router.bind())
+                let peer = try await router.nextPeer().peer
+                try await router.onLoop { socket in
+                    socket.disconnect(peer)
+                    #expect(socket.peers.isEmpty)
+                    // The delegate has not heard yet, as the mailbox would show.
+                    #expect(router.calls.load(ordering: .relaxed) == 1)
+                }
+                #expect(try await router.nextDeparture() == .closedHere)
+            }
+        }
     }
 
     @Test("A peer that does not read is bounded by the mark, and nobody else is hurt")

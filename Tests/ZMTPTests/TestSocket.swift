@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import Synchronization
 import ZMTP
 
 /// A queue whose reader waits for what is to come.
@@ -27,6 +28,9 @@ final class TestSocket: SocketDelegate {
     let socket: Socket
     let messages = Mailbox<Message>()
     let events = Mailbox<SocketEvent>()
+
+    /// How often the delegate has been told of an event.
+    let calls = Atomic(0)
 
     /// The loop that all sockets of the tests share.
     static let eventLoop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
@@ -60,7 +64,10 @@ final class TestSocket: SocketDelegate {
         for message in messages { self.messages.put(message) }
     }
 
-    func socket(_ socket: Socket, event: SocketEvent) { self.events.put(event) }
+    func socket(_ socket: Socket, event: SocketEvent) {
+        self.calls.add(1, ordering: .relaxed)
+        self.events.put(event)
+    }
 
     func onLoop<Result: Sendable>(_ body: @escaping @Sendable (Socket) throws -> Result) async throws -> Result {
         try await self.socket.eventLoop.submit { try body(self.socket) }.get()
