@@ -125,8 +125,8 @@ struct PythonTests {
             #expect(status.engines.keys.sorted() == [0, 1])
             try await client.shutdown(hub: true)
             await client.close()
-            for engine in engines { _ = await engine.result() }
-            _ = await controller.result()
+            Python.endProcesses(naming: profile.path)
+            for process in engines + [controller] { _ = await process.result() }
         }
     }
 
