@@ -21,12 +21,17 @@ let heap: Target.Dependency = .product(name: "HeapModule", package: "swift-colle
 let orderedCollections: Target.Dependency = .product(name: "OrderedCollections", package: "swift-collections")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
-func floor(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
-    .target(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
+func floor(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
+    .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
-    .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+/// The Python side of an engine that runs Python, carried inside the binary.
+let kernelSources: [Resource] = ["boot", "calls", "channel", "ipython_shell", "kernel", "output", "plain_shell"].map {
+    .embedInCode("Python/kernel/\($0).py")
 }
 
 let package = Package(
@@ -90,21 +95,23 @@ let package = Package(
             [
                 "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "Pickle", "ZMTPTransport", nioCore,
                 nioPosix, logging,
-            ]),
+            ], resources: kernelSources),
         floor("ApusClient", ["ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore, logging]),
 
         // Programs.
         floor(
             "Apus",
             [
-                "ApusClient", "ApusController", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusStore", "ApusTransport",
-                "ApusWire", "Pickle",
-                "ZMTPTransport", nioCore, nioPosix, logging,
+                "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSQLite", "ApusStore",
+                "ApusTransport", "ApusWire", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
             ]),
 
         .executableTarget(
-            name: "apus-command", dependencies: ["Apus", "ApusLaunchers", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-            swiftSettings: settings),
+            name: "apus-command",
+            dependencies: [
+                "Apus", "ApusController", "ApusCore", "ApusEngine", "ApusLaunchers", "ApusWire", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
 
         // Beside: a simulated cluster, and the suites that several implementations must pass.
         floor(
@@ -112,6 +119,14 @@ let package = Package(
             [
                 "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusStore", "ApusTransport", "ApusWire", nioCore, nioPosix, logging,
             ]),
+
+        // A generator of load for a controller alone, for scripts/scale.
+        .executableTarget(
+            name: "apus-load",
+            dependencies: [
+                "ApusTransport", "ApusWire", "ZMTPTransport", nioCore, nioPosix,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
 
         // Examples: programs of users.
         .target(name: "DebianClosure", path: "Examples/DebianClosure/Library", swiftSettings: settings),
@@ -141,6 +156,7 @@ let package = Package(
         tests("ApusLaunchersTests", ["ApusLaunchers", "ApusWire"]),
         tests("DebianClosureTests", ["DebianClosure"]),
         tests("ApusEngineTests", ["ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore, nioPosix, logging]),
+        tests("ApusControllerTests", ["ApusController", "ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, nioPosix, logging]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
         tests("ApusTests", ["Apus"]),
     ]

@@ -1,4 +1,6 @@
 public import ApusController
+internal import ApusCore
+internal import ApusSQLite
 internal import ApusStore
 public import ApusWire
 public import Logging
@@ -14,15 +16,42 @@ public final class ControllerHost: Sendable {
         public var clusterID: String
         /// Whether the files stay when the controller stops, and their ports and key are used again.
         public var reuse: Bool
+        /// Whether engines that were registered when a controller last ran here have their ids again as soon as they reconnect.
+        public var restore = false
+        /// The paths of the two files; those in the profile's security folder unless told.
+        public var clientFile: String
+        public var engineFile: String
 
         public init(profile: ProfileDirectory, clusterID: String, reuse: Bool = false) {
             self.profile = profile
             self.clusterID = clusterID
             self.reuse = reuse
+            self.clientFile = profile.clientFile(clusterID: clusterID)
+            self.engineFile = profile.engineFile(clusterID: clusterID)
         }
 
-        var clientFile: String { self.profile.clientFile(clusterID: self.clusterID) }
-        var engineFile: String { self.profile.engineFile(clusterID: self.clusterID) }
+        var stateFile: String { self.profile.engineStateFile(clusterID: self.clusterID) }
+
+        /// The files that a controller left here, when both are whole and agree.
+        func existing() throws(WireError) -> (client: ClientConnectionInfo, engine: EngineConnectionInfo)? {
+            guard PrivateFile.exists(self.clientFile) || PrivateFile.exists(self.engineFile) else { return nil }
+            let client = try ClientConnectionInfo(PrivateFile.readJSON(self.clientFile))
+            let engine = try EngineConnectionInfo(PrivateFile.readJSON(self.engineFile))
+            guard client.common.registration == engine.common.registration, client.common.key == engine.common.key,
+                client.common.signatureScheme == engine.common.signatureScheme
+            else { throw WireError("\(self.clientFile) and \(self.engineFile) are of two controllers") }
+            return (client, engine)
+        }
+
+        /// Who was registered when a controller last ran here; nil when nobody knows.
+        func savedEngines() throws(WireError) -> EngineRegistry.State? {
+            guard PrivateFile.exists(self.stateFile) else { return nil }
+            let json = try PrivateFile.readJSON(self.stateFile)
+            guard let engines = json["engines"]?.object, let nextID = json["next_id"]?.int else {
+                throw WireError("\(self.stateFile) lists no engines")
+            }
+            return EngineRegistry.State(engines: engines.compactMapValues { $0.string }, nextID: nextID)
+        }
     }
 
     public let clientInfo: ClientConnectionInfo
@@ -39,22 +68,43 @@ public final class ControllerHost: Sendable {
     )
         async throws
     {
+        var options = options
+        var keepsFiles = false
+        let states = EngineStateWriter(path: files?.stateFile, logger: logger)
         let service: ControllerService
         do {
+            try files?.profile.create()
+            if let files, files.reuse {
+                do {
+                    if let existing = try files.existing() {
+                        options.reuse(existing.client, existing.engine)
+                        keepsFiles = true
+                        logger.info("ports and key are those of \(files.clientFile)")
+                    }
+                } catch {
+                    logger.error("the connection files cannot be used again, and are written anew: \(error)")
+                }
+            }
             service = try ControllerService(
-                options: options, transport: ZMTPTransport(), store: MemoryTaskStore(),
-                eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
-                logger: logger)
+                options: options, transport: ZMTPTransport(), store: try Self.store(options.database, files?.profile, logger),
+                eventLoop: MultiThreadedEventLoopGroup.singleton.next(), onStateChange: { states.save($0) }, logger: logger)
+            if let files, files.restore {
+                do { if let saved = try files.savedEngines() { await service.restore(saved) } } catch {
+                    logger.error("the engines cannot be restored: \(error)")
+                }
+            }
             (self.clientInfo, self.engineInfo) = try await service.start()
         } catch {
             throw ApusError(.launchFailed, "the controller could not start: \(error)", cause: nil)
         }
         self.service = service
         self.files = files
-        self.running = Task { try await service.run() }
+        self.running = Task {
+            try await service.run()
+            await states.finish()
+        }
         do {
-            if let files {
-                try files.profile.create()
+            if let files, !keepsFiles {
                 try PrivateFile.write(self.engineInfo.json.indentedText + "\n", to: files.engineFile)
                 try PrivateFile.write(self.clientInfo.json.indentedText + "\n", to: files.clientFile)
             }
@@ -64,9 +114,30 @@ public final class ControllerHost: Sendable {
         }
     }
 
+    private static func store(_ database: ControllerOptions.Database, _ profile: ProfileDirectory?, _ logger: Logger) throws
+        -> any TaskStore
+    {
+        switch database {
+        case .memory(let records, let bytes):
+            return MemoryTaskStore(limits: MemoryTasks.Limits(records: records, bytes: bytes))
+        case .sqlite(let path):
+            guard let path = path ?? profile.map({ $0.path + "/tasks.db" }) else {
+                throw WireError("the SQLite task database needs a path where there is no profile")
+            }
+            return try SQLiteTaskStore(path: path) { logger.error("\($0)") }
+        case .none: return NoTaskStore()
+        }
+    }
+
     /// Waits until the controller has been shut down, by a client or by ``stop()``; its files are gone then.
+    ///
+    /// Cancelling the wait stops the controller.
     public func wait() async throws {
-        try await self.running.value
+        try await withTaskCancellationHandler {
+            try await self.running.value
+        } onCancel: {
+            self.service.stop()
+        }
         self.removeFiles()
     }
 
@@ -81,5 +152,59 @@ public final class ControllerHost: Sendable {
         guard let files, !files.reuse else { return }
         PrivateFile.remove(files.clientFile)
         PrivateFile.remove(files.engineFile)
+    }
+}
+
+/// Keeps the list of registered engines in its file, beside the controller's loop.
+///
+/// When a thousand engines register at once, only every so often is written; the last always is.
+private final class EngineStateWriter: Sendable {
+    private let states: AsyncStream<EngineRegistry.State>.Continuation
+    private let writing: Task<Void, Never>
+
+    init(path: String?, logger: Logger) {
+        let (stream, states) = AsyncStream.makeStream(of: EngineRegistry.State.self, bufferingPolicy: .bufferingNewest(1))
+        self.states = states
+        self.writing = Task {
+            for await state in stream {
+                guard let path else { continue }
+                let engines = JSONValue.object(state.engines.mapValues { .string($0) })
+                let json: JSONValue = ["engines": engines, "next_id": .int(state.nextID)]
+                do { try PrivateFile.write(json.indentedText + "\n", to: path) } catch {
+                    logger.error("the list of engines was not saved: \(error)")
+                }
+            }
+        }
+    }
+
+    func save(_ state: EngineRegistry.State) { self.states.yield(state) }
+
+    func finish() async {
+        self.states.finish()
+        await self.writing.value
+    }
+}
+
+extension ControllerOptions {
+    /// Takes over where an earlier controller listened and how it signed, so that its peers find this one.
+    fileprivate mutating func reuse(_ client: ClientConnectionInfo, _ engine: EngineConnectionInfo) {
+        self.key = engine.common.key
+        self.signatureScheme = engine.common.signatureScheme
+        self.location = engine.common.location
+        self.engineAddress = String(engine.common.interface.drop { $0 != "/" }.drop { $0 == "/" })
+        self.clientAddress = String(client.common.interface.drop { $0 != "/" }.drop { $0 == "/" })
+        if self.engineSSH.isEmpty { self.engineSSH = engine.common.ssh }
+        if self.clientSSH.isEmpty { self.clientSSH = client.common.ssh }
+        self.scheme = client.taskScheme
+        self.broadcastDepth = engine.broadcast.count > 1 ? engine.broadcast.count.trailingZeroBitCount : 0
+        // The order in which the sockets are bound.
+        self.enginePorts =
+            [
+                engine.common.registration, engine.control, engine.mux, engine.task, engine.iopub, engine.heartbeatPing,
+                engine.heartbeatPong,
+            ] + engine.broadcast
+        self.clientPorts = [
+            client.control, client.mux, client.task, client.iopub, client.notification, client.broadcast ?? 0,
+        ]
     }
 }

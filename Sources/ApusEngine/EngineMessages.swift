@@ -86,6 +86,17 @@ struct EngineMessages: Sendable {
                 .stream, identities: [ByteBuffer(string: "engine.\(self.engineID).\(name)")], parent: parent, content: content))
     }
 
+    /// A message that user code publishes.
+    mutating func output(
+        _ type: MessageType, topic: String, parent: ByteBuffer, metadata: ByteBuffer, content: ByteBuffer, buffers: [ByteBuffer]
+    ) -> OutgoingMessage {
+        OutgoingMessage(
+            channel: .iopub,
+            message: self.make(
+                type, identities: [ByteBuffer(string: topic)], parent: parent, metadata: metadata, content: content,
+                buffers: buffers))
+    }
+
     mutating func shutdownOutput(restart: Bool, parent: ByteBuffer) -> OutgoingMessage {
         OutgoingMessage(
             channel: .iopub,

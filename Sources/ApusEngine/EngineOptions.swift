@@ -17,6 +17,10 @@ package struct EngineOptions: Sendable {
     package var lookUp: @Sendable (String) throws(FunctionCallError) -> FunctionRecord = {
         (name) throws(FunctionCallError) in try FunctionRegistry.shared.lookup(name)
     }
+    /// How to run Python; nil: the engine runs Swift functions only.
+    package var python: PythonOptions?
+    /// The functions that the hub is told of, by their whole names.
+    package var functionNames = FunctionRegistry.shared.all.filter { $0.declaration.closureID == nil }.map(\.qualifiedName)
     /// What this program is; requests with closures name the build that they are of.
     package var build = BuildFingerprint.current
 

@@ -3,7 +3,7 @@ package import ApusTransport
 package import ApusWire
 import CEngineMode
 import Foundation
-import Logging
+package import Logging
 import NIOCore
 import NIOPosix
 import ZMTPTransport
@@ -28,8 +28,20 @@ package enum EngineProcess {
         package var file: String?
         package var profile: ProfileDirectory
         package var clusterID: String
+        /// Where the controller is, in place of what the file says.
+        package var location: String?
+        /// The key to sign with where the connection information has none, in place of the environment's.
+        package var key: String?
+        /// How the engine is called on the wire; nil: by a new name. A name that was used before must not be used again.
+        package var uuid: String?
+        /// Lines less important than this are not logged.
+        package var logLevel = Logger.Level.info
+        /// How many checks in a row may find no ping before the controller counts as gone; 0: it never does.
+        package var missedHeartbeatLimit = 50
         /// How long the file may take to appear.
         package var patience = Duration.seconds(10)
+        /// How to run Python; nil: Swift functions only.
+        package var python: PythonOptions?
         /// The id to ask the hub for, as an MPI rank does.
         package var wantedID: EngineID?
         /// How long the hub may take to answer.
@@ -54,9 +66,13 @@ package enum EngineProcess {
         options.ownsProcess = takesOver
         if takesOver { options.capture = try? OutputCapture() }
         options.wantedID = place.wantedID
+        options.python = place.python
+        options.session.missedHeartbeatLimit = place.missedHeartbeatLimit
+        if let uuid = place.uuid { options.uuid = EngineUUID(uuid) }
         options.session.registrationTimeout = Int(place.registrationTimeout / .milliseconds(1))
         let log = options.capture?.originalStandardError ?? STDERR_FILENO
-        let logger = Logger(label: "apus.engine") { EngineLogHandler(label: $0, descriptor: log) }
+        var logger = Logger(label: "apus.engine") { EngineLogHandler(label: $0, descriptor: log) }
+        logger.logLevel = place.logLevel
         let engine: EngineService
         do {
             let connection = try await self.connection(place, environment)
@@ -76,6 +92,7 @@ package enum EngineProcess {
             ProcessWatch.start(parentPipe: environment.parentPipe) { event in
                 switch event {
                 case .interrupted: engine.interrupt()
+                case .signalled(let number): engine.pass(signal: number)
                 case .terminated: engine.stop()
                 case .parentLost: engine.parentIsLost()
                 }
@@ -87,6 +104,9 @@ package enum EngineProcess {
         case .refused, .registrationTimedOut:
             logger.error("\(ending)", metadata: ["controller": "\(engine.address)"])
             return 255
+        case .kernelLost:
+            logger.error("\(ending)")
+            return 1
         case .killed:
             // As the client asked: whoever watches this process sees it.
             ProcessIdentity.raise(SIGKILL)
@@ -122,7 +142,8 @@ package enum EngineProcess {
         }
         var connection: EngineConnectionInfo
         do { connection = try EngineConnectionInfo(json) } catch { throw WireError("\(source): \(error)") }
-        if connection.common.key.isEmpty, let key = environment.key { connection.common.key = key }
+        if let location = place.location { connection.common.location = location }
+        if connection.common.key.isEmpty, let key = place.key ?? environment.key { connection.common.key = key }
         if connection.common.curveServerKey != nil {
             throw WireError("\(source): the controller encrypts with CURVE, which this engine cannot; start it without --secure")
         }

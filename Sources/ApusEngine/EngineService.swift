@@ -41,6 +41,9 @@ package actor EngineService {
     /// Messages dropped so far, by what was wrong.
     private var problemCount = 0
 
+    /// Started with the engine, for Python takes longer to be up than registration.
+    private var kernel: PythonKernel?
+
     // What exists from registration on.
     private var setup: WorkSetup?
     private var messages: EngineMessages?
@@ -66,7 +69,9 @@ package actor EngineService {
         self.logger = logger
         self.signer = try Signer(key: connection.common.key, scheme: connection.common.signatureScheme)
         self.session = Session(id: options.uuid.text, signer: self.signer)
-        self.core = EngineSession(options: options.session)
+        var session = options.session
+        session.hasKernel = options.python != nil
+        self.core = EngineSession(options: session)
     }
 
     // MARK: Life
@@ -77,6 +82,7 @@ package actor EngineService {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 self.ending = continuation
+                self.startKernel()
                 self.handle(Task.isCancelled ? .cancelled : .started)
             }
         } onCancel: {
@@ -92,7 +98,30 @@ package actor EngineService {
 
     /// Interrupts what runs, if it can be (SIGINT). Nothing happens when the engine is idle.
     package nonisolated func interrupt() {
-        self.eventLoop.execute { self.assumeIsolated { _ = $0.setup?.running.interrupt() } }
+        self.eventLoop.execute { self.assumeIsolated { _ = $0.interruptWork() } }
+    }
+
+    /// Sends Python a signal that this process was sent, as a launcher does.
+    package nonisolated func pass(signal: Int32) {
+        self.eventLoop.execute { self.assumeIsolated { _ = $0.kernel?.signal(signal) } }
+    }
+
+    private func startKernel() {
+        guard let python = self.options.python, self.kernel == nil else { return }
+        let kernel = PythonKernel(python) { event in
+            self.eventLoop.execute { self.assumeIsolated { $0.kernelReports(event) } }
+        }
+        self.kernel = kernel
+        kernel.start()
+    }
+
+    private func kernelReports(_ event: PythonKernel.Event) {
+        switch event {
+        case .ready(let what): self.logger.info("kernel is ready", metadata: ["kernel": "\(what)"])
+        case .restarted(let why): self.logger.warning("a new kernel was started", metadata: ["why": "\(why)"])
+        case .failed(let why): self.handle(.kernelLost(why))
+        case .quit: self.handle(.kernelLost("user code ended the interpreter"))
+        }
     }
 
     private nonisolated func tell(_ event: EngineSession.Event) {
@@ -115,7 +144,10 @@ package actor EngineService {
         case .reply(let reply): self.reply(reply)
         case .abort(let abortion): self.abort(abortion)
         case .giveBack(let ids): self.giveBack(ids)
-        case .clearNamespace: self.setup?.namespace.removeAll()
+        case .clearNamespace:
+            self.setup?.namespace.removeAll()
+            self.kernel?.clear()
+        case .restartKernel: self.kernel?.restart()
         case .interrupt(let kind): self.interrupt(answeringAs: kind)
         case .raiseSignal(let number): self.raise(number)
         case .publishShutdown(let restart):
@@ -147,8 +179,11 @@ package actor EngineService {
         self.registrar = nil
         let continuation = self.ending
         self.ending = nil
+        let kernel = self.kernel
+        self.kernel = nil
         Task {
             await withTaskGroup { group in
+                if let kernel { group.addTask { await kernel.stop(within: .seconds(2)) } }
                 for socket in sockets { group.addTask { await socket.close(linger: .seconds(1)) } }
             }
             continuation?.resume(returning: ending)
@@ -170,7 +205,8 @@ package actor EngineService {
         var content: JSONObject = [
             "uuid": .string(self.uuid.text),
             "apus": [
-                "recall": true, "functions": true, "build": .string(self.options.build),
+                "recall": true, "python": .bool(self.options.python != nil),
+                "functions": JSONValue(self.options.functionNames), "build": .string(self.options.build),
                 "pid": .int(Int(ProcessIdentity.current)), "host": .string(HostAddress.hostName),
             ],
         ]
@@ -226,10 +262,12 @@ package actor EngineService {
         let setup = WorkSetup(
             engineID: id, uuid: self.uuid, signer: self.signer, options: self.options, exchange: exchange,
             namespace: InMemoryNamespace(),
-            running: RunningCall(), replays: SharedReplayMemory(),
+            running: RunningCall(), kernel: self.kernel, replays: SharedReplayMemory(),
             noteProblem: { problem in self.eventLoop.execute { self.assumeIsolated { $0.note(problem) } } })
         self.setup = setup
         self.options.capture?.attach(EngineMessages(engineID: id, uuid: self.uuid, signer: self.signer), exchange)
+        self.kernel?.connect(
+            EngineMessages(engineID: id, uuid: self.uuid, signer: self.signer), exchange, self.options.capture)
         RequestWorker.start(setup) {
             self.eventLoop.execute {
                 self.assumeIsolated { service in
@@ -282,7 +320,10 @@ package actor EngineService {
         self.heart = (ping, pong)
         pong.connect(to: self.endpoint(self.connection.heartbeatPong))
         ping.connect(to: self.endpoint(self.connection.heartbeatPing))
-        self.logger.info("engine serves", metadata: ["uuid": "\(self.uuid)"])
+        // In the words of Python's engines, which people look for in logs.
+        self.logger.info(
+            "Completed registration with id \(self.core.engineID.map { $0.description } ?? "?")",
+            metadata: ["uuid": "\(self.uuid)"])
     }
 
     private func receive(_ messages: [[ByteBuffer]], on channel: EngineChannel) {
@@ -407,11 +448,20 @@ package actor EngineService {
     }
 
     private func interrupt(answeringAs kind: ControlReply.Kind) {
-        let isInterrupted = self.setup?.running.interrupt() ?? false
+        let isInterrupted = self.interruptWork()
         self.reply(kind.type, ["status": "ok", "apus_interrupted": .bool(isInterrupted)])
     }
 
+    private func interruptWork() -> Bool {
+        let isInterrupted = self.setup?.running.interrupt() ?? false
+        return self.kernel?.interrupt() ?? false || isInterrupted
+    }
+
     private func raise(_ signal: Int32) {
+        if let kernel {
+            _ = kernel.signal(signal)
+            return self.reply(.ok(.signal))
+        }
         guard self.options.ownsProcess else {
             return self.reply(
                 .error(.signal, ErrorContent(.engineError, "this engine is part of a program that signals are not for")))
@@ -436,11 +486,11 @@ package actor EngineService {
 
 extension IncomingRequest {
     /// The request's id and type, read only when someone asks for what waits.
-    fileprivate var messageID: MessageID? {
+    var messageID: MessageID? {
         (try? Message(frames: self.frames)).flatMap { MessageHeader.messageID(scanning: $0.header) }
     }
 
-    fileprivate var type: MessageType? {
+    var type: MessageType? {
         (try? Message(frames: self.frames)).flatMap { try? MessageType(scanning: $0.header) }
     }
 }

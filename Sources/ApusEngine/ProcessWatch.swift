@@ -16,6 +16,8 @@ enum ProcessWatch {
         case interrupted
         /// SIGTERM.
         case terminated
+        /// One of the signals that are for user code: SIGUSR1, SIGUSR2.
+        case signalled(Int32)
         case parentLost
     }
 
@@ -42,6 +44,14 @@ enum ProcessWatch {
         thread.start()
     }
 
+    private static func event(for signal: Int32) -> Event {
+        switch signal {
+        case SIGINT: .interrupted
+        case SIGTERM: .terminated
+        default: .signalled(signal)
+        }
+    }
+
     private static func watch(_ watched: [pollfd], signals: Int32, _ report: (Event) -> Void) {
         var watched = watched
         while watched.contains(where: { $0.fd >= 0 }) {
@@ -50,7 +60,7 @@ enum ProcessWatch {
                 var byte: UInt8 = 0
                 let count = read(watched[index].fd, &byte, 1)
                 if watched[index].fd == signals {
-                    if count == 1 { report(byte == UInt8(SIGINT) ? .interrupted : .terminated) }
+                    if count == 1 { report(self.event(for: Int32(byte))) }
                 } else if count <= 0 {
                     report(.parentLost)
                     watched[index].fd = -1

@@ -12,6 +12,8 @@ struct RequestMetadata {
     var maps = false
     /// How many arguments from the first on are what a closure captured.
     var captureCount = 0
+    /// Seconds that a Python task may run before it is interrupted.
+    var limit: Double?
     /// The build that the function must be of.
     var build: String?
 
@@ -32,6 +34,7 @@ struct RequestMetadata {
                 case "apus_quiet": self.isQuiet = try cursor.readValue().bool ?? false
                 case "apus_map": self.maps = try cursor.readValue().bool ?? false
                 case "apus_captures": self.captureCount = try cursor.readValue().int ?? 0
+                case "apus_limit": self.limit = try cursor.readValue().double
                 case "apus_build": self.build = try cursor.readStringOrSkip()
                 default: try cursor.skipValue()
                 }

@@ -15,6 +15,8 @@ struct WorkSetup: Sendable {
     let exchange: WorkExchange
     let namespace: InMemoryNamespace
     let running: RunningCall
+    /// Runs Python; nil in an engine of Swift functions only.
+    let kernel: PythonKernel?
     /// Signatures of requests begun or aborted. Those given back are not in it: they may come again.
     let replays: SharedReplayMemory
     /// Called with the reason, from the worker, for each request that is dropped.
@@ -80,6 +82,12 @@ struct RequestWorker: ~Copyable {
             self.outgoing.append(self.messages.status(.busy, parent: message.header))
             self.setup.exchange.send(&self.outgoing)
         }
+        if let kernel = self.setup.kernel, !self.isSwiftCall(message, type, metadata) {
+            // Its output and its reply come from the kernel's own thread, so what was said before goes first.
+            self.setup.exchange.send(&self.outgoing)
+            if kernel.run(message, type: type, metadata, on: request.channel) { try self.abortCells() }
+            return
+        }
         switch type {
         case .applyRequest: self.apply(message, metadata, on: request.channel)
         case .executeRequest: self.refuse(message, metadata, on: request.channel)
@@ -89,6 +97,29 @@ struct RequestWorker: ~Copyable {
             }
         }
         if !metadata.isQuiet { self.outgoing.append(self.messages.status(.idle, parent: message.header)) }
+    }
+
+    /// Whether the request calls a function of this program. On an engine with Python all others are Python's.
+    private func isSwiftCall(_ message: Message, _ type: MessageType, _ metadata: RequestMetadata) -> Bool {
+        guard type == .applyRequest, let function = message.buffers.first else { return false }
+        if metadata.build != nil { return true }
+        // The pickle of a name is short.
+        guard function.readableBytes < 512 else { return false }
+        var buffers = message.buffers.prefix(1)
+        guard let name = (try? ObjectBuffers.deserialize(&buffers))?.referenceName else { return false }
+        return (try? self.setup.options.lookUp(name)) != nil
+    }
+
+    /// Answers the cells that wait behind one that failed: whoever sent them meant them to follow its success.
+    private mutating func abortCells() throws(WireError) {
+        for request in self.setup.exchange.takeOut(where: { $0.type == .executeRequest }) {
+            let message = try Message(frames: request.frames)
+            guard self.setup.signer.accepts(message.signature, for: message.parts),
+                self.setup.replays.remember(message.signature)
+            else { throw WireError("an aborted request's signature is wrong") }
+            let metadata = try RequestMetadata(scanning: message.metadata)
+            self.outgoing += self.messages.abortion(of: message, type: .executeRequest, metadata, on: request.channel)
+        }
     }
 
     private static let okContent = ByteBuffer(string: "{\"status\": \"ok\"}")

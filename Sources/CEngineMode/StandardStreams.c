@@ -33,6 +33,8 @@ void apus_forward_signals(int descriptor) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+    sigaction(SIGUSR2, &action, NULL);
     // A peer that closes its end of a pipe is an error of the writer, not the end of the engine.
     signal(SIGPIPE, SIG_IGN);
 }

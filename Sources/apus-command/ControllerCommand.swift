@@ -1,43 +1,126 @@
 import Apus
+import ApusController
+import ApusLaunchers
+import ApusWire
 import ArgumentParser
 import Foundation
+import Logging
 
-/// `apus controller`: a controller alone, as `ipcontroller`.
+/// `apus controller`: a controller alone, in place of `ipcontroller`.
 struct ControllerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "controller",
         abstract: "Run a controller alone, in the foreground.",
-        discussion: "Engines and clients find it through the connection files in the profile's security folder.")
+        usage: "apus controller [--<option>=<value> ...] [--<Class>.<trait>=<value> ...]",
+        discussion: """
+            Takes the options, environment variables and configuration file of
+            ipyparallel's ipcontroller, so that its launchers and users can put this
+            program in its place. Engines and clients find it through the connection
+            files in the profile's security folder.
 
-    @Option(help: "The profile's name.") var profile: String?
-    @Option(help: "The profile's folder, instead of its name.") var profileDir: String?
-    @Option(help: "The cluster's id, for several clusters in one profile.") var clusterID: String?
-    @Option(help: "The address to listen on; '*' for every interface.") var ip = "127.0.0.1"
-    @Option(help: "The host name to write into the connection files.") var location: String?
-    @Option(help: "Milliseconds between heartbeats.") var ping = 3000
-    @Option(help: "How many unfinished tasks one engine may hold; 0 for any number; adapts unless told.") var hwm: Int?
+              --profile=NAME  --profile-dir=FOLDER  --ipython-dir=FOLDER
+              --cluster-id=ID     where the files are
+              --ip=ADDRESS        listen there, '*' for every interface;
+                                  only this machine can connect unless told
+              --location=HOST     the host name to write into the files
+              --ports=LIST        such as 10101-10120,10130; also --engine-ports
+                                  and --client-ports
+              --ssh=SERVER  --enginessh=SERVER
+                                  tunnels that clients and engines are to use
+              --ping=MS           time between heartbeats (3000)
+              --scheme=NAME       leastload, lru, plainrandom, twobin, weighted,
+                                  pure or none
+              --hwm=N             unfinished tasks one engine may hold, 0 for any
+                                  number; adapts unless told
+              --reuse             use ports and key of the files that are there,
+                                  and leave the files at the end
+              --restore           the same, and expect the engines that were
+                                  registered
+              --dictdb  --sqlitedb  --nodb
+                                  keep task records in memory, in tasks.db of the
+                                  profile, or not
+              --log-level=LEVEL  --debug  --quiet  --log-to-file  --clean-logs
+              --work-dir=FOLDER  --config=FILE  --keyfile=FILE  --no-secure
+              --user=NAME  --ident=ID
+              --CLASS.TRAIT=VALUE any other setting of ipcontroller
+
+            IPP_PROFILE_DIR, IPP_CLUSTER_ID and IPP_SESSION_KEY are read, and
+            ipcontroller_config.py of the profile as far as it assigns literals.
+            """)
+
+    @Argument(parsing: .allUnrecognized, help: .hidden)
+    var arguments: [String] = []
 
     func run() async throws {
-        let environment = ProcessInfo.processInfo.environment
-        var options = ControllerOptions()
-        options.clientAddress = self.ip
-        options.engineAddress = self.ip
-        if let location { options.location = location }
-        options.heartbeatPeriod = self.ping
-        options.highWaterMark = self.hwm
-        if let key = environment["IPP_SESSION_KEY"], !key.isEmpty { options.key = key }
-        let files = ControllerHost.Files(
-            profile: ProfileDirectory(explicitPath: self.profileDir, profile: self.profile),
-            clusterID: self.clusterID ?? environment["IPP_CLUSTER_ID"] ?? "")
+        // Python's tools ask every program for all its help.
+        if self.arguments.contains("--help-all") { throw CleanExit.helpRequest(self) }
+        let settings: ControllerSettings
+        do {
+            settings = try ControllerSettings(arguments: self.arguments, environment: ProcessInfo.processInfo.environment) {
+                try? String(contentsOfFile: $0, encoding: .utf8)
+            }
+        } catch {
+            throw fail("\(error)")
+        }
+        try settings.prepareProcess()
+        let logger = settings.logger
+        for warning in settings.warnings { logger.warning("\(warning)") }
+
+        var files = ControllerHost.Files(
+            profile: settings.profile, clusterID: settings.clusterID, reuse: settings.reusesFiles)
+        files.restore = settings.restoresEngines
+        files.clientFile = settings.clientFile
+        files.engineFile = settings.engineFile
+        // From here on a signal is a request to stop, however early it comes.
+        let signals = ControllerSignals()
+        defer { signals.cancel() }
+        let numbers = signals.numbers
         let host: ControllerHost
-        do { host = try await ControllerHost(options: options, files: files) } catch { throw fail("\(error)") }
-        standardError("controller runs; the connection files are in \(files.profile.security)")
+        do { host = try await ControllerHost(options: settings.options, files: files, logger: logger) } catch {
+            throw fail("\(error)")
+        }
+        logger.info("listening; the connection files are in \(settings.profile.security)")
+        let listing = ControllerListing(settings)
+        listing.add()
         await withTaskGroup(of: Void.self) { group in
-            group.addTask { _ = await waitForSignal([SIGINT, SIGTERM, SIGABRT]) }
+            group.addTask {
+                for await number in numbers { return logger.notice("stopping on signal \(number)") }
+            }
             group.addTask { try? await host.wait() }
             await group.next()
             group.cancelAll()
         }
         await host.stop()
+        listing.remove()
+    }
+}
+
+extension ControllerSettings {
+    /// What a program does for itself before it starts: its folder, its log.
+    fileprivate func prepareProcess() throws {
+        do { try self.profile.create() } catch { throw fail("the folder \(self.profile.path) cannot be made: \(error)") }
+        if self.cleansLogs {
+            for file in (try? FileManager.default.contentsOfDirectory(atPath: self.profile.log)) ?? []
+            where file.hasPrefix("ipcontroller-") {
+                try? FileManager.default.removeItem(atPath: self.profile.log + "/" + file)
+            }
+        }
+        if self.logsToFile {
+            let path = self.profile.log + "/ipcontroller-\(self.clusterID)-\(getpid()).log"
+            standardError("the log is \(path)")
+            let file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+            guard file >= 0 else { throw fail("\(path) cannot be written: \(String(cString: strerror(errno)))") }
+            dup2(file, STDERR_FILENO)
+            close(file)
+        }
+        if let workingDirectory, !FileManager.default.changeCurrentDirectoryPath(workingDirectory) {
+            throw fail("the working folder \(workingDirectory) is not there")
+        }
+    }
+
+    fileprivate var logger: Logger {
+        var logger = Logger(label: "apus.controller") { StreamLogHandler.standardError(label: $0) }
+        logger.logLevel = self.logLevel
+        return logger
     }
 }

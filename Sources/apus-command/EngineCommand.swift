@@ -9,20 +9,42 @@ struct EngineCommand: AsyncParsableCommand {
         commandName: "engine",
         abstract: "Run an engine alone, in the foreground.",
         discussion: """
-            Joins the controller of the profile's engine connection file, waiting up to ten seconds for the file. It runs the Swift
-            functions that this program holds; your own program is its own engine (withCluster, or APUS_ENGINE_MODE=1).
-            """)
+            Takes ipengine's options; 'apus engine --help' lists them. It runs Python, with IPython where that is installed, and the
+            Swift functions that this program holds; your own program is its own engine (withCluster, or APUS_ENGINE_MODE=1).
+            """,
+        helpNames: [])
 
-    @Option(help: "The profile's name.") var profile: String?
-    @Option(help: "The profile's folder, instead of its name.") var profileDir: String?
-    @Option(help: "The cluster's id, for several clusters in one profile.") var clusterID: String?
-    @Option(help: "The engine connection file itself.") var file: String?
+    @Argument(parsing: .captureForPassthrough, help: "ipengine's options.") var arguments: [String] = []
 
     func run() async throws {
-        var place = EngineProcess.Place()
-        place.file = self.file
-        place.profile = ProfileDirectory(explicitPath: self.profileDir, profile: self.profile)
-        place.clusterID = self.clusterID ?? ProcessInfo.processInfo.environment["IPP_CLUSTER_ID"] ?? ""
-        throw ExitCode(await EngineProcess.run(place))
+        let arguments: EngineArguments
+        do { arguments = try EngineArguments(self.arguments) } catch { throw fail("\(error)") }
+        if arguments.asksForHelp {
+            print(EngineArguments.help)
+            return
+        }
+        for warning in arguments.warnings { standardError("apus: \(warning)") }
+        throw ExitCode(await EngineProcess.run(arguments))
+    }
+}
+
+extension EngineProcess {
+    /// Is the engine that a command line describes; gives the process's exit code.
+    static func run(_ arguments: EngineArguments) async -> Int32 {
+        if let folder = arguments.workingDirectory, !FileManager.default.changeCurrentDirectoryPath(folder) {
+            standardError("apus: there is no folder \(folder) to work in")
+            return 1
+        }
+        if let file = arguments.logFile {
+            try? arguments.place.profile.create()
+            let descriptor = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+            if descriptor >= 0 {
+                dup2(descriptor, STDERR_FILENO)
+                close(descriptor)
+            } else {
+                standardError("apus: \(file) cannot be written")
+            }
+        }
+        return await EngineProcess.run(arguments.place)
     }
 }

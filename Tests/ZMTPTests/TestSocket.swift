@@ -1,38 +1,25 @@
 import NIOCore
 import NIOPosix
-import Synchronization
 import ZMTP
 
 /// A queue whose reader waits for what is to come.
 final class Mailbox<Element: Sendable>: Sendable {
-    private struct State {
-        var elements: [Element] = []
-        var waiter: CheckedContinuation<Element, Never>?
-    }
-    private let state = Mutex(State())
+    private let continuation: AsyncStream<Element>.Continuation
+    private let stream: AsyncStream<Element>
 
-    func put(_ element: Element) {
-        let waiter = self.state.withLock { state in
-            if state.waiter == nil { state.elements.append(element) }
-            return state.waiter.take()
-        }
-        waiter?.resume(returning: element)
+    init() {
+        (self.stream, self.continuation) = AsyncStream.makeStream()
     }
+
+    func put(_ element: Element) { self.continuation.yield(element) }
 
     /// The oldest element not yet taken. One reader at a time.
-    func next() async -> Element {
-        await withCheckedContinuation { continuation in
-            let element: Element? = self.state.withLock { state in
-                if !state.elements.isEmpty { return state.elements.removeFirst() }
-                precondition(state.waiter == nil, "two readers at one mailbox")
-                state.waiter = continuation
-                return nil
-            }
-            if let element { continuation.resume(returning: element) }
-        }
+    ///
+    /// - Throws: `CancellationError` when the test's time is up.
+    func next() async throws -> Element {
+        for await element in self.stream { return element }
+        throw CancellationError()
     }
-
-    var isEmpty: Bool { self.state.withLock { $0.elements.isEmpty } }
 }
 
 /// A socket with mailboxes for what it receives, and methods that may be called from tests.
@@ -94,22 +81,28 @@ final class TestSocket: SocketDelegate {
         try await self.onLoop { $0.send(message) }
     }
 
+    /// Sends until that is the outcome: nothing else tells when a PUB has heard of a subscription.
+    func sendUntil(_ outcome: SendOutcome, _ frames: String...) async throws {
+        let message = frames.map { ByteBuffer(string: $0) }
+        while try await self.send(message) != outcome { try await Task.sleep(for: .milliseconds(2)) }
+    }
+
     /// The next message, as texts.
-    func nextMessage() async -> [String] { await self.messages.next().map { String(buffer: $0) } }
+    func nextMessage() async throws -> [String] { try await self.messages.next().map { String(buffer: $0) } }
 
     /// The next connected peer; other events before it are skipped.
     @discardableResult
-    func nextPeer() async -> (peer: PeerID, identity: ByteBuffer) {
+    func nextPeer() async throws -> (peer: PeerID, identity: ByteBuffer) {
         while true {
-            if case .peerConnected(let peer, let identity) = await self.events.next() { return (peer, identity) }
+            if case .peerConnected(let peer, let identity) = try await self.events.next() { return (peer, identity) }
         }
     }
 
     /// Why the next peer went; other events before it are skipped.
     @discardableResult
-    func nextDeparture() async -> DisconnectReason {
+    func nextDeparture() async throws -> DisconnectReason {
         while true {
-            switch await self.events.next() {
+            switch try await self.events.next() {
             case .peerDisconnected(_, _, let reason), .handshakeFailed(_, let reason): return reason
             default: continue
             }

@@ -91,7 +91,7 @@ extension EngineSignal {
     init(_ value: JSONValue?) {
         switch value {
         case .int(let number):
-            if let number = Int32(exactly: number), (1...64).contains(number) {
+            if let number = Int32(exactly: number), (0...64).contains(number) {
                 self.init(number: number)
             } else {
                 self = .unknown(String(number))

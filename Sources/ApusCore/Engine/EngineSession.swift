@@ -25,6 +25,8 @@ package struct EngineSession: Sendable {
         case cancelled
         /// The process that started the engine is gone.
         case parentLost
+        /// What runs Python has ended for good, and why.
+        case kernelLost(String)
     }
 
     package enum Timer: Sendable, Hashable {
@@ -54,6 +56,8 @@ package struct EngineSession: Sendable {
         /// Take back what has not started and reply with the ids; it will be run elsewhere.
         case giveBack([MessageID])
         case clearNamespace
+        /// Replace what runs Python by a new one; the engine stays what it is.
+        case restartKernel
         /// Interrupt what runs, if it can be, and reply whether it could.
         case interrupt(ControlReply.Kind)
         /// Raise a signal in this process, and reply.
@@ -72,6 +76,9 @@ package struct EngineSession: Sendable {
         package var connectionTimeout = 3000
         /// How many checks in a row may find no ping before the controller counts as gone; 0: it never does.
         package var missedHeartbeatLimit = 50
+
+        /// Whether there is a kernel that can be replaced: a client's shutdown with `restart` then means no more than that.
+        package var hasKernel = false
 
         package init() {}
     }
@@ -146,6 +153,7 @@ package struct EngineSession: Sendable {
             return self.end(.shutDown)
         case .cancelled: return self.leave(.cancelled)
         case .parentLost: return self.leave(.parentLost)
+        case .kernelLost(let reason): return self.leave(.kernelLost(reason))
         }
     }
 
@@ -200,6 +208,8 @@ package struct EngineSession: Sendable {
         case .kernelInfo: return [.reply(.kernelInfo)]
         case .interrupt: return [.interrupt(.interrupt)]
         case .signal(let signal): return self.handle(signal: signal)
+        case .shutdown(restart: true) where self.options.hasKernel:
+            return [.restartKernel, .reply(.shutdown(restart: true))]
         case .shutdown(let restart):
             self.state = .stopping(id)
             // The hub matches the published reply to our session; the request after it is for a controller that missed it.
@@ -256,6 +266,8 @@ package enum EngineEnding: Sendable, Hashable {
     case parentLost
     /// SIGTERM to the process, or the owner's cancellation.
     case cancelled
+    /// What runs Python has ended for good.
+    case kernelLost(String)
     /// A client sent SIGTERM through the control channel.
     case signalled
     /// A client sent SIGKILL through the control channel.
@@ -271,6 +283,7 @@ extension EngineEnding: CustomStringConvertible {
         case .controllerLost: "the controller's heartbeat has stopped"
         case .parentLost: "the process that started this engine is gone"
         case .cancelled: "stopped"
+        case .kernelLost(let reason): reason
         case .signalled: "ended by a client's SIGTERM"
         case .killed: "ended by a client's SIGKILL"
         }

@@ -8,6 +8,7 @@ import os
 import signal
 import struct
 import threading
+import traceback
 
 # The system takes this many parts in one call (IOV_MAX is 1024 at least on Linux and macOS).
 PARTS_AT_ONCE = 512
@@ -71,12 +72,24 @@ class Channel:
 
     def receive(self):
         """The next frame's parts; None when the engine has closed its end."""
+        self._wait()
         head = self._reader.read(4)
         if len(head) < 4:
             return None
         (count,) = struct.unpack("<I", head)
         lengths = struct.unpack(f"<{count}Q", self._reader.read(8 * count))
         return [self._reader.read(length) for length in lengths]
+
+    def _wait(self):
+        """Waits for a frame or the end. What a signal handler of user code raises meanwhile concerns no task."""
+        while True:
+            try:
+                self._reader.peek(1)
+                return
+            except OSError:
+                return
+            except BaseException:
+                traceback.print_exc()
 
     def send(self, *parts):
         """Sends bytes, or whatever has a buffer of them."""

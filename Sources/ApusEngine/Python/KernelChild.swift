@@ -1,0 +1,186 @@
+import Dispatch
+import Foundation
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// An interpreter that was started as a child, with a socket to it.
+///
+/// It finds its end of the socket at descriptor 3, and at 4 the read end of a pipe whose end of file means that we are gone.
+final class KernelChild: Sendable {
+    let pid: pid_t
+    /// Our end; blocking.
+    let socket: Int32
+    private let life: Int32
+    private let status = Mutex(Status.running)
+    private let ended = DispatchSemaphore(value: 0)
+
+    private enum Status {
+        case running
+        case ended(Ending)
+    }
+
+    /// How a process ended.
+    enum Ending: Sendable, Equatable {
+        case exited(Int32)
+        case signalled(Int32)
+    }
+
+    struct StartError: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    /// - Throws: ``StartError``.
+    init(interpreter: String, arguments: [String]) throws(StartError) {
+        var ends: [Int32] = [-1, -1]
+        var pipeEnds: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, streamSocket, 0, &ends) == 0, pipe(&pipeEnds) == 0 else {
+            throw StartError(description: "no socket for the Python kernel: \(String(cString: strerror(errno)))")
+        }
+        // Out of the way of 3 and 4, where the child's copies go.
+        let all = (ends + pipeEnds).map { descriptor in
+            let high = fcntl(descriptor, F_DUPFD_CLOEXEC, 10)
+            close(descriptor)
+            return high
+        }
+        let (ours, theirs, lifeRead, lifeWrite) = (all[0], all[1], all[2], all[3])
+        defer {
+            close(theirs)
+            close(lifeRead)
+        }
+        #if canImport(Darwin)
+            var on: Int32 = 1
+            setsockopt(ours, SOL_SOCKET, SO_NOSIGPIPE, &on, socklen_t(MemoryLayout<Int32>.size))
+        #endif
+        // Large results in few system calls.
+        for end in [ours, theirs] {
+            var size: Int32 = 1 << 20
+            setsockopt(end, SOL_SOCKET, SO_SNDBUF, &size, socklen_t(MemoryLayout<Int32>.size))
+        }
+        do {
+            self.pid = try Self.spawn(interpreter, arguments, socket: theirs, life: lifeRead)
+        } catch {
+            close(ours)
+            close(lifeWrite)
+            throw error
+        }
+        self.socket = ours
+        self.life = lifeWrite
+        let watch = Thread { [self] in self.wait() }
+        watch.name = "apus-kernel-wait"
+        watch.start()
+    }
+
+    deinit {
+        close(self.socket)
+        close(self.life)
+    }
+
+    private static func spawn(
+        _ interpreter: String, _ arguments: [String], socket: Int32, life: Int32
+    ) throws(StartError) -> pid_t {
+        #if canImport(Darwin)
+            var actions: posix_spawn_file_actions_t?
+            var attributes: posix_spawnattr_t?
+        #else
+            var actions = posix_spawn_file_actions_t()
+            var attributes = posix_spawnattr_t()
+        #endif
+        posix_spawn_file_actions_init(&actions)
+        posix_spawnattr_init(&attributes)
+        defer {
+            posix_spawn_file_actions_destroy(&actions)
+            posix_spawnattr_destroy(&attributes)
+        }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_adddup2(&actions, socket, 3)
+        posix_spawn_file_actions_adddup2(&actions, life, 4)
+        // A group of its own: Ctrl-C in our terminal is ours to pass on, and only to a task that runs.
+        var none = sigset_t()
+        sigemptyset(&none)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        posix_spawnattr_setpgroup(&attributes, 0)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP) | Int16(POSIX_SPAWN_SETSIGMASK))
+        var words: [UnsafeMutablePointer<CChar>?] = ([interpreter] + arguments).map { strdup($0) }
+        words.append(nil)
+        defer { for word in words { free(word) } }
+        var pid: pid_t = 0
+        let code = posix_spawn(&pid, interpreter, &actions, &attributes, words, environ)
+        guard code == 0 else {
+            throw StartError(description: "\(interpreter) does not start: \(String(cString: strerror(code)))")
+        }
+        return pid
+    }
+
+    /// Notes the end as soon as it is there. A process that the child forked may hold the socket, so its end of file is not enough.
+    private func wait() {
+        #if canImport(Darwin)
+            var information = siginfo_t()
+        #else
+            var information = siginfo_t()
+        #endif
+        while waitid(P_PID, id_t(self.pid), &information, WEXITED | WNOWAIT) != 0 && errno == EINTR {}
+        // From here on the number may become another process's, so nobody signals it between the two lines.
+        self.status.withLock { status in
+            var code: Int32 = 0
+            while waitpid(self.pid, &code, 0) < 0 && errno == EINTR {}
+            let signal = code & 0x7f
+            status = .ended(signal == 0 ? .exited((code >> 8) & 0xff) : .signalled(signal))
+        }
+        // What is still in the socket can be read; then it ends.
+        shutdown(self.socket, Int32(SHUT_RDWR))
+        self.ended.signal()
+    }
+
+    /// Sends a signal; false when the process has ended.
+    @discardableResult
+    func signal(_ number: Int32) -> Bool {
+        self.status.withLock { status in
+            guard case .running = status else { return false }
+            return kill(self.pid, number) == 0
+        }
+    }
+
+    /// Lets the kernel finish: it goes when it has read the end.
+    func closeInput() { shutdown(self.socket, Int32(SHUT_WR)) }
+
+    /// How the process ended; one that takes longer than that is killed.
+    func ending(within seconds: Double) -> Ending {
+        if self.ended.wait(timeout: .now() + seconds) == .timedOut {
+            self.signal(SIGKILL)
+            self.ended.wait()
+        }
+        self.ended.signal()
+        return self.status.withLock { status in
+            guard case .ended(let ending) = status else { preconditionFailure("a process ended without a status") }
+            return ending
+        }
+    }
+}
+
+extension KernelChild.Ending: CustomStringConvertible {
+    var description: String {
+        switch self {
+        case .exited(let code): "it exited with status \(code)"
+        case .signalled(SIGSEGV): "a segmentation fault (SIGSEGV)"
+        case .signalled(SIGBUS): "a bus error (SIGBUS)"
+        case .signalled(SIGABRT): "it aborted (SIGABRT)"
+        case .signalled(SIGFPE): "an arithmetic fault (SIGFPE)"
+        case .signalled(SIGILL): "an illegal instruction (SIGILL)"
+        case .signalled(SIGKILL): "it was killed (SIGKILL), as the system does when memory runs out"
+        case .signalled(let number): "it was ended by signal \(number)"
+        }
+    }
+}
+
+#if canImport(Darwin)
+    private let streamSocket = SOCK_STREAM
+#else
+    private let streamSocket = Int32(SOCK_STREAM.rawValue)
+#endif

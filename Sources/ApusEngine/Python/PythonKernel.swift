@@ -1,0 +1,424 @@
+import ApusFunctions
+import ApusWire
+import Dispatch
+import Foundation
+import NIOCore
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Runs requests in a Python process of its own, and goes on with a new one when that dies.
+///
+/// The worker hands it one request at a time and waits. A thread of the kernel's reads what Python sends: it publishes output
+/// while the request runs, answers it at its end, and answers it in Python's place when the process is gone.
+final class PythonKernel: Sendable {
+    /// What the engine must know of its kernel.
+    enum Event: Sendable {
+        /// Python is up: its version and whether it has IPython, in words.
+        case ready(String)
+        /// The kernel died and there is a new one.
+        case restarted(why: String)
+        /// There is no kernel any more; the engine cannot go on.
+        case failed(why: String)
+        /// User code asked the interpreter to end.
+        case quit
+    }
+
+    private let options: PythonOptions
+    private let state = Mutex(State())
+    /// Held while a frame is written, so that frames stay whole and a dead kernel's socket is not closed under one.
+    private let writing = Mutex(())
+    /// The worker waits here for the end of its request.
+    private let answered = DispatchSemaphore(value: 0)
+    private let report: @Sendable (Event) -> Void
+
+    private struct State {
+        /// The process that runs; nil before the first and after the last.
+        var child: KernelChild?
+        /// Whether that process has said that it is up.
+        var isReady = false
+        /// Set once the engine has an id.
+        var connection: Connection?
+        var current: Running?
+        /// What idle output belongs to; empty before the first request.
+        var lastParent: ByteBuffer?
+        /// Whether the namespace is to be emptied before the next request.
+        var clears = false
+        /// Why we are killing the process, if it is us.
+        var killReason: String?
+        var isStopping = false
+        /// The last request ended with an error that stops the cells behind it.
+        var stopsOthers = false
+        /// Why there is no kernel and will be none.
+        var failure: String?
+    }
+
+    /// Where replies and output go.
+    private struct Connection {
+        var messages: EngineMessages
+        let exchange: WorkExchange
+        let capture: OutputCapture?
+    }
+
+    private struct Running {
+        let message: Message
+        let type: MessageType
+        let metadata: RequestMetadata
+        let channel: EngineChannel
+        let started: WireDate
+        /// Messages published for it so far.
+        var outputs = 0
+    }
+
+    /// Starts Python at once; requests may follow before it is up.
+    init(_ options: PythonOptions, report: @escaping @Sendable (Event) -> Void) {
+        self.options = options
+        self.report = report
+    }
+
+    /// Starts the thread that starts and reads Python. It lives until ``stop(within:)``, or until there is no kernel any more.
+    func start() {
+        let thread = Thread { [self] in self.serve() }
+        thread.name = "apus-kernel"
+        thread.start()
+    }
+
+    /// Tells who the engine is, before the first request.
+    func connect(_ messages: EngineMessages, _ exchange: WorkExchange, _ capture: OutputCapture?) {
+        self.state.withLock { $0.connection = Connection(messages: messages, exchange: exchange, capture: capture) }
+        self.introduce()
+    }
+
+    // MARK: The worker's side
+
+    /// Runs a request: its busy status is sent already, everything else is from here. True when it ended with an error that
+    /// stops the cells queued behind it.
+    func run(_ message: Message, type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel) -> Bool {
+        let running = Running(message: message, type: type, metadata: metadata, channel: channel, started: .now)
+        let (capture, failure) = self.state.withLock { state in
+            state.stopsOthers = false
+            state.current = running
+            state.lastParent = message.header
+            return (state.connection?.capture, state.failure)
+        }
+        capture?.begin(parent: message.header)
+        if let failure {
+            self.answerInPlace(failure)
+        } else {
+            let request: [ByteBuffer] =
+                [FrameKind.request, ByteBuffer(string: type.rawValue), message.metadata, message.content] + message.buffers
+            self.write(request, onlyFor: message.signature)
+            if let limit = metadata.limit { self.watch(limit) }
+        }
+        self.answered.wait()
+        return self.state.withLock { $0.stopsOthers }
+    }
+
+    /// Interrupts the request at its limit, and kills the kernel when that does not help.
+    private func watch(_ limit: Double) {
+        guard self.answered.wait(timeout: .now() + limit) == .timedOut else {
+            self.answered.signal()
+            return
+        }
+        self.interrupt()
+        guard self.answered.wait(timeout: .now() + self.options.grace) == .timedOut else {
+            self.answered.signal()
+            return
+        }
+        self.kill(
+            because: "it did not stop within \(Self.text(self.options.grace)) s of the interrupt at its limit of "
+                + "\(Self.text(limit)) s, so its kernel was killed")
+    }
+
+    private static func text(_ seconds: Double) -> String {
+        seconds == seconds.rounded() ? String(Int(seconds)) : String(seconds)
+    }
+
+    /// Writes a frame, after whatever must come first.
+    ///
+    /// - Parameter signature: Of the request that the frame is for; if it was answered since, because the kernel died, the frame
+    ///   must not reach the next one.
+    private func write(_ frame: [ByteBuffer], onlyFor signature: ByteBuffer? = nil) {
+        self.writing.withLock { _ in
+            let (child, clears) = self.state.withLock { state -> (KernelChild?, Bool) in
+                if let signature, state.current?.message.signature != signature { return (nil, false) }
+                defer { state.clears = false }
+                return (state.child, state.clears)
+            }
+            guard let child else { return }
+            if clears { _ = KernelFrames.write([FrameKind.clear], to: child.socket) }
+            // A failure shows at the reading end too, and is dealt with there.
+            if !frame.isEmpty { _ = KernelFrames.write(frame, to: child.socket) }
+        }
+    }
+
+    // MARK: Control
+
+    /// Interrupts the running request. False when none runs.
+    @discardableResult
+    func interrupt() -> Bool {
+        // Python's own handler, before ours is there, would end it.
+        self.state.withLock { $0.isReady && $0.current != nil ? $0.child : nil }?.signal(SIGINT) ?? false
+    }
+
+    /// Sends the interpreter a signal; false when there is none.
+    func signal(_ number: Int32) -> Bool { self.state.withLock { $0.child }?.signal(number) ?? false }
+
+    /// Empties the namespace before the next request, and as soon as Python is idle.
+    func clear() {
+        self.state.withLock { $0.clears = true }
+        // Not here: the worker may be writing a large request.
+        DispatchQueue.global().async { self.write([]) }
+    }
+
+    /// Replaces the interpreter by a new one, whatever it is doing.
+    func restart() { self.kill(because: "a client restarted its kernel") }
+
+    private func kill(because reason: String) {
+        let child = self.state.withLock { state in
+            state.killReason = reason
+            return state.child
+        }
+        child?.signal(SIGKILL)
+    }
+
+    /// Lets the interpreter finish what it does at its exit; kills it after that time, or at once when it runs something.
+    func stop(within time: Duration) async {
+        await withCheckedContinuation { continuation in
+            // It blocks, which is not for the threads of tasks.
+            DispatchQueue.global().async {
+                self.stopAndWait(within: time / .seconds(1))
+                continuation.resume()
+            }
+        }
+    }
+
+    private func stopAndWait(within seconds: Double) {
+        let (child, isRunning) = self.state.withLock { state in
+            state.isStopping = true
+            return (state.child, state.current != nil)
+        }
+        guard let child else { return }
+        child.closeInput()
+        _ = child.ending(within: isRunning ? 0 : seconds)
+    }
+
+    // MARK: The kernel's thread
+
+    private func serve() {
+        // The system kills Python with the thread's process by the life pipe alone; the thread itself may come and go.
+        while true {
+            let child: KernelChild
+            do {
+                child = try KernelChild(interpreter: self.options.interpreter, arguments: ["-c", KernelSources.boot])
+            } catch {
+                self.fail("\(error)")
+                return
+            }
+            let isWanted = self.state.withLock { state in
+                if state.isStopping { return false }
+                state.child = child
+                return true
+            }
+            guard isWanted else {
+                child.closeInput()
+                _ = child.ending(within: 0)
+                return
+            }
+            self.writing.withLock { _ in
+                _ = KernelFrames.write([KernelSources.packed, JSONValue.object(self.options.settings).packed], to: child.socket)
+            }
+            self.introduce()
+            let wasReady = self.read(child)
+            guard self.replace(child, wasReady: wasReady) else { return }
+        }
+    }
+
+    private func introduce() {
+        let messages = self.state.withLock { $0.connection?.messages }
+        guard let messages else { return }
+        self.write([FrameKind.identity, ByteBuffer(string: "\(messages.engineID)"), ByteBuffer(string: messages.uuid.text)])
+    }
+
+    /// Reads until the kernel is gone; whether it was ever ready.
+    private func read(_ child: KernelChild) -> Bool {
+        var reader = KernelFrameReader(socket: child.socket)
+        var isReady = false
+        while let parts = reader.next(), let kind = parts.first {
+            switch kind {
+            case FrameKind.publish where parts.count >= 5: self.publish(parts)
+            case FrameKind.request where parts.count >= 5: self.finish(parts)
+            case FrameKind.ready where parts.count >= 2:
+                isReady = true
+                self.state.withLock { $0.isReady = true }
+                let about = try? JSONValue(parsing: parts[1])
+                let shell = about?["ipython"]?.bool == true ? "with IPython" : "without IPython"
+                self.report(.ready("Python \(about?["python"]?.string ?? "?") \(shell), \(self.options.interpreter)"))
+            default: break
+            }
+        }
+        return isReady
+    }
+
+    /// After a kernel's end: answers what it ran, and says whether another is to be started.
+    private func replace(_ child: KernelChild, wasReady: Bool) -> Bool {
+        // A writer that is stuck comes free: nobody reads there any more.
+        shutdown(child.socket, Int32(SHUT_RDWR))
+        let ending = child.ending(within: 2)
+        return self.writing.withLock { _ in
+            let (isStopping, killReason, wasRunning, restarts) = self.state.withLock { state in
+                defer { state.killReason = nil }
+                state.child = nil
+                state.isReady = false
+                let restarts = state.killReason != nil || wasReady && self.options.restarts
+                return (state.isStopping, state.killReason, state.current != nil, restarts)
+            }
+            if isStopping {
+                self.answerInPlace("the engine was stopped")
+                return false
+            }
+            if !wasReady, killReason == nil {
+                self.fail("Python ended before it was ready: \(ending). Its own words are above")
+                return false
+            }
+            if !wasRunning, killReason == nil, ending == .exited(0) {
+                self.report(.quit)
+                return false
+            }
+            let why = killReason ?? "its Python kernel died: \(ending)"
+            self.answerInPlace(why, goesOn: restarts)
+            self.report(restarts ? .restarted(why: why) : .failed(why: why))
+            return restarts
+        }
+    }
+
+    private func fail(_ why: String) {
+        self.state.withLock { $0.failure = why }
+        self.answerInPlace(why)
+        self.report(.failed(why: why))
+    }
+
+    // MARK: Messages
+
+    private func publish(_ parts: [ByteBuffer]) {
+        self.state.withLock { state in
+            guard let parent = state.lastParent, var connection = state.connection else { return }
+            var outgoing = [connection.messages.publication(parts, parent: parent)]
+            state.connection = connection
+            state.current?.outputs += 1
+            connection.exchange.send(&outgoing)
+        }
+    }
+
+    /// Answers the request as Python did.
+    private func finish(_ parts: [ByteBuffer]) {
+        self.answer { connection, running, outgoing, outputs in
+            let (status, name, flags, content) = (parts[1], parts[2], parts[3], parts[4])
+            guard status != FrameKind.none else { return false }
+            let isTask = running.type == .applyRequest || running.type == .executeRequest
+            let isOK = status == FrameKind.ok
+            let metadata =
+                isTask
+                ? running.metadata.reply(
+                    isOK ? .ok : .error, by: connection.messages, started: running.started,
+                    meetsDependencies: name != FrameKind.unmetDependency, outputs: running.metadata.isQuiet ? outputs : nil) : nil
+            outgoing.append(
+                connection.messages.reply(
+                    running.type.reply, to: running.message, on: running.channel, metadata: metadata, content: content,
+                    buffers: Array(parts[5...])))
+            return flags == FrameKind.abort
+        }
+    }
+
+    /// Answers the request, if there is one, in the place of a kernel that cannot.
+    private func answerInPlace(_ why: String, goesOn: Bool = false) {
+        self.answer { connection, running, outgoing, outputs in
+            let isExecute = running.type == .executeRequest
+            let id = MessageHeader.messageID(scanning: running.message.header)?.text ?? "?"
+            let rest = goesOn ? ". The engine goes on with a new kernel, whose namespace is empty" : ""
+            let error = EngineTaskError(
+                .engineError, "engine \(connection.messages.engineID) could not finish task '\(id)': \(why)\(rest)")
+            let content = ErrorContent(
+                error, method: isExecute ? "execute" : "apply", function: nil, arguments: [], by: connection.messages)
+            outgoing.append(connection.messages.error(content, parent: running.message.header))
+            var members = content.json
+            if isExecute { members.merge(["execution_count": 0, "user_expressions": [:], "payload": []]) { $1 } }
+            outgoing.append(
+                connection.messages.reply(
+                    running.type.reply, to: running.message, on: running.channel,
+                    metadata: running.metadata.reply(
+                        .error, by: connection.messages, started: running.started,
+                        outputs: running.metadata.isQuiet ? outputs + 1 : nil),
+                    content: JSONValue.object(members).packed))
+            return false
+        }
+    }
+
+    /// Sends the rest of the request's output, what the body makes of its end, and that the engine is idle.
+    private func answer(
+        _ body: (inout Connection, Running, inout [OutgoingMessage], _ outputs: Int) -> Bool
+    ) {
+        let isAnswered = self.state.withLock { state -> Bool in
+            guard let running = state.current, var connection = state.connection else { return false }
+            state.current = nil
+            var outgoing: [OutgoingMessage] = []
+            let outputs = running.outputs + (connection.capture?.end(&outgoing) ?? 0)
+            state.stopsOthers = body(&connection, running, &outgoing, outputs)
+            if !running.metadata.isQuiet {
+                outgoing.append(connection.messages.status(.idle, parent: running.message.header))
+            }
+            state.connection = connection
+            connection.exchange.send(&outgoing)
+            return true
+        }
+        if isAnswered { self.answered.signal() }
+    }
+}
+
+/// The words of the frames.
+private enum FrameKind {
+    static let request = ByteBuffer(string: "R")
+    static let publish = ByteBuffer(string: "P")
+    static let ready = ByteBuffer(string: "S")
+    static let identity = ByteBuffer(string: "I")
+    static let clear = ByteBuffer(string: "C")
+    static let ok = ByteBuffer(string: "ok")
+    static let none = ByteBuffer(string: "none")
+    static let abort = ByteBuffer(string: "abort")
+    static let unmetDependency = ByteBuffer(string: ErrorName.unmetDependency.rawValue)
+}
+
+extension EngineMessages {
+    /// A message that Python publishes: `P`, topic, type, metadata, content, buffers.
+    fileprivate mutating func publication(_ parts: [ByteBuffer], parent: ByteBuffer) -> OutgoingMessage {
+        let type = MessageType(rawValue: String(buffer: parts[2]))
+        let topic = String(buffer: parts[1])
+        return self.output(
+            type, topic: type == .dataMessage || topic.hasPrefix("comm-") ? topic : "engine.\(self.engineID).\(topic)",
+            parent: parent,
+            metadata: parts[3], content: parts[4], buffers: Array(parts[5...]))
+    }
+}
+
+/// The kernel's Python source, which is part of this binary.
+private enum KernelSources {
+    static let boot = String(decoding: PackageResources.boot_py, as: UTF8.self)
+
+    /// A JSON object: module name to text.
+    static let packed: ByteBuffer = {
+        let sources: [(String, [UInt8])] = [
+            ("calls", PackageResources.calls_py), ("channel", PackageResources.channel_py),
+            ("ipython_shell", PackageResources.ipython_shell_py), ("kernel", PackageResources.kernel_py),
+            ("output", PackageResources.output_py), ("plain_shell", PackageResources.plain_shell_py),
+        ]
+        var texts: JSONObject = [:]
+        for (name, bytes) in sources { texts[name] = .string(String(decoding: bytes, as: UTF8.self)) }
+        return JSONValue.object(texts).packed
+    }()
+}

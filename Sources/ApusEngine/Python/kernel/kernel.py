@@ -1,0 +1,271 @@
+"""The Python side of an engine: runs what the engine's process hands it, one request at a time.
+
+The engine's process holds everything that must not depend on user code: sockets, heartbeats, the queue,
+aborts, time limits. It starts this interpreter with one end of a socket pair and speaks frames over it:
+
+    to us      boot: sources, settings (JSON)
+               R, type, metadata, content, buffers …     a request
+               I, id, uuid                               who we are on the wire
+               C                                         clear the namespace
+    from us    S                                         ready
+               P, topic, type, metadata, content, buffers …    a message to publish for the request
+               R, status, error's name, flags, content, buffers …    the request's reply
+
+The engine's end closing means: finish and go.
+"""
+
+import builtins
+import getpass
+import importlib.util
+import inspect
+import json
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+
+from apus_kernel.calls import Calls
+from apus_kernel.channel import Channel, Interrupts
+from apus_kernel.output import Publisher, Stream, packed
+
+
+CALL = compile("function(*arguments, **keywords)", "<call>", "eval")
+
+
+class EngineInfo:
+    """What user code may ask of `get_ipython().kernel`."""
+
+    def __init__(self):
+        self.engine_id = -1
+        self.ident = ""
+        self.shell = None
+
+    @property
+    def int_id(self):
+        return self.engine_id
+
+    def get_engine_info(self, method=None):
+        info = {"engine_uuid": self.ident, "engine_id": self.engine_id}
+        return {**info, "method": method} if method else info
+
+
+class Kernel:
+    def __init__(self, sock, settings):
+        self.interrupts = Interrupts()
+        self.channel = Channel(sock, self.interrupts)
+        self.publisher = Publisher(self.channel)
+        self.calls = Calls(self.publisher)
+        self.info = EngineInfo()
+        self.interrupts.install()
+        self.shell = self._make_shell(settings)
+        self.info.shell = self.shell
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout = Stream(self.publisher, "stdout", 1)
+        sys.stderr = Stream(self.publisher, "stderr", 2)
+        builtins.input = refuse_input
+        getpass.getpass = refuse_input
+
+    def _make_shell(self, settings):
+        if settings.get("mpi"):
+            # MPI's start belongs to all processes at once, so before anything that may take its time.
+            settings.setdefault("lines", []).insert(0, settings["mpi"])
+        if settings.get("plain") or importlib.util.find_spec("IPython") is None:
+            from apus_kernel.plain_shell import PlainShell
+
+            shell = PlainShell(self.publisher, settings)
+            shell.kernel = self.info
+            return shell
+        from apus_kernel.ipython_shell import make_shell
+
+        return make_shell(self.publisher, self.calls, self.info, settings)
+
+    def serve(self):
+        self.channel.send(b"S", json.dumps(self._capabilities()).encode())
+        self.calls.prepare()
+        while True:
+            parts = self.channel.receive()
+            if parts is None:
+                return
+            kind = parts[0]
+            if kind == b"R":
+                self._run(parts[1], parts[2], parts[3], parts[4:])
+                if self.shell.exit_now:
+                    return
+            elif kind == b"C":
+                self._clear()
+            elif kind == b"I":
+                self.info.engine_id, self.info.ident = int(parts[1]), parts[2].decode()
+
+    def _capabilities(self):
+        ipython = "IPython" in sys.modules
+        return {"python": platform.python_version(), "executable": sys.executable, "ipython": ipython}
+
+    def _clear(self):
+        try:
+            self.shell.clear()
+        except Exception as error:
+            print(f"clearing the namespace: {error!r}", file=sys.stderr)
+
+    # One request
+
+    def _run(self, kind, metadata, content, buffers):
+        method = "apply" if kind == b"apply_request" else "execute"
+        runners = {b"apply_request": self._apply, b"execute_request": self._execute}
+        runner = runners.get(kind, self._answer)
+        # Only our own clients write what we would read there.
+        metadata = json.loads(metadata) if b'"apus_' in metadata else {}
+        started, limit = time.monotonic(), metadata.get("apus_limit")
+        if limit:
+            self.interrupts.limit_message = lambda: limit_message(limit, time.monotonic() - started)
+        name, flags, results = b"", b"", ()
+        try:
+            try:
+                self.interrupts.task_runs = True
+                reply, flags, results = runner(kind, metadata, content, buffers)
+            finally:
+                self.interrupts.task_runs = False
+        except BaseException as error:
+            reply, results = self._error(error, method, self._show(error)), ()
+            if method == "execute":
+                reply.update(execution_count=self.shell.execution_count - 1, user_expressions={}, payload=[])
+        self.interrupts.limit_message = None
+        if reply is None:
+            status, content = b"none", b"{}"
+        elif isinstance(reply, bytes):
+            status, content = b"ok", reply
+        else:
+            status = b"error" if reply.get("status") == "error" else b"ok"
+            name, content = reply.get("ename", "").encode("utf-8", "replace"), packed(reply)
+        self.publisher.flush()
+        self.channel.send(b"R", status, name, flags, content, *results)
+
+    def _show(self, error):
+        try:
+            return self.shell.show_error(error, user_trace(error))
+        except BaseException as problem:
+            # An error whose own code fails must not take the kernel with it.
+            print(f"showing {type(error).__name__}: {problem!r}", file=sys.stderr)
+            return None
+
+    def _apply(self, kind, metadata, content, buffers):
+        function, arguments, keywords = self.calls.unpack(buffers, self.shell.user_ns)
+        if metadata.get("apus_map"):
+            result = [self._call(function, place, {}) for place in zip(*arguments)]
+        else:
+            result = self._call(function, arguments, keywords)
+        return b'{"status": "ok"}', b"", self.calls.pack(result)
+
+    def _call(self, function, arguments, keywords):
+        # From the namespace and not from here, for functions such as eval() and globals().
+        call = {"function": function, "arguments": arguments, "keywords": keywords}
+        result = eval(CALL, self.shell.user_ns, call)
+        return self.shell.wait_for(result) if inspect.iscoroutine(result) else result
+
+    def _execute(self, kind, metadata, content, buffers):
+        content = json.loads(content)
+        code, silent = content["code"], bool(content.get("silent", False))
+        if not silent:
+            count = self.shell.execution_count
+            self.publisher.publish("execute_input", "execute_input", {"code": code, "execution_count": count})
+        self.shell.take_traceback()
+        error = self.shell.run(code, silent, bool(content.get("store_history", not silent)))
+        flags = b""
+        if error is None:
+            expressions = self.shell.user_expressions(content.get("user_expressions") or {})
+            reply = {"status": "ok", "user_expressions": expressions}
+        else:
+            reply = self._error(error, "execute", self.shell.take_traceback())
+            reply["user_expressions"] = {}
+            if not silent and content.get("stop_on_error", True):
+                flags = b"abort"
+        reply.update(execution_count=self.shell.execution_count - 1, payload=self.shell.take_payload())
+        return reply, flags, ()
+
+    def _answer(self, kind, metadata, content, buffers):
+        kind = kind.decode()
+        if kind == "kernel_info_request":
+            return self._kernel_info(), b"", ()
+        if kind == "comm_info_request":
+            return {"status": "ok", "comms": {}}, b"", ()
+        if kind == "connect_request":
+            return {"status": "ok"}, b"", ()
+        reply = self.shell.answer(kind, json.loads(content))
+        return ({"status": "ok", **reply} if reply is not None else None), b"", ()
+
+    def _kernel_info(self):
+        version = platform.python_version()
+        return {
+            "status": "ok", "protocol_version": "5.4", "implementation": "apus", "implementation_version": "1.0",
+            "banner": f"Apus engine, Python {version}", "help_links": [],
+            "language_info": {
+                "name": "python", "version": version, "mimetype": "text/x-python", "file_extension": ".py",
+                "pygments_lexer": "ipython3", "nbconvert_exporter": "python",
+                "codemirror_mode": {"name": "ipython", "version": sys.version_info[0]},
+            },
+        }
+
+    def _error(self, error, method, lines):
+        try:
+            text = str(error)
+        except Exception as problem:
+            text = f"(its text cannot be had: {problem!r})"
+        if lines is None:
+            lines = [f"{type(error).__name__}: {text}"]
+        return {
+            "status": "error", "ename": type(error).__name__, "evalue": text, "traceback": list(lines),
+            "engine_info": self.info.get_engine_info(method),
+        }
+
+
+def user_trace(error):
+    """The part of an error's traceback that is not the kernel's own; all of it when there is no other."""
+    trace = error.__traceback__
+    while trace and (trace.tb_frame.f_code is CALL or trace.tb_frame.f_globals.get("__name__", "").startswith("apus_kernel.")):
+        trace = trace.tb_next
+    return trace or error.__traceback__
+
+
+def limit_message(limit, elapsed):
+    """Why the engine interrupts a task, when it was not a client's wish."""
+    return f"the task has run for {elapsed:.1f} s, longer than its limit of {limit:g} s" if elapsed >= limit else None
+
+
+def refuse_input(prompt="", *more, **options):
+    raise RuntimeError(
+        f"input() was called with {str(prompt)!r}, and nobody can answer: an engine has no keyboard. "
+        "Ask in the client, and push the answer"
+    )
+
+
+def watch_engine(pipe):
+    """Ends this process when the engine's process is gone, however it went."""
+    try:
+        # The system itself kills us then, even if user code holds the interpreter's lock.
+        import fcntl
+
+        if hasattr(fcntl, "F_SETSIG"):
+            fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    except (ImportError, OSError):
+        pass
+
+    def wait():
+        # Nothing is ever written there, so this returns at the end of the file.
+        os.read(pipe, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="apus-watch", daemon=True).start()
+
+
+def main(sock, settings):
+    import faulthandler
+
+    watch_engine(4)
+    faulthandler.enable(2)
+    kernel = Kernel(sock, settings)
+    kernel.serve()
+    kernel.publisher.flush()

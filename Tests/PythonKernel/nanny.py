@@ -1,0 +1,110 @@
+"""The engine's side of the socket pair, for tests of the kernel alone."""
+
+import fcntl
+import json
+import os
+import pathlib
+import pickle
+import signal
+import socket
+import struct
+import subprocess
+import sys
+
+KERNEL = pathlib.Path(__file__).resolve().parents[2] / "Sources" / "ApusEngine" / "Python" / "kernel"
+
+
+class Nanny:
+    """Starts a kernel and speaks frames with it."""
+
+    def __init__(self, environment=None, **settings):
+        ours, theirs = socket.socketpair()
+        read_end, self.life = os.pipe()
+        # Above what the child's 3 and 4 replace.
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs.fileno(), read_end)]
+
+        def place():
+            os.dup2(high[0], 3)
+            os.dup2(high[1], 4)
+
+        self.process = self._spawn(place, environment)
+        for descriptor in (*high, read_end):
+            os.close(descriptor)
+        theirs.close()
+        self.socket = ours
+        self.reader = ours.makefile("rb")
+        texts = {path.stem: path.read_text() for path in KERNEL.glob("*.py") if path.stem != "boot"}
+        self.send(json.dumps(texts).encode(), json.dumps(settings).encode())
+        self.published = []
+        ready = self.receive()
+        assert ready[0] == b"S", ready
+        self.about = json.loads(ready[1])
+        self.send(b"I", b"7", b"uuid-7")
+
+    def _spawn(self, place, environment):
+        # close_fds would close 3 and 4 after they were put in place.
+        return subprocess.Popen(
+            [sys.executable, "-c", (KERNEL / "boot.py").read_text()],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            close_fds=False, preexec_fn=place, env=environment,
+        )
+
+    def send(self, *parts):
+        head = struct.pack(f"<I{len(parts)}Q", len(parts), *map(len, parts))
+        self.socket.sendall(head + b"".join(parts))
+
+    def receive(self):
+        head = self.reader.read(4)
+        if not head:
+            return None
+        (count,) = struct.unpack("<I", head)
+        lengths = struct.unpack(f"<{count}Q", self.reader.read(8 * count))
+        return [self.reader.read(length) for length in lengths]
+
+    def request(self, kind, content=None, buffers=(), metadata=None):
+        self.send(b"R", kind.encode(), json.dumps(metadata or {}).encode(), json.dumps(content or {}).encode(), *buffers)
+
+    def reply(self):
+        """The reply's content and buffers; what was published before it is kept."""
+        while True:
+            parts = self.receive()
+            if parts is None:
+                return None
+            if parts[0] == b"R":
+                self.flags = parts[3]
+                return json.loads(parts[4]), parts[5:]
+            self.published.append((parts[1].decode(), parts[2].decode(), json.loads(parts[4]), parts[5:]))
+
+    def execute(self, code, silent=False, metadata=None, **content):
+        self.published = []
+        self.request("execute_request", {"code": code, "silent": silent, **content}, metadata=metadata)
+        return self.reply()[0]
+
+    def apply(self, *buffers, metadata=None):
+        self.published = []
+        self.request("apply_request", buffers=buffers, metadata=metadata)
+        return self.reply()
+
+    def call(self, function, *arguments, metadata=None, **keywords):
+        """A call of something that pickles by itself."""
+        counts = {"nargs": len(arguments), "narg_bufs": len(arguments), "kw_keys": sorted(keywords)}
+        values = [*arguments, *(keywords[key] for key in sorted(keywords))]
+        return self.apply(*(pickle.dumps(value) for value in (function, counts, *values)), metadata=metadata)
+
+    def text(self, name="stdout"):
+        return "".join(content["text"] for topic, kind, content, _ in self.published if kind == "stream" and topic == name)
+
+    def shown(self, kind):
+        return [content for _, found, content, _ in self.published if found == kind]
+
+    def interrupt(self):
+        self.process.send_signal(signal.SIGINT)
+
+    def close(self):
+        self.reader.close()
+        self.socket.close()
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()
+            os.close(self.life)
