@@ -89,7 +89,8 @@ let package = Package(
             ]),
 
         // Services: actors around cores.
-        floor("ApusController", ["ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, deque, orderedCollections, logging]),
+        floor(
+            "ApusController", ["ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, deque, orderedCollections, logging]),
         floor(
             "ApusEngine",
             [
@@ -102,7 +103,8 @@ let package = Package(
         floor(
             "Apus",
             [
-                "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSQLite", "ApusStore",
+                "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSQLite",
+                "ApusStore",
                 "ApusTransport", "ApusWire", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
             ]),
 
@@ -117,7 +119,8 @@ let package = Package(
         floor(
             "ApusTestKit",
             [
-                "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusStore", "ApusTransport", "ApusWire", nioCore, nioPosix, logging,
+                "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusStore", "ApusTransport", "ApusWire", nioCore,
+                nioPosix, logging,
             ]),
 
         // A generator of load for a controller alone, for scripts/scale.
@@ -152,11 +155,20 @@ let package = Package(
         tests("ApusCoreTests", ["ApusCore", "ApusTestKit", "ApusWire"]),
         tests("ApusStoreTests", ["ApusStore", "ApusTestKit", "ApusWire", nioCore]),
         tests("ZMTPTests", ["ZMTP", nioCore, nioPosix]),
-        tests("ApusSQLiteTests", ["ApusSQLite", "ApusStore", "ApusTestKit", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
+        tests(
+            "ApusSQLiteTests",
+            ["ApusSQLite", "ApusStore", "ApusTestKit", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
         tests("ApusLaunchersTests", ["ApusLaunchers", "ApusWire"]),
         tests("DebianClosureTests", ["DebianClosure"]),
-        tests("ApusEngineTests", ["ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore, nioPosix, logging]),
-        tests("ApusControllerTests", ["ApusController", "ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, nioPosix, logging]),
+        tests(
+            "ApusEngineTests",
+            [
+                "ZMTPTransport", "ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore,
+                nioPosix, logging,
+            ]),
+        tests(
+            "ApusControllerTests",
+            ["ApusController", "ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, nioPosix, logging]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
         tests("ApusTests", ["Apus"]),
     ]

@@ -50,7 +50,8 @@ public final class InMemoryCluster: Sendable {
         var engines: [(service: EngineService, running: Task<Void, Never>)] = []
         for _ in 0..<count {
             let service = try EngineService(
-                connection: engine, host: "memory", transport: self.network, eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+                connection: engine, host: "memory", transport: self.network,
+                eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
                 logger: logger)
             engines.append((service: service, running: Task { _ = await service.run() }))
         }

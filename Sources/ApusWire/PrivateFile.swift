@@ -43,7 +43,9 @@ package enum PrivateFile {
         }
         defer { try? handle.close() }
         let data: Data
-        do { data = try handle.read(upToCount: limit + 1) ?? Data() } catch { throw WireError("\(path) cannot be read: \(error)") }
+        do { data = try handle.read(upToCount: limit + 1) ?? Data() } catch {
+            throw WireError("\(path) cannot be read: \(error)")
+        }
         guard data.count <= limit else { throw WireError("\(path) is larger than \(limit >> 20) MB: no connection file") }
         guard let text = String(data: data, encoding: .utf8) else { throw WireError("\(path) is no text") }
         return text

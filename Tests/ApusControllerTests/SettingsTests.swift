@@ -87,8 +87,8 @@ struct SettingsTests {
         #expect(settings.options.database == .memory(records: 10_000))
         #expect(
             settings.warnings == [
-                "/p/ipcontroller_config.py, line 13 has no effect: only literal assignments such as c.IPController.ip = '0.0.0.0' are read, and it is 'c.IPController.location = socket.gethostname()'",
-                "/p/ipcontroller_config.py, line 14: this controller has no setting IPController.nonsense, so it has no effect",
+                "/p/ipcontroller_config.py, line 14 has no effect: only literal assignments such as c.IPController.ip = '0.0.0.0' are read, and it is 'c.IPController.location = socket.gethostname()'",
+                "/p/ipcontroller_config.py, line 15: this controller has no setting IPController.nonsense, so it has no effect",
             ])
     }
 

@@ -15,7 +15,8 @@ private final class Probe: Sendable {
         let (events, continuation) = AsyncStream.makeStream(of: SocketEvent.self)
         self.events = events
         self.eventLoop = MultiThreadedEventLoopGroup.singleton.next()
-        self.socket = network.makeSocket(role, options: SocketOptions(identity: ByteBuffer(string: identity)), on: self.eventLoop) {
+        self.socket = network.makeSocket(role, options: SocketOptions(identity: ByteBuffer(string: identity)), on: self.eventLoop)
+        {
             continuation.yield($0)
         }
     }
@@ -28,7 +29,9 @@ private final class Probe: Sendable {
     /// The next message, as texts.
     func receive() async -> [String] {
         while true {
-            if let message = self.pending.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { return message.map { String(buffer: $0) } }
+            if let message = self.pending.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) {
+                return message.map { String(buffer: $0) }
+            }
             for await event in self.events {
                 if case .received(let messages) = event {
                     self.pending.withLock { $0 += messages }
@@ -59,7 +62,9 @@ struct InMemoryNetworkTests {
     func routes() async throws {
         let router = Probe(.router, on: self.network)
         let endpoint = try await router.socket.bind(to: Endpoint(host: "", port: 0))
-        let (left, right) = (Probe(.dealer, identity: "left", on: self.network), Probe(.dealer, identity: "right", on: self.network))
+        let (left, right) = (
+            Probe(.dealer, identity: "left", on: self.network), Probe(.dealer, identity: "right", on: self.network)
+        )
         left.socket.connect(to: endpoint)
         right.socket.connect(to: endpoint)
         try await left.send("question", "1")
@@ -95,6 +100,21 @@ struct InMemoryNetworkTests {
         #expect(await two.receive() == ["topic", "news"])
         await one.socket.close(linger: .zero)
         #expect(await publisher.peer(leaving: true) == "one")
+    }
+
+    @Test("A socket connects again when a listener comes back to its port")
+    func reconnects() async throws {
+        let router = Probe(.router, on: self.network)
+        let endpoint = try await router.socket.bind(to: Endpoint(host: "", port: 0))
+        let dealer = Probe(.dealer, identity: "dealer", on: self.network)
+        dealer.socket.connect(to: endpoint)
+        #expect(await router.peer() == "dealer")
+        await router.socket.close(linger: .zero)
+        let second = Probe(.router, on: self.network)
+        _ = try await second.socket.bind(to: endpoint)
+        #expect(await second.peer() == "dealer")
+        try await dealer.send("again")
+        #expect(await second.receive() == ["dealer", "again"])
     }
 
     @Test("A port in use is refused")
