@@ -16,21 +16,31 @@ let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
-let collections: Target.Dependency = .product(name: "Collections", package: "swift-collections")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+let heap: Target.Dependency = .product(name: "HeapModule", package: "swift-collections")
+let orderedCollections: Target.Dependency = .product(name: "OrderedCollections", package: "swift-collections")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
 func floor(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
     .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
-    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+/// The Python side of an engine that runs Python, carried inside the binary.
+let kernelSources: [Resource] = ["boot", "calls", "channel", "ipython_shell", "kernel", "output", "plain_shell"].map {
+    .embedInCode("Python/kernel/\($0).py")
 }
 
 let package = Package(
     name: "apus",
     platforms: [.macOS(.v15)],
-    products: [],
+    products: [
+        .library(name: "Apus", targets: ["Apus"]),
+        .executable(name: "apus", targets: ["apus-command"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
@@ -39,11 +49,127 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/swiftlang/swift-syntax", from: "603.0.1"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
-        // Words: bytes and names, no behaviour over time.
+        // Ground: the bounds of the section that lists remote functions, the entry into engine mode, the macro plugin.
+        .target(name: "CFunctionSection"),
+        .target(name: "CEngineMode"),
+        .macro(
+            name: "ApusMacros",
+            dependencies: [
+                .product(name: "SwiftSyntax", package: "swift-syntax"),
+                .product(name: "SwiftSyntaxMacros", package: "swift-syntax"),
+                .product(name: "SwiftSyntaxBuilder", package: "swift-syntax"),
+                .product(name: "SwiftDiagnostics", package: "swift-syntax"),
+                .product(name: "SwiftCompilerPlugin", package: "swift-syntax"),
+            ], swiftSettings: settings),
+
+        // Words: bytes and names, no behaviour over time. Functions lean sideways on Pickle, for values are what they carry.
+        floor("Pickle", [nioCore]),
         floor("ApusWire", [nioCore, crypto]),
+        floor("ApusFunctions", ["CFunctionSection", "ApusMacros", "Pickle", nioCore]),
+        floor("ApusTransport", [nioCore]),
+
+        // Decisions: values, events in, effects out.
+        floor("ApusCore", ["ApusWire", nioCore, deque, heap]),
+        floor("ApusStore", ["ApusWire", nioCore, deque]),
+
+        // Hands: one foreign thing each.
+        floor("ZMTP", [nioCore, nioPosix]),
+        // Leans sideways on ZMTP: it is ZMTP put behind the transport protocol, so that ZMTP itself knows nothing of Apus.
+        floor("ZMTPTransport", ["ZMTP", "ApusTransport", nioCore]),
+        floor("ApusSQLite", ["ApusStore", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
+        floor(
+            "ApusLaunchers",
+            [
+                "ApusWire", logging, .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Subprocess", package: "swift-subprocess"),
+            ]),
+
+        // Services: actors around cores.
+        floor(
+            "ApusController", ["ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, deque, orderedCollections, logging]),
+        floor(
+            "ApusEngine",
+            [
+                "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "Pickle", "ZMTPTransport", nioCore,
+                nioPosix, logging,
+            ], resources: kernelSources),
+        floor("ApusClient", ["ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore, logging]),
+
+        // Programs.
+        floor(
+            "Apus",
+            [
+                "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSQLite",
+                "ApusStore",
+                "ApusTransport", "ApusWire", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
+            ]),
+
+        .executableTarget(
+            name: "apus-command",
+            dependencies: [
+                "Apus", "ApusController", "ApusCore", "ApusEngine", "ApusLaunchers", "ApusWire", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
+
+        // Beside: a simulated cluster, and the suites that several implementations must pass.
+        floor(
+            "ApusTestKit",
+            [
+                "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusStore", "ApusTransport", "ApusWire", nioCore,
+                nioPosix, logging,
+            ]),
+
+        // A generator of load for a controller alone, for scripts/scale.
+        .executableTarget(
+            name: "apus-load",
+            dependencies: [
+                "ApusTransport", "ApusWire", "ZMTPTransport", nioCore, nioPosix,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
+
+        // Examples: programs of users.
+        .target(name: "DebianClosure", path: "Examples/DebianClosure/Library", swiftSettings: settings),
+        .executableTarget(
+            name: "debian-closure",
+            dependencies: ["Apus", "DebianClosure", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "Examples/DebianClosure/Program", swiftSettings: settings),
+
+        tests(
+            "ApusMacrosTests",
+            [
+                "ApusMacros", "ApusFunctions",
+                .product(name: "SwiftDiagnostics", package: "swift-syntax"),
+                .product(name: "SwiftParser", package: "swift-syntax"),
+                .product(name: "SwiftSyntax", package: "swift-syntax"),
+                .product(name: "SwiftSyntaxMacroExpansion", package: "swift-syntax"),
+                .product(name: "SwiftSyntaxMacros", package: "swift-syntax"),
+            ]),
+        tests("PickleTests", ["Pickle", nioCore]),
         tests("ApusWireTests", ["ApusWire", nioCore]),
+        tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", nioCore]),
+        tests("ApusTransportTests", ["ApusTransport", nioCore, nioPosix]),
+        tests("ApusCoreTests", ["ApusCore", "ApusTestKit", "ApusWire"]),
+        tests("ApusStoreTests", ["ApusStore", "ApusTestKit", "ApusWire", nioCore]),
+        tests("ZMTPTests", ["ZMTP", nioCore, nioPosix]),
+        tests(
+            "ApusSQLiteTests",
+            ["ApusSQLite", "ApusStore", "ApusTestKit", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
+        tests("ApusLaunchersTests", ["ApusLaunchers", "ApusWire"]),
+        tests("DebianClosureTests", ["DebianClosure"]),
+        tests(
+            "ApusEngineTests",
+            [
+                "ZMTPTransport", "ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore,
+                nioPosix, logging,
+            ]),
+        tests(
+            "ApusControllerTests",
+            ["ApusController", "ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, nioPosix, logging]),
+        tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
+        tests("ApusTests", ["Apus"]),
     ]
 )

@@ -53,6 +53,8 @@ public final class Cluster: Sendable {
 
     /// What `apus list` and Python's tools know this cluster by; rewritten when engines come or go.
     private func saveClusterFile() async throws {
+        // A cluster of a program's own is nobody else's to stop.
+        if self.ownsProfile { return }
         var file = ClusterFile(clusterID: self.clusterID, profile: self.profile)
         file.controller = ClusterFile.Controller(
             process: ClusterFile.Process(

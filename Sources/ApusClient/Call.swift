@@ -11,6 +11,7 @@ struct Call: Sendable {
     let captures: [PickleValue]
     /// The build that the function must be of; nil for functions that are not Swift's.
     let build: String?
+    private let isSwift: Bool
 
     /// - Throws: ``ApusError`` with code `badArgument` when what a closure captured cannot be sent.
     init<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>) throws {
@@ -19,12 +20,14 @@ struct Call: Sendable {
             throw ApusError(.badArgument, "what \(function.declaration.signature) captured cannot be sent", cause: error)
         }
         self.build = function.declaration.closureID == nil ? nil : BuildFingerprint.current
+        self.isSwift = true
     }
 
     init(_ function: PythonFunction) {
         self.function = function.pickled
         self.captures = []
         self.build = nil
+        self.isSwift = false
     }
 
     /// The buffers of a request that calls the function once.
@@ -40,8 +43,6 @@ struct Call: Sendable {
         if self.isSwift { return self.buffers(sequences) }
         return ApplyPayload(function: PythonCall.mapFunction, arguments: [self.function] + sequences, keywords: []).encode()
     }
-
-    private var isSwift: Bool { self.function.referenceName != nil }
 
     /// Writes the metadata members by which our engines know what to do; others pass over them.
     func writeMetadata(maps: Bool, into metadata: inout ByteBuffer) {

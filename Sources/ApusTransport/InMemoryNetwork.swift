@@ -26,6 +26,8 @@ package final class InMemoryNetwork: Transport {
         let handler: @Sendable (SocketEvent) -> Void
         /// Connected peers in order of connecting, each with the name it has here.
         var peers: [(socket: Int, name: ByteBuffer)] = []
+        /// Peers that this socket connected to, by itself, and the ports where it found them: it goes back there when they close.
+        var sought: [Int: Int] = [:]
         /// What a dealer sent before it had a peer.
         var unsent: [[ByteBuffer]] = []
         /// The dealer's next peer.
@@ -62,6 +64,7 @@ package final class InMemoryNetwork: Transport {
             state.listeners[endpoint.port] = socket
             var ready: [Int] = []
             for peer in state.waiting.removeValue(forKey: endpoint.port) ?? [] where state.sockets[peer] != nil {
+                state.sockets[peer]?.sought[socket] = endpoint.port
                 ready += Self.join(peer, socket, &state)
             }
             return ready
@@ -72,7 +75,10 @@ package final class InMemoryNetwork: Transport {
 
     fileprivate func connect(_ socket: Int, to endpoint: Endpoint) {
         let ready: [Int] = self.state.withLock { state in
-            if let listener = state.listeners[endpoint.port] { return Self.join(socket, listener, &state) }
+            if let listener = state.listeners[endpoint.port] {
+                state.sockets[socket]?.sought[listener] = endpoint.port
+                return Self.join(socket, listener, &state)
+            }
             state.waiting[endpoint.port, default: []].append(socket)
             return []
         }
@@ -112,6 +118,9 @@ package final class InMemoryNetwork: Transport {
                     let name = state.sockets[peer.socket]?.peers.remove(at: index).name
                 else { continue }
                 ready += Self.tell(.peerDisconnected(identity: name), to: peer.socket, &state)
+                if let port = state.sockets[peer.socket]?.sought.removeValue(forKey: socket) {
+                    state.waiting[port, default: []].append(peer.socket)
+                }
             }
             return ready
         }

@@ -42,7 +42,10 @@ package enum PrivateFile {
             throw WireError("\(path) cannot be read: \(Self.reason(errno))")
         }
         defer { try? handle.close() }
-        guard let data = try? handle.read(upToCount: limit + 1) else { throw WireError("\(path) cannot be read") }
+        let data: Data
+        do { data = try handle.read(upToCount: limit + 1) ?? Data() } catch {
+            throw WireError("\(path) cannot be read: \(error)")
+        }
         guard data.count <= limit else { throw WireError("\(path) is larger than \(limit >> 20) MB: no connection file") }
         guard let text = String(data: data, encoding: .utf8) else { throw WireError("\(path) is no text") }
         return text

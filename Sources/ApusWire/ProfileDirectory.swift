@@ -67,7 +67,7 @@ public struct ProfileDirectory: Sendable, Hashable {
 
     private static func absolute(_ path: String) -> String {
         let expanded = path.hasPrefix("~") ? NSString(string: path).expandingTildeInPath : path
-        if expanded.hasPrefix("/") { return expanded }
-        return FileManager.default.currentDirectoryPath + "/" + expanded
+        // Python's tools compare paths as text, so ours are spelled as theirs: no doubled or trailing slash, no dots.
+        return URL(fileURLWithPath: expanded).standardizedFileURL.path
     }
 }

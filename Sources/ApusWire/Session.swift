@@ -56,7 +56,8 @@ package struct Session: Sendable {
         metadata: ByteBuffer = MessageParts.emptyObject, content: ByteBuffer, buffers: [ByteBuffer] = [], date: WireDate = .now
     ) -> Message {
         self.message(
-            type, id: self.nextMessageID(), identities: identities, parent: parent, metadata: metadata, content: content, buffers: buffers,
+            type, id: self.nextMessageID(), identities: identities, parent: parent, metadata: metadata, content: content,
+            buffers: buffers,
             date: date)
     }
 

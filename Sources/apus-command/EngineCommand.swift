@@ -37,7 +37,13 @@ extension EngineProcess {
         }
         if let file = arguments.logFile {
             try? arguments.place.profile.create()
-            if freopen(file, "a", stderr) == nil { standardError("apus: \(file) cannot be written") }
+            let descriptor = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+            if descriptor >= 0 {
+                dup2(descriptor, STDERR_FILENO)
+                close(descriptor)
+            } else {
+                standardError("apus: \(file) cannot be written")
+            }
         }
         return await EngineProcess.run(arguments.place)
     }

@@ -83,29 +83,28 @@ struct Start: AsyncParsableCommand {
         let log = profile.log + "/apus-\(self.cluster.clusterID).log"
         var arguments = ["start", "-n", String(self.count), "--ip", self.ip] + self.cluster.arguments
         if let engines { arguments += ["--engines", engines] }
-        let pid: Int32
-        do { pid = try Background.start(LocalCommand.thisExecutable, arguments, log: log) } catch { throw fail("\(error)") }
+        let process: LocalProcess
         do {
-            while ClusterDirectory(profiles: [profile]).find(clusterID: self.cluster.clusterID)?.hasController != true {
-                guard Background.isRunning(pid) else { throw ApusError(.launchFailed, "the cluster ended at once") }
+            process = try await LocalProcess.start(
+                LocalCommand(LocalCommand.thisExecutable, arguments: arguments, output: .log(log), parentWatch: .none))
+        } catch { throw fail("\(error)") }
+        do {
+            let directory = ClusterDirectory(profiles: [profile])
+            while directory.find(clusterID: self.cluster.clusterID)?.hasController != true {
+                if let exit = process.exit { throw ApusError(.launchFailed, "the cluster \(exit)") }
                 try await Task.sleep(for: .milliseconds(50))
             }
             let client = try await Client.connect(profileDirectory: profile.path, clusterID: self.cluster.clusterID)
             while client.ids.count < self.count {
-                guard Background.isRunning(pid) else {
-                    throw ApusError(.launchFailed, "the cluster ended while its engines started")
-                }
+                if let exit = process.exit { throw ApusError(.launchFailed, "the cluster \(exit)") }
                 try? await client.waitForEngines(self.count, timeout: .seconds(1))
             }
             await client.close()
         } catch {
-            let lines =
-                (try? String(contentsOfFile: log, encoding: .utf8))?.split(separator: "\n").suffix(5).joined(separator: "\n  ")
-                ?? ""
-            throw fail("\(error). The last lines of \(log) are:\n  \(lines)")
+            throw fail("\(error)")
         }
         print(
-            "\(self.count) engines run in the background (process \(pid)); stop them with 'apus \((["stop"] + self.cluster.arguments).joined(separator: " "))'"
+            "\(self.count) engines run in the background (process \(process.processID)); stop them with 'apus \((["stop"] + self.cluster.arguments).joined(separator: " "))'"
         )
     }
 }

@@ -87,9 +87,9 @@ struct EngineControlTests {
     func aborts() async throws {
         try await self.withBusyEngine("aborts") { world in
             let controller = world.controller
-            let queued = try await controller.apply(.reference("square"), 1.0, to: world.uuid)
+            let queued = try await controller.apply(.reference("squareOf"), 1.0, to: world.uuid)
             let late = controller.makeRequest(
-                .applyRequest, to: world.uuid, buffers: ApplyPayload(function: .reference("square"), arguments: [2.0]).encode())
+                .applyRequest, to: world.uuid, buffers: ApplyPayload(function: .reference("squareOf"), arguments: [2.0]).encode())
             let lateID = try MessageHeader(scanning: late.header).id
             let abort = try await controller.request(
                 .abortRequest, to: world.uuid, by: "control", content: ["msg_ids": [.string(queued.text), .string(lateID.text)]])
@@ -119,7 +119,7 @@ struct EngineControlTests {
     func abortsAll() async throws {
         try await self.withBusyEngine("abortsAll") { world in
             let controller = world.controller
-            let apply = try await controller.apply(.reference("square"), 1.0, to: world.uuid, metadata: ["apus_quiet": true])
+            let apply = try await controller.apply(.reference("squareOf"), 1.0, to: world.uuid, metadata: ["apus_quiet": true])
             let execute = try await controller.request(.executeRequest, to: world.uuid, content: ["code": "1"])
             try await controller.request(.abortRequest, to: world.uuid, by: "control", content: ["msg_ids": []])
             let first = try await controller.next("mux")
@@ -140,7 +140,7 @@ struct EngineControlTests {
             let controller = world.controller
             let request = controller.makeRequest(
                 .applyRequest, to: world.uuid, metadata: ["apus_quiet": true],
-                buffers: ApplyPayload(function: .reference("square"), arguments: [2.0]).encode())
+                buffers: ApplyPayload(function: .reference("squareOf"), arguments: [2.0]).encode())
             let id = try MessageHeader(scanning: request.header).id
             try await controller.send(request.frames, by: "task")
             try await controller.request(

@@ -7,7 +7,7 @@ import Pickle
 import Synchronization
 import Testing
 
-@Remote func square(_ x: Double) -> Double { x * x }
+@Remote func squareOf(_ x: Double) -> Double { x * x }
 
 @Remote func join(_ words: [String], with separator: String) -> String { words.joined(separator: separator) }
 
@@ -83,7 +83,7 @@ struct EngineServiceTests {
             let metadata: JSONObject = [
                 "label": ["a", 1], "is_broadcast": true, "is_coalescing": false, "original_msg_id": "abc", "targets": [],
             ]
-            let id = try await world.controller.apply(.reference("square"), 3.0, to: world.uuid, metadata: metadata)
+            let id = try await world.controller.apply(.reference("squareOf"), 3.0, to: world.uuid, metadata: metadata)
             let reply = try await world.controller.next("mux")
             #expect(reply.type == .applyReply)
             #expect(reply.identities == [world.uuid.text, "client"])
@@ -105,7 +105,7 @@ struct EngineServiceTests {
     @Test("Requests may come by three ways, and each is answered by its own", arguments: ["mux", "task", "broadcast"])
     func channels(socket: String) async throws {
         try await World.with { world in
-            try await world.controller.apply(.reference("square"), 4.0, to: world.uuid, by: socket)
+            try await world.controller.apply(.reference("squareOf"), 4.0, to: world.uuid, by: socket)
             #expect(try await world.controller.next(socket).value == 16.0)
         }
     }
@@ -113,7 +113,7 @@ struct EngineServiceTests {
     @Test("A quiet request publishes nothing, and its reply counts the output", .timeLimit(.minutes(1)))
     func quiet() async throws {
         try await World.with { world in
-            try await world.controller.apply(.reference("square"), 3.0, to: world.uuid, metadata: ["apus_quiet": true])
+            try await world.controller.apply(.reference("squareOf"), 3.0, to: world.uuid, metadata: ["apus_quiet": true])
             let reply = try await world.controller.next("mux")
             #expect(reply.metadata["apus_outputs"] == 0)
             let id = try await world.controller.apply(.reference("fail"), "now", to: world.uuid, metadata: ["apus_quiet": true])
@@ -165,13 +165,13 @@ struct EngineServiceTests {
                 let content = try await world.controller.next("mux").content
                 return (content["ename"]?.string, content["evalue"]?.string ?? "")
             }
-            var (name, text) = try await error(.reference("sqare"))
+            var (name, text) = try await error(.reference("squaerOf"))
             #expect(name == "FunctionNotFound")
-            #expect(text.contains("square"))
+            #expect(text.contains("squareOf"))
             (name, text) = try await error(.global(module: "math", name: "sqrt"))
             #expect(name == "TypeError")
             #expect(text.contains("'sqrt' of 'math' is Python's"))
-            (name, text) = try await error(.reference("square"), ["apus_build": "another"])
+            (name, text) = try await error(.reference("squareOf"), ["apus_build": "another"])
             #expect(name == "FunctionNotFound")
             #expect(text.contains("Restart the engines"))
             (name, _) = try await error(.reference("join"))
@@ -186,7 +186,7 @@ struct EngineServiceTests {
         try await World.with { world in
             let metadata: JSONObject = ["apus_quiet": true, "apus_map": true]
             #expect(
-                try await world.controller.result(of: "square", [1.0, 2.0, 3.0], to: world.uuid, metadata: metadata) == [
+                try await world.controller.result(of: "squareOf", [1.0, 2.0, 3.0], to: world.uuid, metadata: metadata) == [
                     1.0, 4.0, 9.0,
                 ])
             #expect(
@@ -195,7 +195,7 @@ struct EngineServiceTests {
                 try await world.controller.result(
                     of: "join", [["a", "b"], ["c"]], ["-", "+"], to: world.uuid, metadata: metadata)
                     == ["a-b", "c"])
-            try await world.controller.apply(PythonCall.mapFunction, .reference("square"), [2.0, 3.0], to: world.uuid)
+            try await world.controller.apply(PythonCall.mapFunction, .reference("squareOf"), [2.0, 3.0], to: world.uuid)
             #expect(try await world.controller.next("mux").value == [4.0, 9.0])
         }
     }
@@ -225,7 +225,7 @@ struct EngineServiceTests {
             #expect(try await world.controller.next("mux").value == 7.0)
             try await world.controller.apply(PythonCall.pullFunction, ["b", "a"], to: world.uuid)
             #expect(try await world.controller.next("mux").value == ["text", 7.0])
-            #expect(try await world.controller.result(of: "square", .reference("a"), to: world.uuid) == 49.0)
+            #expect(try await world.controller.result(of: "squareOf", .reference("a"), to: world.uuid) == 49.0)
             try await world.controller.apply(PythonCall.pullFunction, "missing", to: world.uuid)
             let error = try await world.controller.next("mux").content
             #expect(error["ename"] == "NameError")

@@ -21,7 +21,7 @@ struct TemporaryFolder: ~Copyable {
 }
 
 /// Looks until the condition holds, for what tells no one when it changes (files, other people's processes).
-func eventually(within limit: Duration = .seconds(5), _ condition: () -> Bool) async throws -> Bool {
+func eventually(within limit: Duration = .seconds(60), _ condition: () -> Bool) async throws -> Bool {
     let deadline = ContinuousClock.now + limit
     while !condition() {
         guard ContinuousClock.now < deadline else { return false }

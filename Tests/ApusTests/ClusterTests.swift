@@ -21,11 +21,11 @@ struct ClusterTests {
     }
 
     private func calls(_ client: Client) async throws {
-        #expect(try await client[0].apply($square, 3) == 9)
-        #expect(try await client[...].apply($square, 4) == [16, 16])
+        #expect(try await client[0].apply($squared, 3) == 9)
+        #expect(try await client[...].apply($squared, 4) == [16, 16])
         #expect(try await client.loadBalancedView().apply($add, 2, 3) == 5)
         let particle = Particle(name: "α", position: [0, 1], partner: nil)
-        #expect(try await client[1].apply($move, particle, 0.5) == Particle(name: "α", position: [0.5, 1.5], partner: nil))
+        #expect(try await client[1].apply($shift, particle, 0.5) == Particle(name: "α", position: [0.5, 1.5], partner: nil))
         let processes = try await client[...].apply($engineProcess)
         #expect(Set(processes).count == 2)
         #expect(!processes.contains(Int(ProcessInfo.processInfo.processIdentifier)))
@@ -35,18 +35,18 @@ struct ClusterTests {
     private func maps(_ client: Client) async throws {
         let numbers = (0..<100).map { Double($0) }
         let squares = numbers.map { $0 * $0 }
-        #expect(try await client[...].map($square, numbers) == squares)
-        #expect(try await client.loadBalancedView().map($square, numbers) == squares)
-        #expect(try await client.loadBalancedView().map($square, numbers, chunkSize: 7) == squares)
+        #expect(try await client[...].map($squared, numbers) == squares)
+        #expect(try await client.loadBalancedView().map($squared, numbers) == squares)
+        #expect(try await client.loadBalancedView().map($squared, numbers, chunkSize: 7) == squares)
         #expect(try await client.loadBalancedView().map($add, 0..<5, 10..<15) == [10, 12, 14, 16, 18])
-        #expect(try await client.loadBalancedView().map($square, [Double]()) == [])
+        #expect(try await client.loadBalancedView().map($squared, [Double]()) == [])
         var arrived: [Double] = []
-        for try await value in try client.loadBalancedView().mapAsync($square, numbers, chunkSize: 3, ordered: false) {
+        for try await value in try client.loadBalancedView().mapAsync($squared, numbers, chunkSize: 3, ordered: false) {
             arrived.append(value)
         }
         #expect(arrived.sorted() == squares)
         var ordered: [Double] = []
-        for try await value in try client.loadBalancedView().mapAsync($square, numbers, chunkSize: 3) { ordered.append(value) }
+        for try await value in try client.loadBalancedView().mapAsync($squared, numbers, chunkSize: 3) { ordered.append(value) }
         #expect(ordered == squares)
     }
 
@@ -58,7 +58,7 @@ struct ClusterTests {
         try await view.scatter("part", (0..<11).map { Double($0) })
         #expect(try await view.pull("part", as: [Double].self).map { $0.count } == [6, 5])
         #expect(try await view.gather("part", as: Double.self) == (0..<11).map { Double($0) })
-        #expect(try await view.apply($total, "part").reduce(0, +) == 55)
+        #expect(try await view.apply($sumOf, "part").reduce(0, +) == 55)
         try await view.scatter("dealt", 0..<5, .roundRobin)
         #expect(try await view.pull("dealt", as: [Int].self) == [[0, 2, 4], [1, 3]])
         #expect(try await view.gather("dealt", as: Int.self, .roundRobin) == [0, 1, 2, 3, 4])
@@ -82,7 +82,7 @@ struct ClusterTests {
         #expect(many?.errors.count == 2)
         await #expect(throws: (any Error).self) { try await view.map($avoidThirteen, 10..<20) }
         #expect(try await view.map($avoidThirteen, 0..<10) == Array(0..<10))
-        let gone = await #expect(throws: ApusError.self) { try await client[7].apply($square, 1) }
+        let gone = await #expect(throws: ApusError.self) { try await client[7].apply($squared, 1) }
         #expect(gone?.code == .noSuchEngine)
     }
 
@@ -112,7 +112,7 @@ struct ClusterTests {
 
     private func hub(_ client: Client) async throws {
         let view = client.loadBalancedView()
-        let result = try view.applyAsync($square, 2)
+        let result = try view.applyAsync($squared, 2)
         _ = try await result.value
         let status = try await client.queueStatus()
         #expect(status.engines.keys.sorted() == [0, 1])
@@ -125,7 +125,7 @@ struct ClusterTests {
     func aborts() async throws {
         try await withCluster(engines: 1) { client in
             let running = try client[0].applyAsync($sleepFor, 0.5)
-            let queued = try client[0].applyAsync($square, 2)
+            let queued = try client[0].applyAsync($squared, 2)
             let balanced = try (0..<5).map { _ in try client.loadBalancedView().applyAsync($sleepFor, 0.4) }
             try await queued.abort()
             let error = await #expect(throws: ApusError.self) { try await queued.value }
@@ -153,7 +153,7 @@ struct ClusterTests {
             #expect(client.ids == [1])
             var view = client.loadBalancedView()
             view.retries = 2
-            #expect(try await view.apply($square, 5) == 25)
+            #expect(try await view.apply($squared, 5) == 25)
         }
     }
 

@@ -1,5 +1,4 @@
 import Foundation
-import Synchronization
 
 /// The stock programs that the tests run ours against: a Python with ipyparallel, in the project's own environment.
 enum Python {
@@ -18,6 +17,16 @@ enum Python {
         let description: String
     }
 
+    /// Ends every process whose command names the text: the stock controller leaves its schedulers behind, which nobody else can find.
+    static func endProcesses(naming text: String) {
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
+            guard let process = Int32(name), process != ProcessInfo.processInfo.processIdentifier,
+                let command = try? String(contentsOfFile: "/proc/\(name)/cmdline", encoding: .utf8), command.contains(text)
+            else { continue }
+            kill(process, SIGKILL)
+        }
+    }
+
     /// Runs a script to its end and gives what it printed.
     static func run(_ script: String, _ arguments: [String] = []) async throws -> String {
         let process = try PythonProcess(["-c", script] + arguments)
@@ -30,38 +39,42 @@ enum Python {
 /// One Python process; ended at the latest when the test lets go of it.
 final class PythonProcess: Sendable {
     private let process: Process
-    private let reading: Task<String, Never>
-    private let ending: Task<Int32, Never>
+    private let ended: AsyncStream<Int32>
+    /// What it prints goes to a file: reading a pipe would hold one of the few threads that all tests share.
+    private let log = NSTemporaryDirectory() + "apus-test-" + UUID().uuidString + ".log"
 
     init(_ arguments: [String], environment: [String: String] = [:]) throws {
         guard let interpreter = Python.interpreter else { throw Python.Failure(description: "there is no Python") }
+        _ = FileManager.default.createFile(atPath: self.log, contents: nil)
+        let output = try FileHandle(forWritingTo: URL(fileURLWithPath: self.log))
         let process = Process()
         process.executableURL = URL(fileURLWithPath: interpreter)
         process.arguments = arguments
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
+        process.standardOutput = output
+        process.standardError = output
         process.standardInput = FileHandle.nullDevice
         let (ended, continuation) = AsyncStream.makeStream(of: Int32.self)
         process.terminationHandler = {
             continuation.yield($0.terminationStatus)
             continuation.finish()
         }
-        try process.run()
         self.process = process
-        self.reading = Task.detached { String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self) }
-        self.ending = Task.detached {
-            for await status in ended { return status }
-            return -1
-        }
+        self.ended = ended
+        try process.run()
+        try output.close()
     }
 
-    deinit { self.kill() }
+    deinit {
+        if self.process.isRunning { self.process.terminate() }
+        try? FileManager.default.removeItem(atPath: self.log)
+    }
 
-    func result() async -> (status: Int32, output: String) { (await self.ending.value, await self.reading.value) }
-
-    func kill() { if self.process.isRunning { self.process.terminate() } }
+    /// Waits for the end and gives the exit code and what was printed. To be asked once.
+    func result() async -> (status: Int32, output: String) {
+        for await status in self.ended { return (status, (try? String(contentsOfFile: self.log, encoding: .utf8)) ?? "") }
+        return (-1, "cancelled")
+    }
 }
 
 /// A folder of the test's own, gone afterwards.

@@ -4,7 +4,7 @@ import Foundation
 // The functions that the tests' engines run; the engines are this test program, started again.
 
 @Remote
-func square(_ x: Double) -> Double { x * x }
+func squared(_ x: Double) -> Double { x * x }
 
 @Remote
 func add(_ left: Int, _ right: Int) -> Int { left + right }
@@ -53,14 +53,14 @@ struct Particle: Codable, Sendable, Equatable {
 }
 
 @Remote
-func move(_ particle: Particle, by step: Double) -> Particle {
+func shift(_ particle: Particle, by step: Double) -> Particle {
     var particle = particle
     particle.position = particle.position.map { $0 + step }
     return particle
 }
 
 @Remote
-func total(of name: String) throws -> Double {
+func sumOf(of name: String) throws -> Double {
     guard let engine = EngineContext.current else { return 0 }
     return try engine.namespace.get(name, as: [Double].self)?.reduce(0, +) ?? 0
 }

@@ -1,4 +1,5 @@
 import ApusCore
+import ApusTestKit
 import ApusWire
 import Foundation
 import Testing

@@ -1,6 +1,7 @@
 import Testing
 
 @testable import ApusCore
+import ApusTestKit
 
 @Suite("The task scheduler's collections agree with plain ones")
 struct CollectionTests {

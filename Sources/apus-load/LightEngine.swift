@@ -1,0 +1,49 @@
+import ApusTransport
+import ApusWire
+import NIOCore
+
+/// What an engine is to a controller, and nothing of what it does: it registers, lives, and answers every request at once.
+///
+/// All sockets of a real engine are there, so that a controller pays for it what it pays for a real one.
+struct LightEngine {
+    let uuid: EngineUUID
+    var registrar: (any TransportSocket)?
+    var shell: [Channel: any TransportSocket] = [:]
+    var pong: (any TransportSocket)?
+    /// Kept so that the connections stay.
+    var silent: [any TransportSocket] = []
+    /// The packed metadata of every reply but a broadcast's.
+    let metadata: ByteBuffer
+
+    /// Where requests come from.
+    enum Channel: Hashable, Sendable { case mux, task, broadcast, control }
+
+    static let content = ByteBuffer(string: #"{"status": "ok"}"#)
+    /// Python's None, pickled: the result of a function that does nothing.
+    static let result = ByteBuffer(bytes: [0x80, 0x04, 0x4e, 0x2e])
+
+    init(uuid: EngineUUID) {
+        self.uuid = uuid
+        self.metadata =
+            JSONValue.object([
+                "status": "ok", "engine": .string(uuid.text), "dependencies_met": true,
+                "started": .string(WireDate.now.description),
+            ]).packed
+    }
+
+    /// The answer to a request, which says as much as a controller and a client need.
+    func reply(to request: Message, from session: inout Session, on channel: Channel) -> Message? {
+        guard let type = request.header.textMember("msg_type") else { return nil }
+        var metadata = self.metadata
+        if channel == .broadcast, let asked = try? JSONValue(parsing: request.metadata) {
+            metadata =
+                JSONValue.object([
+                    "status": "ok", "engine": .string(self.uuid.text), "is_broadcast": true,
+                    "is_coalescing": asked["is_coalescing"] ?? false, "original_msg_id": asked["original_msg_id"] ?? "",
+                ]).packed
+        }
+        return session.message(
+            MessageType(rawValue: type).reply, id: session.nextMessageID(), identities: Array(request.identities),
+            parent: request.header, metadata: metadata, content: Self.content, buffers: [Self.result])
+    }
+}

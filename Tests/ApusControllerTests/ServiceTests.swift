@@ -1,0 +1,150 @@
+import Logging
+import ApusCore
+import ApusTransport
+import ApusController
+import ApusStore
+import ApusWire
+import NIOCore
+import Testing
+
+@Suite("A controller")
+struct ServiceTests {
+    @Test("Runs a task on an engine and brings the reply back to its client")
+    func task() async throws {
+        let world = try await World()
+        let engine = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task)
+        let request = world.message(.applyRequest, buffers: [ByteBuffer(string: "f")])
+        client.send(request)
+        let arrived = try await engine.task.next()
+        #expect(arrived.id == request.id)
+        #expect(arrived.signature == request.signature)
+        engine.task.send(engine.reply(to: arrived))
+        let reply = try await client.next()
+        #expect(reply.identities.map { String(buffer: $0) } == ["ada"])
+        #expect(reply.parent.textMember("msg_id") == request.id)
+        #expect(reply.texts == ["result of ada"])
+        await world.stop()
+    }
+
+    @Test("Tries a task again on the only engine there is, and ends with its last error")
+    func retries() async throws {
+        let world = try await World()
+        let engine = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task)
+        client.send(world.message(.applyRequest, metadata: ["retries": 1]))
+        let first = try await engine.task.next()
+        engine.task.send(engine.reply(to: first, status: "error"))
+        let second = try await engine.task.next()
+        #expect(second.id == first.id)
+        // An engine does not take a signature twice.
+        #expect(second.signature != first.signature)
+        engine.task.send(engine.reply(to: second, status: "error"))
+        #expect(try await client.next().json["status"] == "error")
+        await world.stop()
+    }
+
+    @Test("Says which engine died with a task, and tells clients that it is gone")
+    func engineLoss() async throws {
+        let world = try await World()
+        let notices = world.socket(.subscriber, world.client.notification)
+        let engine = try await world.startEngine("ada")
+        #expect(try await notices.next().type == "registration_notification")
+        let client = world.socket(.dealer, world.client.task)
+        let request = world.message(.applyRequest)
+        client.send(request)
+        _ = try await engine.task.next()
+        engine.die()
+        let reply = try await client.next()
+        #expect(reply.json["ename"] == "EngineError")
+        #expect(reply.json["evalue"]?.string == "Engine b'ada' died while running task '\(request.id)'")
+        let notice = try await notices.next()
+        #expect(notice.type == "unregistration_notification")
+        #expect(notice.json == ["id": 0, "uuid": "ada"])
+        await world.stop()
+    }
+
+    @Test("Swaps addresses between a client and the engine that it names")
+    func direct() async throws {
+        let world = try await World()
+        let engine = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.mux)
+        let request = world.message(.applyRequest, identities: [ByteBuffer(string: "ada")])
+        client.send(request)
+        let arrived = try await engine.mux.next()
+        #expect(arrived.id == request.id)
+        engine.mux.send(engine.reply(to: arrived))
+        let reply = try await client.next()
+        #expect(reply.identities.map { String(buffer: $0) } == ["ada"])
+        let nobody = try await client.ask(world.message(.applyRequest, identities: [ByteBuffer(string: "bob")]))
+        #expect(nobody.type == "apply_reply")
+        #expect(nobody.json["ename"] == "EngineError")
+        await world.stop()
+    }
+
+    @Test(
+        "Sends a broadcast to each target under an id of its own, and gathers what comes into one reply when asked",
+        arguments: [false, true])
+    func broadcast(isCoalescing: Bool) async throws {
+        let world = try await World()
+        let engines = [try await world.startEngine("ada"), try await world.startEngine("bob")]
+        let client = world.socket(.dealer, world.client.broadcast ?? 0)
+        let request = world.message(
+            .applyRequest,
+            metadata: ["targets": [["ada", 0], ["bob", 1]], "is_broadcast": true, "is_coalescing": .bool(isCoalescing)])
+        client.send(request)
+        for engine in engines {
+            let arrived = try await engine.broadcast.next()
+            #expect(arrived.id == "\(request.id)_\(engine.uuid)")
+            let echoed: JSONObject = [
+                "is_broadcast": true, "is_coalescing": .bool(isCoalescing), "original_msg_id": .string(request.id),
+            ]
+            engine.broadcast.send(engine.reply(to: arrived, more: echoed))
+        }
+        let first = try await client.next()
+        #expect(first.identities.isEmpty)
+        if isCoalescing {
+            #expect(first.texts == ["result of ada", "result of bob"])
+            let metadata = try JSONValue(parsing: first.metadata)
+            #expect(metadata["broadcast_targets"] == [["ada", 0], ["bob", 1]])
+        } else {
+            let second = try await client.next()
+            #expect(Set(first.texts + second.texts) == ["result of ada", "result of bob"])
+        }
+        await world.stop()
+    }
+
+    @Test("Gives engines of an earlier controller their ids again when they reconnect")
+    func restore() async throws {
+        let world = try await World(restoring: ["0": "ada", "4": "bob"])
+        let query = world.socket(.dealer, world.client.common.registration)
+        #expect(try await query.ask(world.message(.connectionRequest)).json["engines"] == [:])
+        let bob = try await world.startEngine("bob", restored: true)
+        #expect(try await query.ask(world.message(.connectionRequest)).json["engines"] == ["4": "bob"])
+        _ = try await world.startEngine("eve")
+        #expect(try await query.ask(world.message(.connectionRequest)).json["engines"] == ["4": "bob", "5": "eve"])
+        bob.die()
+        await world.stop()
+    }
+
+    @Test("Refuses an engine whose uuid is in use")
+    func sameUUID() async throws {
+        let world = try await World()
+        _ = try await world.startEngine("ada")
+        let impostor = world.socket(.dealer, world.engine.common.registration)
+        let reply = try await impostor.ask(world.message(.registrationRequest, content: ["uuid": "ada"]))
+        #expect(reply.type == "registration_reply")
+        #expect(reply.json["status"] == "error")
+        await world.stop()
+    }
+
+    @Test("A controller without a scheduler says so")
+    func noScheduler() async throws {
+        var options = ControllerOptions()
+        options.scheme = "none"
+        let world = try await World(options)
+        let client = world.socket(.dealer, world.client.task)
+        #expect(try await client.ask(world.message(.applyRequest)).json["ename"] == "EngineError")
+        await world.stop()
+    }
+}

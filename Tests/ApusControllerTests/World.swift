@@ -1,0 +1,173 @@
+import ApusCore
+import ApusController
+import ApusStore
+import ApusTransport
+import ApusWire
+import Logging
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// A controller on a network in memory, and peers that speak the protocol by hand.
+final class World: Sendable {
+    let network = InMemoryNetwork()
+    let eventLoop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
+    let service: ControllerService
+    let client: ClientConnectionInfo
+    let engine: EngineConnectionInfo
+    private let running: Task<Void, any Error>
+    private let session: Mutex<Session>
+
+    init(
+        _ options: ControllerOptions = ControllerOptions(), store: any TaskStore = MemoryTaskStore(),
+        restoring engines: [String: String] = [:]
+    ) async throws {
+        var logger = Logger(label: "test")
+        logger.logLevel = .critical
+        let service = try ControllerService(
+            options: options, transport: self.network, store: store, eventLoop: self.eventLoop, logger: logger)
+        self.service = service
+        if !engines.isEmpty { await service.restore(.init(engines: engines, nextID: engines.count)) }
+        (self.client, self.engine) = try await service.start()
+        self.running = Task { try await service.run() }
+        self.session = Mutex(Session(signer: try Signer(key: self.client.common.key)))
+    }
+
+    func stop() async {
+        self.service.stop()
+        _ = await self.running.result
+    }
+
+    func socket(_ role: SocketRole, _ port: Int, identity: String = "") -> Peer {
+        Peer(self, role, port: port, identity: identity)
+    }
+
+    func message(
+        _ type: MessageType, content: JSONObject = [:], metadata: JSONObject = [:], parent: ByteBuffer = MessageParts.emptyObject,
+        identities: [ByteBuffer] = [], buffers: [ByteBuffer] = []
+    ) -> Message {
+        self.session.withLock {
+            $0.message(type, identities: identities, parent: parent, metadata: metadata, content: content, buffers: buffers)
+        }
+    }
+
+    /// Parts signed with the cluster's key, whatever they say.
+    func signed(_ parts: MessageParts) -> Message {
+        self.session.withLock { $0.signed(parts, identities: [], buffers: []) }
+    }
+
+    /// An engine that has registered and is known to the client's side.
+    func startEngine(_ uuid: String, restored: Bool = false) async throws -> FakeEngine {
+        let notices = self.socket(.subscriber, self.client.notification)
+        let registrar = self.socket(.dealer, self.engine.common.registration, identity: uuid)
+        if !restored {
+            registrar.send(self.message(.registrationRequest, content: ["uuid": .string(uuid)]))
+            guard try await registrar.next().json["status"] == "ok" else { throw WireError("the engine was refused") }
+        }
+        let engine = FakeEngine(self, uuid, registrar)
+        while true {
+            let notice = try await notices.next()
+            if notice.json["uuid"]?.string == uuid { break }
+        }
+        notices.close()
+        return engine
+    }
+}
+
+/// One socket and what has come to it.
+final class Peer: Sendable {
+    private let eventLoop: any EventLoop
+    private let socket: any TransportSocket
+    private let inbox: AsyncStream<[ByteBuffer]>
+    private let count: Counter
+
+    init(_ world: World, _ role: SocketRole, port: Int, identity: String) {
+        let (stream, continuation) = AsyncStream.makeStream(of: [ByteBuffer].self)
+        let count = Counter()
+        self.eventLoop = world.eventLoop
+        self.inbox = stream
+        self.count = count
+        self.socket = world.network.makeSocket(
+            role, options: SocketOptions(identity: ByteBuffer(string: identity)), on: world.eventLoop
+        ) { event in
+            guard case .received(let messages) = event else { return }
+            for frames in messages {
+                count.add()
+                continuation.yield(frames)
+            }
+        }
+        self.socket.connect(to: Endpoint(host: "memory", port: port))
+    }
+
+    /// How many messages have come.
+    var received: Int { self.count.value }
+
+    func send(_ frames: [ByteBuffer]) { self.eventLoop.execute { self.socket.send(frames) } }
+    func send(_ message: Message) { self.send(message.frames) }
+
+    /// The next message, as it came.
+    func next() async throws -> Message {
+        for await frames in self.inbox { return try Message(frames: frames) }
+        throw CancellationError()
+    }
+
+    /// Sends a request and gives the next message.
+    func ask(_ message: Message) async throws -> Message {
+        self.send(message)
+        return try await self.next()
+    }
+
+    func close() { Task { await self.socket.close(linger: .zero) } }
+}
+
+final class Counter: Sendable {
+    private let count = Atomic(0)
+    var value: Int { self.count.load(ordering: .relaxed) }
+    func add() { self.count.add(1, ordering: .relaxed) }
+}
+
+/// An engine whose answers the test writes.
+final class FakeEngine: Sendable {
+    let world: World
+    let uuid: String
+    let registrar: Peer
+    let mux: Peer
+    let task: Peer
+    let control: Peer
+    let broadcast: Peer
+    let iopub: Peer
+    let pong: Peer
+
+    init(_ world: World, _ uuid: String, _ registrar: Peer) {
+        self.world = world
+        self.uuid = uuid
+        self.registrar = registrar
+        self.mux = world.socket(.dealer, world.engine.mux, identity: uuid)
+        self.task = world.socket(.dealer, world.engine.task, identity: uuid)
+        self.control = world.socket(.dealer, world.engine.control, identity: uuid)
+        self.broadcast = world.socket(.dealer, world.engine.broadcast[0], identity: uuid)
+        self.iopub = world.socket(.publisher, world.engine.iopub, identity: uuid)
+        self.pong = world.socket(.dealer, world.engine.heartbeatPong, identity: uuid)
+    }
+
+    /// A reply to a request, as an engine makes it.
+    func reply(to request: Message, status: String = "ok", more: JSONObject = [:]) -> Message {
+        var metadata: JSONObject = ["status": .string(status), "engine": .string(self.uuid), "dependencies_met": true]
+        metadata.merge(more) { $1 }
+        return self.world.message(
+            .applyReply, content: ["status": .string(status)], metadata: metadata, parent: request.header,
+            identities: Array(request.identities), buffers: [ByteBuffer(string: "result of \(self.uuid)")])
+    }
+
+    /// Ends as a process that is killed: every connection at once.
+    func die() {
+        for peer in [self.registrar, self.mux, self.task, self.control, self.broadcast, self.iopub, self.pong] { peer.close() }
+    }
+}
+
+extension Message {
+    var json: JSONValue { (try? JSONValue(parsing: self.content)) ?? .null }
+    var type: String { self.header.textMember("msg_type") ?? "" }
+    var id: String { self.header.textMember("msg_id") ?? "" }
+    var texts: [String] { self.buffers.map { String(buffer: $0) } }
+}

@@ -1,0 +1,113 @@
+import Apus
+import ApusTestKit
+import Foundation
+import Testing
+
+@Remote
+private func halve(_ x: Double) -> Double { x / 2 }
+
+@Remote
+private func refuse(_ text: String) throws -> String { throw Refusal(text: text) }
+
+private struct Refusal: Error, CustomStringConvertible {
+    let text: String
+    var description: String { "no \(self.text) here" }
+}
+
+@Suite("A cluster in memory", .timeLimit(.minutes(1)))
+struct InMemoryClusterTests {
+    @Test("Calls, maps and names work as between machines")
+    func everyday() async throws {
+        try await withInMemoryCluster(engines: 3) { client, _ in
+            #expect(client.ids == [0, 1, 2])
+            #expect(try await client[1].apply($halve, 3) == 1.5)
+            #expect(try await client[...].apply($halve, 1) == [0.5, 0.5, 0.5])
+            let numbers = (0..<50).map { Double($0) }
+            #expect(try await client.loadBalancedView().map($halve, numbers, chunkSize: 4) == numbers.map { $0 / 2 })
+            try await client[...].scatter("x", numbers)
+            #expect(try await client[...].gather("x", as: Double.self) == numbers)
+            #expect(try await client[[2, 0]].pull("x", as: [Double].self).count == 2)
+        }
+    }
+
+    @Test("Errors keep their names and say where they were raised")
+    func errors() async throws {
+        try await withInMemoryCluster(engines: 2) { client, _ in
+            let error = await #expect(throws: RemoteError.self) { try await client[1].apply($refuse, "milk") }
+            #expect(error?.name == "Refusal")
+            #expect(error?.value == "no milk here")
+            #expect(error?.engineID == 1)
+            let many = await #expect(throws: CompositeError.self) { try await client[...].apply($refuse, "milk") }
+            #expect(many?.description.contains("[0:apply] Refusal: no milk here") == true)
+            #expect(many?.description.contains("[1:apply] Refusal: no milk here") == true)
+        }
+    }
+
+    @Test("A task runs after those it depends on, and never when they fail")
+    func dependencies() async throws {
+        try await withInMemoryCluster(engines: 2) { client, _ in
+            var view = client.loadBalancedView()
+            let first = try view.applyAsync($halve, 8)
+            view.after = TaskDependency(first)
+            let second = try view.applyAsync($halve, 4)
+            #expect(try await second.value == 2)
+            #expect(first.isReady)
+            view.after = nil
+            let failing = try view.applyAsync($refuse, "tea")
+            view.after = TaskDependency(failing)
+            let never = await #expect(throws: ApusError.self) { try await view.apply($halve, 1) }
+            #expect(never?.code == .impossibleDependency)
+            view.after = TaskDependency(failing, success: false, failure: true)
+            #expect(try await view.apply($halve, 1) == 0.5)
+            view.after = TaskDependency([TaskID("unheard_of")])
+            let invalid = await #expect(throws: ApusError.self) { try await view.apply($halve, 1) }
+            #expect(invalid?.code == .invalidDependency)
+        }
+    }
+
+    @Test("A failing task is tried again, and its retries end")
+    func retries() async throws {
+        try await withInMemoryCluster(engines: 2) { client, _ in
+            var view = client.loadBalancedView()
+            view.retries = 5
+            let error = await #expect(throws: RemoteError.self) { try await view.apply($refuse, "sugar") }
+            #expect(error?.name == "Refusal")
+        }
+    }
+
+    @Test("Engines come to an end and the others go on")
+    func engineLoss() async throws {
+        try await withInMemoryCluster(engines: 2) { client, cluster in
+            await cluster.killEngine(0)
+            while client.ids.count > 1 { try await client.waitForEngines(1, timeout: .seconds(1)) }
+            #expect(try await client.loadBalancedView().apply($halve, 6) == 3)
+            let error = await #expect(throws: ApusError.self) { try await client[client.ids[0].number + 10].apply($halve, 1) }
+            #expect(error?.code == .noSuchEngine)
+        }
+    }
+
+    @Test("A client that closes fails what it waits for")
+    func closing() async throws {
+        try await withInMemoryCluster(engines: 0) { client, _ in
+            let waiting = try client.loadBalancedView().applyAsync($halve, 1)
+            let status = try await client.queueStatus()
+            #expect(status.unassigned == 1)
+            #expect(status.waiting[waiting.messageIDs[0]] != nil)
+            await client.close()
+            let error = await #expect(throws: ApusError.self) { try await waiting.value }
+            #expect(error?.code == .closed)
+            let late = #expect(throws: ApusError.self) { try client.loadBalancedView().applyAsync($halve, 1) }
+            #expect(late?.code == .closed)
+        }
+    }
+
+    @Test("Without engines a direct view says so")
+    func noEngines() async throws {
+        try await withInMemoryCluster(engines: 0) { client, _ in
+            let error = await #expect(throws: ApusError.self) { try await client[...].apply($halve, 1) }
+            #expect(error?.code == .noEnginesRegistered)
+            let timeout = await #expect(throws: ApusError.self) { try await client.waitForEngines(1, timeout: .milliseconds(50)) }
+            #expect(timeout?.code == .timeout)
+        }
+    }
+}
