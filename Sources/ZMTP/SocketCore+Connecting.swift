@@ -11,7 +11,8 @@ extension SocketCore {
     // MARK: Listening
 
     func bind(host: String, port: Int) -> EventLoopFuture<Int> {
-        precondition(self.closing == nil, "bind on a closed socket")
+        let closed = BindError(host: host, port: port, reason: .other("the socket is closed"))
+        guard self.closing == nil else { return self.eventLoop.makeFailedFuture(closed) }
         let bound = NIOLoopBound(self, eventLoop: self.eventLoop)
         let address = host == "*" ? "0.0.0.0" : host
         return ServerBootstrap(group: self.eventLoop)
@@ -24,6 +25,10 @@ extension SocketCore {
             .bind(host: address, port: port)
             .flatMapThrowing { channel in
                 let core = bound.value
+                guard core.closing == nil else {
+                    channel.close(promise: nil)
+                    throw closed
+                }
                 core.servers.append(channel)
                 guard let port = channel.localAddress?.port else {
                     throw BindError(host: host, port: port, reason: .other("the address has no port"))

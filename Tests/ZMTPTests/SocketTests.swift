@@ -227,6 +227,19 @@ struct SocketTests {
         await dealer.socket.close(linger: .milliseconds(50))
     }
 
+    @Test("A closed socket does not listen any more, nor again")
+    func bindAfterClose() async throws {
+        let router = try await TestSocket(.router)
+        let port = try await router.bind()
+        await router.socket.close()
+        let error = try await #require(throws: BindError.self) { _ = try await router.bind() }
+        #expect(error.reason == .other("the socket is closed"))
+        try await TestSocket.with(.router) { other in
+            let again = try await other.socket.bind(host: "127.0.0.1", port: port)
+            #expect(again == port)
+        }
+    }
+
     @Test("A DEALER may connect, send and close at once: the message still goes out")
     func sendAndClose() async throws {
         try await TestSocket.with(.router) { router in
