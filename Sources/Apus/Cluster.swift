@@ -22,7 +22,12 @@ public final class Cluster: Sendable {
         public var startTimeout: Duration = .seconds(60)
         /// The program that the engines run; nil: this one.
         public var engineCommand: [String]?
-        public var logger = Logger(label: "apus.cluster")
+        /// Silent below warnings unless told: engines that come and go are no news to who started them.
+        public var logger: Logger = {
+            var logger = Logger(label: "apus.cluster")
+            logger.logLevel = .warning
+            return logger
+        }()
 
         public init() {}
     }
