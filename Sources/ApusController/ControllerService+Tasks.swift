@@ -44,7 +44,8 @@ extension ControllerService {
 
     private func number(of client: ByteBuffer) -> Int {
         if let number = self.clientNumbers[client] { return number }
-        let number = self.clientNumbers.count + 1
+        self.lastClientNumber += 1
+        let number = self.lastClientNumber
         self.clientNumbers[client] = number
         return number
     }

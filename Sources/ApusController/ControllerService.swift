@@ -64,6 +64,8 @@ package actor ControllerService {
     var schedulerTimer: Scheduled<Void>?
     /// Numbers for clients, by their identity at the task socket.
     var clientNumbers: [ByteBuffer: Int] = [:]
+    /// Counts up, so that no number is ever given to two clients.
+    var lastClientNumber = 0
 
     // MARK: Broadcast
 
