@@ -19,6 +19,10 @@ final class ClientConnection: Sendable {
     let logger: Logger
     private let eventLoop: any EventLoop
     private let nextNumber = Atomic<UInt64>(1)
+    /// When, in the event loop's nanoseconds, the next batch may leave.
+    private let nextDrain = Atomic<UInt64>(0)
+    /// Nanoseconds between batches.
+    private static let drainInterval: UInt64 = 100_000
     private let state: Mutex<State>
 
     private struct State {
@@ -177,8 +181,16 @@ final class ClientConnection: Sendable {
             return (nil, !state.drainIsScheduled)
         }
         if let ended { task.fail(ended) }
-        if mustSchedule { self.eventLoop.execute { self.drain() } }
+        if mustSchedule { self.scheduleDrain() }
         return task
+    }
+
+    /// A request after a pause leaves at once; those that follow closely leave together a moment later. An event loop runs what
+    /// is asked of it before it looks at its sockets again, so whoever submits in a loop would keep it from reading.
+    private func scheduleDrain() {
+        let next = self.nextDrain.load(ordering: .relaxed)
+        if NIODeadline.now().uptimeNanoseconds >= next { return self.eventLoop.execute { self.drain() } }
+        self.eventLoop.scheduleTask(deadline: .uptimeNanoseconds(next)) { self.drain() }
     }
 
     private func drain() {
@@ -189,6 +201,8 @@ final class ClientConnection: Sendable {
             }
             return (state.outbound, state.sockets)
         }
+        self.nextDrain.store(
+            NIODeadline.now().uptimeNanoseconds + Self.drainInterval, ordering: .relaxed)
         for (channel, frames) in outbound { sockets[channel]?.send(frames) }
         for socket in sockets.values { socket.flush() }
     }

@@ -73,7 +73,10 @@ extension ControllerService {
             let uuid = EngineUUID(String(buffer: engine))
             self.currentReply = (message: message, engine: engine)
             self.perform(
-                .replied(TaskReply(to: id, from: uuid, metadata.status ?? .error, dependenciesMet: metadata.dependenciesMet)))
+                .replied(
+                    TaskReply(
+                        to: id, from: uuid, metadata.status ?? .error, dependenciesMet: metadata.dependenciesMet,
+                        work: metadata.work)))
             self.currentReply = nil
         } catch {
             self.dropped("\(error)", at: .taskEngine)

@@ -47,19 +47,24 @@ extension TaskDependency {
 struct ReplyMetadata {
     var status: TaskReply.Status?
     var dependenciesMet = true
+    /// Microseconds of work, from engines that count them.
+    var work: UInt32?
 
     init(scanning metadata: ByteBuffer) throws(WireError) {
         var status: String?
         var met = true
+        var work: UInt32?
         try metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) in
             try cursor.readMembers { (key, cursor) throws(WireError) in
                 switch key {
                 case "status": status = try cursor.readStringOrSkip()
                 case "dependencies_met": met = try cursor.readValue().bool ?? true
+                case "apus_work": work = try cursor.readValue().int.map { UInt32(clamping: $0) }
                 default: try cursor.skipValue()
                 }
             }
         }
+        self.work = work
         switch status {
         case "ok": self.status = .ok
         case "error": self.status = .error

@@ -50,8 +50,10 @@ struct RequestMetadata {
     /// - Parameters:
     ///   - started: When the request was begun; nil for one that never was.
     ///   - outputs: How many output messages belong to a quiet request, whose client waits for that many and for no idle.
+    ///   - work: Microseconds spent on the request, for the scheduler.
     func reply(
-        _ status: Status, by messages: EngineMessages, started: WireDate, meetsDependencies: Bool = true, outputs: Int? = nil
+        _ status: Status, by messages: EngineMessages, started: WireDate, meetsDependencies: Bool = true, outputs: Int? = nil,
+        work: Int? = nil
     ) -> ByteBuffer {
         var json = ByteBufferAllocator().buffer(capacity: 320)
         json.writeStaticString("{\"started\": \"")
@@ -81,6 +83,10 @@ struct RequestMetadata {
         if let outputs {
             json.writeStaticString(", \"apus_outputs\": ")
             json.writeDecimal(outputs)
+        }
+        if let work {
+            json.writeStaticString(", \"apus_work\": ")
+            json.writeDecimal(work)
         }
         json.writeStaticString("}")
         return json

@@ -32,6 +32,8 @@ struct RequestWorker: ~Copyable {
     private var caller: FunctionCaller
     /// What this request sends, in order.
     private var outgoing: [OutgoingMessage] = []
+    /// When this request was taken up.
+    private var taken = NIODeadline.now()
 
     private init(_ setup: WorkSetup, _ context: EngineContext) {
         self.setup = setup
@@ -66,6 +68,7 @@ struct RequestWorker: ~Copyable {
     // MARK: One request
 
     private mutating func answer(_ request: IncomingRequest, _ mayBeAborted: Bool) throws(WireError) {
+        self.taken = .now()
         let message = try Message(frames: request.frames)
         guard self.setup.signer.accepts(message.signature, for: message.parts) else { throw WireError("its signature is wrong") }
         guard self.setup.replays.remember(message.signature) else {
@@ -141,7 +144,7 @@ struct RequestWorker: ~Copyable {
         switch outcome {
         case .success(let buffers):
             let replyMetadata = metadata.reply(
-                .ok, by: self.messages, started: started, outputs: metadata.isQuiet ? outputs : nil)
+                .ok, by: self.messages, started: started, outputs: metadata.isQuiet ? outputs : nil, work: self.work)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: channel, metadata: replyMetadata, content: Self.okContent, buffers: buffers))
@@ -153,13 +156,17 @@ struct RequestWorker: ~Copyable {
             outputs += 1
             let replyMetadata = metadata.reply(
                 .error, by: self.messages, started: started,
-                meetsDependencies: content.name != ErrorName.unmetDependency.rawValue, outputs: metadata.isQuiet ? outputs : nil)
+                meetsDependencies: content.name != ErrorName.unmetDependency.rawValue, outputs: metadata.isQuiet ? outputs : nil,
+                work: self.work)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: channel, metadata: replyMetadata, content: JSONValue.object(content.json).packed
                 ))
         }
     }
+
+    /// Microseconds since this request was taken up.
+    private var work: Int { Int((NIODeadline.now() - self.taken).nanoseconds / 1000) }
 
     private func otherBuild(_ build: String) -> EngineTaskError {
         EngineTaskError(

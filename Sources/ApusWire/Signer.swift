@@ -1,18 +1,18 @@
 private import Crypto
+private import FoundationEssentials
 package import NIOCore
 
 /// Signs and checks messages with the session key that the connection files carry (protocol article, "Signature").
 ///
 /// Without a key nothing is signed and everything is accepted: the cluster's network is then its only guard.
 package struct Signer: Sendable {
-    /// Absorbing the key costs two blocks of the digest; it is done once and the keyed state copied per message.
     private enum Keyed: Sendable {
         case none
-        case md5(HMAC<Insecure.MD5>)
-        case sha1(HMAC<Insecure.SHA1>)
-        case sha256(HMAC<SHA256>)
-        case sha384(HMAC<SHA384>)
-        case sha512(HMAC<SHA512>)
+        case md5(KeyedHash<Insecure.MD5>)
+        case sha1(KeyedHash<Insecure.SHA1>)
+        case sha256(KeyedHash<SHA256>)
+        case sha384(KeyedHash<SHA384>)
+        case sha512(KeyedHash<SHA512>)
     }
 
     private let keyed: Keyed
@@ -28,13 +28,13 @@ package struct Signer: Sendable {
             self.keyed = .none
             return
         }
-        let key = SymmetricKey(data: Array(key.utf8))
+        let key = Array(key.utf8)
         switch scheme {
-        case "hmac-sha256": self.keyed = .sha256(HMAC(key: key))
-        case "hmac-sha384": self.keyed = .sha384(HMAC(key: key))
-        case "hmac-sha512": self.keyed = .sha512(HMAC(key: key))
-        case "hmac-sha1": self.keyed = .sha1(HMAC(key: key))
-        case "hmac-md5": self.keyed = .md5(HMAC(key: key))
+        case "hmac-sha256": self.keyed = .sha256(KeyedHash(key: key))
+        case "hmac-sha384": self.keyed = .sha384(KeyedHash(key: key))
+        case "hmac-sha512": self.keyed = .sha512(KeyedHash(key: key))
+        case "hmac-sha1": self.keyed = .sha1(KeyedHash(key: key))
+        case "hmac-md5": self.keyed = .md5(KeyedHash(key: key))
         default:
             throw WireError(
                 "the signature scheme '\(scheme)' is unknown; known are hmac-sha256, hmac-sha384, hmac-sha512, hmac-sha1 and hmac-md5"
@@ -53,44 +53,82 @@ package struct Signer: Sendable {
 
     package func writeSignature(of parts: MessageParts, into text: inout ByteBuffer) {
         self.withCode(of: parts) { code in
-            for byte in code { text.writeHexadecimal(byte) }
+            _ = text.writeWithUnsafeMutableBytes(minimumWritableBytes: code.count * 2) { target in
+                for index in code.indices {
+                    target[2 * index] = Self.digit(code[index] >> 4)
+                    target[2 * index + 1] = Self.digit(code[index] & 15)
+                }
+                return code.count * 2
+            }
         }
     }
 
     /// Whether the text is the parts' signature, compared in a time that does not depend on where they differ.
     package func accepts(_ signature: ByteBuffer, for parts: MessageParts) -> Bool {
         guard self.signs else { return true }
-        return self.withCode(of: parts) { code in
+        var isEqual = false
+        self.withCode(of: parts) { code in
             signature.withUnsafeReadableBytes { text in
-                guard text.count == code.count * 2 else { return false }
+                guard text.count == code.count * 2 else { return }
                 var difference: UInt8 = 0
-                for (index, byte) in code.enumerated() {
-                    difference |= text[2 * index] ^ Self.digits[Int(byte >> 4)]
-                    difference |= text[2 * index + 1] ^ Self.digits[Int(byte & 15)]
+                for index in code.indices {
+                    difference |= text[2 * index] ^ Self.digit(code[index] >> 4)
+                    difference |= text[2 * index + 1] ^ Self.digit(code[index] & 15)
                 }
-                return difference == 0
+                isEqual = difference == 0
             }
         }
+        return isEqual
     }
 
-    private static let digits = Array("0123456789abcdef".utf8)
+    /// The hexadecimal digit of a number below sixteen, without a branch or a table that its value could be read from.
+    private static func digit(_ value: UInt8) -> UInt8 {
+        // 39 lie between '9' + 1 and 'a'; the shift gives 1 for what is above nine.
+        value &+ 48 &+ ((value &+ 6) >> 4) &* 39
+    }
 
-    private func withCode<Result>(of parts: MessageParts, _ body: (UnsafeRawBufferPointer) -> Result) -> Result {
-        func finish<Digest>(_ keyed: HMAC<Digest>) -> Result {
-            var hmac = keyed
-            for part in [parts.header, parts.parent, parts.metadata, parts.content] {
-                part.withUnsafeReadableBytes { hmac.update(data: $0) }
-            }
-            return hmac.finalize().withUnsafeBytes(body)
-        }
+    private func withCode(of parts: MessageParts, _ body: (UnsafeRawBufferPointer) -> Void) {
         switch self.keyed {
-        case .none: return body(UnsafeRawBufferPointer(start: nil, count: 0))
-        case .md5(let keyed): return finish(keyed)
-        case .sha1(let keyed): return finish(keyed)
-        case .sha256(let keyed): return finish(keyed)
-        case .sha384(let keyed): return finish(keyed)
-        case .sha512(let keyed): return finish(keyed)
+        case .none: break
+        case .md5(let keyed): keyed.withCode(of: parts, body)
+        case .sha1(let keyed): keyed.withCode(of: parts, body)
+        case .sha256(let keyed): keyed.withCode(of: parts, body)
+        case .sha384(let keyed): keyed.withCode(of: parts, body)
+        case .sha512(let keyed): keyed.withCode(of: parts, body)
         }
+    }
+}
+
+/// HMAC (RFC 2104) over the library's digest, with the key absorbed once: that costs two blocks, as much as a short message.
+///
+/// The library's own HMAC takes data through generic collections, which for messages of some hundred bytes costs several times
+/// the digest itself; the digest takes plain memory.
+private struct KeyedHash<Digest: HashFunction & Sendable>: Sendable {
+    private let inner: Digest
+    private let outer: Digest
+
+    init(key: [UInt8]) {
+        var block = key.count > Digest.blockByteCount ? Array(Digest.hash(data: key)) : key
+        block.append(contentsOf: repeatElement(0, count: Digest.blockByteCount - block.count))
+        self.inner = Self.absorbing(block.map { $0 ^ 0x36 })
+        self.outer = Self.absorbing(block.map { $0 ^ 0x5c })
+    }
+
+    private static func absorbing(_ block: [UInt8]) -> Digest {
+        var digest = Digest()
+        digest.update(data: block)
+        return digest
+    }
+
+    func withCode(of parts: MessageParts, _ body: (UnsafeRawBufferPointer) -> Void) {
+        var inner = self.inner
+        parts.header.withUnsafeReadableBytes { inner.update(bufferPointer: $0) }
+        parts.parent.withUnsafeReadableBytes { inner.update(bufferPointer: $0) }
+        parts.metadata.withUnsafeReadableBytes { inner.update(bufferPointer: $0) }
+        parts.content.withUnsafeReadableBytes { inner.update(bufferPointer: $0) }
+        var outer = self.outer
+        inner.finalize().withUnsafeBytes { outer.update(bufferPointer: $0) }
+        outer.finalize().withUnsafeBytes(body)
     }
 }
 

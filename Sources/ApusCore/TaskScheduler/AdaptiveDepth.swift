@@ -25,11 +25,17 @@ struct AdaptiveDepth: Sendable {
     }
 
     /// The engine answered a task.
-    mutating func replied(at now: MonotonicTime, nowIdle: Bool) {
+    ///
+    /// - Parameter work: Microseconds that the engine says it was busy with it. Without it the time is taken from the intervals
+    ///   of replies, which count the way and whatever else the machine does as the task's own.
+    mutating func replied(at now: MonotonicTime, nowIdle: Bool, work: UInt32? = nil) {
         self.progress = now
         self.windowReplies += 1
         let elapsed = now.nanoseconds(since: self.windowStart)
-        if elapsed >= Self.window || nowIdle {
+        if let work {
+            let sample = max(1000, UInt64(work) * 1000)
+            self.timePerTask = self.timePerTask == 0 ? sample : (3 * self.timePerTask + sample) / 4
+        } else if elapsed >= Self.window || nowIdle {
             let sample = max(1, elapsed / self.windowReplies)
             self.timePerTask = self.timePerTask == 0 ? sample : max(1, (self.timePerTask + sample) / 2)
             self.windowStart = now

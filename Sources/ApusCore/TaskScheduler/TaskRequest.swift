@@ -61,12 +61,17 @@ package struct TaskReply: Sendable, Equatable {
     package var status: Status
     /// The reply metadata's `dependencies_met`: false if the engine could not run the task at all.
     package var dependenciesMet: Bool
+    /// Microseconds that the engine was busy with the task, if it says so.
+    package var work: UInt32?
 
-    package init(to task: TaskID, from engine: EngineUUID, _ status: Status, dependenciesMet: Bool = true) {
+    package init(
+        to task: TaskID, from engine: EngineUUID, _ status: Status, dependenciesMet: Bool = true, work: UInt32? = nil
+    ) {
         self.task = task
         self.engine = engine
         self.status = status
         self.dependenciesMet = dependenciesMet
+        self.work = work
     }
 }
 

@@ -237,7 +237,7 @@ package struct TaskScheduler: Sendable {
             self.strayReplies += 1
             return
         }
-        self.engines[Int(engine)].depth.replied(at: now, nowIdle: self.engines[Int(engine)].load == 1)
+        self.engines[Int(engine)].depth.replied(at: now, nowIdle: self.engines[Int(engine)].load == 1, work: reply.work)
         self.detach(slot, from: engine)
         self.log.note(reply.task, .answered(reply), at: now)
 
