@@ -71,6 +71,13 @@ public final class Client: Sendable {
     /// Several engines, addressed directly; all of them, also later ones, unless told.
     public func directView(_ targets: Targets = .all) -> DirectView { DirectView(self, targets) }
 
+    /// Several engines, reached by one message that the controller copies; all of them, also later ones, unless told.
+    ///
+    /// - Parameter isCoalescing: Whether the controller makes one reply of all; see ``BroadcastView/isCoalescing``.
+    public func broadcastView(_ targets: Targets = .all, isCoalescing: Bool = false) -> BroadcastView {
+        BroadcastView(self, targets, isCoalescing: isCoalescing)
+    }
+
     /// Any engine, or any of the targets, as the controller's scheduler chooses.
     public func loadBalancedView(_ targets: Targets? = nil) -> LoadBalancedView { LoadBalancedView(self, targets: targets) }
 

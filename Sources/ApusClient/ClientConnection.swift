@@ -172,17 +172,53 @@ final class ClientConnection: Sendable {
         let message = self.session.message(
             type, id: id, identities: target.map { [ByteBuffer(string: $0.text)] } ?? [], metadata: metadata, content: content,
             buffers: buffers, date: now)
-        let task = PendingTask(id: id, target: target, submitted: now, waitsForOutput: waitsForOutput)
+        let task = PendingTask(
+            id: id, targets: target.map { [$0] } ?? [], submitted: now, outputPolicy: waitsForOutput ? .awaited : .counted)
+        self.send(message, on: channel, for: CollectionOfOne(task))
+        return task
+    }
+
+    /// Sends a request that the controller copies to every target (protocol article, "Broadcast"), and gives the task of each
+    /// copy, in the order of the targets; only one of all where the replies are to be made one.
+    func broadcast(
+        _ type: MessageType, to targets: [EngineUUID], isCoalescing: Bool, metadata: ByteBuffer, content: ByteBuffer,
+        buffers: [ByteBuffer], waitsForOutput: Bool
+    ) -> [PendingTask] {
+        let id = self.session.messageID(number: self.nextNumber.wrappingAdd(1, ordering: .relaxed).oldValue)
+        let now = WireDate.now
+        let message = self.session.message(type, id: id, metadata: metadata, content: content, buffers: buffers, date: now)
+        let tasks: [PendingTask]
+        if isCoalescing {
+            tasks = [PendingTask(id: id, targets: targets, submitted: now, outputPolicy: .ignored)]
+        } else {
+            tasks = targets.map { target in
+                PendingTask(
+                    id: MessageID("\(id.text)_\(target.text)"), targets: [target], submitted: now,
+                    outputPolicy: waitsForOutput ? .awaited : .counted)
+            }
+        }
+        self.send(message, on: .broadcast, for: tasks)
+        return tasks
+    }
+
+    private func send(_ message: Message, on channel: Channel, for tasks: some Collection<PendingTask>) {
         let (ended, mustSchedule) = self.state.withLock { state -> (ApusError?, Bool) in
             if let ended = state.ended { return (ended, false) }
-            state.pending[id] = task
+            for task in tasks { state.pending[task.id] = task }
             state.outbound.append((channel: channel, frames: message.frames))
             defer { state.drainIsScheduled = true }
             return (nil, !state.drainIsScheduled)
         }
-        if let ended { task.fail(ended) }
+        if let ended { for task in tasks { task.fail(ended) } }
         if mustSchedule { self.scheduleDrain() }
-        return task
+    }
+
+    /// Whether any of the engines owes an answer to something that was sent to it directly.
+    func isAwaiting(anyOf targets: [EngineUUID]) -> Bool {
+        let targets = Set(targets)
+        return self.state.withLock { state in
+            state.pending.values.contains { !$0.isDone && !targets.isDisjoint(with: $0.targets) }
+        }
     }
 
     /// A request after a pause leaves at once; those that follow closely leave together a moment later. An event loop runs what
@@ -295,7 +331,12 @@ final class ClientConnection: Sendable {
             accepted.append((parent, message))
         }
         let tasks: [PendingTask?] = self.state.withLock { state in
-            accepted.map { id, message in state.replay.remember(message.signature) ? state.pending[id] : nil }
+            accepted.map { id, message in
+                guard state.replay.remember(message.signature) else { return nil }
+                if let task = state.pending[id] { return task }
+                // Replies that became one answer the request; each of them had a copy of it for its parent.
+                return message.metadata.textMember("original_msg_id").flatMap { state.pending[MessageID($0)] }
+            }
         }
         var complete: [MessageID] = []
         for (index, task) in tasks.enumerated() {
@@ -344,7 +385,7 @@ final class ClientConnection: Sendable {
 
     private func failTasks(on uuid: EngineUUID, _ id: EngineID) {
         let lost = self.state.withLock { state -> [PendingTask] in
-            let lost = state.pending.values.filter { $0.target == uuid }
+            let lost = state.pending.values.filter { $0.targets.contains(uuid) }
             for task in lost { state.pending.removeValue(forKey: task.id) }
             return lost
         }

@@ -8,15 +8,22 @@ struct DirectCalls: Sendable {
     let client: Client
     let targets: Targets
     var label: String?
+    var route = Route.direct
+
+    /// How what is the same for all targets gets to them.
+    enum Route: Sendable {
+        /// A message each.
+        case direct
+        /// One message that the controller copies.
+        case broadcast
+    }
 
     private var connection: ClientConnection { self.client.connection }
 
     func engines() throws -> [(id: EngineID, uuid: EngineUUID)] { try self.connection.resolve(self.targets) }
 
     func apply(_ call: Call, _ arguments: [PickleValue]) throws -> [PendingTask] {
-        let buffers = call.buffers(arguments)
-        let metadata = self.metadata(call, maps: false)
-        return try self.engines().map { self.send(to: $0.uuid, metadata: metadata, buffers: buffers) }
+        try self.sendToAll(call, buffers: call.buffers(arguments))
     }
 
     /// Splits each sequence over the engines and calls the function on the parts. Engines without a part get no task.
@@ -33,19 +40,43 @@ struct DirectCalls: Sendable {
 
     func execute(_ code: String, silent: Bool) throws -> [PendingTask] {
         let content = JSONValue.object(["code": .string(code), "silent": .bool(silent), "user_expressions": [:]]).packed
-        let metadata = JSONValue.object(["label": JSONValue(self.label)]).packed
-        return try self.engines().map { engine in
-            self.connection.submit(
-                .executeRequest, on: .mux, to: engine.uuid, metadata: metadata, content: content, waitsForOutput: true)
+        let engines = try self.engines()
+        switch self.route {
+        case .direct:
+            let metadata = JSONValue.object(["label": JSONValue(self.label)]).packed
+            return engines.map { engine in
+                self.connection.submit(
+                    .executeRequest, on: .mux, to: engine.uuid, metadata: metadata, content: content, waitsForOutput: true)
+            }
+        case .broadcast:
+            return try self.broadcast(.executeRequest, nil, to: engines, content: content, waitsForOutput: true)
         }
     }
 
     /// Sets the same names on every target; encoded once, however many there are.
     func push(_ values: [(String, PickleValue)]) throws -> [PendingTask] {
-        let buffers = Self.pushBuffers(values)
-        let metadata = self.metadata(nil, maps: false)
-        return try self.engines().map { self.send(to: $0.uuid, metadata: metadata, buffers: buffers) }
+        try self.sendToAll(nil, buffers: Self.pushBuffers(values))
     }
+
+    /// The same for a caller who waits: a large value goes to the controller once and not once for each target.
+    ///
+    /// The way of a broadcast is another connection, on which it may overtake what was sent to an engine directly; so it is
+    /// taken only while no target owes an answer.
+    func pushAndWait(_ values: [(String, PickleValue)]) throws -> [PendingTask] {
+        let buffers = Self.pushBuffers(values)
+        let engines = try self.engines()
+        var calls = self
+        if engines.count > 1, self.connection.info.broadcast != nil,
+            buffers.reduce(0, { $0 + $1.readableBytes }) >= Self.largePush,
+            !self.connection.isAwaiting(anyOf: engines.map { $0.uuid })
+        {
+            calls.route = .broadcast
+        }
+        return try calls.sendToAll(nil, buffers: buffers)
+    }
+
+    /// From so many bytes on the second copy of a value costs more than the way of a broadcast.
+    private static let largePush = 1 << 20
 
     /// Sets a name to each target's own part.
     func scatter(_ name: String, _ parts: [PickleValue]) throws -> [PendingTask] {
@@ -61,8 +92,41 @@ struct DirectCalls: Sendable {
 
     func pull(_ names: PickleValue) throws -> [PendingTask] {
         let buffers = ApplyPayload(function: PythonCall.pullFunction, arguments: [names], keywords: []).encode()
-        let metadata = self.metadata(nil, maps: false)
-        return try self.engines().map { self.send(to: $0.uuid, metadata: metadata, buffers: buffers) }
+        return try self.sendToAll(nil, buffers: buffers)
+    }
+
+    /// One call whose replies the controller makes one.
+    func applyCoalescing(_ call: Call, _ arguments: [PickleValue]) throws -> PendingTask {
+        try self.broadcast(.applyRequest, call, to: self.engines(), isCoalescing: true, buffers: call.buffers(arguments))[0]
+    }
+
+    private func sendToAll(_ call: Call?, buffers: [ByteBuffer]) throws -> [PendingTask] {
+        let engines = try self.engines()
+        switch self.route {
+        case .direct:
+            let metadata = self.metadata(call, maps: false)
+            return engines.map { self.send(to: $0.uuid, metadata: metadata, buffers: buffers) }
+        case .broadcast: return try self.broadcast(.applyRequest, call, to: engines, buffers: buffers)
+        }
+    }
+
+    private func broadcast(
+        _ type: MessageType, _ call: Call?, to engines: [(id: EngineID, uuid: EngineUUID)], isCoalescing: Bool = false,
+        content: ByteBuffer = MessageParts.emptyObject, buffers: [ByteBuffer] = [], waitsForOutput: Bool = false
+    ) throws -> [PendingTask] {
+        guard self.connection.info.broadcast != nil else {
+            throw ApusError(.notSupported, "this controller has no broadcast scheduler; use a direct view")
+        }
+        var metadata = ByteBuffer()
+        metadata.writeStaticString("{\"targets\": ")
+        JSONValue.array(engines.map { [.string($0.uuid.text), .int($0.id.number)] }).write(into: &metadata)
+        metadata.writeStaticString(", \"is_broadcast\": true, \"is_coalescing\": ")
+        metadata.writeStaticString(isCoalescing ? "true" : "false")
+        self.writeMembers(call, maps: false, isQuiet: !waitsForOutput, into: &metadata)
+        metadata.writeStaticString("}")
+        return self.connection.broadcast(
+            type, to: engines.map { $0.uuid }, isCoalescing: isCoalescing, metadata: metadata, content: content,
+            buffers: buffers, waitsForOutput: waitsForOutput)
     }
 
     private func send(to engine: EngineUUID, metadata: ByteBuffer, buffers: [ByteBuffer]) -> PendingTask {
@@ -71,15 +135,20 @@ struct DirectCalls: Sendable {
 
     private func metadata(_ call: Call?, maps: Bool) -> ByteBuffer {
         var metadata = ByteBuffer()
-        metadata.writeStaticString("{\"label\": ")
+        metadata.writeStaticString("{\"is_broadcast\": false")
+        self.writeMembers(call, maps: maps, isQuiet: true, into: &metadata)
+        metadata.writeStaticString("}")
+        return metadata
+    }
+
+    private func writeMembers(_ call: Call?, maps: Bool, isQuiet: Bool, into metadata: inout ByteBuffer) {
+        metadata.writeStaticString(", \"label\": ")
         if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
         if let call {
             call.writeMetadata(maps: maps, into: &metadata)
-        } else {
+        } else if isQuiet {
             metadata.writeStaticString(", \"apus_quiet\": true")
         }
-        metadata.writeStaticString("}")
-        return metadata
     }
 }
 

@@ -8,13 +8,17 @@ public struct DirectView: Sendable {
     public let targets: Targets
     /// A name for the work sent through this view, kept in its records.
     public var label: String?
+    let route: DirectCalls.Route
 
-    init(_ client: Client, _ targets: Targets) {
+    init(_ client: Client, _ targets: Targets, route: DirectCalls.Route = .direct) {
         self.client = client
         self.targets = targets
+        self.route = route
     }
 
-    private var calls: DirectCalls { DirectCalls(client: self.client, targets: self.targets, label: self.label) }
+    var calls: DirectCalls {
+        DirectCalls(client: self.client, targets: self.targets, label: self.label, route: self.route)
+    }
 
     /// The engines that a call would go to now.
     ///
@@ -109,7 +113,13 @@ public struct DirectView: Sendable {
     // MARK: The namespaces
 
     /// Sets names in each engine's namespace.
-    public func push(_ values: [String: any Encodable & Sendable]) async throws { try await self.pushAsync(values).value }
+    ///
+    /// A value of a megabyte or more goes to the controller once, which copies it to the engines.
+    public func push(_ values: [String: any Encodable & Sendable]) async throws {
+        try await AsyncResult<Void>(
+            self.calls.pushAndWait(encode(namespace: values)), client: self.client, isSingle: false
+        ) { _ in }.value
+    }
 
     public func pushAsync(_ values: [String: any Encodable & Sendable]) throws -> AsyncResult<Void> {
         AsyncResult(try self.calls.push(encode(namespace: values)), client: self.client, isSingle: false) { _ in }

@@ -7,11 +7,20 @@ import Synchronization
 /// Any number of callers may wait. The connection's event loop completes it; callers read it from wherever they are.
 final class PendingTask: Sendable {
     let id: MessageID
-    /// The engine that a direct request was addressed to; nil where a scheduler chooses.
-    let target: EngineUUID?
+    /// The engines that the request was addressed to; empty where a scheduler chooses.
+    let targets: [EngineUUID]
     let submitted: WireDate
-    /// Whether the result counts as there only when the engine has said that it is idle again, so that all output is in.
-    private let waitsForOutput: Bool
+    private let outputPolicy: OutputPolicy
+
+    /// What must be in, besides the reply, for the result to be there.
+    enum OutputPolicy: Sendable {
+        /// As much output as the reply says there is.
+        case counted
+        /// All output: the engine has said that it is idle again.
+        case awaited
+        /// None: many engines' output belongs to one reply, and nobody counts it.
+        case ignored
+    }
 
     private let state: Mutex<State>
 
@@ -32,11 +41,11 @@ final class PendingTask: Sendable {
         case failed(ApusError)
     }
 
-    init(id: MessageID, target: EngineUUID?, submitted: WireDate, waitsForOutput: Bool) {
+    init(id: MessageID, targets: [EngineUUID], submitted: WireDate, outputPolicy: OutputPolicy) {
         self.id = id
-        self.target = target
+        self.targets = targets
         self.submitted = submitted
-        self.waitsForOutput = waitsForOutput
+        self.outputPolicy = outputPolicy
         self.state = Mutex(State())
     }
 
@@ -47,9 +56,9 @@ final class PendingTask: Sendable {
     // MARK: On the connection's event loop. Each gives true when nothing more is expected.
 
     func take(reply: Message) -> Bool {
-        let outputs = reply.outputCount
+        let outputs = self.outputPolicy == .ignored ? 0 : reply.outputCount
         // Replies that no user code made (dead engine, impossible dependency, aborted) have no output to wait for.
-        let synthetic = self.waitsForOutput && outputs == nil && reply.isSynthetic
+        let synthetic = self.outputPolicy == .awaited && outputs == nil && reply.isSynthetic
         return self.update { state in
             state.outcome = .reply(reply, received: .now)
             state.outputsExpected = outputs
@@ -100,7 +109,9 @@ final class PendingTask: Sendable {
         return isComplete
     }
 
-    private func mustWaitForOutput(_ state: State) -> Bool { self.waitsForOutput || state.outputsExpected != nil }
+    private func mustWaitForOutput(_ state: State) -> Bool {
+        self.outputPolicy == .awaited || state.outputsExpected != nil
+    }
 
     // MARK: Waiting
 

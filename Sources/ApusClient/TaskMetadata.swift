@@ -34,7 +34,7 @@ extension ClientConnection {
         var started: WireDate?
         var completed: WireDate?
         var received: WireDate?
-        var uuid = task.target
+        var uuid = task.targets.first
         var status: TaskMetadata.Status?
         var label: String?
         switch task.outcome {
@@ -102,7 +102,7 @@ extension ClientConnection {
             default: break
             }
         }
-        let uuid = message.metadata.textMember("engine").map { EngineUUID($0) } ?? task.target
+        let uuid = message.metadata.textMember("engine").map { EngineUUID($0) } ?? task.targets.first
         return RemoteError(content, engineID: uuid.flatMap { self.engineID(of: $0) }, engineUUID: uuid)
     }
 }

@@ -144,7 +144,8 @@ struct RequestWorker: ~Copyable {
         switch outcome {
         case .success(let buffers):
             let replyMetadata = metadata.reply(
-                .ok, by: self.messages, started: started, outputs: metadata.isQuiet ? outputs : nil, work: self.work)
+                .ok, by: self.messages, started: started, outputs: metadata.isQuiet ? outputs : nil,
+                work: metadata.isQuiet ? self.work : nil)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: channel, metadata: replyMetadata, content: Self.okContent, buffers: buffers))
@@ -157,7 +158,7 @@ struct RequestWorker: ~Copyable {
             let replyMetadata = metadata.reply(
                 .error, by: self.messages, started: started,
                 meetsDependencies: content.name != ErrorName.unmetDependency.rawValue, outputs: metadata.isQuiet ? outputs : nil,
-                work: self.work)
+                work: metadata.isQuiet ? self.work : nil)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: channel, metadata: replyMetadata, content: JSONValue.object(content.json).packed

@@ -188,7 +188,6 @@ struct FrameDecoder: Sendable {
             if self.input.readableBytes == 0 { return false }
             if self.partialFrame.writableBytes == 0 {
                 self.partialFrame.reserveCapacity(min(length, self.partialFrame.readableBytes * Self.growth))
-                self.partialFrame.preferHugePages()
             }
             let count = min(missing, self.partialFrame.writableBytes, self.input.readableBytes)
             self.partialFrame.writeImmutableBuffer(self.input.readSlice(length: count)!)

@@ -9,6 +9,11 @@ private func halve(_ x: Double) -> Double { x / 2 }
 @Remote
 private func refuse(_ text: String) throws -> String { throw Refusal(text: text) }
 
+@Remote
+private func first(_ name: String) throws -> Double {
+    try EngineContext.current?.namespace.get(name, as: [Double].self)?.first ?? 0
+}
+
 private struct Refusal: Error, CustomStringConvertible {
     let text: String
     var description: String { "no \(self.text) here" }
@@ -27,6 +32,39 @@ struct InMemoryClusterTests {
             try await client[...].scatter("x", numbers)
             #expect(try await client[...].gather("x", as: Double.self) == numbers)
             #expect(try await client[[2, 0]].pull("x", as: [Double].self).count == 2)
+        }
+    }
+
+    @Test("One message reaches every engine, answered by each or by one reply of all", arguments: [false, true])
+    func broadcast(isCoalescing: Bool) async throws {
+        try await withInMemoryCluster(engines: 5) { client, cluster in
+            let view = client.broadcastView(isCoalescing: isCoalescing)
+            #expect(try await view.apply($halve, 3) == [1.5, 1.5, 1.5, 1.5, 1.5])
+            try await client[...].scatter("x", [10, 11, 12, 13, 14])
+            let backwards = client.broadcastView([4, 0, 2], isCoalescing: isCoalescing)
+            #expect(try await backwards.apply($first, "x") == [14, 10, 12], "results come in the order of the targets")
+            try await view.push("y", "said once")
+            #expect(try await view.pull("y", as: String.self) == Array(repeating: "said once", count: 5))
+
+            if isCoalescing {
+                let error = await #expect(throws: RemoteError.self) { try await view.apply($refuse, "salt") }
+                #expect(error?.name == "Refusal")
+            } else {
+                let error = await #expect(throws: CompositeError.self) { try await view.apply($refuse, "salt") }
+                #expect(error?.errors.count == 5)
+            }
+            #expect(client.outstanding.isEmpty)
+        }
+    }
+
+    @Test("A large push goes to the controller once, a small one to each engine", arguments: [16, 1 << 20])
+    func largePush(count: Int) async throws {
+        try await withInMemoryCluster(engines: 3) { client, _ in
+            let array = NDArray((0..<count).map { Double($0) })
+            try await client[...].push("big", array)
+            #expect(try await client[...].pull("big", as: NDArray.self) == [array, array, array])
+            let records = try await client.hubHistory()
+            #expect(records.count == 6, "each engine's copy is a record")
         }
     }
 
