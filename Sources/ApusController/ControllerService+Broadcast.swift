@@ -31,8 +31,15 @@ extension ControllerService {
             let id = metadata["original_msg_id"]?.string.flatMap { $0.isEmpty ? nil : MessageID($0) } ?? header.id
             let isCoalescing = metadata["is_coalescing"]?.bool ?? false
             if isCoalescing { self.gathered[id] = GatheredBroadcast(client: client, request: message) }
+            var copies: CopyMaker?
             for effect in self.broadcast.handle(.requested(BroadcastRequest(id, to: targets, isCoalescing: isCoalescing))) {
-                try self.perform(effect, message, header, reply: nil)
+                guard case .forward(let copy, _) = effect else {
+                    try self.perform(effect, message, header, reply: nil)
+                    continue
+                }
+                var maker = try copies ?? CopyMaker(message, original: id, metadata: metadata, targets: targets)
+                self.forward(copy, maker.copy(copy, self.session), header)
+                copies = maker
             }
         } catch {
             self.dropped("\(error)", at: .broadcastClient)
@@ -84,8 +91,9 @@ extension ControllerService {
         throws(WireError)
     {
         switch effect {
-        case .forward(let copy, let original): try self.forward(copy, of: original, message, header)
-        case .relay: if let reply { self.send(Array(reply.frames.dropFirst()), on: .broadcastClient) }
+        // Only a request is spread, and that is done where it comes in.
+        case .forward: break
+        case .relay: if let reply { self.answer(Array(reply.frames.dropFirst()), on: .broadcastClient) }
         case .keep(let id, let outlet): self.gathered[id]?.replies[outlet] = reply
         case .gather(let gathering): self.gather(gathering)
         case .fail(let id, let targets): self.failBroadcast(id, targets)
@@ -93,21 +101,40 @@ extension ControllerService {
         }
     }
 
-    private func forward(_ copy: BroadcastScheduler.Copy, of original: MessageID, _ message: Message, _ header: MessageHeader)
-        throws(WireError)
-    {
+    /// Makes the parts of each engine's copy of a request that was read once.
+    private struct CopyMaker {
+        private let message: Message
+        private var header: JSONObject
+        private var metadata: JSONObject
+        private let ids: [EngineUUID: EngineID]
+
+        init(_ message: Message, original: MessageID, metadata: JSONValue, targets: [BroadcastRequest.Target]) throws(WireError) {
+            self.message = message
+            self.header = try JSONValue(parsing: message.header).object ?? [:]
+            self.metadata = metadata.object ?? [:]
+            self.metadata["original_msg_id"] = .string(original.text)
+            self.ids = Dictionary(targets.map { ($0.uuid, $0.id) }) { first, _ in first }
+        }
+
+        /// The copy's header has an id of its own; of the targets it names the one it is for, which is all that an engine and
+        /// a record need: a thousand copies that each named a thousand would be most of what is sent.
+        mutating func copy(_ copy: BroadcastScheduler.Copy, _ session: Session) -> Message {
+            var parts = self.message.parts
+            self.header["msg_id"] = .string(copy.id.text)
+            parts.header = JSONValue.object(self.header).packed
+            if case .engine(let uuid) = copy.outlet, let id = self.ids[uuid] {
+                self.metadata["targets"] = ControllerService.pairs([BroadcastRequest.Target(uuid, id)])
+            }
+            parts.metadata = JSONValue.object(self.metadata).packed
+            return session.signed(parts, identities: Array(self.message.identities), buffers: Array(self.message.buffers))
+        }
+    }
+
+    private func forward(_ copy: BroadcastScheduler.Copy, _ request: Message, _ header: MessageHeader) {
         guard case .engine(let uuid) = copy.outlet, let identity = self.engines[uuid]?.identity else {
             // The client counts on an answer for each target, and learns of this engine's end by the notice.
             return
         }
-        var parts = message.parts
-        var head = try JSONValue(parsing: parts.header).object ?? [:]
-        head["msg_id"] = .string(copy.id.text)
-        parts.header = JSONValue.object(head).packed
-        var metadata = try JSONValue(parsing: parts.metadata).object ?? [:]
-        metadata["original_msg_id"] = .string(original.text)
-        parts.metadata = JSONValue.object(metadata).packed
-        let request = self.session.signed(parts, identities: Array(message.identities), buffers: Array(message.buffers))
         self.broadcastLeaves[self.leaves[uuid] ?? 0].send([identity] + request.frames)
         self.direct.submitted(copy.id, to: uuid)
         self.changes.append(
@@ -124,7 +151,7 @@ extension ControllerService {
         parts.metadata = JSONValue.object(metadata).packed
         let reply = self.session.signed(
             parts, identities: [gathered.client], buffers: gathering.parts.flatMap { Array(gathered.replies[$0]?.buffers ?? []) })
-        self.send(reply.frames, on: .broadcastClient)
+        self.answer(reply.frames, on: .broadcastClient)
     }
 
     private func failBroadcast(_ id: MessageID, _ targets: [BroadcastRequest.Target]) {
@@ -136,10 +163,10 @@ extension ControllerService {
                 "status": "error", "is_broadcast": true, "is_coalescing": true, "original_msg_id": .string(id.text),
                 "broadcast_targets": Self.pairs(targets),
             ], content: error.json)
-        self.send(reply.frames, on: .broadcastClient)
+        self.answer(reply.frames, on: .broadcastClient)
     }
 
-    private static func pairs(_ targets: [BroadcastRequest.Target]) -> JSONValue {
+    fileprivate static func pairs(_ targets: [BroadcastRequest.Target]) -> JSONValue {
         .array(targets.map { [.string($0.uuid.text), .int($0.id.number)] })
     }
 }

@@ -54,10 +54,14 @@ extension ControllerService {
         if source == .controlEngine, message.identities[1] == Self.ownIdentity {
             return self.takeRecallReply(message, from: uuid)
         }
+        guard self.muxReplyReplay.remember(message.signature) else {
+            return self.dropped("a message was played again", at: source)
+        }
         var relayed = message.frames
         relayed.swapAt(0, 1)
-        self.send(relayed, on: side)
-        if side == .muxClient, let id = MessageHeader.messageID(scanning: message.parent) {
+        guard side == .muxClient else { return self.send(relayed, on: side) }
+        self.answer(relayed, on: side)
+        if let id = MessageHeader.messageID(scanning: message.parent) {
             let wasAborted = message.content.textMember("status") == "aborted"
             self.direct.replied(id, by: uuid, wasAborted: wasAborted)
             self.changes.append(.completed(id, reply: message, received: .now))

@@ -149,7 +149,7 @@ extension ControllerService {
         var frames = reply.frames
         // A pure scheduler does not say who answered, as the proxy that it stands for cannot.
         if self.scheme == .pure { frames.removeFirst() } else { frames.swapAt(0, 1) }
-        self.send(frames, on: .taskClient)
+        self.answer(frames, on: .taskClient)
     }
 
     private func failTask(_ task: TaskID, _ failure: TaskFailure) {
@@ -176,7 +176,7 @@ extension ControllerService {
             .applyReply, identities: identities, parent: request.header, metadata: metadata, content: content)
         self.changes.append(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
-        self.send(reply.frames, on: .taskClient)
+        self.answer(reply.frames, on: .taskClient)
     }
 
     // MARK: Recall

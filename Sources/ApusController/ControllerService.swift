@@ -50,6 +50,11 @@ package actor ControllerService {
     /// Changes to the records since they were last handed to the store.
     var changes: [TaskChange] = []
     var flushIsScheduled = false
+    /// Answers that a store which lasts has yet to keep what they say.
+    var heldAnswers: [(frames: [ByteBuffer], socket: ControllerSocket)] = []
+    var isStoring = false
+    /// Whether clients are not read from because the store is behind.
+    var clientsArePaused = false
     /// Requests that are being resubmitted: their replies go to nobody.
     var resubmitted: Set<TaskID> = []
 
@@ -78,6 +83,7 @@ package actor ControllerService {
     var hubReplay = ReplayMemory()
     var taskReplay = ReplayMemory()
     var muxReplay = ReplayMemory()
+    var muxReplyReplay = ReplayMemory()
     var broadcastReplay = ReplayMemory()
     /// Messages that were malformed or not signed with our key.
     package private(set) var badMessages = 0
@@ -190,6 +196,7 @@ package actor ControllerService {
 
     private func close() async {
         self.flushChanges()
+        await self.releaseEveryAnswer()
         for socket in Array(self.sockets.values) + self.broadcastLeaves { await socket.close(linger: .milliseconds(300)) }
         self.sockets = [:]
         self.broadcastLeaves = []
@@ -254,21 +261,4 @@ package actor ControllerService {
     }
 
     var now: MonotonicTime { MonotonicTime(nanoseconds: self.eventLoop.now.uptimeNanoseconds) }
-
-    // MARK: Records
-
-    /// Hands changes over once per turn of the loop.
-    func scheduleFlush() {
-        guard !self.changes.isEmpty, !self.flushIsScheduled else { return }
-        if self.changes.count > 256 { return self.flushChanges() }
-        self.flushIsScheduled = true
-        self.eventLoop.assumeIsolated().execute { self.assumeIsolated { $0.flushChanges() } }
-    }
-
-    func flushChanges() {
-        self.flushIsScheduled = false
-        guard !self.changes.isEmpty else { return }
-        self.store.apply(self.changes)
-        self.changes.removeAll(keepingCapacity: true)
-    }
 }

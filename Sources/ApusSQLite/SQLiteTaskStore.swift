@@ -81,6 +81,8 @@ package final class SQLiteTaskStore: TaskStore {
 
     package var backlogByteCount: Int { self.state.withLock { $0.changesByteCount + $0.inFlightByteCount } }
 
+    package var isDurable: Bool { true }
+
     /// Writes what is there. Runs on GRDB's writing thread, one call at a time.
     private func writeChanges(_ database: Database) {
         let changes = self.state.withLock { state in

@@ -33,6 +33,7 @@ package final class MemoryTaskStore: TaskStore {
     package nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] { self.tasks.withLock { $0.history } }
     package nonisolated(nonsending) func counts() async throws(TaskStoreError) -> TaskCounts { self.tasks.withLock { $0.counts } }
     package var backlogByteCount: Int { 0 }
+    package var isDurable: Bool { false }
     package nonisolated(nonsending) func flush() async throws(TaskStoreError) {}
     package nonisolated(nonsending) func close() async throws(TaskStoreError) {}
 }

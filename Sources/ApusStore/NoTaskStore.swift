@@ -25,6 +25,7 @@ package struct NoTaskStore: TaskStore {
     package nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] { throw Self.error }
     package nonisolated(nonsending) func counts() async throws(TaskStoreError) -> TaskCounts { throw Self.error }
     package var backlogByteCount: Int { 0 }
+    package var isDurable: Bool { false }
     package nonisolated(nonsending) func flush() async throws(TaskStoreError) {}
     package nonisolated(nonsending) func close() async throws(TaskStoreError) {}
 }

@@ -36,6 +36,9 @@ package protocol TaskStore: Sendable {
     /// Grows when tasks come faster than a disk can write. Whoever accepts tasks should stop for a while when it is large.
     var backlogByteCount: Int { get }
 
+    /// Whether what was flushed survives this process.
+    var isDurable: Bool { get }
+
     /// Returns when everything applied before is where it would survive this process being killed, as far as it ever will be.
     nonisolated(nonsending) func flush() async throws(TaskStoreError)
 

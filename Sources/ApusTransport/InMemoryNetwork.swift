@@ -35,6 +35,7 @@ package final class InMemoryNetwork: Transport {
         /// What is to be told at the next turn of the loop.
         var inbox: [SocketEvent] = []
         var isDelivering = false
+        var isReading = true
     }
 
     package init() {}
@@ -127,6 +128,16 @@ package final class InMemoryNetwork: Transport {
         self.schedule(ready)
     }
 
+    fileprivate func setReading(_ isReading: Bool, at socket: Int) {
+        let ready: [Int] = self.state.withLock { state in
+            state.sockets[socket]?.isReading = isReading
+            guard isReading, let waiting = state.sockets[socket], !waiting.inbox.isEmpty, !waiting.isDelivering else { return [] }
+            state.sockets[socket]?.isDelivering = true
+            return [socket]
+        }
+        self.schedule(ready)
+    }
+
     // MARK: Under the lock; each gives the sockets whose loops must be woken
 
     private static func join(_ left: Int, _ right: Int, _ state: inout State) -> [Int] {
@@ -174,7 +185,11 @@ package final class InMemoryNetwork: Transport {
     }
 
     private func deliver(to socket: Int) {
-        let (events, handler) = self.state.withLock { state in
+        let (events, handler) = self.state.withLock { state -> ([SocketEvent], (@Sendable (SocketEvent) -> Void)?) in
+            guard state.sockets[socket]?.isReading == true else {
+                state.sockets[socket]?.isDelivering = false
+                return ([], nil)
+            }
             let events = state.sockets[socket]?.inbox ?? []
             state.sockets[socket]?.inbox = []
             state.sockets[socket]?.isDelivering = false
@@ -192,5 +207,6 @@ private struct InMemorySocket: TransportSocket {
     func connect(to endpoint: Endpoint) { self.network.connect(self.number, to: endpoint) }
     func send(_ frames: [ByteBuffer]) { self.network.send(frames, from: self.number) }
     func flush() {}
+    func setReading(_ isReading: Bool) { self.network.setReading(isReading, at: self.number) }
     func close(linger: TimeAmount) async { self.network.close(self.number) }
 }

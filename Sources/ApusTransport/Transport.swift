@@ -71,6 +71,9 @@ package protocol TransportSocket: Sendable {
     func send(_ frames: [ByteBuffer])
     /// On the event loop only.
     func flush()
+    /// Stops or resumes taking messages, for a receiver that is behind: its peers then wait, or drop by their own rules. A
+    /// message that has been read already still comes. On the event loop only.
+    func setReading(_ isReading: Bool)
     /// Gives what was sent until then the time to leave, and then closes.
     func close(linger: TimeAmount) async
 }

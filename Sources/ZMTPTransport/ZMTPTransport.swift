@@ -73,5 +73,6 @@ private struct ZMTPTransportSocket: TransportSocket {
     func connect(to endpoint: Endpoint) { self.socket.connect(host: endpoint.host, port: endpoint.port) }
     func send(_ frames: [ByteBuffer]) { self.socket.send(frames) }
     func flush() { self.socket.flush() }
+    func setReading(_ isReading: Bool) { self.socket.setReading(isReading) }
     func close(linger: TimeAmount) async { await self.socket.close(linger: linger) }
 }

@@ -18,6 +18,7 @@ struct LightEngine {
     /// Where requests come from.
     enum Channel: Hashable, Sendable { case mux, task, broadcast, control }
 
+    private static let nothingToGive = ByteBuffer(string: #"{"status": "ok", "msg_ids": []}"#)
     static let content = ByteBuffer(string: #"{"status": "ok"}"#)
     /// Python's None, pickled: the result of a function that does nothing.
     static let result = ByteBuffer(bytes: [0x80, 0x04, 0x4e, 0x2e])
@@ -27,13 +28,22 @@ struct LightEngine {
         self.metadata =
             JSONValue.object([
                 "status": "ok", "engine": .string(uuid.text), "dependencies_met": true,
-                "started": .string(WireDate.now.description),
+                "started": .string(WireDate.now.description), "apus_work": 10,
             ]).packed
     }
+
+    /// It never has a task that has not started, so it can promise to give those back: a controller that knows the promise lets
+    /// more than one queue there.
+    static func registration(_ uuid: EngineUUID) -> JSONObject { ["uuid": .string(uuid.text), "apus": ["recall": true]] }
 
     /// The answer to a request, which says as much as a controller and a client need.
     func reply(to request: Message, from session: inout Session, on channel: Channel) -> Message? {
         guard let type = request.header.textMember("msg_type") else { return nil }
+        if type == MessageType.recallRequest.rawValue {
+            return session.message(
+                .recallReply, id: session.nextMessageID(), identities: Array(request.identities), parent: request.header,
+                content: Self.nothingToGive)
+        }
         var metadata = self.metadata
         if channel == .broadcast, let asked = try? JSONValue(parsing: request.metadata) {
             metadata =

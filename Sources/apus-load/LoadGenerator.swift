@@ -89,7 +89,7 @@ actor LoadGenerator {
         let registrar = self.connect(.dealer, self.engine.common.registration, identity: uuid.text) {
             $0.connectEngine(number, $1)
         }
-        registrar.send(self.session.message(.registrationRequest, content: ["uuid": .string(uuid.text)]).frames)
+        registrar.send(self.session.message(.registrationRequest, content: LightEngine.registration(uuid)).frames)
         registrar.flush()
         self.engines[number].registrar = registrar
     }

@@ -64,6 +64,66 @@ struct ServiceTests {
         await world.stop()
     }
 
+    @Test("A dead engine's task is failed or tried elsewhere within 100 ms of its connections dropping", arguments: [0, 1])
+    func promptLoss(retries: Int) async throws {
+        let world = try await World()
+        let ada = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task)
+        client.send(world.message(.applyRequest, metadata: ["retries": .int(retries)]))
+        _ = try await ada.task.next()
+        let bob = try await world.startEngine("bob")
+        await ada.dieNow()
+        // On the controller's own loop, whose timers fire in the order of their deadlines however busy the machine is.
+        let seen = await withCheckedContinuation { continuation in
+            world.eventLoop.scheduleTask(in: .milliseconds(100)) {
+                continuation.resume(returning: (failed: client.received, again: bob.task.received))
+            }
+        }
+        #expect(seen.failed == 1 - retries)
+        #expect(seen.again == retries)
+        await world.stop()
+    }
+
+    @Test("With a store that lasts, a client is told of a result when its record lasts")
+    func storedBeforeTold() async throws {
+        let store = SlowStore()
+        let world = try await World(store: store)
+        let engine = try await world.startEngine("ada")
+        for (port, target) in [(world.client.task, []), (world.client.mux, [ByteBuffer(string: "ada")])] {
+            let client = world.socket(.dealer, port)
+            client.send(world.message(.applyRequest, identities: target))
+            let side = port == world.client.task ? engine.task : engine.mux
+            side.send(engine.reply(to: try await side.next()))
+            // The store has the record and has not said that it lasts.
+            await store.waitUntilAsked()
+            #expect(client.received == 0)
+            store.finishFlush()
+            #expect(try await client.next().json["status"] == "ok")
+        }
+        await world.stop()
+    }
+
+    @Test("While the store is behind, clients wait and engines' replies do not")
+    func storeIsBehind() async throws {
+        let store = SlowStore(flushesAtOnce: true)
+        let world = try await World(store: store)
+        let engine = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task)
+        client.send(world.message(.applyRequest))
+        let request = try await engine.task.next()
+        store.setBacklog(1 << 30)
+        engine.task.send(engine.reply(to: request))
+        #expect(try await client.next().json["status"] == "ok")
+        client.send(world.message(.applyRequest))
+        // A query goes another way, and is answered after whatever was read before it.
+        let hub = world.socket(.dealer, world.client.common.registration)
+        _ = try await hub.ask(world.message(.connectionRequest))
+        #expect(engine.task.received == 1)
+        store.setBacklog(0)
+        _ = try await engine.task.next()
+        await world.stop()
+    }
+
     @Test("Swaps addresses between a client and the engine that it names")
     func direct() async throws {
         let world = try await World()

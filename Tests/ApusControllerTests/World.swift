@@ -118,6 +118,7 @@ final class Peer: Sendable {
     }
 
     func close() { Task { await self.socket.close(linger: .zero) } }
+    func closeNow() async { await self.socket.close(linger: .zero) }
 }
 
 final class Counter: Sendable {
@@ -160,9 +161,12 @@ final class FakeEngine: Sendable {
     }
 
     /// Ends as a process that is killed: every connection at once.
-    func die() {
-        for peer in [self.registrar, self.mux, self.task, self.control, self.broadcast, self.iopub, self.pong] { peer.close() }
-    }
+    func die() { for peer in self.peers { peer.close() } }
+
+    /// The same; returns when the connections have dropped.
+    func dieNow() async { for peer in self.peers { await peer.closeNow() } }
+
+    private var peers: [Peer] { [self.registrar, self.mux, self.task, self.control, self.broadcast, self.iopub, self.pong] }
 }
 
 extension Message {

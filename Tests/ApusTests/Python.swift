@@ -29,26 +29,31 @@ enum Python {
 
     /// Runs a script to its end and gives what it printed.
     static func run(_ script: String, _ arguments: [String] = []) async throws -> String {
-        let process = try PythonProcess(["-c", script] + arguments)
+        let process = try pythonProcess(["-c", script] + arguments)
         let (status, output) = await process.result()
         guard status == 0 else { throw Failure(description: "the script ended with \(status):\n\(output)") }
         return output
     }
 }
 
-/// One Python process; ended at the latest when the test lets go of it.
-final class PythonProcess: Sendable {
+/// One Python process.
+func pythonProcess(_ arguments: [String], environment: [String: String] = [:]) throws -> ProgramProcess {
+    guard let interpreter = Python.interpreter else { throw Python.Failure(description: "there is no Python") }
+    return try ProgramProcess(interpreter, arguments, environment: environment)
+}
+
+/// A process of a test's own; ended at the latest when the test lets go of it.
+final class ProgramProcess: Sendable {
     private let process: Process
     private let ended: AsyncStream<Int32>
     /// What it prints goes to a file: reading a pipe would hold one of the few threads that all tests share.
     private let log = NSTemporaryDirectory() + "apus-test-" + UUID().uuidString + ".log"
 
-    init(_ arguments: [String], environment: [String: String] = [:]) throws {
-        guard let interpreter = Python.interpreter else { throw Python.Failure(description: "there is no Python") }
+    init(_ executable: String, _ arguments: [String], environment: [String: String] = [:]) throws {
         _ = FileManager.default.createFile(atPath: self.log, contents: nil)
         let output = try FileHandle(forWritingTo: URL(fileURLWithPath: self.log))
         let process = Process()
-        process.executableURL = URL(fileURLWithPath: interpreter)
+        process.executableURL = URL(fileURLWithPath: executable)
         process.arguments = arguments
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         process.standardOutput = output

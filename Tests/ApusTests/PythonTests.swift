@@ -9,7 +9,7 @@ struct PythonTests {
         try await withTemporaryFolder { folder in
             let profile = ProfileDirectory(path: folder + "/profile_test")
             let host = try await ControllerHost(files: ControllerHost.Files(profile: profile, clusterID: ""))
-            let engines = try (0..<2).map { _ in try PythonProcess(["-m", "ipyparallel.engine", "--profile-dir=" + profile.path])
+            let engines = try (0..<2).map { _ in try pythonProcess(["-m", "ipyparallel.engine", "--profile-dir=" + profile.path])
             }
             let output = try await Python.run(Self.clientScript, [profile.path])
             #expect(output.hasSuffix("all is well\n"), "\(output)")
@@ -90,9 +90,9 @@ struct PythonTests {
         try await withTemporaryFolder { folder in
             let profile = ProfileDirectory(path: folder + "/profile_test")
             try profile.create()
-            let controller = try PythonProcess(["-m", "ipyparallel.controller", "--profile-dir=" + profile.path, "--ping=500"])
+            let controller = try pythonProcess(["-m", "ipyparallel.controller", "--profile-dir=" + profile.path, "--ping=500"])
             let engines = try (0..<2).map { _ in
-                try PythonProcess(["-m", "ipyparallel.engine", "--profile-dir=" + profile.path, "--timeout=30"])
+                try pythonProcess(["-m", "ipyparallel.engine", "--profile-dir=" + profile.path, "--timeout=30"])
             }
             let client = try await Self.connectWhenThere(profile)
             try await client.waitForEngines(2, timeout: .seconds(60))

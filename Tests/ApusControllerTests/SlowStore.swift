@@ -1,0 +1,68 @@
+import ApusStore
+import ApusWire
+import Synchronization
+
+/// A store that lasts, says so when the test lets it, and is as far behind as the test wants.
+final class SlowStore: TaskStore {
+    private let memory = MemoryTaskStore()
+    private let state: Mutex<State>
+
+    private struct State {
+        var backlog = 0
+        var flushesAtOnce: Bool
+        var flush: CheckedContinuation<Void, Never>?
+        var asked: CheckedContinuation<Void, Never>?
+    }
+
+    init(flushesAtOnce: Bool = false) { self.state = Mutex(State(flushesAtOnce: flushesAtOnce)) }
+
+    var isDurable: Bool { true }
+    var backlogByteCount: Int { self.state.withLock { $0.backlog } }
+    func setBacklog(_ count: Int) { self.state.withLock { $0.backlog = count } }
+
+    func waitUntilAsked() async {
+        await withCheckedContinuation { continuation in
+            let isAsked = self.state.withLock { state in
+                if state.flush == nil { state.asked = continuation }
+                return state.flush != nil
+            }
+            if isAsked { continuation.resume() }
+        }
+    }
+
+    func finishFlush() {
+        let flush = self.state.withLock { state in
+            defer { state.flush = nil }
+            return state.flush
+        }
+        flush?.resume()
+    }
+
+    nonisolated(nonsending) func flush() async throws(TaskStoreError) {
+        if self.state.withLock({ $0.flushesAtOnce }) { return }
+        await withCheckedContinuation { continuation in
+            let asked = self.state.withLock { state in
+                state.flush = continuation
+                defer { state.asked = nil }
+                return state.asked
+            }
+            asked?.resume()
+        }
+    }
+
+    func apply(_ changes: [TaskChange]) { self.memory.apply(changes) }
+    nonisolated(nonsending) func states(of ids: [TaskID]) async throws(TaskStoreError) -> [TaskState] {
+        try await self.memory.states(of: ids)
+    }
+    nonisolated(nonsending) func records(of ids: [TaskID], fields: Set<TaskField>) async throws(TaskStoreError) -> [TaskRecord] {
+        try await self.memory.records(of: ids, fields: fields)
+    }
+    nonisolated(nonsending) func records(matching query: TaskQuery, fields: Set<TaskField>) async throws(TaskStoreError)
+        -> [TaskRecord]
+    {
+        try await self.memory.records(matching: query, fields: fields)
+    }
+    nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] { try await self.memory.history() }
+    nonisolated(nonsending) func counts() async throws(TaskStoreError) -> TaskCounts { try await self.memory.counts() }
+    nonisolated(nonsending) func close() async throws(TaskStoreError) {}
+}

@@ -1,0 +1,103 @@
+import Apus
+import Foundation
+import Testing
+
+@Suite("The apus command", .serialized, .timeLimit(.minutes(2)))
+struct CommandTests {
+    @Test("Starts a cluster in the background, shows it, measures it and stops it")
+    func life() async throws {
+        try await withTemporaryFolder { folder in
+            let profile = folder + "/profile_test"
+            let place = ["--profile-dir", profile]
+            let nothing = try await Apus.run(["status"] + place)
+            #expect(nothing.status == 1)
+            #expect(nothing.output.contains("apus start"))
+
+            let started = try await Apus.run(["start", "-n", "2", "--daemonize"] + place)
+            #expect(started.status == 0, "\(started.output)")
+            do {
+                let client = try await Client.connect(profileDirectory: profile)
+                #expect(client.ids == [0, 1])
+                #expect(try await client.queueStatus().engines.count == 2)
+                await client.close()
+
+                let twice = try await Apus.run(["start", "-n", "2", "--daemonize"] + place)
+                #expect(twice.status == 10)
+                #expect(twice.output.contains("already runs"))
+                let status = try await Apus.run(["status"] + place)
+                #expect(status.output.contains("0 tasks wait for an engine"), "\(status.output)")
+                let list = try await Apus.run(["list"] + place)
+                #expect(list.output.contains("yes"), "\(list.output)")
+
+                let bench = try await Apus.run(["bench", "--join", "--engines", "2", "--tasks", "20", "--json"] + place)
+                let figures = try #require(
+                    try JSONSerialization.jsonObject(with: Data(bench.output.utf8)) as? [String: Any], "\(bench.output)")
+                for figure in ["sync_us", "direct_sync_us", "tasks_per_s", "map_tasks_per_s", "push_MBps", "pull_MBps"] {
+                    #expect((figures[figure] as? Double ?? 0) > 0, "\(figure) is missing")
+                }
+            }
+            let stopped = try await Apus.run(["stop"] + place)
+            #expect(stopped.status == 0, "\(stopped.output)")
+            #expect(!FileManager.default.fileExists(atPath: profile + "/security/ipcontroller-client.json"))
+            let again = try await Apus.run(["stop"] + place)
+            #expect(again.status == 11)
+            #expect(again.output.contains("does not run"))
+        }
+    }
+
+    @Test(
+        "A mistake is answered by a sentence and an exit code",
+        arguments: [
+            (["nonsense"], "nonsense"),
+            (["start", "-n", "many"], "many"),
+            (["start", "-n=-1"], "-1"),
+            (["bench", "--tasks", "0"], "--tasks is 0"),
+            (["engine", "--file", "/nowhere/engine.json"], "/nowhere/engine.json"),
+            (["status", "--profile-dir", "/nowhere/profile"], "/nowhere/profile"),
+            (["controller", "--no-such-option=1", "--ip"], "--"),
+            (["controller", "--hwm=deep"], "deep"),
+        ])
+    func mistakes(arguments: [String], mention: String) async throws {
+        let (status, output) = try await Apus.run(arguments)
+        #expect(status != 0)
+        #expect(output.contains(mention), "\(output)")
+        #expect(!output.contains("Fatal error") && !output.contains("Backtrace"), "\(output)")
+        #expect(output.split(separator: "\n").count < 30, "\(output)")
+    }
+
+    @Test(
+        "Help teaches and the version is told",
+        arguments: [
+            (["--help"], "apus start -n 4"), (["--version"], "0."), (["help", "start"], "--daemonize"),
+            (["controller", "--help"], "--scheme"),
+            (["engine", "--help"], "--python"), (["help", "bench"], "sync_us"),
+        ])
+    func help(arguments: [String], mention: String) async throws {
+        let (status, output) = try await Apus.run(arguments)
+        #expect(status == 0)
+        #expect(output.contains(mention), "\(output)")
+    }
+
+    @Test("A port that is in use is named")
+    func portInUse() async throws {
+        try await withTemporaryFolder { folder in
+            let host = try await ControllerHost(
+                files: ControllerHost.Files(profile: ProfileDirectory(path: folder + "/profile_one"), clusterID: ""))
+            let port = host.clientInfo.task
+            let (status, output) = try await Apus.run(
+                ["controller", "--profile-dir=" + folder + "/profile_two", "--client-ports=\(port)"])
+            #expect(status != 0)
+            #expect(output.contains("\(port)"), "\(output)")
+            await host.stop()
+        }
+    }
+}
+
+/// The command as it was built beside the tests.
+private enum Apus {
+    /// Runs it to its end and gives its exit code and all that it said.
+    static func run(_ arguments: [String]) async throws -> (status: Int32, output: String) {
+        let folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+        return await (try ProgramProcess(folder.appendingPathComponent("apus").path, arguments)).result()
+    }
+}
