@@ -78,6 +78,31 @@ struct CommandTests {
         #expect(output.contains(mention), "\(output)")
     }
 
+    @Test("A controller that was killed and started again finds its engines and clients")
+    func restart() async throws {
+        try await withTemporaryFolder { folder in
+            let profile = folder + "/profile_test"
+            let controller = ["controller", "--profile-dir=" + profile, "--log-level=40"]
+            let first = try Apus.start(controller + ["--reuse"])
+            let client = try await connectWhenThere(ProfileDirectory(path: profile))
+            let engines = try (0..<2).map { _ in try Apus.start(["engine", "--profile-dir=" + profile, "--no-python"]) }
+            try await client.waitForEngines(2)
+            #expect(client.ids == [0, 1])
+            first.kill()
+            _ = await first.result()
+
+            let second = try Apus.start(controller + ["--restore"])
+            // The same client, whose sockets come back by themselves, and engines that were never started again.
+            while try await client.queueStatus().engines.count < 2 { try await Task.sleep(for: .milliseconds(20)) }
+            #expect(client.ids == [0, 1])
+            try await client[...].push("x", 7)
+            #expect(try await client[1].pull("x", as: Int.self) == 7)
+            try await client.shutdown(hub: true)
+            await client.close()
+            for process in engines + [second] { #expect(await process.result().status == 0) }
+        }
+    }
+
     @Test("A port that is in use is named")
     func portInUse() async throws {
         try await withTemporaryFolder { folder in
@@ -95,9 +120,13 @@ struct CommandTests {
 
 /// The command as it was built beside the tests.
 private enum Apus {
+    static func start(_ arguments: [String]) throws -> ProgramProcess {
+        let folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+        return try ProgramProcess(folder.appendingPathComponent("apus").path, arguments)
+    }
+
     /// Runs it to its end and gives its exit code and all that it said.
     static func run(_ arguments: [String]) async throws -> (status: Int32, output: String) {
-        let folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-        return await (try ProgramProcess(folder.appendingPathComponent("apus").path, arguments)).result()
+        await (try Self.start(arguments)).result()
     }
 }

@@ -1,3 +1,4 @@
+import Apus
 import Foundation
 
 /// The stock programs that the tests run ours against: a Python with ipyparallel, in the project's own environment.
@@ -75,6 +76,9 @@ final class ProgramProcess: Sendable {
         try? FileManager.default.removeItem(atPath: self.log)
     }
 
+    /// Ends it without asking.
+    func kill() { Foundation.kill(self.process.processIdentifier, SIGKILL) }
+
     /// Waits for the end and gives the exit code and what was printed. To be asked once.
     func result() async -> (status: Int32, output: String) {
         for await status in self.ended { return (status, (try? String(contentsOfFile: self.log, encoding: .utf8)) ?? "") }
@@ -88,4 +92,14 @@ func withTemporaryFolder<Result>(_ body: (String) async throws -> Result) async 
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
     return try await body(folder)
+}
+
+/// Connects to a controller that is starting: it writes its file when it is ready.
+func connectWhenThere(_ profile: ProfileDirectory) async throws -> Client {
+    while true {
+        do { return try await Client.connect(profileDirectory: profile.path) } catch let error as ApusError {
+            guard error.code == .connectionFileNotFound || error.code == .badConnectionFile else { throw error }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+    }
 }

@@ -94,7 +94,7 @@ struct PythonTests {
             let engines = try (0..<2).map { _ in
                 try pythonProcess(["-m", "ipyparallel.engine", "--profile-dir=" + profile.path, "--timeout=30"])
             }
-            let client = try await Self.connectWhenThere(profile)
+            let client = try await connectWhenThere(profile)
             try await client.waitForEngines(2, timeout: .seconds(60))
             let view = client[...]
             let balanced = client.loadBalancedView()
@@ -127,16 +127,6 @@ struct PythonTests {
             await client.close()
             Python.endProcesses(naming: profile.path)
             for process in engines + [controller] { _ = await process.result() }
-        }
-    }
-
-    /// The controller writes its file when it is ready.
-    private static func connectWhenThere(_ profile: ProfileDirectory) async throws -> Client {
-        while true {
-            do { return try await Client.connect(profileDirectory: profile.path) } catch let error as ApusError {
-                guard error.code == .connectionFileNotFound || error.code == .badConnectionFile else { throw error }
-                try await Task.sleep(for: .milliseconds(50))
-            }
         }
     }
 
