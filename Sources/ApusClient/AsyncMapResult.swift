@@ -9,6 +9,8 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
     public let client: Client
     /// Whether iteration keeps the order of the input. ``value`` always does.
     public var isOrdered: Bool
+    /// What cancelling a Swift task that waits for the values does to the work; nothing unless told.
+    public var whenCancelled = CancellationPolicy.leaveRunning
     private let decode: @Sendable (PickleValue) throws -> Element
 
     init(
@@ -19,13 +21,6 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
         self.client = client
         self.isOrdered = isOrdered
         self.decode = decode
-    }
-
-    /// The results in one chunk's reply.
-    private func elements(in message: Message) throws -> [Element] {
-        try decodeResult(from: message) { value in
-            try value.elements().map(self.decode)
-        }
     }
 
     /// All results in the order of the input.
@@ -40,11 +35,14 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
 
     /// The result as one, for its metadata, waiting, progress and abort.
     public var whole: AsyncResult<[Element]> {
-        AsyncResult(self.tasks, client: self.client, isSingle: self.tasks.count == 1) { messages in
+        let decode = self.decode
+        var result = AsyncResult(self.tasks, client: self.client, isSingle: self.tasks.count == 1) { messages in
             var elements: [Element] = []
-            for message in messages { elements += try self.elements(in: message) }
+            for message in messages { elements += try decodeElements(from: message, decode) }
             return elements
         }
+        result.whenCancelled = self.whenCancelled
+        return result
     }
 
     @discardableResult
@@ -69,30 +67,28 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
 
         fileprivate init(result: AsyncMapResult) {
             self.result = result
-            let (stream, continuation) = AsyncStream.makeStream(of: PendingTask.self)
             if result.isOrdered {
+                let (stream, continuation) = AsyncStream.makeStream(of: PendingTask.self)
                 for task in result.tasks { continuation.yield(task) }
                 continuation.finish()
+                self.chunks = stream.makeAsyncIterator()
             } else {
-                let remaining = Countdown(result.tasks.count)
-                if result.tasks.isEmpty { continuation.finish() }
-                for task in result.tasks {
-                    task.whenDone {
-                        continuation.yield(task)
-                        if remaining.countDown() { continuation.finish() }
-                    }
-                }
+                self.chunks = tasksAsDone(result.tasks).makeAsyncIterator()
             }
-            self.chunks = stream.makeAsyncIterator()
         }
 
         public mutating func next() async throws -> Element? {
             while self.ready.isEmpty {
                 guard let task = await self.chunks.next(isolation: #isolation) else { return nil }
                 try await task.wait()
-                self.ready = try self.result.elements(in: self.result.client.connection.message(of: task))[...]
+                self.ready = try decodeElements(from: self.result.client.connection.message(of: task), self.result.decode)[...]
             }
             return self.ready.removeFirst()
         }
     }
+}
+
+/// The results in the reply to one chunk of a map.
+func decodeElements<Element>(from message: Message, _ decode: (PickleValue) throws -> Element) throws -> [Element] {
+    try decodeResult(from: message) { try $0.elements().map(decode) }
 }

@@ -3,8 +3,8 @@ import NIOCore
 
 /// A result that comes later: of one task, or of one call on several engines.
 ///
-/// Any number of callers may wait for it, from anywhere. Cancelling one stops its waiting only; the work goes on. To stop work that
-/// has not started, use ``abort()``.
+/// Any number of callers may wait for it, from anywhere. What cancelling one of them does to the work is ``whenCancelled``. To stop
+/// work that has not started, use ``abort()``.
 public struct AsyncResult<Output: Sendable>: Sendable {
     let tasks: [PendingTask]
     let client: Client
@@ -12,6 +12,8 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     private let combine: @Sendable ([Message]) throws -> Output
     /// Whether one failure is thrown as it is; with several targets failures are gathered into one error.
     private let isSingle: Bool
+    /// What cancelling a Swift task that waits for the value does to the work; nothing unless told.
+    public var whenCancelled = CancellationPolicy.leaveRunning
 
     init(_ tasks: [PendingTask], client: Client, isSingle: Bool, combine: @escaping @Sendable ([Message]) throws -> Output) {
         self.tasks = tasks
@@ -28,7 +30,7 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     ///   ``ApusError`` with code `engineDied`, `taskTimeout` or another if it gave no answer.
     public var value: Output {
         get async throws {
-            for task in self.tasks { try await task.wait() }
+            try await self.waitForAll()
             return try self.combined()
         }
     }
@@ -37,7 +39,11 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     ///
     /// - Throws: ``ApusError`` with code `timeout` when the time is over; the work goes on, and may be awaited again.
     public func value(timeout: Duration) async throws -> Output {
-        guard try await self.wait(timeout: timeout) else {
+        let isReady = try await withDeadline(timeout) {
+            try await self.waitForAll()
+            return true
+        }
+        guard isReady ?? false else {
             throw ApusError(
                 .timeout, "\(self.tasks.count - self.progress) of \(self.tasks.count) tasks have not ended within \(timeout)")
         }
@@ -47,9 +53,25 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     /// Each task's value or error, in the order of the tasks, for callers who want the good ones in spite of the bad.
     public var outcomes: [Result<Output, any Error>] {
         get async throws {
-            for task in self.tasks { try await task.wait() }
+            try await self.waitForAll()
             return self.tasks.map { task in Result { try self.combine([self.client.connection.message(of: task)]) } }
         }
+    }
+
+    private func waitForAll() async throws {
+        do { for task in self.tasks { try await task.wait() } } catch {
+            if error is CancellationError, self.whenCancelled == .abort {
+                // The waiting has ended; that the engines have been told need not be waited for.
+                Task { [client = self.client, ids = self.messageIDs] in try? await client.abort(ids) }
+            }
+            throw error
+        }
+    }
+
+    /// One task's part of the value.
+    func value(of task: PendingTask) async throws -> Output {
+        try await task.wait()
+        return try self.combine([self.client.connection.message(of: task)])
     }
 
     private func combined() throws -> Output {
@@ -68,15 +90,11 @@ public struct AsyncResult<Output: Sendable>: Sendable {
 
     // MARK: Waiting
 
-    /// Waits until every task has ended, well or not. False when the time is over first.
+    /// Waits until every task has ended, well or not, or until an earlier condition holds. False when the time is over first.
     @discardableResult
-    public func wait(timeout: Duration? = nil) async throws -> Bool {
+    public func wait(until condition: WaitCondition = .allCompleted, timeout: Duration? = nil) async throws -> Bool {
         if self.isReady { return true }
-        let tasks = self.tasks
-        return try await withDeadline(timeout) {
-            for task in tasks { try await task.wait() }
-            return true
-        } ?? false
+        return try await self.client.wait(for: self.tasks, until: condition, timeout: timeout)
     }
 
     /// Waits with a progress line on standard error: done of all, rate, time left.
@@ -133,4 +151,12 @@ public struct AsyncResult<Output: Sendable>: Sendable {
 
     /// Stops the tasks that have not started; their results throw ``ApusError`` with code `taskAborted`.
     public func abort() async throws { try await self.client.abort(self.messageIDs) }
+}
+
+/// What becomes of work when the Swift task that waits for it is cancelled.
+public enum CancellationPolicy: Sendable, Hashable {
+    /// Only the waiting ends; the work goes on and may be awaited again.
+    case leaveRunning
+    /// What has not started is aborted; what runs goes on to its end.
+    case abort
 }

@@ -67,10 +67,16 @@ public struct DirectView: Sendable {
     }
 
     public func executeAsync(_ code: String, silent: Bool = true) throws -> AsyncResult<[ExecuteReply]> {
-        let ids = try self.ids
+        let engines = try self.calls.engines()
         let tasks = try self.calls.execute(code, silent: silent)
+        let runs = Dictionary(zip(engines, tasks).map { ($0.uuid, (id: $0.id, task: $1)) }) { $1 }
         return AsyncResult(tasks, client: self.client, isSingle: false) { messages in
-            try messages.enumerated().map { try ExecuteReply($1, engineID: ids[$0], output: tasks[$0].output) }
+            try messages.map { message in
+                guard let run = message.metadata.textMember("engine").flatMap({ runs[EngineUUID($0)] }) else {
+                    throw ApusError(.badResult, "a reply does not say which engine it is from")
+                }
+                return try ExecuteReply(message, engineID: run.id, output: run.task.output)
+            }
         }
     }
 
@@ -90,14 +96,21 @@ public struct DirectView: Sendable {
             try self.calls.map(Call(function), [encode(elements: elements)]), client: self.client, decode: function.decodeResult)
     }
 
-    /// The same with two sequences, element by element, as far as the shorter goes.
-    public func map<First, Second, Output>(
-        _ function: RemoteFunction<Output, First, Second>, _ first: some Sequence<First>, _ second: some Sequence<Second>
+    /// The same with two sequences or more, element by element, as far as the shortest goes.
+    public func map<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
+        _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
+        _ second: Second, _ others: repeat each Other
     ) async throws -> [Output] {
-        try await AsyncMapResult<Output>(
-            self.calls.map(Call(function), [encode(elements: first), encode(elements: second)]), client: self.client,
-            decode: function.decodeResult
-        ).value
+        try await self.mapAsync(function, first, second, repeat each others).value
+    }
+
+    public func mapAsync<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
+        _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
+        _ second: Second, _ others: repeat each Other
+    ) throws -> AsyncMapResult<Output> {
+        AsyncMapResult(
+            try self.calls.map(Call(function), ElementReader.readers(first, second, repeat each others).columns()),
+            client: self.client, decode: function.decodeResult)
     }
 
     /// Calls a Python function on every element.
@@ -182,10 +195,6 @@ func encode<Element: Encodable>(elements: some Sequence<Element>) throws -> [Pic
     let encoder = PickleEncoder()
     var values: [PickleValue] = []
     values.reserveCapacity(elements.underestimatedCount)
-    for element in elements {
-        do { values.append(try encoder.encode(element)) } catch {
-            throw ApusError(.badArgument, "element \(values.count), a \(Element.self), cannot be sent", cause: error)
-        }
-    }
+    for element in elements { values.append(try encode(element: element, at: values.count, with: encoder)) }
     return values
 }

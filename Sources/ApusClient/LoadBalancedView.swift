@@ -26,6 +26,8 @@ public struct LoadBalancedView: Sendable {
     public var retries = 0
     /// A name for the work sent through this view, kept in its records.
     public var label: String?
+    /// What cancelling a Swift task that waits for a result does to the work.
+    public var whenCancelled = CancellationPolicy.leaveRunning
 
     init(_ client: Client, targets: Targets? = nil) {
         self.client = client
@@ -49,26 +51,30 @@ public struct LoadBalancedView: Sendable {
         -> AsyncResult<Output>
     {
         let call = try Call(function)
-        let task = self.send(
-            call.buffers(try encode(repeat each arguments, for: function)), metadata: try self.metadata(call, maps: false))
-        return AsyncResult([task], client: self.client, isSingle: true) { try decodeResult(from: $0[0], function.decodeResult) }
+        let arguments = try encode(repeat each arguments, for: function)
+        return try self.apply(call, arguments) { try decodeResult(from: $0, function.decodeResult) }
     }
 
     /// Calls a Python function on an engine of the scheduler's choice.
     public func apply<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
     ) async throws -> Output {
-        let call = Call(function)
-        let task = self.send(call.buffers(try encode(list: arguments)), metadata: try self.metadata(call, maps: false))
-        return try await AsyncResult([task], client: self.client, isSingle: true) { try decodeResult(type, from: $0[0]) }.value
+        try await self.apply(Call(function), encode(list: arguments)) { try decodeResult(type, from: $0) }.value
     }
 
     public func applyAsync<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
     ) throws -> AsyncResult<Output> {
-        let call = Call(function)
-        let task = self.send(call.buffers(try encode(list: arguments)), metadata: try self.metadata(call, maps: false))
-        return AsyncResult([task], client: self.client, isSingle: true) { try decodeResult(type, from: $0[0]) }
+        try self.apply(Call(function), encode(list: arguments)) { try decodeResult(type, from: $0) }
+    }
+
+    private func apply<Output>(
+        _ call: Call, _ arguments: [PickleValue], decode: @escaping @Sendable (Message) throws -> Output
+    ) throws -> AsyncResult<Output> {
+        let task = self.send(call.buffers(arguments), metadata: try self.metadata(call, maps: false))
+        var result = AsyncResult([task], client: self.client, isSingle: true) { try decode($0[0]) }
+        result.whenCancelled = self.whenCancelled
+        return result
     }
 
     // MARK: Mapping
@@ -88,21 +94,21 @@ public struct LoadBalancedView: Sendable {
             Call(function), [encode(elements: elements)], chunkSize: chunkSize, ordered: ordered, decode: function.decodeResult)
     }
 
-    /// The same with two sequences, element by element, as far as the shorter goes.
-    public func mapAsync<First, Second, Output>(
-        _ function: RemoteFunction<Output, First, Second>, _ first: some Sequence<First>, _ second: some Sequence<Second>,
-        chunkSize: Int = 1, ordered: Bool = true
-    ) throws -> AsyncMapResult<Output> {
-        try self.map(
-            Call(function), [encode(elements: first), encode(elements: second)], chunkSize: chunkSize, ordered: ordered,
-            decode: function.decodeResult)
+    /// The same with two sequences or more, element by element, as far as the shortest goes.
+    public func map<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
+        _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
+        _ second: Second, _ others: repeat each Other, chunkSize: Int = 1
+    ) async throws -> [Output] {
+        try await self.mapAsync(function, first, second, repeat each others, chunkSize: chunkSize).value
     }
 
-    public func map<First, Second, Output>(
-        _ function: RemoteFunction<Output, First, Second>, _ first: some Sequence<First>, _ second: some Sequence<Second>,
-        chunkSize: Int = 1
-    ) async throws -> [Output] {
-        try await self.mapAsync(function, first, second, chunkSize: chunkSize).value
+    public func mapAsync<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
+        _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
+        _ second: Second, _ others: repeat each Other, chunkSize: Int = 1, ordered: Bool = true
+    ) throws -> AsyncMapResult<Output> {
+        try self.map(
+            Call(function), ElementReader.readers(first, second, repeat each others).columns(), chunkSize: chunkSize,
+            ordered: ordered, decode: function.decodeResult)
     }
 
     /// Calls a Python function on every element.
@@ -133,17 +139,19 @@ public struct LoadBalancedView: Sendable {
         let tasks = chunks.map { range in
             self.send(call.mapBuffers(sequences.map { .list(Array($0[range])) }), metadata: metadata)
         }
-        return AsyncMapResult(tasks, client: self.client, isOrdered: ordered, decode: decode)
+        var result = AsyncMapResult(tasks, client: self.client, isOrdered: ordered, decode: decode)
+        result.whenCancelled = self.whenCancelled
+        return result
     }
 
     // MARK: On the wire
 
-    private func send(_ buffers: [ByteBuffer], metadata: ByteBuffer) -> PendingTask {
+    func send(_ buffers: [ByteBuffer], metadata: ByteBuffer) -> PendingTask {
         self.client.connection.submit(.applyRequest, on: .task, metadata: metadata, buffers: buffers)
     }
 
     /// The request's metadata, in which Python's schedulers expect every key.
-    private func metadata(_ call: Call, maps: Bool) throws -> ByteBuffer {
+    func metadata(_ call: Call, maps: Bool) throws -> ByteBuffer {
         if let ended = self.client.connection.ended { throw ended }
         guard self.client.connection.info.taskScheme != "none" else {
             throw ApusError(

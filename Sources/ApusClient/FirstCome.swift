@@ -1,0 +1,110 @@
+public import ApusWire
+
+/// What a wait for several tasks waits for (ipyparallel's `return_when`).
+public enum WaitCondition: Sendable {
+    /// Every task has ended, well or not.
+    case allCompleted
+    /// One has ended, well or not.
+    case firstCompleted
+    /// One has ended badly, or all have ended.
+    case firstError
+}
+
+extension Sequence {
+    /// The results in the order in which they become ready, each when it is: first come, first served.
+    ///
+    /// ```swift
+    /// for await result in results.asCompleted() { print(try await result.value) }
+    /// ```
+    ///
+    /// To leave the loop is to stop waiting; the work goes on.
+    public func asCompleted<Output>() -> AsyncStream<AsyncResult<Output>> where Element == AsyncResult<Output> {
+        let results = Array(self)
+        let (stream, continuation) = AsyncStream.makeStream(of: AsyncResult<Output>.self)
+        let remaining = Countdown(results.count)
+        if results.isEmpty { continuation.finish() }
+        for result in results {
+            result.whenReady {
+                continuation.yield(result)
+                if remaining.countDown() { continuation.finish() }
+            }
+        }
+        return stream
+    }
+}
+
+extension AsyncResult {
+    /// Calls the body once every task has ended, at once if they have.
+    func whenReady(_ body: @escaping @Sendable () -> Void) {
+        if self.tasks.isEmpty { return body() }
+        let remaining = Countdown(self.tasks.count)
+        for task in self.tasks { task.whenDone { if remaining.countDown() { body() } } }
+    }
+
+    /// Each engine's value as it comes, in the order of the targets or of arrival.
+    ///
+    /// The sequence ends with the first error that it meets, thrown as it was on its engine.
+    public func elements<Element>(ordered: Bool = true) -> AsyncThrowingStream<Element, any Error> where Output == [Element] {
+        let (stream, continuation) = AsyncThrowingStream.makeStream(of: Element.self)
+        let waiting = Task {
+            do {
+                if ordered {
+                    for task in self.tasks { for element in try await self.value(of: task) { continuation.yield(element) } }
+                } else {
+                    for await task in tasksAsDone(self.tasks) {
+                        for element in try await self.value(of: task) { continuation.yield(element) }
+                    }
+                }
+                continuation.finish()
+            } catch { continuation.finish(throwing: error) }
+        }
+        continuation.onTermination = { _ in waiting.cancel() }
+        return stream
+    }
+
+    /// Each engine's value by its id (ipyparallel's `get_dict`).
+    ///
+    /// - Throws: As ``value``; ``ApusError`` with code `badArgument` where two of the values are of one engine.
+    public func valueByEngine<Element>() async throws -> [EngineID: Element] where Output == [Element] {
+        let values = try await self.value
+        let engines = self.metadata.compactMap { $0.engineID }
+        guard engines.count == values.count, Set(engines).count == engines.count else {
+            throw ApusError(
+                .badArgument, "the result has \(values.count) values of \(Set(engines).count) engines, not one of each engine")
+        }
+        return Dictionary(uniqueKeysWithValues: zip(engines, values))
+    }
+}
+
+/// The tasks in the order in which they end.
+func tasksAsDone(_ tasks: [PendingTask]) -> AsyncStream<PendingTask> {
+    let (stream, continuation) = AsyncStream.makeStream(of: PendingTask.self)
+    let remaining = Countdown(tasks.count)
+    if tasks.isEmpty { continuation.finish() }
+    for task in tasks {
+        task.whenDone {
+            continuation.yield(task)
+            if remaining.countDown() { continuation.finish() }
+        }
+    }
+    return stream
+}
+
+extension Client {
+    /// Waits for tasks until the condition holds. False when the time is over first.
+    func wait(for tasks: [PendingTask], until condition: WaitCondition, timeout: Duration?) async throws -> Bool {
+        let connection = self.connection
+        return try await withDeadline(timeout) {
+            switch condition {
+            case .allCompleted: for task in tasks { try await task.wait() }
+            case .firstCompleted, .firstError:
+                for await task in tasksAsDone(tasks) {
+                    if condition == .firstCompleted { return true }
+                    do { _ = try connection.message(of: task) } catch { return true }
+                }
+                try Task.checkCancellation()
+            }
+            return true
+        } ?? false
+    }
+}

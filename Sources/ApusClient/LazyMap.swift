@@ -1,0 +1,188 @@
+import ApusWire
+import Pickle
+import Synchronization
+
+/// The results of a map that is made while it is consumed: over input that may be endless, a bounded number of tasks at a time.
+///
+/// Nothing happens before it is iterated, and each iteration starts anew. Then as many tasks as allowed are kept under way; the next
+/// piece of input is read when a result has been taken, so memory stays the same however long the input is. When the consumer stops
+/// (it leaves the loop, is cancelled, or meets an error), no more input is read and what has not started is aborted.
+///
+/// ```swift
+/// for try await score in client.loadBalancedView().lazyMap($score, 0..., chunkSize: 100) {
+///     if score > 0.99 { break }
+/// }
+/// ```
+public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
+    let client: Client
+    /// The most tasks sent and not yet consumed.
+    let maxOutstanding: Int
+    let isOrdered: Bool
+    /// Reads input and sends it as the flight has room, until the input ends or the consumer stops.
+    let send: @Sendable (LazyMapFlight) async throws -> Void
+    let decode: @Sendable (PickleValue) throws -> Element
+
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(map: self) }
+
+    /// Gives one result at a time, waiting for the task that it is in.
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        private let map: LazyMap
+        private let consumer: LazyMapConsumer
+        private var tasks: AsyncThrowingStream<PendingTask, any Error>.AsyncIterator
+        private var ready: ArraySlice<Element> = []
+        private var isOver = false
+
+        fileprivate init(map: LazyMap) {
+            self.map = map
+            let flight = LazyMapFlight(map.client, room: map.maxOutstanding, isOrdered: map.isOrdered)
+            self.tasks = flight.tasks.makeAsyncIterator()
+            let send = map.send
+            self.consumer = LazyMapConsumer(
+                flight,
+                Task {
+                    do {
+                        try await send(flight)
+                        flight.inputEnded()
+                    } catch { flight.inputFailed(error) }
+                })
+        }
+
+        /// The next result; nil at the end of the input, and after an error.
+        ///
+        /// - Throws: The error of the task, of the input, or `CancellationError`; the rest is then aborted.
+        public mutating func next() async throws -> Element? {
+            while self.ready.isEmpty {
+                if self.isOver { return nil }
+                do {
+                    guard let task = try await self.tasks.next(isolation: #isolation) else {
+                        try Task.checkCancellation()
+                        self.isOver = true
+                        return nil
+                    }
+                    try await task.wait()
+                    self.consumer.flight.taken(task)
+                    self.ready = try decodeElements(from: self.map.client.connection.message(of: task), self.map.decode)[...]
+                } catch {
+                    self.isOver = true
+                    self.consumer.stop()
+                    throw error
+                }
+            }
+            return self.ready.removeFirst()
+        }
+    }
+}
+
+/// What a lazy map has sent and its consumer has not taken: so many tasks and no more.
+final class LazyMapFlight: Sendable {
+    /// The tasks for the consumer: in the order of the input, or as they end.
+    let tasks: AsyncThrowingStream<PendingTask, any Error>
+    private let taskContinuation: AsyncThrowingStream<PendingTask, any Error>.Continuation
+    /// An element for each task that may be sent.
+    private let room: AsyncStream<Void>
+    private let roomContinuation: AsyncStream<Void>.Continuation
+    private let client: Client
+    private let isOrdered: Bool
+    private let state = Mutex(State())
+
+    private struct State {
+        /// Sent and not taken.
+        var outstanding: Set<MessageID> = []
+        /// Sent and not ended; only counted where the consumer gets tasks as they end.
+        var running = 0
+        var inputHasEnded = false
+        var isStopped = false
+    }
+
+    init(_ client: Client, room: Int, isOrdered: Bool) {
+        self.client = client
+        self.isOrdered = isOrdered
+        (self.tasks, self.taskContinuation) = AsyncThrowingStream.makeStream()
+        (self.room, self.roomContinuation) = AsyncStream.makeStream()
+        for _ in 0..<room { self.roomContinuation.yield() }
+    }
+
+    // MARK: For the sender
+
+    /// Waits until another task may be sent. False when no more are wanted.
+    func waitForRoom() async -> Bool {
+        for await _ in self.room { return true }
+        return false
+    }
+
+    func sent(_ task: PendingTask) {
+        let isWanted = self.state.withLock { state in
+            if state.isStopped { return false }
+            state.outstanding.insert(task.id)
+            state.running += 1
+            return true
+        }
+        guard isWanted else { return self.abort([task.id]) }
+        if self.isOrdered {
+            self.taskContinuation.yield(task)
+        } else {
+            task.whenDone {
+                self.taskContinuation.yield(task)
+                let isLast = self.state.withLock { state in
+                    state.running -= 1
+                    return state.running == 0 && state.inputHasEnded
+                }
+                if isLast { self.taskContinuation.finish() }
+            }
+        }
+    }
+
+    func inputEnded() {
+        let isOver = self.state.withLock { state in
+            state.inputHasEnded = true
+            return self.isOrdered || state.running == 0
+        }
+        if isOver { self.taskContinuation.finish() }
+    }
+
+    func inputFailed(_ error: any Error) { self.taskContinuation.finish(throwing: error) }
+
+    // MARK: For the consumer
+
+    func taken(_ task: PendingTask) {
+        self.state.withLock { _ = $0.outstanding.remove(task.id) }
+        self.roomContinuation.yield()
+    }
+
+    /// Sends no more and aborts what was sent. May be called again.
+    func stop() {
+        let outstanding = self.state.withLock { state in
+            defer { state.outstanding = [] }
+            state.isStopped = true
+            return Array(state.outstanding)
+        }
+        self.roomContinuation.finish()
+        self.taskContinuation.finish()
+        self.abort(outstanding)
+    }
+
+    private func abort(_ tasks: [MessageID]) {
+        if tasks.isEmpty { return }
+        let client = self.client
+        // Nobody waits for this: the consumer may be gone, and a client that is closed has nothing left to abort.
+        Task { try? await client.abort(tasks) }
+    }
+}
+
+/// Ends the flight when the last copy of its iterator is gone.
+private final class LazyMapConsumer: Sendable {
+    let flight: LazyMapFlight
+    private let sending: Task<Void, Never>
+
+    init(_ flight: LazyMapFlight, _ sending: Task<Void, Never>) {
+        self.flight = flight
+        self.sending = sending
+    }
+
+    deinit { self.stop() }
+
+    func stop() {
+        self.sending.cancel()
+        self.flight.stop()
+    }
+}
