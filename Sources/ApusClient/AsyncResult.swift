@@ -9,7 +9,7 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     let tasks: [PendingTask]
     let client: Client
     /// Makes the value of the tasks' replies, all of which went well.
-    private let combine: @Sendable ([Message]) throws -> Output
+    let combine: @Sendable ([Message]) throws -> Output
     /// Whether one failure is thrown as it is; with several targets failures are gathered into one error.
     private let isSingle: Bool
     /// What cancelling a Swift task that waits for the value does to the work; nothing unless told.

@@ -15,7 +15,7 @@ struct Call: Sendable {
 
     /// - Throws: ``ApusError`` with code `badArgument` when what a closure captured cannot be sent.
     init<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>) throws {
-        self.function = .reference(function.name)
+        self.function = function.pickled
         do { self.captures = try function.capturedValues() } catch {
             throw ApusError(.badArgument, "what \(function.declaration.signature) captured cannot be sent", cause: error)
         }
@@ -45,7 +45,11 @@ struct Call: Sendable {
     }
 
     /// Writes the metadata members by which our engines know what to do; others pass over them.
-    func writeMetadata(maps: Bool, into metadata: inout ByteBuffer) {
+    func writeMetadata(maps: Bool, limit: Duration?, into metadata: inout ByteBuffer) {
+        if let limit {
+            metadata.writeStaticString(", \"apus_limit\": ")
+            JSONValue.double(limit / .seconds(1)).write(into: &metadata)
+        }
         metadata.writeStaticString(", \"apus_quiet\": true")
         if maps, self.isSwift { metadata.writeStaticString(", \"apus_map\": true") }
         if !self.captures.isEmpty {

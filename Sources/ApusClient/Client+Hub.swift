@@ -22,12 +22,7 @@ public struct QueueStatus: Sendable {
 extension Client {
     /// How busy the engines are, as the hub knows.
     public func queueStatus(_ targets: Targets = .all) async throws -> QueueStatus {
-        let wanted: JSONValue
-        switch targets {
-        case .all: wanted = .null
-        case .engines: wanted = .array(try self.connection.resolve(targets).map { .int($0.id.number) })
-        }
-        let reply = try await self.connection.request(.queueRequest, content: ["targets": wanted, "verbose": false], on: .query)
+        let reply = try await self.queueReply(targets, verbose: false)
         var engines: [EngineID: QueueStatus.Engine] = [:]
         for (key, value) in reply.object ?? [:] {
             guard let id = Int(key), let counts = value.object else { continue }
@@ -46,16 +41,86 @@ extension Client {
     }
 
     /// Which of the tasks the hub knows to be pending, and which completed.
+    ///
+    /// - Throws: ``ApusError`` with code `resultNotFound` when the hub does not know one of them.
     public func resultStatus(_ tasks: [TaskID]) async throws -> (pending: [TaskID], completed: [TaskID]) {
-        let reply = try await self.connection.request(
-            .resultRequest, content: ["msg_ids": .array(tasks.map { .string($0.text) }), "status_only": true], on: .query)
-        func ids(_ key: String) -> [TaskID] { (reply[key]?.array ?? []).compactMap { $0.string.map { TaskID($0) } } }
-        return (ids("pending"), ids("completed"))
+        let reply = try await self.hubRequest(
+            .resultRequest, ["msg_ids": .array(tasks.map { .string($0.text) }), "status_only": true])
+        return (Self.ids(reply["pending"]), Self.ids(reply["completed"]))
     }
 
-    /// Forgets finished tasks at the hub: these, or all.
-    public func purgeHubResults(_ tasks: [TaskID]? = nil) async throws {
-        let ids: JSONValue = tasks.map { .array($0.map { .string($0.text) }) } ?? "all"
-        _ = try await self.connection.request(.purgeRequest, content: ["msg_ids": ids, "engine_ids": []], on: .query)
+    private static func ids(_ value: JSONValue?) -> [TaskID] { (value?.array ?? []).compactMap { $0.string.map { TaskID($0) } } }
+
+    /// The ids of the tasks that engines have or had, and of those that no engine has yet.
+    public func queuedTasks(_ targets: Targets = .all) async throws -> QueuedTasks {
+        let reply = try await self.queueReply(targets, verbose: true)
+        var engines: [EngineID: QueuedTasks.Engine] = [:]
+        for (key, value) in reply.object ?? [:] {
+            guard let id = Int(key), value.object != nil else { continue }
+            engines[EngineID(id)] = QueuedTasks.Engine(
+                queue: Self.ids(value["queue"]), tasks: Self.ids(value["tasks"]), completed: Self.ids(value["completed"]))
+        }
+        return QueuedTasks(engines: engines, unassigned: Self.ids(reply["unassigned"]))
     }
+
+    private func queueReply(_ targets: Targets, verbose: Bool) async throws -> JSONValue {
+        let wanted: JSONValue
+        switch targets {
+        case .all: wanted = .null
+        case .engines: wanted = .array(try self.connection.resolve(targets).map { .int($0.id.number) })
+        }
+        return try await self.connection.request(
+            .queueRequest, content: ["targets": wanted, "verbose": .bool(verbose)], on: .query)
+    }
+
+    // MARK: Forgetting
+
+    /// Forgets finished tasks at the hub: these, and all of these engines; all that there are when neither is named.
+    ///
+    /// - Throws: ``ApusError`` with code `badArgument` when one of the tasks has not ended; nothing is forgotten then.
+    public func purgeHubResults(_ tasks: [TaskID]? = nil, of engines: [EngineID] = []) async throws {
+        let ids: JSONValue
+        if let tasks { ids = .array(tasks.map { .string($0.text) }) } else { ids = engines.isEmpty ? "all" : [] }
+        _ = try await self.hubRequest(
+            .purgeRequest, ["msg_ids": ids, "engine_ids": .array(engines.map { .int($0.number) })])
+    }
+
+    /// Forgets finished tasks here: they are no longer in ``history``, and ``getResult(_:as:)`` asks the hub for them. Results that
+    /// somebody holds stay what they are.
+    ///
+    /// - Throws: ``ApusError`` with code `badArgument` when one of the tasks has not ended; nothing is forgotten then.
+    public func purgeLocalResults(_ tasks: [TaskID]? = nil) throws {
+        let outstanding = self.outstanding
+        let pending = tasks.map { $0.filter(outstanding.contains) } ?? Array(outstanding)
+        if let first = pending.first {
+            throw ApusError(.badArgument, "task '\(first)' has not ended, and cannot be forgotten before")
+        }
+        self.connection.withHistory { $0.forget(tasks.map { Set($0) }) }
+    }
+
+    /// Forgets finished tasks here and at the hub.
+    public func purgeResults(_ tasks: [TaskID]? = nil) async throws {
+        try self.purgeLocalResults(tasks)
+        try await self.purgeHubResults(tasks)
+    }
+
+    /// Forgets everything that has ended, here and at the hub.
+    public func purgeEverything() async throws { try await self.purgeResults() }
+}
+
+/// The tasks that each engine has or had, by id.
+public struct QueuedTasks: Sendable {
+    /// One engine's tasks.
+    public struct Engine: Sendable {
+        /// Direct messages that it has not answered.
+        public let queue: [TaskID]
+        /// Tasks of the load-balanced kind that it has not answered.
+        public let tasks: [TaskID]
+        /// What it has answered; our controller gives the last 1,024.
+        public let completed: [TaskID]
+    }
+
+    public let engines: [EngineID: Engine]
+    /// Tasks that no engine has yet.
+    public let unassigned: [TaskID]
 }

@@ -105,5 +105,7 @@ public final class Client: Sendable {
     // MARK: Ending
 
     /// Closes the sockets. Whoever still waits for a result gets an error with code `closed`.
-    public func close() async { await self.connection.close() }
+    ///
+    /// - Parameter linger: How long what was sent may take to leave; then it is dropped.
+    public func close(linger: Duration = .milliseconds(500)) async { await self.connection.close(linger: linger) }
 }

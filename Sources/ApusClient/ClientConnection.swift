@@ -12,6 +12,9 @@ final class ClientConnection: Sendable {
     /// The controller's sockets that take a client's requests.
     enum Channel: Int, CaseIterable, Sendable {
         case query, mux, task, control, broadcast
+
+        /// Whether what is sent there is work, and not about it.
+        var takesTasks: Bool { self != .query && self != .control }
     }
 
     let info: ClientConnectionInfo
@@ -31,6 +34,8 @@ final class ClientConnection: Sendable {
         /// Sockets that have reached the controller, so that nothing published from now on is missed.
         var connected: Set<String> = []
         var engines: [EngineID: EngineUUID] = [:]
+        /// What the controller can do beyond ipyparallel's.
+        var features: Set<ControllerFeature> = []
         var pending: [MessageID: PendingTask] = [:]
         var outbound: [(channel: Channel, frames: [ByteBuffer])] = []
         var drainIsScheduled = false
@@ -39,7 +44,7 @@ final class ClientConnection: Sendable {
         var engineWatchers: [@Sendable () -> Void] = []
         var replay = ReplayMemory()
         var badMessages = 0
-        var submitted: [MessageID] = []
+        var history = TaskHistory()
     }
 
     // MARK: Connecting
@@ -150,13 +155,26 @@ final class ClientConnection: Sendable {
         guard let engines = reply["engines"]?.object else {
             throw ApusError(.hubError, "the hub answered a connection request without a list of engines")
         }
+        let features = (reply["apus"]?["features"]?.array ?? []).compactMap {
+            $0.string.flatMap { ControllerFeature(rawValue: $0) }
+        }
         self.state.withLock { state in
+            state.features = Set(features)
             state.engines = [:]
             for (id, uuid) in engines {
                 if let number = Int(id), let uuid = uuid.string { state.engines[EngineID(number)] = EngineUUID(uuid) }
             }
         }
         self.announceChange()
+    }
+
+    /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot do this.
+    func require(_ feature: ControllerFeature) throws {
+        guard self.state.withLock({ $0.features.contains(feature) }) else {
+            throw ApusError(
+                .notSupported,
+                "this controller knows no \(feature.name); Apus's own does ('apus controller'), ipyparallel's does not")
+        }
     }
 
     // MARK: Sending
@@ -205,6 +223,7 @@ final class ClientConnection: Sendable {
         let (ended, mustSchedule) = self.state.withLock { state -> (ApusError?, Bool) in
             if let ended = state.ended { return (ended, false) }
             for task in tasks { state.pending[task.id] = task }
+            if channel.takesTasks { for task in tasks { state.history.append(task) } }
             state.outbound.append((channel: channel, frames: message.frames))
             defer { state.drainIsScheduled = true }
             return (nil, !state.drainIsScheduled)
@@ -414,10 +433,26 @@ final class ClientConnection: Sendable {
     }
 
     var pendingTasks: [PendingTask] { self.state.withLock { Array($0.pending.values) } }
+
+    func withHistory<Result: Sendable>(_ body: (inout TaskHistory) -> Result) -> Result {
+        self.state.withLock { body(&$0.history) }
+    }
+
+    /// The tasks of these ids that are pending, or whose results somebody still holds.
+    func tasks(_ ids: Set<MessageID>) -> [MessageID: PendingTask] {
+        self.state.withLock { state in
+            var tasks = state.history.tasks(ids)
+            for id in ids { if let task = state.pending[id] { tasks[id] = task } }
+            return tasks
+        }
+    }
+
+    func task(_ id: MessageID) -> PendingTask? { self.tasks([id])[id] }
+
     var ended: ApusError? { self.state.withLock { $0.ended } }
 
     /// Closes the sockets. Whoever waits for a result gets an error with code `closed`.
-    func close() async {
+    func close(linger: Duration = .milliseconds(500)) async {
         let reason = ApusError(.closed, "the client was closed")
         let sockets = self.state.withLock { state in
             if state.ended == nil { state.ended = reason }
@@ -427,7 +462,7 @@ final class ClientConnection: Sendable {
             }
             return Array(state.sockets.values) + state.subscribers
         }
-        for socket in sockets { await socket.close(linger: .milliseconds(500)) }
+        for socket in sockets { await socket.close(linger: .nanoseconds(Int64(linger / .nanoseconds(1)))) }
         self.failEverything(reason)
         self.announceChange()
     }

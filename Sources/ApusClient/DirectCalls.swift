@@ -8,6 +8,7 @@ struct DirectCalls: Sendable {
     let client: Client
     let targets: Targets
     var label: String?
+    var limit: Duration?
     var route = Route.direct
 
     /// How what is the same for all targets gets to them.
@@ -145,7 +146,7 @@ struct DirectCalls: Sendable {
         metadata.writeStaticString(", \"label\": ")
         if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
         if let call {
-            call.writeMetadata(maps: maps, into: &metadata)
+            call.writeMetadata(maps: maps, limit: self.limit, into: &metadata)
         } else if isQuiet {
             metadata.writeStaticString(", \"apus_quiet\": true")
         }

@@ -8,6 +8,8 @@ public struct DirectView: Sendable {
     public let targets: Targets
     /// A name for the work sent through this view, kept in its records.
     public var label: String?
+    /// How long a function called through this view may run; nil: as long as it takes. See ``LoadBalancedView/runLimit``.
+    public var runLimit: Duration?
     let route: DirectCalls.Route
 
     init(_ client: Client, _ targets: Targets, route: DirectCalls.Route = .direct) {
@@ -17,7 +19,7 @@ public struct DirectView: Sendable {
     }
 
     var calls: DirectCalls {
-        DirectCalls(client: self.client, targets: self.targets, label: self.label, route: self.route)
+        DirectCalls(client: self.client, targets: self.targets, label: self.label, limit: self.runLimit, route: self.route)
     }
 
     /// The engines that a call would go to now.
@@ -161,14 +163,20 @@ public struct DirectView: Sendable {
 
     /// Spreads a sequence over the engines: each gets its part, as a list, under the name.
     public func scatter<Element: Encodable & Sendable>(
-        _ name: String, _ elements: some Sequence<Element>, _ partition: Partition = .block
-    )
-        async throws
-    {
+        _ name: String, _ elements: some Sequence<Element>, _ partition: Partition = .block, flatten: Bool = false
+    ) async throws {
+        try await self.scatterAsync(name, elements, partition, flatten: flatten).value
+    }
+
+    /// The same without waiting.
+    ///
+    /// - Parameter flatten: Whether an engine whose part is one element gets the element, not a list of it.
+    public func scatterAsync<Element: Encodable & Sendable>(
+        _ name: String, _ elements: some Sequence<Element>, _ partition: Partition = .block, flatten: Bool = false
+    ) throws -> AsyncResult<Void> {
         let parts = partition.split(try encode(elements: elements), over: try self.calls.engines().count)
-        try await AsyncResult<Void>(
-            self.calls.scatter(name, parts.map { .list($0) }), client: self.client, isSingle: false
-        ) { _ in }.value
+        let values = parts.map { flatten && $0.count == 1 ? $0[0] : PickleValue.list($0) }
+        return AsyncResult(try self.calls.scatter(name, values), client: self.client, isSingle: false) { _ in }
     }
 
     /// Puts together again what was spread, in its original order.

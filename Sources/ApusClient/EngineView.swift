@@ -8,13 +8,17 @@ public struct EngineView: Sendable {
     public let id: EngineID
     /// A name for the work sent through this view, kept in its records.
     public var label: String?
+    /// How long a function called through this view may run; nil: as long as it takes. See ``LoadBalancedView/runLimit``.
+    public var runLimit: Duration?
 
     init(_ client: Client, _ id: EngineID) {
         self.client = client
         self.id = id
     }
 
-    private var calls: DirectCalls { DirectCalls(client: self.client, targets: .engines([self.id]), label: self.label) }
+    private var calls: DirectCalls {
+        DirectCalls(client: self.client, targets: .engines([self.id]), label: self.label, limit: self.runLimit)
+    }
 
     // MARK: Calling
 

@@ -24,6 +24,14 @@ public struct LoadBalancedView: Sendable {
     public var timeout: Duration?
     /// How many times more a task is tried when it fails or its engine dies.
     public var retries = 0
+    /// Tasks with a higher one leave the scheduler's queue first; equal ones first in, first out.
+    public var priority = 0
+    /// How long a function may run; nil: as long as it takes.
+    ///
+    /// At the limit an asynchronous Swift function is cancelled, and a Python function interrupted, then its kernel replaced; the
+    /// result throws ``RemoteError`` named `KeyboardInterrupt`. A synchronous Swift function cannot be stopped: it runs to its
+    /// end, and then the result throws one named `EngineError`. Engines of ipyparallel know no limit and pass over it.
+    public var runLimit: Duration?
     /// A name for the work sent through this view, kept in its records.
     public var label: String?
     /// What cancelling a Swift task that waits for a result does to the work.
@@ -32,6 +40,14 @@ public struct LoadBalancedView: Sendable {
     init(_ client: Client, targets: Targets? = nil) {
         self.client = client
         self.targets = targets
+    }
+
+    /// A copy of the view with other flags, for a scope or a single call:
+    /// `view.with { $0.retries = 3 }.apply($simulate, seed)`.
+    public func with(_ change: (inout LoadBalancedView) -> Void) -> LoadBalancedView {
+        var view = self
+        change(&view)
+        return view
     }
 
     // MARK: Calling
@@ -174,7 +190,12 @@ public struct LoadBalancedView: Sendable {
         metadata.writeDecimal(self.retries)
         metadata.writeStaticString(", \"label\": ")
         if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
-        call.writeMetadata(maps: maps, into: &metadata)
+        if self.priority != 0 {
+            try self.client.connection.require(.priority)
+            metadata.writeStaticString(", \"apus_priority\": ")
+            metadata.writeDecimal(self.priority)
+        }
+        call.writeMetadata(maps: maps, limit: self.runLimit, into: &metadata)
         metadata.writeStaticString("}")
         return metadata
     }

@@ -33,6 +33,7 @@ final class PendingTask: Sendable {
         var isIdle = false
         var isDone = false
         var watchers: [@Sendable () -> Void] = []
+        var printWatchers: [@Sendable (PrintedText) -> Void] = []
     }
 
     /// How a request ended.
@@ -67,13 +68,44 @@ final class PendingTask: Sendable {
     }
 
     func take(output type: MessageType, _ message: Message) -> Bool {
-        self.update { state in
+        if type == .stream { self.show(message) }
+        return self.update { state in
             if type == .status {
                 if message.content.textMember("execution_state") == "idle" { state.isIdle = true }
             } else {
                 state.outputsSeen += 1
                 state.output.take(type, message)
             }
+        }
+    }
+
+    /// Completes the task by a reply and output that were recorded.
+    func restore(_ reply: Message, output: TaskOutput) {
+        self.state.withLock { $0.output = output }
+        _ = self.take(reply: reply)
+    }
+
+    /// Tells those who want to see what is printed when it is.
+    private func show(_ message: Message) {
+        let watchers = self.state.withLock { $0.printWatchers }
+        guard !watchers.isEmpty, let content = try? JSONValue(parsing: message.content), let text = content["text"]?.string else {
+            return
+        }
+        // The topic: `engine.3.stdout`.
+        let topic = message.identities.first.map { String(buffer: $0).split(separator: ".") } ?? []
+        let engine = topic.count > 1 && topic[0] == "engine" ? Int(topic[1]).map { EngineID($0) } : nil
+        let stream = content["name"]?.string.flatMap { PrintedText.Stream(rawValue: $0) } ?? .stdout
+        for watcher in watchers { watcher(PrintedText(engineID: engine, task: self.id, stream: stream, text: text)) }
+    }
+
+    /// Calls the body with everything that the task prints, what came before first.
+    func whenPrinted(_ body: @escaping @Sendable (PrintedText) -> Void) {
+        let output = self.state.withLock { state in
+            if !state.isDone { state.printWatchers.append(body) }
+            return state.output
+        }
+        for (stream, text) in [(PrintedText.Stream.stdout, output.stdout), (.stderr, output.stderr)] where !text.isEmpty {
+            body(PrintedText(engineID: nil, task: self.id, stream: stream, text: text))
         }
     }
 
@@ -102,7 +134,10 @@ final class PendingTask: Sendable {
                 return (isComplete, [])
             }
             state.isDone = true
-            defer { state.watchers = [] }
+            defer {
+                state.watchers = []
+                state.printWatchers = []
+            }
             return (isComplete, state.watchers)
         }
         for watcher in watchers { watcher() }

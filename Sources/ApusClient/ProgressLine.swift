@@ -53,7 +53,8 @@ struct ProgressLine {
         value >= 100 ? String(Int(value.rounded())) : String(Double(Int((value * 10).rounded())) / 10)
     }
 
-    private static func write(_ text: String) {
+    /// Writes to standard error.
+    static func write(_ text: String) {
         var text = text
         text.withUTF8 { bytes in _ = unistdWrite(STDERR_FILENO, bytes.baseAddress, bytes.count) }
     }

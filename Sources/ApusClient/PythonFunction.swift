@@ -11,6 +11,8 @@ public struct PythonFunction: Sendable, Hashable, ExpressibleByStringLiteral {
     private enum Form: Hashable {
         case imported(module: String, name: String)
         case expression(String)
+        /// What a request says of a function that depends on something.
+        case dependent(PickleValue)
     }
 
     private let form: Form
@@ -34,10 +36,17 @@ public struct PythonFunction: Sendable, Hashable, ExpressibleByStringLiteral {
         PythonFunction(form: .expression("(" + expression + ")"))
     }
 
+    func dependent(on condition: PickleValue, arguments: [PickleValue], keywords: [(String, PickleValue)]) -> PythonFunction {
+        PythonFunction(
+            form: .dependent(
+                DependentCall(function: self.pickled, condition: condition, arguments: arguments, keywords: keywords).pickled))
+    }
+
     var pickled: PickleValue {
         switch self.form {
         case .imported(let module, let name): .global(module: module, name: name)
         case .expression(let text): .reference(text)
+        case .dependent(let pickled): pickled
         }
     }
 }

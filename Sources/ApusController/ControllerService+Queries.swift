@@ -21,7 +21,13 @@ extension ControllerService {
         case .unregistrationRequest: self.unregister(content)
         case .connectionRequest:
             let engines = self.registry.engines.map { ("\($0.id)", JSONValue.string($0.uuid.text)) }
-            self.answer(message, header, ["status": "ok", "engines": .object(JSONObject(uniqueKeysWithValues: engines))])
+            let features = ControllerFeature.allCases.map { JSONValue.string($0.rawValue) }
+            self.answer(
+                message, header,
+                [
+                    "status": "ok", "engines": .object(JSONObject(uniqueKeysWithValues: engines)),
+                    "apus": ["features": .array(features)],
+                ])
         case .queueRequest: self.answer(message, header) { try self.queueStatus(content) }
         case .loadRequest: self.answer(message, header) { try self.loads(content) }
         case .shutdownRequest: self.shutDown(message, header)

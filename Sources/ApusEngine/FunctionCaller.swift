@@ -34,7 +34,13 @@ struct FunctionCaller {
         self.context = context
     }
 
-    mutating func begin() { self.called = nil }
+    /// Seconds that this request's function may run.
+    private var limit: Double?
+
+    mutating func begin(limit: Double? = nil) {
+        self.called = nil
+        self.limit = limit
+    }
 
     /// Does what the request asks for.
     mutating func run(_ payload: ApplyPayload, _ metadata: RequestMetadata) throws -> PickleValue {
@@ -107,7 +113,7 @@ struct FunctionCaller {
         self.called = (record, request.arguments)
         guard record.isAsynchronous else { return try record.invokeSynchronously(request) }
         let context = self.context
-        return try self.running.wait { try await record.invoke(request, in: context) }
+        return try self.running.wait(limit: self.limit) { try await record.invoke(request, in: context) }
     }
 
     // MARK: Mapping
@@ -133,7 +139,7 @@ struct FunctionCaller {
         }
         self.called = (record, call.arguments)
         let context = self.context
-        return try self.running.wait { try await record.invoke(requests, in: context) }
+        return try self.running.wait(limit: self.limit) { try await record.invoke(requests, in: context) }
     }
 
     // MARK: Finding

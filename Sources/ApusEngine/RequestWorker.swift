@@ -131,12 +131,14 @@ struct RequestWorker: ~Copyable {
         let started = WireDate.now
         let capture = self.setup.options.capture
         capture?.begin(parent: message.header)
-        self.caller.begin()
+        self.caller.begin(limit: metadata.limit)
         let outcome: Result<[ByteBuffer], any Error>
         do {
             if let build = metadata.build, build != self.setup.options.build { throw self.otherBuild(build) }
             let payload = try ApplyPayload(decoding: message.buffers)
-            outcome = .success(ObjectBuffers.serialize(try self.caller.run(payload, metadata)))
+            let result = try self.caller.run(payload, metadata)
+            if let limit = metadata.limit { try self.checkWork(limit) }
+            outcome = .success(ObjectBuffers.serialize(result))
         } catch {
             outcome = .failure(error)
         }
@@ -164,6 +166,17 @@ struct RequestWorker: ~Copyable {
                     .applyReply, to: message, on: channel, metadata: replyMetadata, content: JSONValue.object(content.json).packed
                 ))
         }
+    }
+
+    /// Refuses a result that came too late. An asynchronous function is cancelled at its limit; any other can only be judged when
+    /// it has ended.
+    private func checkWork(_ limit: Double) throws {
+        let seconds = Double(self.work) / 1_000_000
+        guard seconds > limit else { return }
+        throw EngineTaskError(
+            .engineError,
+            "the function ran \(seconds) s, longer than its limit of \(limit) s, and its result was dropped. Only an 'async' function "
+                + "that heeds cancellation can be stopped at its limit")
     }
 
     /// Microseconds since this request was taken up.

@@ -14,23 +14,33 @@ final class RunningCall: Sendable {
     private let state = Mutex(State.none)
     private let ended = DispatchSemaphore(value: 0)
 
-    /// Runs the body in a task and blocks the calling thread until it has ended.
+    /// Runs the body in a task and blocks the calling thread until it has ended; at the limit, in seconds, it is cancelled.
     ///
-    /// - Throws: What the body throws; a `KeyboardInterrupt` if it throws after an interrupt.
-    func wait(for body: @escaping @Sendable () async throws -> PickleValue) throws -> PickleValue {
+    /// - Throws: What the body throws; a `KeyboardInterrupt` if it throws after an interrupt or past the limit.
+    func wait(limit: Double? = nil, for body: @escaping @Sendable () async throws -> PickleValue) throws -> PickleValue {
         let box = OutcomeBox()
         let task = Task { [ended = self.ended] in
             do { box.set(.success(try await body())) } catch { box.set(.failure(error)) }
             ended.signal()
         }
         self.state.withLock { $0 = .running(task, isInterrupted: false) }
-        self.ended.wait()
+        var isPastLimit = false
+        if let limit, self.ended.wait(timeout: .now() + limit) == .timedOut {
+            isPastLimit = true
+            task.cancel()
+            self.ended.wait()
+        } else if limit == nil {
+            self.ended.wait()
+        }
         let isInterrupted = self.state.withLock { state in
             defer { state = .none }
             if case .running(_, let isInterrupted) = state { return isInterrupted }
             return false
         }
         do { return try box.take() } catch {
+            if isPastLimit, let limit {
+                throw EngineTaskError(.keyboardInterrupt, "stopped at its limit of \(limit) s: \(error)")
+            }
             throw isInterrupted ? EngineTaskError(.keyboardInterrupt, "interrupted: \(error)") : error
         }
     }

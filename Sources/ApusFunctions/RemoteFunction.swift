@@ -19,6 +19,8 @@ public struct RemoteFunction<Output: Sendable, each Input: Codable & Sendable>: 
     let result: ResultCoding<Output>
     /// The captured values as they travel, or why they cannot.
     let captured: Result<[PickleValue], any Error>
+    /// The function with what it depends on, as requests name it; nil: by its name.
+    var conditional: PickleValue?
 
     /// The name that requests carry; see ``RemoteDeclaration/qualifiedName``.
     public var name: String { self.declaration.qualifiedName }
@@ -57,6 +59,19 @@ extension RemoteFunction {
     ///
     /// - Throws: What encoding them threw.
     package func capturedValues() throws -> [PickleValue] { try self.captured.get() }
+
+    /// How a request says which function it means.
+    package var pickled: PickleValue { self.conditional ?? .reference(self.name) }
+
+    /// The function behind a condition, which is called before it.
+    package func dependent(
+        on condition: PickleValue, arguments: [PickleValue], keywords: [(String, PickleValue)]
+    ) -> RemoteFunction {
+        var function = self
+        function.conditional =
+            DependentCall(function: self.pickled, condition: condition, arguments: arguments, keywords: keywords).pickled
+        return function
+    }
 
     /// The arguments as a request carries them, in order.
     package func encodeArguments(_ argument: repeat each Input) throws -> [PickleValue] {

@@ -11,7 +11,7 @@ private func plusOne(_ x: Int) -> Int { x + 1 }
 private func volume(_ width: Double, _ height: Int, _ depth: Double) -> Double { width * Double(height) * depth }
 
 @Remote
-private func join(_ text: String, _ number: Int) -> String { "\(text)\(number)" }
+private func numbered(_ text: String, _ number: Int) -> String { "\(text)\(number)" }
 
 @Remote
 private func rejectSeven(_ x: Int) throws -> Int {
@@ -21,7 +21,7 @@ private func rejectSeven(_ x: Int) throws -> Int {
 
 /// Counts its calls, in this process, and does not end before the gate is opened.
 @Remote
-private func passGate(_ x: Int) async throws -> Int {
+private func waitAtGate(_ x: Int) async throws -> Int {
     gate.entered.wrappingAdd(1, ordering: .relaxed)
     while !gate.isOpen.load(ordering: .relaxed) { try await Task.sleep(for: .milliseconds(2)) }
     return x
@@ -68,7 +68,7 @@ struct LazyMapTests {
         try await withInMemoryCluster(engines: 2) { client, _ in
             let view = client.loadBalancedView()
             #expect(try await view.map($volume, [1, 2, 3], 1...2, [10, 10, 10, 10]) == [10, 40])
-            #expect(try await view.map($join, ["a", "b", "c"], 1..., chunkSize: 2) == ["a1", "b2", "c3"])
+            #expect(try await view.map($numbered, ["a", "b", "c"], 1..., chunkSize: 2) == ["a1", "b2", "c3"])
             #expect(try await client[...].map($volume, [1, 2, 3], [2, 2, 2], [1, 1, 1]) == [2, 4, 6])
             var lazy: [Double] = []
             for try await product in try view.lazyMap($volume, [1, 2, 3], 1...3, [1, 1, 1], chunkSize: 2) { lazy.append(product) }
@@ -123,7 +123,7 @@ struct LazyMapTests {
     func cancelledConsumer() async throws {
         try await withInMemoryCluster(engines: 1) { client, _ in
             gate.close()
-            let map = try client.loadBalancedView().lazyMap($passGate, 0..., maxOutstanding: 8)
+            let map = try client.loadBalancedView().lazyMap($waitAtGate, 0..., maxOutstanding: 8)
             let consumer = Task { for try await _ in map {} }
             try await gate.waitForEntry()
             while client.outstanding.count < 8 { try await Task.sleep(for: .milliseconds(1)) }
@@ -189,11 +189,11 @@ struct LazyMapTests {
         try await withInMemoryCluster(engines: 1) { client, _ in
             gate.close()
             var view = client.loadBalancedView()
-            let running = try view.applyAsync($passGate, 1)
+            let running = try view.applyAsync($waitAtGate, 1)
             try await gate.waitForEntry()
-            let left = try view.applyAsync($passGate, 2)
+            let left = try view.applyAsync($waitAtGate, 2)
             view.whenCancelled = .abort
-            let aborted = try view.applyAsync($passGate, 3)
+            let aborted = try view.applyAsync($waitAtGate, 3)
             let waits = [Task { try await left.value }, Task { try await aborted.value }]
             for wait in waits {
                 wait.cancel()
@@ -211,7 +211,7 @@ struct LazyMapTests {
     func firstCome() async throws {
         try await withInMemoryCluster(engines: 2) { client, _ in
             gate.close()
-            let slow = try client[0].applyAsync($passGate, 1)
+            let slow = try client[0].applyAsync($waitAtGate, 1)
             let quick = try client[1].applyAsync($plusOne, 1)
             var order: [Int] = []
             for await result in [slow, quick].asCompleted() {
@@ -234,7 +234,7 @@ struct LazyMapTests {
                 #expect(values == [5, 5, 5])
             }
             gate.close()
-            let two = try client.loadBalancedView().mapAsync($passGate, 0..<4)
+            let two = try client.loadBalancedView().mapAsync($waitAtGate, 0..<4)
             #expect(try await two.whole.wait(timeout: .milliseconds(20)) == false)
             gate.open()
             #expect(try await two.whole.wait(until: .firstCompleted))

@@ -130,4 +130,29 @@ package struct DependentCall: Sendable {
     package let condition: PickleValue
     package let arguments: [PickleValue]
     package let keywords: [(String, PickleValue)]
+
+    package init(
+        function: PickleValue, condition: PickleValue, arguments: [PickleValue], keywords: [(String, PickleValue)]
+    ) {
+        self.function = function
+        self.condition = condition
+        self.arguments = arguments
+        self.keywords = keywords
+    }
+
+    /// The call as Python's clients send it: an ipyparallel `dependent` in the wrapper that looks after its functions.
+    package var pickled: PickleValue {
+        let dependent = PickleObject(
+            instanceOf: PickleGlobal(module: "ipyparallel.controller.dependency", name: "dependent"),
+            attributes: [
+                "f": self.function, "df": self.condition, "__name__": "f", "dargs": .tuple(self.arguments),
+                "dkwargs": .dictionary(PickleDictionary(self.keywords.map { (.string($0.0), $0.1) })),
+            ])
+        let wrapper = PickleObject(
+            instanceOf: PickleGlobal(module: CannedValue.module, name: "CannedObject"),
+            attributes: [
+                "keys": .list(["f", "df"]), "obj": .object(dependent), "hook": .none, "buffers": .list([]),
+            ])
+        return .object(wrapper)
+    }
 }

@@ -15,7 +15,7 @@ package struct Resubmission: Sendable {
 
     /// What becomes of the request's metadata: its dependencies, targets, retries and label.
     package enum Metadata: Sendable {
-        /// As in ipyparallel: the task runs anywhere, at once, and is not retried.
+        /// As in ipyparallel: the task runs anywhere, at once, and is not retried. Only how our engines call the function stays.
         case empty
         case original
     }
@@ -31,8 +31,13 @@ package struct Resubmission: Sendable {
         self.date = date
         self.parts = MessageParts(
             header: JSONValue.object(header).packed,
-            metadata: metadata == .original ? request.metadata : MessageParts.emptyObject, content: request.content)
+            metadata: metadata == .original ? request.metadata : Self.howToCall(record), content: request.content)
         self.buffers = Array(request.buffers)
+    }
+
+    private static func howToCall(_ record: TaskRecord) -> ByteBuffer {
+        let members = record.json(.metadata).object ?? [:]
+        return JSONValue.object(members.filter { ["apus_map", "apus_captures", "apus_build"].contains($0.key) }).packed
     }
 
     /// What the store has to know: the new task, and in the old one's record where it went.

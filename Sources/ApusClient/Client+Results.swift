@@ -1,0 +1,158 @@
+public import ApusWire
+import ApusFunctions
+import NIOCore
+import Pickle
+
+extension Client {
+    /// The results of tasks that anyone has sent: this client's own where somebody still holds them, else from the hub's database.
+    ///
+    /// - Parameter type: What the tasks gave; a task that is a map's chunk gave an array.
+    /// - Throws: ``ApusError`` with code `resultNotFound` when the hub does not know one of them.
+    public func getResult<Output: Decodable & Sendable>(_ tasks: [TaskID], as type: Output.Type = Output.self) async throws
+        -> AsyncResult<[Output]>
+    {
+        AsyncResult(try await self.tasks(tasks), client: self, isSingle: false) {
+            try $0.map { try decodeResult(type, from: $0) }
+        }
+    }
+
+    /// The result of one task.
+    public func getResult<Output: Decodable & Sendable>(_ task: TaskID, as type: Output.Type = Output.self) async throws
+        -> AsyncResult<Output>
+    {
+        AsyncResult(try await self.tasks([task]), client: self, isSingle: true) { try decodeResult(type, from: $0[0]) }
+    }
+
+    /// Runs finished tasks again, under new ids, on any engine.
+    ///
+    /// - Throws: ``ApusError`` with code `resultNotFound` when the hub does not know one of them.
+    public func resubmit<Output: Decodable & Sendable>(_ tasks: [TaskID], as type: Output.Type = Output.self) async throws
+        -> AsyncResult<[Output]>
+    {
+        let reply = try await self.hubRequest(.resubmitRequest, ["msg_ids": .array(tasks.map { .string($0.text) })])
+        let ids = try tasks.map { task in
+            guard let id = reply["resubmitted"]?[task.text]?.string else {
+                throw ApusError(.hubError, "the hub does not say under which id task '\(task)' runs again")
+            }
+            return TaskID(id)
+        }
+        let pending = await self.tasks(fromHub: ids)
+        return AsyncResult(pending, client: self, isSingle: false) { try $0.map { try decodeResult(type, from: $0) } }
+    }
+
+    private func tasks(_ ids: [TaskID]) async throws -> [PendingTask] {
+        let held = self.connection.tasks(Set(ids))
+        let missing = ids.filter { held[$0] == nil }
+        if missing.isEmpty { return ids.compactMap { held[$0] } }
+        // Asked first, so that an id that nobody knows is an error now and not a wait for ever.
+        _ = try await self.resultStatus(missing)
+        let fetched = Dictionary(zip(missing, await self.tasks(fromHub: missing))) { first, _ in first }
+        return ids.compactMap { held[$0] ?? fetched[$0] }
+    }
+
+    /// Tasks whose results are fetched from the hub once they are there.
+    private func tasks(fromHub ids: [TaskID]) async -> [PendingTask] {
+        let tasks = ids.map { PendingTask(id: $0, targets: [], submitted: .now, outputPolicy: .ignored) }
+        let polling = HubPolling(connection: self.connection, tasks: tasks)
+        // What is there already is there at once.
+        await polling.ask()
+        Task { await polling.run() }
+        return tasks
+    }
+
+    /// A request to the hub, whose error for an id that it does not know becomes ours.
+    func hubRequest(_ type: MessageType, _ content: JSONObject) async throws -> JSONValue {
+        do { return try await self.connection.request(type, content: content, on: .query) } catch let error as RemoteError {
+            throw ApusError(hub: error)
+        }
+    }
+}
+
+extension ApusError {
+    /// What the hub's error means here.
+    init(hub error: RemoteError) {
+        switch ErrorName(rawValue: error.name) {
+        case .keyError: self.init(.resultNotFound, "the hub has no such task: \(error.value)", cause: error)
+        case .indexError: self.init(.badArgument, "the hub refuses: \(error.value)", cause: error)
+        case .notImplementedError: self.init(.notSupported, error.value, cause: error)
+        default: self.init(.hubError, "the hub answered with an error: \(error.summary)", cause: error)
+        }
+    }
+}
+
+/// Asks the hub for results until all are there, or nobody holds the tasks any more.
+private final class HubPolling: Sendable {
+    private struct Wanted: Sendable {
+        let id: TaskID
+        weak var task: PendingTask?
+    }
+
+    private let connection: ClientConnection
+    private let wanted: [Wanted]
+
+    init(connection: ClientConnection, tasks: [PendingTask]) {
+        self.connection = connection
+        self.wanted = tasks.map { Wanted(id: $0.id, task: $0) }
+    }
+
+    private var waiting: [PendingTask] { self.wanted.compactMap { $0.task }.filter { !$0.isDone } }
+
+    func run() async {
+        var pause = Duration.milliseconds(20)
+        while !self.waiting.isEmpty {
+            do { try await Task.sleep(for: pause) } catch { return }
+            pause = min(pause * 2, .seconds(1))
+            await self.ask()
+        }
+    }
+
+    func ask() async {
+        let waiting = self.waiting
+        if waiting.isEmpty { return }
+        do {
+            let reply = try await self.connection.requestWithBuffers(
+                .resultRequest, content: ["msg_ids": .array(waiting.map { .string($0.id.text) }), "status_only": false],
+                on: .query)
+            // The buffers of all results follow each other in the order of the sorted ids.
+            var buffers = reply.buffers[...]
+            for task in waiting.sorted(by: { $0.id.text.utf8.lexicographicallyPrecedes($1.id.text.utf8) }) {
+                guard let record = reply.content[task.id.text] else { continue }
+                let before = buffers
+                if record["result_content"]?["status"] == "ok", record["result_header"]?["msg_type"] == "apply_reply" {
+                    _ = try ObjectBuffers.deserialize(&buffers)
+                }
+                task.restore(record, buffers: Array(before.prefix(before.count - buffers.count)))
+            }
+        } catch {
+            let reason = (error as? RemoteError).map { ApusError(hub: $0) } ?? error as? ApusError
+            for task in waiting {
+                task.fail(reason ?? ApusError(.badResult, "a result from the hub cannot be read", cause: error))
+            }
+        }
+    }
+}
+
+extension PendingTask {
+    /// Completes the task by its record in the hub's database.
+    fileprivate func restore(_ record: JSONValue, buffers: [ByteBuffer]) {
+        func part(_ key: String) -> ByteBuffer { (record[key] ?? [:]).packed }
+        let reply = Message(
+            identities: [], signature: ByteBuffer(),
+            parts: MessageParts(
+                header: part("result_header"), parent: part("header"), metadata: part("result_metadata"),
+                content: part("result_content")), buffers: buffers)
+        self.restore(reply, output: TaskOutput(hub: record["io"] ?? [:]))
+    }
+}
+
+extension TaskOutput {
+    /// The output in a record of the hub's database.
+    fileprivate init(hub io: JSONValue) {
+        self.init()
+        self.stdout = io["stdout"]?.string ?? ""
+        self.stderr = io["stderr"]?.string ?? ""
+        self.outputs = (io["outputs"]?.array ?? []).map { DisplayedOutput($0) }
+        self.input = io["execute_input"]?.string ?? io["execute_input"]?["code"]?.string
+        if let result = io["execute_result"], !result.isNull { self.result = DisplayedOutput(result) }
+    }
+}

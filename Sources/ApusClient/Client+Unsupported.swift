@@ -1,0 +1,38 @@
+// Names that ipyparallel's users look for and that have nothing behind them here: each says why, and what to do instead.
+extension Client {
+    @available(*, deprecated, message: "replies are taken as they come; there is nothing to do")
+    public func spin() {}
+
+    @available(*, deprecated, message: "replies are taken as they come; there is no thread to start")
+    public func spinThread(interval: Duration = .seconds(1)) {}
+
+    @available(*, deprecated, message: "replies are taken as they come; there is no thread to stop")
+    public func stopSpinThread() {}
+
+    /// Would make a view whose magics work in a notebook.
+    ///
+    /// - Throws: ``ApusError`` with code `notSupported`, always.
+    public func activate(_ targets: Targets = .all, suffix: String = "") throws {
+        throw ApusError(
+            .notSupported,
+            "magics (%px and its kin) need a notebook kernel of Apus, which there is not yet; use client[...].execute(…)")
+    }
+
+    /// Would turn the Python engines into a dask.distributed cluster and give its scheduler's address.
+    ///
+    /// - Throws: ``ApusError`` with code `notSupported`, always.
+    public func becomeDask(_ targets: Targets = .all) async throws -> String {
+        throw ApusError(
+            .notSupported,
+            "a dask cluster cannot be started from Swift yet; start it from Python (client.become_dask()) with a stock controller"
+        )
+    }
+
+    /// Would undo ``becomeDask(_:)``.
+    ///
+    /// - Throws: ``ApusError`` with code `notSupported`, always.
+    public func stopDask(_ targets: Targets = .all) async throws {
+        throw ApusError(
+            .notSupported, "a dask cluster cannot be stopped from Swift yet; stop it from Python (client.stop_dask())")
+    }
+}

@@ -1,0 +1,32 @@
+import Synchronization
+
+/// What an executor was given and has not seen the end of.
+final class ExecutorWork: Sendable {
+    private struct State {
+        var isClosed = false
+        var tasks: [ObjectIdentifier: PendingTask] = [:]
+    }
+    private let state = Mutex(State())
+
+    func checkIsOpen() throws {
+        if self.state.withLock({ $0.isClosed }) { throw ApusError(.closed, "the executor was shut down") }
+    }
+
+    func add(_ tasks: [PendingTask]) {
+        self.state.withLock { state in for task in tasks { state.tasks[ObjectIdentifier(task)] = task } }
+        for task in tasks {
+            task.whenDone { [weak self, weak task] in
+                guard let task else { return }
+                self?.state.withLock { _ = $0.tasks.removeValue(forKey: ObjectIdentifier(task)) }
+            }
+        }
+    }
+
+    /// Takes no more, and gives what has not ended.
+    func close() -> [PendingTask] {
+        self.state.withLock { state in
+            state.isClosed = true
+            return Array(state.tasks.values)
+        }
+    }
+}

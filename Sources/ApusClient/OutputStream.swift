@@ -1,0 +1,96 @@
+public import ApusWire
+
+#if canImport(Glibc)
+    private import Glibc
+#elseif canImport(Musl)
+    private import Musl
+#elseif canImport(Darwin)
+    private import Darwin
+#endif
+
+/// A piece of text that a task printed.
+public struct PrintedText: Sendable, Hashable {
+    public enum Stream: String, Sendable { case stdout, stderr }
+
+    /// The engine that printed it; nil for what was printed before anyone listened.
+    public let engineID: EngineID?
+    public let task: TaskID
+    public let stream: Stream
+    public let text: String
+}
+
+extension AsyncResult {
+    /// What the tasks print, as they print it; ends when all have ended. What came before is given first.
+    public func streamOutput() -> AsyncStream<PrintedText> {
+        let (stream, continuation) = AsyncStream.makeStream(of: PrintedText.self)
+        let remaining = Countdown(self.tasks.count)
+        if self.tasks.isEmpty { continuation.finish() }
+        for task in self.tasks {
+            task.whenPrinted { continuation.yield($0) }
+            task.whenDone { if remaining.countDown() { continuation.finish() } }
+        }
+        return stream
+    }
+
+    /// Waits until every task has ended, and meanwhile shows on standard output what they print, a line at a time and behind the
+    /// engine's id: `[3] hello`. On a terminal each engine has a colour of its own; what went to standard error is shown there.
+    public func printOutput() async throws {
+        var lines = OutputLines(isColoured: isatty(STDOUT_FILENO) == 1)
+        for await printed in self.streamOutput() { lines.write(lines.take(printed)) }
+        lines.write(lines.rest)
+        try Task.checkCancellation()
+    }
+}
+
+extension AsyncMapResult {
+    /// What the tasks print, as they print it; ends when all have ended.
+    public func streamOutput() -> AsyncStream<PrintedText> { self.whole.streamOutput() }
+
+    /// Waits until every task has ended, and meanwhile shows what they print; see ``AsyncResult/printOutput()``.
+    public func printOutput() async throws { try await self.whole.printOutput() }
+}
+
+/// Makes whole lines, each with its engine's id, of what many engines print at once.
+struct OutputLines {
+    struct Source: Hashable {
+        let engine: EngineID?
+        let stream: PrintedText.Stream
+    }
+
+    let isColoured: Bool
+    /// Text without its end of line yet, by where it comes from.
+    private var partial: [Source: String] = [:]
+
+    init(isColoured: Bool) { self.isColoured = isColoured }
+
+    /// The lines that are whole now.
+    mutating func take(_ printed: PrintedText) -> [(stream: PrintedText.Stream, line: String)] {
+        let source = Source(engine: printed.engineID, stream: printed.stream)
+        let text = self.partial[source, default: ""] + printed.text
+        var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+        self.partial[source] = lines.popLast().map { String($0) } ?? ""
+        return lines.map { (source.stream, self.line($0, from: source)) }
+    }
+
+    /// What ended without an end of line.
+    var rest: [(stream: PrintedText.Stream, line: String)] {
+        self.partial.filter { !$0.value.isEmpty }.sorted { ($0.key.engine?.number ?? -1) < ($1.key.engine?.number ?? -1) }.map {
+            ($0.key.stream, self.line($0.value[...], from: $0.key))
+        }
+    }
+
+    /// Colours that can be read on black and on white, one after the other.
+    private static let colours = [36, 33, 35, 32, 34, 31]
+
+    private func line(_ text: Substring, from source: Source) -> String {
+        let name = source.engine.map { "[\($0)]" } ?? "[?]"
+        guard self.isColoured, let engine = source.engine else { return "\(name) \(text)\n" }
+        return "\u{1B}[\(Self.colours[engine.number % Self.colours.count])m\(name)\u{1B}[0m \(text)\n"
+    }
+
+    func write(_ lines: [(stream: PrintedText.Stream, line: String)]) {
+        for (stream, line) in lines {
+            if stream == .stdout { print(line, terminator: "") } else { ProgressLine.write(line) }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+public import ApusFunctions
+
+/// Runs work on a load-balanced view in the manner of an executor: submit, map, shut down.
+///
+/// ```swift
+/// let executor = client.executor()
+/// let result = try executor.submit($simulate, seed)
+/// try await executor.shutdown()
+/// ```
+public final class ViewExecutor: Sendable {
+    public let view: LoadBalancedView
+    private let work: ExecutorWork
+
+    init(_ view: LoadBalancedView) {
+        self.view = view
+        self.work = ExecutorWork()
+    }
+
+    /// Calls the function on an engine of the scheduler's choice, without waiting.
+    ///
+    /// - Throws: ``ApusError`` with code `closed` after ``shutdown(wait:)``.
+    public func submit<Output, each Input>(
+        _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input
+    ) throws -> AsyncResult<Output> {
+        try self.work.checkIsOpen()
+        let result = try self.view.applyAsync(function, repeat each arguments)
+        self.work.add(result.tasks)
+        return result
+    }
+
+    /// Calls the function on every element, a task per chunk; the results are iterated as they come, in the order of the input.
+    ///
+    /// - Throws: ``ApusError`` with code `closed` after ``shutdown(wait:)``.
+    public func map<Input, Output>(
+        _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int = 1
+    ) throws -> AsyncMapResult<Output> {
+        try self.work.checkIsOpen()
+        let result = try self.view.mapAsync(function, elements, chunkSize: chunkSize)
+        self.work.add(result.tasks)
+        return result
+    }
+
+    /// Takes no more work; engines go on. May be called again.
+    ///
+    /// - Parameter wait: Whether to wait until what was submitted has ended, well or not.
+    public func shutdown(wait: Bool = true) async throws {
+        let tasks = self.work.close()
+        if wait { for task in tasks { try await task.wait() } }
+    }
+}
+
+extension Client {
+    /// An executor on a load-balanced view of the targets; of any engine unless told.
+    public func executor(_ targets: Targets? = nil) -> ViewExecutor { self.loadBalancedView(targets).executor }
+}
+
+extension LoadBalancedView {
+    /// An executor that sends its work through this view, with this view's flags.
+    public var executor: ViewExecutor { ViewExecutor(self) }
+}

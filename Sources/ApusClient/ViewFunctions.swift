@@ -1,0 +1,86 @@
+public import ApusFunctions
+
+// Functions bound to a view, called like any other (ipyparallel's `@view.remote` and `@view.parallel`).
+
+extension LoadBalancedView {
+    /// The function as one that runs on this view when called.
+    ///
+    /// ```swift
+    /// let simulate = view.remote($simulate)
+    /// let outcome = try await simulate(seed)
+    /// ```
+    public func remote<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>)
+        -> @Sendable (repeat each Input) async throws -> Output
+    {
+        { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
+    }
+
+    /// The function as one that runs once for every element when called with a sequence, a task per chunk.
+    public func parallel<Input, Output>(_ function: RemoteFunction<Output, Input>, chunkSize: Int = 1)
+        -> @Sendable ([Input]) async throws -> [Output]
+    {
+        { elements in try await self.map(function, elements, chunkSize: chunkSize) }
+    }
+}
+
+extension EngineView {
+    /// The function as one that runs on this engine when called.
+    public func remote<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>)
+        -> @Sendable (repeat each Input) async throws -> Output
+    {
+        { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
+    }
+}
+
+extension DirectView {
+    /// The function as one that runs on every target when called, and gives each one's result.
+    public func remote<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>)
+        -> @Sendable (repeat each Input) async throws -> [Output]
+    {
+        { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
+    }
+
+    /// The function as one that is called with a sequence, of which every engine gets its part.
+    ///
+    /// ```swift
+    /// @Remote func total(_ part: [Double]) -> [Double] { [part.reduce(0, +)] }
+    ///
+    /// let totals = try await view.parallel($total)(samples)  // one for each engine
+    /// ```
+    public func parallel<Input: Codable & Sendable, Output>(
+        _ function: RemoteFunction<[Output], [Input]>, _ partition: Partition = .block
+    ) -> ParallelFunction<Input, Output> {
+        ParallelFunction(view: self, function: function, partition: partition)
+    }
+}
+
+/// A function of a part of a sequence, bound to the engines among which the sequence is divided.
+public struct ParallelFunction<Input: Codable & Sendable, Output: Sendable>: Sendable {
+    public let view: DirectView
+    public let function: RemoteFunction<[Output], [Input]>
+    /// How the sequence is divided, and its results are put together again.
+    public let partition: Partition
+
+    /// Gives each engine its part, and puts their results together.
+    ///
+    /// An engine for which nothing is left is not called.
+    public func callAsFunction(_ elements: some Sequence<Input>) async throws -> [Output] {
+        let engines = try self.view.calls.engines()
+        let parts = self.partition.split(Array(elements), over: engines.count)
+        let results = try zip(engines, parts).filter { !$1.isEmpty }.map { engine, part in
+            try self.view.client[engine.id].applyAsync(self.function, part)
+        }
+        return self.partition.join(try await AsyncResult.joined(results).value)
+    }
+}
+
+extension AsyncResult {
+    /// Results of one task each as one of all.
+    static func joined<Element>(_ results: [AsyncResult<Element>]) -> AsyncResult<[Element]> where Output == [Element] {
+        guard let first = results.first else { preconditionFailure("no results to join") }
+        let combine = first.combine
+        return AsyncResult<[Element]>(results.flatMap { $0.tasks }, client: first.client, isSingle: false) { messages in
+            try messages.map { try combine([$0]) }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+/// What a controller of ours can do beyond ipyparallel's, as it tells clients that connect.
+package enum ControllerFeature: String, Sendable, CaseIterable {
+    case priority
+
+    /// As messages name it.
+    package var name: String {
+        switch self {
+        case .priority: "priorities"
+        }
+    }
+}
