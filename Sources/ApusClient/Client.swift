@@ -55,6 +55,7 @@ public final class Client: Sendable {
 
     /// One engine: calls give one value.
     public subscript(_ id: Int) -> EngineView { EngineView(self, EngineID(id)) }
+    @_disfavoredOverload
     public subscript(_ id: EngineID) -> EngineView { EngineView(self, id) }
 
     /// Every engine there is now: calls give a list.
@@ -66,6 +67,7 @@ public final class Client: Sendable {
     }
 
     /// The engines with these ids, in the order given.
+    @_disfavoredOverload
     public subscript(_ ids: some Sequence<Int>) -> DirectView { DirectView(self, .engines(ids.map { EngineID($0) })) }
 
     /// Several engines, addressed directly; all of them, also later ones, unless told.

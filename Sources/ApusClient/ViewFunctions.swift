@@ -2,6 +2,18 @@ public import ApusFunctions
 
 // Functions bound to a view, called like any other (ipyparallel's `@view.remote` and `@view.parallel`).
 
+/// A function bound to a view: called, it runs there.
+public struct BoundFunction<Output: Sendable, each Input: Codable & Sendable>: Sendable {
+    private let call: @Sendable (repeat each Input) async throws -> Output
+
+    init(_ call: @escaping @Sendable (repeat each Input) async throws -> Output) { self.call = call }
+
+    /// - Throws: As `apply` on the view.
+    public func callAsFunction(_ argument: repeat each Input) async throws -> Output {
+        try await self.call(repeat each argument)
+    }
+}
+
 extension LoadBalancedView {
     /// The function as one that runs on this view when called.
     ///
@@ -10,9 +22,9 @@ extension LoadBalancedView {
     /// let outcome = try await simulate(seed)
     /// ```
     public func remote<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>)
-        -> @Sendable (repeat each Input) async throws -> Output
+        -> BoundFunction<Output, repeat each Input>
     {
-        { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
+        BoundFunction { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
     }
 
     /// The function as one that runs once for every element when called with a sequence, a task per chunk.
@@ -26,18 +38,18 @@ extension LoadBalancedView {
 extension EngineView {
     /// The function as one that runs on this engine when called.
     public func remote<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>)
-        -> @Sendable (repeat each Input) async throws -> Output
+        -> BoundFunction<Output, repeat each Input>
     {
-        { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
+        BoundFunction { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
     }
 }
 
 extension DirectView {
     /// The function as one that runs on every target when called, and gives each one's result.
     public func remote<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>)
-        -> @Sendable (repeat each Input) async throws -> [Output]
+        -> BoundFunction<[Output], repeat each Input>
     {
-        { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
+        BoundFunction { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
     }
 
     /// The function as one that is called with a sequence, of which every engine gets its part.

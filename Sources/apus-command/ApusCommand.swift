@@ -3,8 +3,6 @@ import ArgumentParser
 
 @main
 struct ApusCommand: AsyncParsableCommand {
-    static let version = "0.1.0"
-
     static let configuration = CommandConfiguration(
         commandName: "apus",
         abstract: "Interactive parallel computing for Swift and Python.",
@@ -18,7 +16,7 @@ struct ApusCommand: AsyncParsableCommand {
 
             Clusters of Python's ipcluster are seen here, and these there.
             """,
-        version: Self.version,
+        version: Client.version,
         subcommands: [Start.self, Stop.self, List.self, Status.self, ControllerCommand.self, EngineCommand.self, Bench.self])
 }
 

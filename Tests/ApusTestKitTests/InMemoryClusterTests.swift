@@ -25,6 +25,9 @@ struct InMemoryClusterTests {
     func everyday() async throws {
         try await withInMemoryCluster(engines: 3) { client, _ in
             #expect(client.ids == [0, 1, 2])
+            #expect(try client[0..<2].ids == [0, 1])
+            #expect(try client[1...].ids == [1, 2])
+            #expect(try client[stride(from: 0, to: 3, by: 2)].ids == [0, 2])
             #expect(try await client[1].apply($halve, 3) == 1.5)
             #expect(try await client[...].apply($halve, 1) == [0.5, 0.5, 0.5])
             let numbers = (0..<50).map { Double($0) }
