@@ -24,6 +24,8 @@ public struct LoadBalancedView: Sendable {
     public var timeout: Duration?
     /// How many times more a task is tried when it fails or its engine dies.
     public var retries = 0
+    /// When a task is tried again, and after which errors; nil: at once and after any.
+    public var retryRule: RetryRule?
     /// Tasks with a higher one leave the scheduler's queue first; equal ones first in, first out.
     public var priority = 0
     /// How long a function may run; nil: as long as it takes.
@@ -190,6 +192,11 @@ public struct LoadBalancedView: Sendable {
         metadata.writeDecimal(self.retries)
         metadata.writeStaticString(", \"label\": ")
         if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
+        if let retryRule {
+            try self.client.connection.require(.retryRule)
+            metadata.writeStaticString(", \"apus_retry\": ")
+            retryRule.json.write(into: &metadata)
+        }
         if self.priority != 0 {
             try self.client.connection.require(.priority)
             metadata.writeStaticString(", \"apus_priority\": ")

@@ -72,11 +72,12 @@ extension ControllerService {
             if self.scheme == .pure { metadata.dependenciesMet = true }
             let uuid = EngineUUID(String(buffer: engine))
             self.currentReply = (message: message, engine: engine)
+            let error = metadata.status == .error && self.scheduler.needsErrorName(id) ? message.content.textMember("ename") : nil
             self.perform(
                 .replied(
                     TaskReply(
                         to: id, from: uuid, metadata.status ?? .error, dependenciesMet: metadata.dependenciesMet,
-                        work: metadata.work)))
+                        work: metadata.work, error: error)))
             self.currentReply = nil
         } catch {
             self.dropped("\(error)", at: .taskEngine)

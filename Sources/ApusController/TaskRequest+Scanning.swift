@@ -19,6 +19,7 @@ extension TaskRequest {
                     request.targets = (try cursor.readValue().array ?? []).compactMap { $0.string.map { EngineUUID($0) } }
                 case "retries": request.retries = max(0, try cursor.readValue().int ?? 0)
                 case "apus_priority": request.priority = try cursor.readValue().int ?? 0
+                case "apus_retry": request.retryRule = RetryRule(try cursor.readValue())
                 default: try cursor.skipValue()
                 }
             }
@@ -40,6 +41,19 @@ extension TaskDependency {
         guard !ids.isEmpty else { return nil }
         self.init(
             ids, all: json["all"]?.bool ?? true, success: json["success"]?.bool ?? true, failure: json["failure"]?.bool ?? false)
+    }
+}
+
+extension RetryRule {
+    /// Seconds and names; nil for what is no object.
+    init?(_ json: JSONValue) {
+        guard json.object != nil else { return nil }
+        func duration(_ key: String, _ standIn: Double) -> Duration {
+            .seconds(min(max(json[key]?.double ?? standIn, 0), 1e9))
+        }
+        self.init(
+            errors: Set((json["errors"]?.array ?? []).compactMap { $0.string }), pause: duration("pause", 0),
+            factor: min(max(json["factor"]?.double ?? 2, 1), 1e6), longest: duration("longest", 60))
     }
 }
 

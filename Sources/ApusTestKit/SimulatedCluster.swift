@@ -186,6 +186,10 @@ public struct SimulatedCluster: Sendable {
         if self.chance(15) { request.follow = condition(&self) }
         if self.chance(20) { request.timeout = .microseconds(Int64(self.below(20_000))) }
         if self.chance(30) { request.retries = Int(self.below(6)) }
+        if self.chance(10) {
+            request.retryRule = RetryRule(
+                errors: self.chance(50) ? [] : ["EngineError"], pause: .milliseconds(Int(self.below(20))))
+        }
         if self.chance(20), !self.engineOrder.isEmpty {
             request.targets = (0...self.below(2)).map { _ in self.engineOrder[Int(self.below(UInt64(self.engineOrder.count)))] }
         }

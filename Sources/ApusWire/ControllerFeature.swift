@@ -1,11 +1,14 @@
 /// What a controller of ours can do beyond ipyparallel's, as it tells clients that connect.
 package enum ControllerFeature: String, Sendable, CaseIterable {
     case priority
+    /// Retries after a pause, or of chosen errors only.
+    case retryRule = "retry"
 
     /// As messages name it.
     package var name: String {
         switch self {
         case .priority: "priorities"
+        case .retryRule: "rules for retries"
         }
     }
 }

@@ -14,6 +14,19 @@ private func spoil(_ what: String) throws -> Int { throw Spoilt(what: what) }
 
 private struct Spoilt: Error { let what: String }
 
+private struct Burnt: Error {}
+
+/// Fails as often as the engine's namespace says.
+@Remote
+private func failUntilZero(_ error: String) throws -> Int {
+    guard let namespace = EngineContext.current?.namespace else { return -1 }
+    let failures = try namespace.get("failures", as: Int.self) ?? 0
+    if failures == 0 { return 0 }
+    try namespace.set("failures", to: failures - 1)
+    if error == "Burnt" { throw Burnt() }
+    throw Spoilt(what: "\(failures)")
+}
+
 @Remote
 private func isEngine(_ id: Int) -> Bool { EngineContext.current?.engineID == id }
 
@@ -259,6 +272,25 @@ struct ClientRowsTests {
             var direct = client[0]
             direct.runLimit = .milliseconds(50)
             await #expect(throws: RemoteError.self) { try await direct.apply($nap, 30) }
+        }
+    }
+
+    @Test("A task is tried again after the errors that its rule names, when its pause is over")
+    func retryRule() async throws {
+        try await withInMemoryCluster(engines: 1) { client, _ in
+            let view = client.loadBalancedView().with {
+                $0.retries = 2
+                $0.retryRule = RetryRule(pause: .milliseconds(30), factor: 2, errors: ["Spoilt"])
+            }
+            try await client[0].push("failures", 2)
+            let clock = ContinuousClock()
+            let start = clock.now
+            #expect(try await view.apply($failUntilZero, "Spoilt") == 0)
+            #expect(clock.now - start >= .milliseconds(90))
+            try await client[0].push("failures", 2)
+            let error = await #expect(throws: RemoteError.self) { try await view.apply($failUntilZero, "Burnt") }
+            #expect(error?.name == "Burnt")
+            #expect(try await client[0].pull("failures", as: Int.self) == 1, "it ran once")
         }
     }
 

@@ -13,6 +13,8 @@ package struct TaskRequest: Sendable, Equatable {
     package var timeout: Duration?
     /// How often the task is given out again when it fails, is aborted by its engine, or its engine dies.
     package var retries: Int
+    /// When and after which errors it is; nil: at once and after any.
+    package var retryRule: RetryRule?
     /// The engines that may run it; empty for any.
     package var targets: [EngineUUID]
     /// Tasks with a higher one leave the queue first; equal ones first in, first out.
@@ -20,7 +22,7 @@ package struct TaskRequest: Sendable, Equatable {
 
     package init(
         _ id: TaskID, client: Int = 0, after: TaskDependency? = nil, follow: TaskDependency? = nil, timeout: Duration? = nil,
-        retries: Int = 0, targets: [EngineUUID] = [], priority: Int = 0
+        retries: Int = 0, retryRule: RetryRule? = nil, targets: [EngineUUID] = [], priority: Int = 0
     ) {
         self.id = id
         self.client = client
@@ -28,8 +30,35 @@ package struct TaskRequest: Sendable, Equatable {
         self.follow = follow
         self.timeout = timeout
         self.retries = retries
+        self.retryRule = retryRule
         self.targets = targets
         self.priority = priority
+    }
+}
+
+/// When a task is given out again after it failed, and after which errors.
+package struct RetryRule: Sendable, Equatable {
+    /// The errors worth another try, by their names on the wire; empty for any. An engine's death is an `EngineError`.
+    package var errors: Set<String>
+    /// How long the task waits before its first retry; each further wait is longer by the factor, up to the longest.
+    package var pause: Duration
+    package var factor: Double
+    package var longest: Duration
+
+    package init(errors: Set<String> = [], pause: Duration = .zero, factor: Double = 2, longest: Duration = .seconds(60)) {
+        self.errors = errors
+        self.pause = pause
+        self.factor = factor
+        self.longest = longest
+    }
+
+    func covers(_ error: String?) -> Bool { self.errors.isEmpty || error.map(self.errors.contains) ?? false }
+
+    /// The wait before a retry, of which the first has number 0.
+    func pause(before retry: Int) -> Duration {
+        var pause = self.pause
+        for _ in 0..<retry where pause < self.longest { pause = pause * max(1, self.factor) }
+        return min(pause, self.longest)
     }
 }
 
@@ -63,15 +92,19 @@ package struct TaskReply: Sendable, Equatable {
     package var dependenciesMet: Bool
     /// Microseconds that the engine was busy with the task, if it says so.
     package var work: UInt32?
+    /// The error's name; read only for tasks whose retries depend on it.
+    package var error: String?
 
     package init(
-        to task: TaskID, from engine: EngineUUID, _ status: Status, dependenciesMet: Bool = true, work: UInt32? = nil
+        to task: TaskID, from engine: EngineUUID, _ status: Status, dependenciesMet: Bool = true, work: UInt32? = nil,
+        error: String? = nil
     ) {
         self.task = task
         self.engine = engine
         self.status = status
         self.dependenciesMet = dependenciesMet
         self.work = work
+        self.error = error
     }
 }
 

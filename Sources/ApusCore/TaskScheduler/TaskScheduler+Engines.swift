@@ -77,9 +77,10 @@ extension TaskScheduler {
         let serial = self.engines[Int(engine)].serial
         while case let slot = self.engines[Int(engine)].first, slot >= 0 {
             self.detach(slot, from: engine)
-            if self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted, self.canRetryElsewhere(slot, after: serial) {
-                self.tasks[Int(slot)].retries -= 1
-                self.awakened.append(self.handle(slot))
+            if self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted,
+                self.isWorthARetry(slot, after: ErrorName.engineError.rawValue), self.canRetryElsewhere(slot, after: serial)
+            {
+                self.retry(slot, at: now, effects: &effects)
             } else {
                 self.fail(slot, .engineDied(uuid), at: now, effects: &effects)
             }

@@ -6,6 +6,8 @@ package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
     case after([TaskID])
     /// These tasks, which it must follow to their engine, have not ended.
     case follow([TaskID])
+    /// It failed, and is to be tried again when its pause is over.
+    case retryPause
     case noEngines
     /// Every engine that may run it has as many tasks as it is given at once.
     case enginesBusy
@@ -20,6 +22,7 @@ package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
         switch self {
         case .after(let tasks): "waits for \(tasks.count) tasks to end: \(Self.list(tasks.map(\.text)))"
         case .follow(let tasks): "waits to follow \(tasks.count) tasks: \(Self.list(tasks.map(\.text)))"
+        case .retryPause: "has failed and pauses before its next try"
         case .noEngines: "no engine is registered"
         case .enginesBusy: "all engines that may run it are busy"
         case .targetsBusy(let engines): "the engines that may run it are busy: \(Self.list(engines.map(\.text)))"
@@ -39,6 +42,7 @@ extension TaskScheduler {
         guard let slot = self.slot(of: task), self.tasks[Int(slot)].status != .assigned else { return nil }
         if self.tasks[Int(slot)].status == .blocked {
             let index = Int(self.tasks[Int(slot)].details)
+            if self.details[index].pausedUntil != nil { return .retryPause }
             if let after = self.details[index].after { return .after(self.unfinished(after)) }
             return .follow(self.details[index].follow.map(self.unfinished) ?? [])
         }

@@ -68,6 +68,10 @@ extension TaskScheduler {
 
         // Each blocked task has something to wait for that will end.
         for slot in live where self.tasks[slot].status == .blocked {
+            if let end = self.details(of: slot)?.pausedUntil {
+                try demand(self.timer <= end, "the pause of task \(self.tasks[slot].id) ends before the timer")
+                continue
+            }
             guard let details = self.details(of: slot), let state = details.after ?? details.follow else {
                 throw BrokenInvariant(description: "task \(self.tasks[slot].id) waits for nothing")
             }

@@ -63,6 +63,7 @@ extension TaskScheduler {
     mutating func consider(_ slot: Int32) {
         let index = self.tasks[Int(slot)].details
         if index >= 0 {
+            if self.details[Int(index)].pausedUntil != nil { return self.leaveQueue(slot) }
             if let after = self.details[Int(index)].after {
                 guard after.isMet else { return self.leaveQueue(slot) }
                 self.details[Int(index)].after = nil

@@ -12,6 +12,16 @@ struct TimeoutEntry: Comparable, Sendable {
     }
 }
 
+/// When a task's wait before its retry is over, if it has not ended since.
+struct PauseEntry: Comparable, Sendable {
+    let end: MonotonicTime
+    let task: TaskHandle
+
+    static func < (left: PauseEntry, right: PauseEntry) -> Bool {
+        left.end != right.end ? left.end < right.end : left.task.sequence < right.task.sequence
+    }
+}
+
 extension TaskScheduler {
     /// How old the first task of an engine must be before those behind it are taken back, in nanoseconds.
     static let longTask: UInt64 = 5_000_000
@@ -33,12 +43,21 @@ extension TaskScheduler {
             self.timeouts.removeMin()
             if self.isRunning(entry) { self.fail(entry.task.slot, .timeout, at: now, effects: &effects) }
         }
+        while let entry = self.pauses.min, entry.end <= now {
+            self.pauses.removeMin()
+            guard self.isCurrent(entry.task), case let index = self.tasks[Int(entry.task.slot)].details, index >= 0 else {
+                continue
+            }
+            self.details[Int(index)].pausedUntil = nil
+            self.awakened.append(entry.task)
+        }
         while let retirement = self.retirements.first, retirement.at <= now {
             self.leave(retirement.engine, at: now, effects: &effects)
         }
         if self.recallCheck <= now { self.recall(at: now, effects: &effects) }
         let next = min(
-            self.timeouts.min?.deadline ?? .distantFuture, self.retirements.first?.at ?? .distantFuture, self.recallCheck)
+            self.timeouts.min?.deadline ?? .distantFuture, self.pauses.min?.end ?? .distantFuture,
+            self.retirements.first?.at ?? .distantFuture, self.recallCheck)
         self.wake(at: next, effects: &effects)
     }
 

@@ -140,6 +140,8 @@ package struct TaskScheduler: Sendable {
     var timer = MonotonicTime.distantFuture
     /// Waiting tasks with a time-out; entries whose task has since moved on are skipped.
     var timeouts = Heap<TimeoutEntry>()
+    /// Tasks that wait before a retry; entries whose task has ended are skipped.
+    var pauses = Heap<PauseEntry>()
     /// Engines that are to be taken for gone at a time, unless they leave before.
     var retirements: [(engine: EngineUUID, at: MonotonicTime)] = []
     /// When to look for tasks that wait behind a long one; the distant future if no engine needs looking at.
@@ -225,6 +227,7 @@ package struct TaskScheduler: Sendable {
         }
         self.slots.insert(fingerprint, slot)
         self.waitingCount += 1
+        if let rule = request.retryRule { self.details[self.makeDetails(of: slot)].retryRule = rule }
         return slot
     }
 
@@ -250,9 +253,10 @@ package struct TaskScheduler: Sendable {
                 self.noteAttempt(slot, on: serial, .refused)
                 self.awakened.append(self.handle(slot))
             }
-        } else if reply.status != .ok, self.tasks[Int(slot)].retries > 0, !givenUp, self.canRetry(slot, after: serial) {
-            self.tasks[Int(slot)].retries -= 1
-            self.awakened.append(self.handle(slot))
+        } else if reply.status != .ok, self.tasks[Int(slot)].retries > 0, !givenUp, self.isWorthARetry(slot, after: reply.error),
+            self.canRetry(slot, after: serial)
+        {
+            self.retry(slot, at: now, effects: &effects)
         } else {
             effects.append(.relay(reply.task, from: reply.engine))
             self.end(slot, FinishedTasks.Outcome(succeeded: reply.status == .ok, engine: serial))
@@ -266,6 +270,34 @@ package struct TaskScheduler: Sendable {
     private mutating func canRetry(_ slot: Int32, after serial: Int32) -> Bool {
         self.noteAttempt(slot, on: serial, .failed)
         return self.rule(for: slot) != nil
+    }
+
+    /// Whether the task's own rule, if it has one, has it tried again after such an error.
+    func isWorthARetry(_ slot: Int32, after error: String?) -> Bool {
+        let index = self.tasks[Int(slot)].details
+        guard index >= 0, let rule = self.details[Int(index)].retryRule else { return true }
+        return rule.covers(error)
+    }
+
+    /// Whether what the task's errors are called decides over its retries.
+    package func needsErrorName(_ task: TaskID) -> Bool {
+        guard let slot = self.slot(of: task), case let index = self.tasks[Int(slot)].details, index >= 0 else { return false }
+        return self.details[Int(index)].retryRule.map { !$0.errors.isEmpty } ?? false
+    }
+
+    /// Gives a failed task out again, now or after its pause.
+    mutating func retry(_ slot: Int32, at now: MonotonicTime, effects: inout [Effect]) {
+        self.tasks[Int(slot)].retries -= 1
+        self.awakened.append(self.handle(slot))
+        let index = self.makeDetails(of: slot)
+        guard let rule = self.details[index].retryRule else { return }
+        let pause = rule.pause(before: self.details[index].retried)
+        self.details[index].retried += 1
+        guard pause > .zero else { return }
+        let end = now + pause
+        self.details[index].pausedUntil = end
+        self.pauses.insert(PauseEntry(end: end, task: self.handle(slot)))
+        self.wake(at: end, effects: &effects)
     }
 
     /// The engine gives tasks back that it has not started.

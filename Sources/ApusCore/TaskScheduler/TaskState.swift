@@ -77,6 +77,11 @@ struct TaskDetails: Sendable {
     var timeout: UInt64 = 0
     /// Changes each time the time-out's clock starts or stops.
     var timeoutArming: UInt32 = 0
+    var retryRule: RetryRule?
+    /// How often it was given out again.
+    var retried = 0
+    /// Until when it waits before its next retry; nil if it does not.
+    var pausedUntil: MonotonicTime?
     /// Serial numbers of the engines it may run on, in order; nil for any.
     var targets: [Int32]?
     var attempts: [Attempt] = []

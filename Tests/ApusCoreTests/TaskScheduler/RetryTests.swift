@@ -186,4 +186,52 @@ struct TimeoutAndAbortTests {
         #expect(world.on(.clientAborted(1)) == [.fail(b, .aborted), .fail(d, .aborted)])
         #expect(world.reply(a, from: ada) == [.relay(a, from: ada), .send(c, to: ada)])
     }
+
+    // MARK: Rules
+
+    @Test("A task pauses before each retry, longer each time, and its engine is free meanwhile")
+    func pauses() {
+        var world = Transcript(engines: [ada])
+        let rule = RetryRule(pause: .seconds(1), factor: 3, longest: .seconds(2))
+        world.on(.submitted(TaskRequest(a, retries: 3, retryRule: rule)))
+        let first = world.now + .seconds(1)
+        #expect(world.reply(a, from: ada, .error) == [.setTimer(first)])
+        #expect(world.scheduler.whyWaiting(a) == .retryPause)
+        #expect(world.submit(b) == [.send(b, to: ada)])
+        #expect(world.reply(b, from: ada) == [.relay(b, from: ada)])
+        world.wait(.seconds(1))
+        #expect(world.on(.timerFired) == [.sendAgain(a, to: ada)])
+        let second = world.now + .seconds(2)
+        #expect(world.reply(a, from: ada, .error) == [.setTimer(second)], "three seconds are longer than the longest pause")
+        #expect(world.on(.aborted([a])) == [.fail(a, .aborted)])
+        world.wait(.seconds(2))
+        #expect(world.on(.timerFired) == [])
+    }
+
+    @Test("A task with chosen errors is tried again after those only")
+    func chosenErrors() {
+        var world = Transcript(engines: [ada, bob])
+        let rule = RetryRule(errors: ["ConnectionError", "EngineError"])
+        func submit(_ task: TaskID) -> [TaskScheduler.Effect] {
+            world.on(.submitted(TaskRequest(task, retries: 3, retryRule: rule)))
+        }
+        #expect(submit(a) == [.send(a, to: bob)])
+        #expect(world.scheduler.needsErrorName(a))
+        #expect(world.on(.replied(TaskReply(to: a, from: bob, .error, error: "ConnectionError"))) == [.send(a, to: ada)])
+        #expect(world.on(.replied(TaskReply(to: a, from: ada, .error, error: "ValueError"))) == [.relay(a, from: ada)])
+        #expect(submit(b) == [.send(b, to: bob)])
+        #expect(world.on(.engineLeft(bob)) == [.send(b, to: ada)], "an engine's death is an EngineError")
+        #expect(world.on(.replied(TaskReply(to: b, from: ada, .aborted))) == [.relay(b, from: ada)])
+    }
+
+    @Test("What a task that pauses depends on no longer matters, and those that depend on it wait on")
+    func pausingAmongOthers() {
+        var world = Transcript(engines: [ada])
+        world.on(.submitted(TaskRequest(a, retries: 1, retryRule: RetryRule(pause: .seconds(1)))))
+        world.submit(b, after: TaskDependency([a]))
+        world.reply(a, from: ada, .error)
+        world.wait(.seconds(1))
+        #expect(world.on(.timerFired) == [.sendAgain(a, to: ada)])
+        #expect(world.reply(a, from: ada) == [.relay(a, from: ada), .send(b, to: ada)])
+    }
 }

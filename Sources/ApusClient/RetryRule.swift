@@ -1,0 +1,35 @@
+import ApusWire
+
+/// When a task that failed is tried again, as long as it has ``LoadBalancedView/retries`` left, and after which errors.
+///
+/// ```swift
+/// view.retries = 5
+/// view.retryRule = RetryRule(pause: .seconds(1), errors: ["ConnectionError", "EngineError"])
+/// ```
+public struct RetryRule: Sendable, Hashable {
+    /// How long a task waits before its first retry. Its engine is free meanwhile.
+    public var pause: Duration
+    /// By how much each further wait is longer than the one before.
+    public var factor: Double
+    /// No wait is longer than this.
+    public var longest: Duration
+    /// The errors worth another try, by name: a Swift type's, or a Python class's; empty for any. The death of an engine is an
+    /// `EngineError`.
+    public var errors: Set<String>
+
+    public init(
+        pause: Duration = .zero, factor: Double = 2, longest: Duration = .seconds(60), errors: Set<String> = []
+    ) {
+        self.pause = pause
+        self.factor = factor
+        self.longest = longest
+        self.errors = errors
+    }
+
+    var json: JSONValue {
+        [
+            "pause": .double(self.pause / .seconds(1)), "factor": .double(self.factor),
+            "longest": .double(self.longest / .seconds(1)), "errors": .array(self.errors.sorted().map { .string($0) }),
+        ]
+    }
+}
