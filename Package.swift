@@ -29,6 +29,10 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
+func example(_ name: String, _ folder: String) -> Target {
+    .executableTarget(name: name, dependencies: ["Apus"], path: "Examples/\(folder)", swiftSettings: settings)
+}
+
 /// The Python side of an engine that runs Python, carried inside the binary.
 let kernelSources: [Resource] = ["boot", "calls", "channel", "ipython_shell", "kernel", "output", "plain_shell"].map {
     .embedInCode("Python/kernel/\($0).py")
@@ -119,7 +123,8 @@ let package = Package(
         floor(
             "ApusTestKit",
             [
-                "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusStore", "ApusTransport", "ApusWire", nioCore,
+                "Apus", "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusStore", "ApusTransport", "ApusWire",
+                nioCore,
                 nioPosix, logging,
             ]),
 
@@ -137,6 +142,10 @@ let package = Package(
             name: "debian-closure",
             dependencies: ["Apus", "DebianClosure", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Examples/DebianClosure/Program", swiftSettings: settings),
+        example("option-pricing", "OptionPricing"),
+        example("word-frequencies", "WordFrequencies"),
+        example("wave-equation", "WaveEquation"),
+        example("task-graph", "TaskGraph"),
 
         tests(
             "ApusMacrosTests",
@@ -171,5 +180,6 @@ let package = Package(
             ["ApusController", "ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, nioPosix, logging]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
         tests("ApusTests", ["Apus"]),
+        tests("ExamplesTests", ["option-pricing", "word-frequencies", "wave-equation", "task-graph"]),
     ]
 )

@@ -1,10 +1,18 @@
 public import ApusClient
 internal import Foundation
 
+/// Where the engines of a cluster are.
+public enum ClusterPlace: Sendable, Hashable {
+    /// Processes of this machine, each this very program started again in engine mode before its `main` would run, so that they
+    /// have every `@Remote` function that it has. Should this process be killed, they end by themselves.
+    case processes
+    /// Inside this process: for tests of code that takes a ``Client``. The real controller, engines and client, joined by a network
+    /// in memory; everything is encoded, signed, routed and recorded as between machines, without ports or processes. What
+    /// functions print is not captured, for it is this process that prints it.
+    case inMemory
+}
+
 /// Runs the body with a cluster of this machine's engines; everything is gone when it returns or throws.
-///
-/// The engines are this very program, started again in engine mode before its `main` would run, so they have every `@Remote`
-/// function that it has. Should this process be killed, they end by themselves.
 ///
 /// ```swift
 /// let squares = try await withCluster(engines: 4) { client in
@@ -12,23 +20,51 @@ internal import Foundation
 /// }
 /// ```
 ///
+/// The body runs where it is called from: on the main actor, if that is where this is awaited.
+///
 /// - Parameters:
+///   - place: Processes unless told; in a test, `.inMemory`.
 ///   - engines: How many; one per processor unless told.
 /// - Throws: ``ApusError`` with code `launchFailed` when the cluster cannot be started; else what the body throws.
-public func withCluster<Result: Sendable>(
-    engines: Int? = nil, options: Cluster.Options = Cluster.Options(), _ body: (Client) async throws -> Result
+public nonisolated(nonsending) func withCluster<Result: Sendable>(
+    _ place: ClusterPlace = .processes, engines: Int? = nil, options: Cluster.Options = Cluster.Options(),
+    _ body: nonisolated(nonsending) (Client) async throws -> Result
 ) async throws -> Result {
-    let cluster = try await Cluster(options: options)
-    let outcome: Swift.Result<Result, any Error>
-    do {
-        try await cluster.startEngines(engines ?? ProcessInfo.processInfo.activeProcessorCount)
-        let client = try await cluster.connect()
-        try await client.waitForEngines(engines ?? ProcessInfo.processInfo.activeProcessorCount)
-        do { outcome = .success(try await body(client)) } catch { outcome = .failure(error) }
-        await client.close()
-    } catch {
-        outcome = .failure(error)
+    let count = engines ?? ProcessInfo.processInfo.activeProcessorCount
+    switch place {
+    case .processes:
+        let cluster = try await Cluster(options: options)
+        let outcome = await resultOf {
+            try await cluster.startEngines(count)
+            return try await use(try await cluster.connect(), engines: count, body)
+        }
+        await cluster.stop()
+        return try outcome.get()
+    case .inMemory:
+        let cluster: InMemoryCluster
+        do { cluster = try await InMemoryCluster(engines: count, options: options) } catch {
+            throw ApusError(.launchFailed, "the cluster in memory could not start", cause: error)
+        }
+        let outcome = await resultOf { try await use(try await cluster.connect(), engines: count, body) }
+        await cluster.stop()
+        return try outcome.get()
     }
-    await cluster.stop()
+}
+
+/// Runs the body once the engines are there, and closes the client.
+private nonisolated(nonsending) func use<Result: Sendable>(
+    _ client: Client, engines: Int, _ body: nonisolated(nonsending) (Client) async throws -> Result
+) async throws -> Result {
+    let outcome = await resultOf {
+        try await client.waitForEngines(engines)
+        return try await body(client)
+    }
+    await client.close()
     return try outcome.get()
+}
+
+private nonisolated(nonsending) func resultOf<Value>(_ body: nonisolated(nonsending) () async throws -> Value) async -> Result<
+    Value, any Error
+> {
+    do { return .success(try await body()) } catch { return .failure(error) }
 }

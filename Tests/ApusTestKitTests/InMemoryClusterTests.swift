@@ -38,6 +38,18 @@ struct InMemoryClusterTests {
         }
     }
 
+    @Test("Users' tests run with a cluster inside their own process")
+    func inline() async throws {
+        let halves = try await withCluster(.inMemory, engines: 3) { client in
+            try await client.loadBalancedView().map($halve, [2, 4, 6])
+        }
+        #expect(halves == [1, 2, 3])
+        let error = await #expect(throws: RemoteError.self) {
+            try await withCluster(.inMemory, engines: 1) { try await $0[0].apply($refuse, "bread") }
+        }
+        #expect(error?.name == "Refusal")
+    }
+
     @Test("One message reaches every engine, answered by each or by one reply of all", arguments: [false, true])
     func broadcast(isCoalescing: Bool) async throws {
         try await withInMemoryCluster(engines: 5) { client, cluster in
