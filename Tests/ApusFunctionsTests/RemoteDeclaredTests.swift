@@ -9,24 +9,24 @@ func record(_ name: String) throws -> FunctionRecord { try FunctionRegistry.shar
 struct RemoteDeclaredTests {
     @Test("A remote function stays callable as ever, and its remote form runs here too")
     func callable() async throws {
-        #expect(squareOf(3) == 9)
-        #expect(try await $squareOf(3) == 9)
+        #expect(squaredNumber(3) == 9)
+        #expect(try await $squaredNumber(3) == 9)
         #expect(try await $move(Point(x: 1, y: 2), 3, "y") == Point(x: 1, y: 5))
     }
 
     @Test("An engine finds a function by its short name and by its qualified name")
     func foundByName() throws {
-        #expect(try record("squareOf").qualifiedName == "ApusFunctionsTests.squareOf")
-        #expect(try record("ApusFunctionsTests.squareOf") === record("squareOf"))
+        #expect(try record("squaredNumber").qualifiedName == "ApusFunctionsTests.squaredNumber")
+        #expect(try record("ApusFunctionsTests.squaredNumber") === record("squaredNumber"))
         #expect(try record("Statistics.Weighted.total") === record("total"))
-        #expect($squareOf.name == "ApusFunctionsTests.squareOf")
+        #expect($squaredNumber.name == "ApusFunctionsTests.squaredNumber")
         #expect(Statistics.$mean.name == "ApusFunctionsTests.Statistics.mean")
         #expect($repeat.name == "ApusFunctionsTests.repeat")
     }
 
     @Test("Arguments go in and the result comes out as pickled values")
     func invoke() throws {
-        #expect(try record("squareOf").invokeSynchronously(FunctionCall(arguments: [.float(3)])) == .float(9))
+        #expect(try record("squaredNumber").invokeSynchronously(FunctionCall(arguments: [.float(3)])) == .float(9))
         let call = FunctionCall(arguments: [.string("ab"), .int(2)])
         #expect(try record("repeat").invokeSynchronously(call) == .string("abab"))
     }
@@ -54,15 +54,15 @@ struct RemoteDeclaredTests {
         #expect(try root.invokeSynchronously(FunctionCall(keywords: ["x": .float(4)])) == .float(2))
         let mixed = FunctionCall(arguments: [.string("a")], keywords: ["times": .int(3)])
         #expect(try record("repeat").invokeSynchronously(mixed) == .string("aaa"))
-        #expect(try record("squareOf").invokeSynchronously(FunctionCall(keywords: ["x": .float(4)])) == .float(16))
+        #expect(try record("squaredNumber").invokeSynchronously(FunctionCall(keywords: ["x": .float(4)])) == .float(16))
     }
 
     @Test("An asynchronous function is awaited, and says that it must be")
     func asynchronous() async throws {
         #expect(try record("successor").isAsynchronous)
-        #expect(try !record("squareOf").isAsynchronous)
+        #expect(try !record("squaredNumber").isAsynchronous)
         #expect(try await record("successor").invoke(FunctionCall(arguments: [.int(1)])) == .int(2))
-        #expect(try await record("squareOf").invoke(FunctionCall(arguments: [.float(2)])) == .float(4))
+        #expect(try await record("squaredNumber").invoke(FunctionCall(arguments: [.float(2)])) == .float(4))
     }
 
     @Test("A function that belongs to a global actor runs on it")
@@ -119,8 +119,8 @@ struct MisfitTests {
 
     @Test("Too many arguments are counted")
     func tooMany() throws {
-        let error = try self.failure("squareOf", FunctionCall(arguments: [.float(1), .float(2)]))
-        #expect(error?.message == "ApusFunctionsTests.squareOf(_:) takes one argument, and the call gives 2")
+        let error = try self.failure("squaredNumber", FunctionCall(arguments: [.float(1), .float(2)]))
+        #expect(error?.message == "ApusFunctionsTests.squaredNumber(_:) takes one argument, and the call gives 2")
     }
 
     @Test("A name that no parameter has is told, with those there are")
@@ -133,8 +133,8 @@ struct MisfitTests {
 
     @Test("An argument given by position and by name is refused")
     func twice() throws {
-        let error = try self.failure("squareOf", FunctionCall(arguments: [.float(1)], keywords: ["x": .float(2)]))
-        #expect(error?.message == "ApusFunctionsTests.squareOf(_:) is given argument 1 ('x') twice: by position and as 'x'")
+        let error = try self.failure("squaredNumber", FunctionCall(arguments: [.float(1)], keywords: ["x": .float(2)]))
+        #expect(error?.message == "ApusFunctionsTests.squaredNumber(_:) is given argument 1 ('x') twice: by position and as 'x'")
     }
 
     @Test("An argument of another type is named, with the type it should have and the value it has")

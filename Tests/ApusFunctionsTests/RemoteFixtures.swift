@@ -13,7 +13,7 @@ struct NegativeInput: Error, Equatable {
 
 @Remote func doNothing() {}
 
-@Remote func squareOf(_ x: Double) -> Double { x * x }
+@Remote func squaredNumber(_ x: Double) -> Double { x * x }
 
 @Remote func squareRoot(of x: Double) throws -> Double {
     guard x >= 0 else { throw NegativeInput(value: x) }
