@@ -161,11 +161,29 @@ extension ControllerService {
         self.logger.info("engine \(engine.id) registered", metadata: ["uuid": "\(engine.uuid)"])
         self.perform(.engineJoined(engine.uuid, understandsRecall: engine.understandsRecall))
         _ = self.broadcast.handle(.engineJoined(engine.uuid))
+        self.announcements.append((engine, .now()))
+        self.forgetOldAnnouncements()
         self.publish(.registrationNotification, engine)
+    }
+
+    /// Tells a client that has just subscribed what it may have missed.
+    ///
+    /// Clients learn who is there by their connection request and subscribe after its answer, so an engine that registers in
+    /// between would stay unknown to them. To those who know it already it is no news.
+    func announceAgain() {
+        self.forgetOldAnnouncements()
+        for announcement in self.announcements { self.publish(.registrationNotification, announcement.engine) }
+    }
+
+    private func forgetOldAnnouncements() {
+        // As long as a client may take to connect all its sockets.
+        let limit = NIODeadline.now() - .seconds(10)
+        self.announcements.removeAll { $0.time < limit }
     }
 
     private func withdraw(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
         self.engines[engine.uuid] = nil
+        self.announcements.removeAll { $0.engine.uuid == engine.uuid }
         self.logger.info("engine \(engine.id) is gone", metadata: ["uuid": "\(engine.uuid)", "reason": "\(departure)"])
         // The scheduler speaks first, so that a task's end is under way before its engine's is known.
         self.perform(departure.mayStillAnswer ? .engineRetired(engine.uuid) : .engineLeft(engine.uuid))

@@ -45,6 +45,8 @@ package actor ControllerService {
     /// Where the answer to a registration goes, while it is being decided.
     var registrations: [EngineUUID: [ByteBuffer]] = [:]
     var registryTimer: Scheduled<Void>?
+    /// Engines announced of late, oldest first, and when.
+    var announcements: [(engine: EngineRegistry.Engine, time: NIODeadline)] = []
     /// Told who is registered whenever that changes, for the engines file.
     let onStateChange: (@Sendable (EngineRegistry.State) -> Void)?
     /// Changes to the records since they were last handed to the store.
@@ -223,6 +225,7 @@ package actor ControllerService {
             }
             self.flushSockets()
             self.scheduleFlush()
+        case .peerConnected where socket == .notification: self.announceAgain()
         case .peerConnected(let identity): self.noteConnection(identity, at: socket)
         case .peerDisconnected(let identity): self.noteDisconnection(identity, at: socket)
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "\(socket)"])

@@ -48,7 +48,8 @@ package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
 package enum SocketEvent: Sendable {
     /// Messages as frames, all that one read brought. A router's messages start with the peer's identity.
     case received([[ByteBuffer]])
-    /// A peer can be reached now. A router tells the identity by which to address it.
+    /// A peer can be reached now. A router tells the identity by which to address it; for a
+    /// publisher it is when the peer has subscribed.
     case peerConnected(identity: ByteBuffer)
     /// A peer is gone, after its last message was told.
     case peerDisconnected(identity: ByteBuffer)

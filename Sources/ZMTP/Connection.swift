@@ -203,7 +203,9 @@ final class Connection: ChannelInboundHandler {
             self.flush()
             self.watchTimeToLive()
         case .subscribe(let prefix):
+            let isFirst = self.subscriptions.size == 0 && self.subscriptions.prefixes.isEmpty
             guard self.socket.type.takesSubscriptions, self.subscriptions.insert(prefix) else { return }
+            if isFirst { self.socket.emit(.peerSubscribed(self.peer)) }
             guard self.subscriptions.size <= SubscriptionSet.maximumSize else {
                 throw .tooManySubscriptions(limit: SubscriptionSet.maximumSize)
             }

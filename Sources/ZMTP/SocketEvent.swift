@@ -15,6 +15,8 @@ package enum SocketEvent: Sendable {
     /// The handshake with a peer is over. The identity is what a ROUTER routes by; for other sockets what the peer
     /// announced, perhaps nothing.
     case peerConnected(PeerID, identity: ByteBuffer)
+    /// A peer of a PUB or XPUB has made its first subscription: from now on something can reach it.
+    case peerSubscribed(PeerID)
     /// A peer is gone, with whatever was queued for it.
     case peerDisconnected(PeerID, identity: ByteBuffer, DisconnectReason)
     /// A connection ended before its handshake did; nothing was ever said of it.

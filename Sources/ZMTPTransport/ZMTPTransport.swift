@@ -42,7 +42,10 @@ private final class Delegate: SocketDelegate {
 
     func socket(_ socket: Socket, event: ZMTP.SocketEvent) {
         switch event {
+        // What a publisher sends before a peer has subscribed does not reach it.
+        case .peerConnected where socket.type == .pub: break
         case .peerConnected(_, let identity): self.handler(.peerConnected(identity: identity))
+        case .peerSubscribed: self.handler(.peerConnected(identity: ByteBuffer()))
         case .peerDisconnected(_, let identity, let reason):
             if case .violation(let violation) = reason { self.handler(.problem("a peer was cut off: \(violation)")) }
             self.handler(.peerDisconnected(identity: identity))

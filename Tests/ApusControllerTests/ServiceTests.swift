@@ -44,6 +44,17 @@ struct ServiceTests {
         await world.stop()
     }
 
+    @Test("A client that subscribes late is told of engines that registered meanwhile")
+    func lateSubscriber() async throws {
+        let world = try await World()
+        _ = try await world.startEngine("ada")
+        let notices = world.socket(.subscriber, world.client.notification)
+        let notice = try await notices.next()
+        #expect(notice.type == "registration_notification")
+        #expect(notice.json["uuid"] == "ada")
+        await world.stop()
+    }
+
     @Test("Says which engine died with a task, and tells clients that it is gone")
     func engineLoss() async throws {
         let world = try await World()
