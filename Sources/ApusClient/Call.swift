@@ -45,11 +45,7 @@ struct Call: Sendable {
     }
 
     /// Writes the metadata members by which our engines know what to do; others pass over them.
-    func writeMetadata(maps: Bool, limit: Duration?, into metadata: inout ByteBuffer) {
-        if let limit {
-            metadata.writeStaticString(", \"apus_limit\": ")
-            JSONValue.double(limit / .seconds(1)).write(into: &metadata)
-        }
+    func writeMetadata(maps: Bool, into metadata: inout ByteBuffer) {
         metadata.writeStaticString(", \"apus_quiet\": true")
         if maps, self.isSwift { metadata.writeStaticString(", \"apus_map\": true") }
         if !self.captures.isEmpty {

@@ -22,9 +22,13 @@ extension Client {
     ///
     /// - Parameters:
     ///   - targets: Which engines; with `hub`, all.
+    ///   - restart: Whether engines that run Python stay, with a new interpreter whose namespace is empty. What one was running
+    ///     ends with an error. Engines without Python stop.
     ///   - hub: Whether the controller stops too; the client is then at its end.
-    public func shutdown(_ targets: Targets = .all, hub: Bool = false) async throws {
-        if !self.ids.isEmpty { try await self.control(.shutdownRequest, ["restart": false], hub ? .all : targets) }
+    public func shutdown(_ targets: Targets = .all, restart: Bool = false, hub: Bool = false) async throws {
+        if !self.ids.isEmpty {
+            try await self.control(.shutdownRequest, ["restart": .bool(restart && !hub)], hub ? .all : targets)
+        }
         if hub { _ = try await self.connection.request(.shutdownRequest, content: [:], on: .query) }
     }
 

@@ -44,7 +44,10 @@ struct DirectCalls: Sendable {
         let engines = try self.engines()
         switch self.route {
         case .direct:
-            let metadata = JSONValue.object(["label": JSONValue(self.label)]).packed
+            var metadata = ByteBuffer()
+            metadata.writeStaticString("{\"is_broadcast\": false")
+            self.writeMembers(nil, maps: false, isQuiet: false, into: &metadata)
+            metadata.writeStaticString("}")
             return engines.map { engine in
                 self.connection.submit(
                     .executeRequest, on: .mux, to: engine.uuid, metadata: metadata, content: content, waitsForOutput: true)
@@ -145,11 +148,21 @@ struct DirectCalls: Sendable {
     private func writeMembers(_ call: Call?, maps: Bool, isQuiet: Bool, into metadata: inout ByteBuffer) {
         metadata.writeStaticString(", \"label\": ")
         if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
+        metadata.writeLimit(self.limit)
         if let call {
-            call.writeMetadata(maps: maps, limit: self.limit, into: &metadata)
+            call.writeMetadata(maps: maps, into: &metadata)
         } else if isQuiet {
             metadata.writeStaticString(", \"apus_quiet\": true")
         }
+    }
+}
+
+extension ByteBuffer {
+    /// Writes the member that limits a task's run time, if there is a limit.
+    mutating func writeLimit(_ limit: Duration?) {
+        guard let limit else { return }
+        self.writeStaticString(", \"apus_limit\": ")
+        JSONValue.double(limit / .seconds(1)).write(into: &self)
     }
 }
 

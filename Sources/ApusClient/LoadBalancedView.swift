@@ -202,7 +202,8 @@ public struct LoadBalancedView: Sendable {
             metadata.writeStaticString(", \"apus_priority\": ")
             metadata.writeDecimal(self.priority)
         }
-        call.writeMetadata(maps: maps, limit: self.runLimit, into: &metadata)
+        metadata.writeLimit(self.runLimit)
+        call.writeMetadata(maps: maps, into: &metadata)
         metadata.writeStaticString("}")
         return metadata
     }

@@ -4,12 +4,12 @@ import Foundation
 /// The stock programs that the tests run ours against: a Python with ipyparallel, in the project's own environment.
 enum Python {
     /// The interpreter: `APUS_PYTHON`, or the one of `.venv` (`scripts/venv` makes it).
+    ///
+    /// One that is named and is not there is an error of every test, for nothing is to be left out unseen.
     static let interpreter: String? = {
-        let environment = ProcessInfo.processInfo.environment
-        let candidates = [environment["APUS_PYTHON"], FileManager.default.currentDirectoryPath + "/.venv/bin/python"].compactMap {
-            $0
-        }
-        return candidates.first { FileManager.default.isExecutableFile(atPath: $0) }
+        if let named = ProcessInfo.processInfo.environment["APUS_PYTHON"] { return named }
+        let own = FileManager.default.currentDirectoryPath + "/.venv/bin/python"
+        return FileManager.default.isExecutableFile(atPath: own) ? own : nil
     }()
 
     static var isAvailable: Bool { self.interpreter != nil }
@@ -49,6 +49,8 @@ final class ProgramProcess: Sendable {
     private let ended: AsyncStream<Int32>
     /// What it prints goes to a file: reading a pipe would hold one of the few threads that all tests share.
     private let log = NSTemporaryDirectory() + "apus-test-" + UUID().uuidString + ".log"
+
+    var pid: pid_t { self.process.processIdentifier }
 
     init(_ executable: String, _ arguments: [String], environment: [String: String] = [:]) throws {
         _ = FileManager.default.createFile(atPath: self.log, contents: nil)

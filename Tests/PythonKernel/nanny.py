@@ -26,6 +26,8 @@ class Nanny:
         def place():
             os.dup2(high[0], 3)
             os.dup2(high[1], 4)
+            # Whoever runs the tests may have blocked signals.
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
         self.process = self._spawn(place, environment)
         for descriptor in (*high, read_end):
@@ -73,7 +75,8 @@ class Nanny:
             if parts[0] == b"R":
                 self.flags = parts[3]
                 return json.loads(parts[4]), parts[5:]
-            self.published.append((parts[1].decode(), parts[2].decode(), json.loads(parts[4]), parts[5:]))
+            if parts[0] == b"P":
+                self.published.append((parts[1].decode(), parts[2].decode(), json.loads(parts[4]), parts[5:]))
 
     def execute(self, code, silent=False, metadata=None, **content):
         self.published = []

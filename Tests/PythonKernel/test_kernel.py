@@ -127,26 +127,27 @@ def test_an_interrupt_ends_the_task_and_not_the_kernel(nanny):
     assert nanny.execute("1")["status"] == "ok"
 
 
-def test_an_interrupt_of_an_idle_kernel_is_ignored(nanny):
+def test_an_idle_kernel_says_that_an_interrupt_found_nothing(nanny):
     nanny.interrupt()
-    time.sleep(0.05)
+    assert nanny.receive() == [b"N"]
     assert nanny.execute("1")["status"] == "ok"
 
 
 def test_an_interrupt_at_the_limit_says_so(nanny):
     nanny.published = []
-    nanny.request("execute_request", {"code": "import time\ntime.sleep(30)", "silent": True}, metadata={"apus_limit": 0.1})
-    time.sleep(0.4)
+    nanny.request("execute_request", {"code": "import time\ntime.sleep(30)", "silent": True}, metadata={"apus_limit": 0.05})
+    # The time runs from here on, and not from when the request was sent.
+    assert nanny.receive() == [b"B"]
+    time.sleep(0.1)
     nanny.interrupt()
     content = nanny.reply()[0]
     assert content["ename"] == "KeyboardInterrupt"
-    assert "limit of 0.1 s" in content["evalue"]
+    assert "limit of 0.05 s" in content["evalue"]
 
 
 def test_what_a_signal_handler_raises_while_idle_harms_nothing(nanny):
     code = "import signal\ndef handler(number, frame): raise RuntimeError('a handler')\nsignal.signal(signal.SIGUSR1, handler)"
     nanny.execute(code, silent=True)
-    time.sleep(0.2)
     nanny.process.send_signal(signal.SIGUSR1)
     assert b"a handler" in nanny.receive()[4]
     assert nanny.execute("signal.signal(signal.SIGUSR1, signal.SIG_DFL)", silent=True)["status"] == "ok"
@@ -172,13 +173,14 @@ def test_output_of_a_forked_process_tears_no_frame(nanny):
     assert nanny.text() == "parent\n"
 
 
-def test_output_before_a_long_wait_comes_at_once(nanny):
+def test_output_before_a_long_wait_comes_at_once(nanny, tmp_path):
+    gate = tmp_path / "gate"
     nanny.published = []
-    nanny.request("execute_request", {"code": "print('now')\nimport time\ntime.sleep(1)", "silent": True})
-    began = time.monotonic()
+    code = f"print('now')\nimport os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+    nanny.request("execute_request", {"code": code, "silent": True})
     assert nanny.receive()[2] == b"stream"
-    assert time.monotonic() - began < 0.7
-    nanny.reply()
+    gate.touch()
+    assert nanny.reply()[0]["status"] == "ok"
 
 
 def test_completion(nanny):

@@ -1,148 +1,75 @@
-"""A notebook-like session: a real IPython, ipyparallel's client, and engines of ours.
+"""The session that docs/PythonEngines.md shows, in a real IPython with ipyparallel's client.
 
-APUS_ENGINE is the command that starts an engine ("…/apus engine"); APUS_CONTROLLER, if set, the one
-that starts a controller, else it is ipyparallel's own.
+Every ```python block of the article after its first heading is a cell, and the ```text block that follows
+shows what a notebook shows of it; `...` there stands for anything. So the article is true or this fails.
+
+APUS_ENGINE and APUS_CONTROLLER are the commands that start an engine and a controller ("…/apus engine").
+With WRITE_ARTICLE set, the output is written into the article instead.
 """
 
+import doctest
 import os
+import pathlib
+import re
 import shlex
 import sys
-import time
 
 import pytest
 
-ipp = pytest.importorskip("ipyparallel")
+from ipyparallel.cluster import launcher
 
-pytestmark = pytest.mark.skipif("APUS_ENGINE" not in os.environ, reason="APUS_ENGINE names no engine to try")
+ARTICLE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "PythonEngines.md"
+COLOR = re.compile(r"\x1b\[[0-9;]*m")
+CELL = re.compile(r"^```python\n(.*?)^```\n(?:\n?^```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    """An IPython, a client in it, and a cluster of two engines."""
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """An IPython whose default cluster is ours."""
     from IPython.testing.globalipapp import start_ipython
 
-    os.environ["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    engine = [*shlex.split(os.environ["APUS_ENGINE"]), "--python", sys.executable]
+    monkeypatch.setattr(launcher.EngineLauncher.engine_cmd, "default_args", (engine,))
+    monkeypatch.setattr(
+        launcher.ControllerLauncher.controller_cmd, "default_args", (shlex.split(os.environ["APUS_CONTROLLER"]),)
+    )
     shell = start_ipython()
-    cluster = ipp.Cluster(n=2, log_level=40)
-    cluster.engine_launcher_class.engine_cmd.default_args = ([*shlex.split(os.environ["APUS_ENGINE"]), "--python", sys.executable],)
-    if "APUS_CONTROLLER" in os.environ:
-        cluster.controller_launcher_class.controller_cmd.default_args = (shlex.split(os.environ["APUS_CONTROLLER"]),)
-    client = cluster.start_and_connect_sync(activate=True)
-    client[:].activate()
-    shell.push({"client": client, "view": client[:]})
-    yield shell, client
-    client.close()
-    cluster.stop_cluster_sync()
+    shell.run_line_magic("colors", "nocolor")
+    yield shell
+    shell.run_cell("rc.close(); cluster.stop_cluster_sync()")
 
 
-def shows(shell, capsys, cell):
-    """What a notebook would show of a cell."""
+def shown(shell, capsys, cell):
+    """What a notebook shows of a cell, without what only a terminal's progress bar shows."""
     capsys.readouterr()
-    shell.run_cell(cell)
-    shown = capsys.readouterr()
-    return shown.out + shown.err
+    shell.run_cell(cell, store_history=True)
+    output = capsys.readouterr()
+    lines = [COLOR.sub("", line).rstrip() for line in (output.out + output.err).splitlines()]
+    return "".join(f"{line}\n" for line in lines if "engine/s]" not in line).strip("\n")
 
 
-def test_push_pull_and_scatter(session, capsys):
-    shell, client = session
-    shell.run_cell("view['a'] = 5\nview.scatter('part', range(8), block=True)")
-    assert client[:].pull("a", block=True) == [5, 5]
-    assert client[:].pull("part", block=True) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert client[:].gather("part", block=True) == list(range(8))
+def agree(expected, got):
+    """Whether an output is as the article shows it. What engines show comes in the order in which they are done."""
+    check = doctest.OutputChecker().check_output
+    expected, got = expected.strip("\n").splitlines(), got.splitlines()
+    return any(
+        check("\n".join(one) + "\n", "\n".join(other) + "\n", doctest.ELLIPSIS)
+        for one, other in ((expected, got), (sorted(expected), sorted(got)))
+    )
 
 
-def test_px_shows_output_and_values_of_each_engine(session, capsys):
-    shell, _ = session
-    text = shows(shell, capsys, "%%px\nprint('I have', sum(part))\nlen(part)")
-    assert "[stdout:0] I have 6" in text
-    assert "[stdout:1] I have 22" in text
-    assert "4" in text
-
-
-def test_px_shows_plots(session, capsys):
-    pytest.importorskip("matplotlib")
-    shell, client = session
-    client[:].execute("%matplotlib inline", silent=False, block=True)
-    result = client[:].execute("import matplotlib.pyplot as plt\nplt.plot(part)", silent=False, block=True)
-    result.wait_for_output(10)
-    for outputs in result.outputs:
-        assert any("image/png" in output["data"] for output in outputs)
-
-
-def test_an_exception_on_one_engine_names_it(session, capsys):
-    shell, client = session
-    with pytest.raises(ipp.error.CompositeError) as raised:
-        client[:].execute("if 7 in part: raise LookupError('seven')", silent=False, block=True)
-    assert len(raised.value.elist) == 1
-    assert raised.value.elist[0][0] == "LookupError"
-    assert raised.value.elist[0][3]["engine_id"] == client.ids[1]
-
-
-def test_a_crash_costs_one_task(session, capsys):
-    _, client = session
-
-    def crash():
-        import ctypes
-
-        ctypes.string_at(0)
-
-    before = list(client.ids)
-    with pytest.raises(ipp.RemoteError, match="segmentation fault"):
-        client[before[0]].apply_sync(crash)
-    assert client[before[0]].apply_sync(lambda: 6 * 7) == 42
-    assert client.ids == before
-    # The other engine was not concerned.
-    assert client[before[1]].pull("a", block=True) == 5
-
-
-def test_an_interrupt_ends_what_runs(session, capsys):
-    import signal
-
-    _, client = session
-
-    def sleep():
-        import time
-
-        time.sleep(60)
-
-    running = client[:].apply_async(sleep)
-    time.sleep(0.5)
-    client.send_signal(signal.SIGINT, block=True)
-    with pytest.raises(ipp.error.CompositeError, match="KeyboardInterrupt"):
-        running.get(20)
-
-
-def test_a_kernel_is_restarted_in_the_same_place(session, capsys):
-    _, client = session
-    before = list(client.ids)
-    client[:].push({"a": 5}, block=True)
-    # Python's client refuses restart=True in shutdown(), so the request is sent as that would.
-    for identity in map(str.encode, client._engines.values()):
-        client.session.send(client._control_stream, "shutdown_request", {"restart": True}, ident=identity)
-    time.sleep(1)
-    assert client[:].apply_sync(lambda: "a" in globals()) == [False, False]
-    assert client.ids == before
-
-
-def test_functions_closures_partials_and_arrays_cross(session, capsys):
-    numpy = pytest.importorskip("numpy")
-    from functools import partial
-
-    _, client = session
-    factor = 3
-    assert client[:].map_sync(lambda x: x * factor, range(4)) == [0, 3, 6, 9]
-    assert client[0].apply_sync(partial(pow, 2), 10) == 1024
-    array = numpy.arange(1 << 16).reshape(256, 256)
-    assert (client[0].apply_sync(lambda x: x.T, array) == array.T).all()
-
-
-def test_engines_answer_async_functions(session, capsys):
-    _, client = session
-
-    async def later(x):
-        import asyncio
-
-        await asyncio.sleep(0)
-        return x + 1
-
-    assert client[:].apply_sync(later, 1) == [2, 2]
+def test_the_article_is_true(shell, capsys):
+    text = ARTICLE.read_text()
+    wrong, written, end = [], [], 0
+    for found in CELL.finditer(text):
+        cell, expected = found.groups()
+        got = shown(shell, capsys, cell)
+        written += [text[end : found.start()], f"```python\n{cell}```\n", f"\n```text\n{got}\n```\n" if got else ""]
+        end = found.end()
+        if not agree(expected or "", got):
+            wrong.append(f"{cell}\nthe article shows:\n{expected}\nand it gives:\n{got}\n")
+    if "WRITE_ARTICLE" in os.environ:
+        ARTICLE.write_text("".join(written) + text[end:])
+    else:
+        assert not wrong, "\n".join(wrong)

@@ -36,11 +36,17 @@ final class PythonKernel: Sendable {
     private let writing = Mutex(())
     /// The worker waits here for the end of its request.
     private let answered = DispatchSemaphore(value: 0)
+    /// And here, with a limited one, for Python to begin it.
+    private let begun = DispatchSemaphore(value: 0)
+    /// And here, while there is no process, for the next one. A wake-up may come too often.
+    private let started = DispatchSemaphore(value: 0)
     private let report: @Sendable (Event) -> Void
 
     private struct State {
-        /// The process that runs; nil before the first and after the last.
+        /// The process that runs; nil while there is none.
         var child: KernelChild?
+        /// We have killed that process: what comes now is for the next one.
+        var isDying = false
         /// Whether that process has said that it is up.
         var isReady = false
         /// Set once the engine has an id.
@@ -74,6 +80,12 @@ final class PythonKernel: Sendable {
         let started: WireDate
         /// Messages published for it so far.
         var outputs = 0
+        /// Whether a process was handed it. One that was not outlives the process's end.
+        var isSent = false
+        /// Whether Python has said that it begins; it does so for limited ones.
+        var hasBegun = false
+        /// Someone wants it interrupted.
+        var isInterrupted = false
     }
 
     /// Starts Python at once; requests may follow before it is up.
@@ -92,7 +104,7 @@ final class PythonKernel: Sendable {
     /// Tells who the engine is, before the first request.
     func connect(_ messages: EngineMessages, _ exchange: WorkExchange, _ capture: OutputCapture?) {
         self.state.withLock { $0.connection = Connection(messages: messages, exchange: exchange, capture: capture) }
-        self.introduce()
+        if let identity = self.identity { self.write(identity) }
     }
 
     // MARK: The worker's side
@@ -111,17 +123,56 @@ final class PythonKernel: Sendable {
         if let failure {
             self.answerInPlace(failure)
         } else {
-            let request: [ByteBuffer] =
-                [FrameKind.request, ByteBuffer(string: type.rawValue), message.metadata, message.content] + message.buffers
-            self.write(request, onlyFor: message.signature)
+            self.handOver(
+                [FrameKind.request, ByteBuffer(string: type.rawValue), message.metadata, message.content] + message.buffers)
             if let limit = metadata.limit { self.watch(limit) }
         }
         self.answered.wait()
         return self.state.withLock { $0.stopsOthers }
     }
 
+    /// Writes the worker's request, to the next kernel if there is none at the moment.
+    private func handOver(_ frame: [ByteBuffer]) {
+        while true {
+            let isDone = self.writing.withLock { _ in
+                let child = self.state.withLock { state -> KernelChild?? in
+                    // Answered in place: there will be no kernel.
+                    guard state.current != nil else { return .some(nil) }
+                    guard let child = state.child, !state.isDying else { return nil }
+                    state.current?.isSent = true
+                    return child
+                }
+                guard let child else { return false }
+                if let child { self.write(frame, to: child) }
+                return true
+            }
+            if isDone { return }
+            self.started.wait()
+        }
+    }
+
+    /// Writes a frame after whatever must come first; `writing` is held.
+    private func write(_ frame: [ByteBuffer], to child: KernelChild) {
+        let clears = self.state.withLock { state in
+            defer { state.clears = false }
+            return state.clears
+        }
+        // A failure shows at the reading end too, and is dealt with there.
+        if clears { _ = KernelFrames.write([FrameKind.clear], to: child.socket) }
+        if !frame.isEmpty { _ = KernelFrames.write(frame, to: child.socket) }
+    }
+
+    /// Writes a frame to the kernel, if there is one.
+    private func write(_ frame: [ByteBuffer]) {
+        self.writing.withLock { _ in
+            guard let child = self.state.withLock({ $0.child }) else { return }
+            self.write(frame, to: child)
+        }
+    }
+
     /// Interrupts the request at its limit, and kills the kernel when that does not help.
     private func watch(_ limit: Double) {
+        self.begun.wait()
         guard self.answered.wait(timeout: .now() + limit) == .timedOut else {
             self.answered.signal()
             return
@@ -140,31 +191,28 @@ final class PythonKernel: Sendable {
         seconds == seconds.rounded() ? String(Int(seconds)) : String(seconds)
     }
 
-    /// Writes a frame, after whatever must come first.
-    ///
-    /// - Parameter signature: Of the request that the frame is for; if it was answered since, because the kernel died, the frame
-    ///   must not reach the next one.
-    private func write(_ frame: [ByteBuffer], onlyFor signature: ByteBuffer? = nil) {
-        self.writing.withLock { _ in
-            let (child, clears) = self.state.withLock { state -> (KernelChild?, Bool) in
-                if let signature, state.current?.message.signature != signature { return (nil, false) }
-                defer { state.clears = false }
-                return (state.child, state.clears)
-            }
-            guard let child else { return }
-            if clears { _ = KernelFrames.write([FrameKind.clear], to: child.socket) }
-            // A failure shows at the reading end too, and is dealt with there.
-            if !frame.isEmpty { _ = KernelFrames.write(frame, to: child.socket) }
-        }
-    }
-
     // MARK: Control
 
-    /// Interrupts the running request. False when none runs.
+    /// Interrupts the running request, as soon as Python has begun it. False when none runs.
     @discardableResult
     func interrupt() -> Bool {
-        // Python's own handler, before ours is there, would end it.
-        self.state.withLock { $0.isReady && $0.current != nil ? $0.child : nil }?.signal(SIGINT) ?? false
+        let (isRunning, child) = self.state.withLock { state -> (Bool, KernelChild?) in
+            state.current?.isInterrupted = true
+            // Python's own handler, before ours is there, would end the process.
+            return (state.current != nil, state.isReady ? state.child : nil)
+        }
+        if isRunning { child?.signal(SIGINT) }
+        return isRunning
+    }
+
+    /// Interrupts again, a moment later, what was not there yet when the signal came.
+    private func interruptAgain() {
+        let wanted = self.state.withLock { $0.current.flatMap { $0.isInterrupted ? $0.message.signature : nil } }
+        guard let wanted else { return }
+        DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(5)) {
+            let child = self.state.withLock { $0.current?.message.signature == wanted ? $0.child : nil }
+            child?.signal(SIGINT)
+        }
     }
 
     /// Sends the interpreter a signal; false when there is none.
@@ -181,9 +229,12 @@ final class PythonKernel: Sendable {
     func restart() { self.kill(because: "a client restarted its kernel") }
 
     private func kill(because reason: String) {
-        let child = self.state.withLock { state in
+        let child = self.state.withLock { state -> KernelChild? in
+            // One that is being replaced anyhow is as good as new.
+            guard let child = state.child else { return nil }
             state.killReason = reason
-            return state.child
+            state.isDying = true
+            return child
         }
         child?.signal(SIGKILL)
     }
@@ -221,29 +272,39 @@ final class PythonKernel: Sendable {
                 self.fail("\(error)")
                 return
             }
-            let isWanted = self.state.withLock { state in
-                if state.isStopping { return false }
-                state.child = child
-                return true
-            }
-            guard isWanted else {
+            guard self.welcome(child) else {
                 child.closeInput()
                 _ = child.ending(within: 0)
                 return
             }
-            self.writing.withLock { _ in
-                _ = KernelFrames.write([KernelSources.packed, JSONValue.object(self.options.settings).packed], to: child.socket)
-            }
-            self.introduce()
             let wasReady = self.read(child)
             guard self.replace(child, wasReady: wasReady) else { return }
         }
     }
 
-    private func introduce() {
-        let messages = self.state.withLock { $0.connection?.messages }
-        guard let messages else { return }
-        self.write([FrameKind.identity, ByteBuffer(string: "\(messages.engineID)"), ByteBuffer(string: messages.uuid.text)])
+    /// Gives a new process what it starts with, before anybody can hand it a request. False when none is wanted any more.
+    private func welcome(_ child: KernelChild) -> Bool {
+        let isWanted = self.writing.withLock { _ in
+            let isWanted = self.state.withLock { state in
+                if state.isStopping { return false }
+                state.child = child
+                state.isDying = false
+                return true
+            }
+            guard isWanted else { return false }
+            let settings = JSONValue.object(self.options.settings).packed
+            _ = KernelFrames.write([KernelSources.packed, settings], to: child.socket)
+            if let identity = self.identity { self.write(identity, to: child) }
+            return true
+        }
+        self.started.signal()
+        return isWanted
+    }
+
+    private var identity: [ByteBuffer]? {
+        self.state.withLock { $0.connection?.messages }.map {
+            [FrameKind.identity, ByteBuffer(string: "\($0.engineID)"), ByteBuffer(string: $0.uuid.text)]
+        }
     }
 
     /// Reads until the kernel is gone; whether it was ever ready.
@@ -254,9 +315,12 @@ final class PythonKernel: Sendable {
             switch kind {
             case FrameKind.publish where parts.count >= 5: self.publish(parts)
             case FrameKind.request where parts.count >= 5: self.finish(parts)
+            case FrameKind.begun: self.noteBeginning()
+            case FrameKind.missedInterrupt: self.interruptAgain()
             case FrameKind.ready where parts.count >= 2:
                 isReady = true
                 self.state.withLock { $0.isReady = true }
+                self.interruptAgain()
                 let about = try? JSONValue(parsing: parts[1])
                 let shell = about?["ipython"]?.bool == true ? "with IPython" : "without IPython"
                 self.report(.ready("Python \(about?["python"]?.string ?? "?") \(shell), \(self.options.interpreter)"))
@@ -277,7 +341,7 @@ final class PythonKernel: Sendable {
                 state.child = nil
                 state.isReady = false
                 let restarts = state.killReason != nil || wasReady && self.options.restarts
-                return (state.isStopping, state.killReason, state.current != nil, restarts)
+                return (state.isStopping, state.killReason, state.current?.isSent == true, restarts)
             }
             if isStopping {
                 self.answerInPlace("the engine was stopped")
@@ -292,7 +356,8 @@ final class PythonKernel: Sendable {
                 return false
             }
             let why = killReason ?? "its Python kernel died: \(ending)"
-            self.answerInPlace(why, goesOn: restarts)
+            // A request that no kernel was handed waits for the next one, if there is a next.
+            if wasRunning || !restarts { self.answerInPlace(why, goesOn: restarts) }
             self.report(restarts ? .restarted(why: why) : .failed(why: why))
             return restarts
         }
@@ -305,6 +370,15 @@ final class PythonKernel: Sendable {
     }
 
     // MARK: Messages
+
+    private func noteBeginning() {
+        let isFirst = self.state.withLock { state in
+            guard let current = state.current, current.metadata.limit != nil, !current.hasBegun else { return false }
+            state.current?.hasBegun = true
+            return true
+        }
+        if isFirst { self.begun.signal() }
+    }
 
     private func publish(_ parts: [ByteBuffer]) {
         self.state.withLock { state in
@@ -364,8 +438,8 @@ final class PythonKernel: Sendable {
     private func answer(
         _ body: (inout Connection, Running, inout [OutgoingMessage], _ outputs: Int) -> Bool
     ) {
-        let isAnswered = self.state.withLock { state -> Bool in
-            guard let running = state.current, var connection = state.connection else { return false }
+        let answered = self.state.withLock { state -> Running? in
+            guard let running = state.current, var connection = state.connection else { return nil }
             state.current = nil
             var outgoing: [OutgoingMessage] = []
             let outputs = running.outputs + (connection.capture?.end(&outgoing) ?? 0)
@@ -375,9 +449,12 @@ final class PythonKernel: Sendable {
             }
             state.connection = connection
             connection.exchange.send(&outgoing)
-            return true
+            return running
         }
-        if isAnswered { self.answered.signal() }
+        guard let answered else { return }
+        if answered.metadata.limit != nil, !answered.hasBegun { self.begun.signal() }
+        self.answered.signal()
+        if !answered.isSent { self.started.signal() }
     }
 }
 
@@ -388,6 +465,8 @@ private enum FrameKind {
     static let ready = ByteBuffer(string: "S")
     static let identity = ByteBuffer(string: "I")
     static let clear = ByteBuffer(string: "C")
+    static let begun = ByteBuffer(string: "B")
+    static let missedInterrupt = ByteBuffer(string: "N")
     static let ok = ByteBuffer(string: "ok")
     static let none = ByteBuffer(string: "none")
     static let abort = ByteBuffer(string: "abort")

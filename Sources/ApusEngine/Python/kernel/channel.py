@@ -17,22 +17,23 @@ PARTS_AT_ONCE = 512
 class Interrupts:
     """SIGINT interrupts a task, and nothing else.
 
-    An idle kernel ignores it, and one that is in the middle of a frame waits for the frame's end:
-    half a frame could never be understood again.
+    A kernel that runs none says that it missed the signal, for the engine may have meant a request that is
+    on its way. One that is in the middle of a frame waits for the frame's end: half a frame could never be
+    understood again.
     """
 
     def __init__(self):
         self.task_runs = False
         self.limit_message = None
+        self.say_missed = None
         self._writing = 0
         self._waits = False
 
-    def install(self):
+    def install(self, say_missed):
+        self.say_missed = say_missed
         signal.signal(signal.SIGINT, self._handle)
 
     def _handle(self, number, frame):
-        if not self.task_runs:
-            return
         if self._writing:
             self._waits = True
         else:
@@ -40,6 +41,9 @@ class Interrupts:
 
     def _interrupt(self):
         self._waits = False
+        if not self.task_runs:
+            self.say_missed()
+            return
         message = self.limit_message() if self.limit_message else None
         raise KeyboardInterrupt(message) if message else KeyboardInterrupt()
 
@@ -51,7 +55,7 @@ class Interrupts:
     def __exit__(self, *error):
         if threading.current_thread() is threading.main_thread():
             self._writing -= 1
-            if self._waits and not self._writing and self.task_runs:
+            if self._waits and not self._writing:
                 self._interrupt()
 
 

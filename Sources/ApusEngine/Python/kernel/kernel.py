@@ -8,6 +8,8 @@ aborts, time limits. It starts this interpreter with one end of a socket pair an
                I, id, uuid                               who we are on the wire
                C                                         clear the namespace
     from us    S                                         ready
+               B                                         the request, which has a limit, begins
+               N                                         an interrupt came while no request ran
                P, topic, type, metadata, content, buffers …    a message to publish for the request
                R, status, error's name, flags, content, buffers …    the request's reply
 
@@ -25,6 +27,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 
 from apus_kernel.calls import Calls
 from apus_kernel.channel import Channel, Interrupts
@@ -58,7 +61,7 @@ class Kernel:
         self.publisher = Publisher(self.channel)
         self.calls = Calls(self.publisher)
         self.info = EngineInfo()
-        self.interrupts.install()
+        self.interrupts.install(lambda: self.channel.send(b"N"))
         self.shell = self._make_shell(settings)
         self.info.shell = self.shell
         sys.stdout.flush()
@@ -86,18 +89,27 @@ class Kernel:
         self.channel.send(b"S", json.dumps(self._capabilities()).encode())
         self.calls.prepare()
         while True:
-            parts = self.channel.receive()
-            if parts is None:
-                return
-            kind = parts[0]
-            if kind == b"R":
-                self._run(parts[1], parts[2], parts[3], parts[4:])
-                if self.shell.exit_now:
+            try:
+                if not self._serve_next():
                     return
-            elif kind == b"C":
-                self._clear()
-            elif kind == b"I":
-                self.info.engine_id, self.info.ident = int(parts[1]), parts[2].decode()
+            except Exception:
+                # A signal handler of user code, between two tasks: it concerns neither.
+                traceback.print_exc()
+
+    def _serve_next(self):
+        """Serves one frame. False when it was the last."""
+        parts = self.channel.receive()
+        if parts is None:
+            return False
+        kind = parts[0]
+        if kind == b"R":
+            self._run(parts[1], parts[2], parts[3], parts[4:])
+            return not self.shell.exit_now
+        if kind == b"C":
+            self._clear()
+        elif kind == b"I":
+            self.info.engine_id, self.info.ident = int(parts[1]), parts[2].decode()
+        return True
 
     def _capabilities(self):
         ipython = "IPython" in sys.modules
@@ -119,6 +131,7 @@ class Kernel:
         metadata = json.loads(metadata) if b'"apus_' in metadata else {}
         started, limit = time.monotonic(), metadata.get("apus_limit")
         if limit:
+            self.channel.send(b"B")
             self.interrupts.limit_message = lambda: limit_message(limit, time.monotonic() - started)
         name, flags, results = b"", b"", ()
         try:

@@ -1,0 +1,141 @@
+import Apus
+import Foundation
+import Testing
+
+@Suite("Engines that run Python", .serialized, .enabled(if: Python.isAvailable), .timeLimit(.minutes(5)))
+struct PythonEngineTests {
+    @Test("The kernel alone, over its socket pair: what it runs, publishes and survives")
+    func kernel() async throws { try await Self.runPytest("test_kernel.py") }
+
+    @Test("The article's session, in IPython with ipyparallel's client, goes as the article shows it")
+    func session() async throws {
+        let apus = Self.built("apus")
+        try await Self.runPytest(
+            "test_session.py", environment: ["APUS_ENGINE": "\(apus) engine", "APUS_CONTROLLER": "\(apus) controller"])
+    }
+
+    // MARK: With our client
+
+    @Test("A Swift client calls what Python has, what source text gives, and what an earlier cell defined")
+    func calls() async throws {
+        try await Self.withCluster { client, _ in
+            try await client[0].execute("def scaled(x, factor=2): return x * factor")
+            #expect(try await client[0].apply("scaled", 21) as Int == 42)
+            #expect(try await client[0].apply("math.sqrt", 2.0) as Double == 2.0.squareRoot())
+            #expect(
+                try await client[0].apply(.source("lambda words: [w.upper() for w in words]"), ["a", "b"]) as [String] == [
+                    "A", "B",
+                ])
+            let array = NDArray((0..<1000).map { Double($0) / 2 }, shape: [10, 100])
+            #expect(
+                try await client[0].apply(.source("lambda a: a.T.copy()"), array, returning: NDArray.self).shape == [100, 10])
+        }
+    }
+
+    @Test("Shutdown with restart gives an engine a new interpreter in the same place")
+    func restart() async throws {
+        try await Self.withCluster { client, _ in
+            try await client[0].execute("x = 1")
+            let before = try await client[0].apply("os.getpid") as Int
+            try await client.shutdown(restart: true)
+            #expect(client.ids == [0])
+            #expect(try await client[0].apply("os.getpid") as Int != before)
+            let error = await #expect(throws: RemoteError.self) { try await client[0].execute("x") }
+            #expect(error?.name == "NameError")
+        }
+    }
+
+    @Test("A task past its view's limit is interrupted; the engine keeps its namespace")
+    func limit() async throws {
+        try await Self.withCluster { client, _ in
+            try await client[0].execute("x = 1\nimport time")
+            var hurried = client[0]
+            hurried.runLimit = .milliseconds(100)
+            var error = await #expect(throws: RemoteError.self) { try await hurried.execute("time.sleep(60)") }
+            #expect(error?.name == "KeyboardInterrupt")
+            var balanced = client.loadBalancedView()
+            balanced.runLimit = .milliseconds(100)
+            error = await #expect(throws: RemoteError.self) { try await balanced.apply("time.sleep", 60) as Int? }
+            #expect(error?.value.contains("longer than its limit of 0.1 s") == true)
+            #expect(try await client[0].pull("x", as: Int.self) == 1)
+        }
+    }
+
+    @Test("An engine beats while Python holds its lock for longer than the heartbeat allows")
+    func heartbeat() async throws {
+        var options = ControllerOptions()
+        options.heartbeatPeriod = 100
+        options.maximumMisses = 2
+        try await Self.withCluster(options) { client, _ in
+            let sum: Int = try await client[0].apply(.source("lambda: sum(range(10 ** 8))"))
+            #expect(sum == 4_999_999_950_000_000)
+            #expect(client.ids == [0])
+        }
+    }
+
+    @Test("No interpreter outlives its engine, whatever it is doing")
+    func orphans() async throws {
+        try await Self.withCluster { client, engine in
+            let interpreter = try await client[0].apply("os.getpid") as pid_t
+            let sign = NSTemporaryDirectory() + "apus-test-" + UUID().uuidString
+            defer { try? FileManager.default.removeItem(atPath: sign) }
+            let hung = try client[0].executeAsync("open('\(sign)', 'w').close()\nsum(range(10 ** 13))")
+            while !FileManager.default.fileExists(atPath: sign) { try await Task.sleep(for: .milliseconds(5)) }
+            kill(engine.pid, SIGKILL)
+            while kill(interpreter, 0) == 0 { try await Task.sleep(for: .milliseconds(5)) }
+            let error = await #expect(throws: ApusError.self) { try await hung.value }
+            #expect(error?.code == .engineDied)
+        }
+    }
+
+    @Test("Engines and their interpreters end with their controller's final word")
+    func finalWord() async throws {
+        try await Self.withCluster { client, engine in
+            let interpreter = try await client[0].apply("os.getpid") as pid_t
+            try await client.shutdown(hub: true)
+            #expect(await engine.result().status == 0)
+            while kill(interpreter, 0) == 0 { try await Task.sleep(for: .milliseconds(5)) }
+        }
+    }
+
+    /// Runs the body with a controller in this process, one `apus engine`, and our client.
+    private static func withCluster(
+        _ options: ControllerOptions = ControllerOptions(), _ body: (Client, ProgramProcess) async throws -> Void
+    ) async throws {
+        try await withTemporaryFolder { folder in
+            let profile = ProfileDirectory(path: folder + "/profile_test")
+            let host = try await ControllerHost(options: options, files: ControllerHost.Files(profile: profile, clusterID: ""))
+            let engine = try ProgramProcess(
+                Self.built("apus"), ["engine", "--profile-dir=" + profile.path, "--python=" + (Python.interpreter ?? "")])
+            let client = try await Client.connect(profileDirectory: profile.path)
+            try await client.waitForEngines(1, timeout: .seconds(60))
+            do { try await body(client, engine) } catch {
+                kill(engine.pid, SIGKILL)
+                throw error
+            }
+            try? await client.shutdown(hub: true)
+            await client.close()
+            try await host.wait()
+        }
+    }
+
+    /// Runs one file of `Tests/PythonKernel`, all of it: a test that is skipped there is not passed here.
+    private static func runPytest(_ file: String, environment: [String: String] = [:]) async throws {
+        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .appending(path: "PythonKernel")
+        let process = try pythonProcess(
+            [
+                "-B", "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-q", "--color=no", "--timeout=120",
+                folder.appending(path: file).path,
+            ],
+            environment: environment)
+        let (status, output) = await process.result()
+        #expect(status == 0, "\(output)")
+        #expect(!output.contains("SKIPPED"), "\(output)")
+    }
+
+    /// A program of this package, built beside the tests.
+    private static func built(_ name: String) -> String {
+        URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: name).path
+    }
+}
