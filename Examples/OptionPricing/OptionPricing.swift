@@ -37,7 +37,7 @@ struct Payoffs: Codable, Sendable {
 /// Simulates so many ends of the term, the same ones for the same seed.
 @Remote
 func simulate(_ call: Call, seed: Int, paths: Int) -> Payoffs {
-    var random = SplitMix(state: UInt64(seed) &* 0x9E37_79B9_7F4A_7C15)
+    var random = SplitMix(seed: UInt64(seed))
     var payoffs = Payoffs()
     let drift = (call.rate - call.volatility * call.volatility / 2) * call.term
     let spread = call.volatility * call.term.squareRoot()
@@ -52,14 +52,21 @@ func simulate(_ call: Call, seed: Int, paths: Int) -> Payoffs {
 }
 
 struct SplitMix {
-    var state: UInt64
+    private var state: UInt64
+
+    /// Neighbouring seeds must not start at neighbouring places of one sequence, or batches would repeat each other's paths.
+    init(seed: UInt64) { self.state = Self.mixed(Self.mixed(seed &+ 1) ^ 0x5851_F42D_4C95_7F2D) }
+
+    private static func mixed(_ value: UInt64) -> UInt64 {
+        var bits = value
+        bits = (bits ^ (bits >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        bits = (bits ^ (bits >> 27)) &* 0x94D0_49BB_1331_11EB
+        return bits ^ (bits >> 31)
+    }
 
     private mutating func nextUnit() -> Double {
         self.state &+= 0x9E37_79B9_7F4A_7C15
-        var bits = self.state
-        bits = (bits ^ (bits >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        bits = (bits ^ (bits >> 27)) &* 0x94D0_49BB_1331_11EB
-        return Double((bits ^ (bits >> 31)) >> 11) / Double(1 << 53)
+        return Double(Self.mixed(self.state) >> 11) / Double(1 << 53)
     }
 
     mutating func nextNormal() -> Double {

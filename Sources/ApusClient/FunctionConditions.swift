@@ -1,4 +1,5 @@
 public import ApusFunctions
+import ApusWire
 import Pickle
 
 // What must hold on an engine before it runs a function (ipyparallel's `@depend` and `@require`).
@@ -40,9 +41,17 @@ extension PythonFunction {
         self.dependent(on: condition.pickled, arguments: try encode(list: arguments), keywords: [])
     }
 
-    /// The function for those engines that can import the modules; each is imported into the namespace first.
+    /// The function for those engines that can import the modules; each is imported into the namespace first: "numpy as np".
     public func requiring(_ modules: String...) -> PythonFunction {
-        self.dependent(on: requireFunction, arguments: modules.map { .string($0) }, keywords: [])
+        // An expression, because it is evaluated in the engine's namespace, where the modules are to be; ipyparallel's own helper
+        // works only as code of the client's Python.
+        let lines =
+            ["try:"] + modules.map { "    import \($0)" } + [
+                "except ImportError as error:", "    from ipyparallel.error import UnmetDependency",
+                "    raise UnmetDependency(str(error)) from error",
+            ]
+        let code = JSONValue.string(lines.joined(separator: "\n") + "\n")
+        return self.dependent(on: .reference("(lambda: exec(\(code), globals()))"), arguments: [], keywords: [])
     }
 }
 

@@ -121,8 +121,7 @@ struct CommandTests {
 /// The command as it was built beside the tests.
 private enum Apus {
     static func start(_ arguments: [String]) throws -> ProgramProcess {
-        let folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-        return try ProgramProcess(folder.appendingPathComponent("apus").path, arguments)
+        try ProgramProcess(built: "apus", arguments)
     }
 
     /// Runs it to its end and gives its exit code and all that it said.

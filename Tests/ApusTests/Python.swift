@@ -52,6 +52,18 @@ final class ProgramProcess: Sendable {
 
     var pid: pid_t { self.process.processIdentifier }
 
+    /// A program of this package, which is built beside the tests.
+    convenience init(built name: String, _ arguments: [String]) throws {
+        let folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+        try self.init(folder.appending(path: name).path, arguments)
+    }
+
+    /// `apus engine` with Python inside.
+    convenience init(apusEngine profile: ProfileDirectory) throws {
+        guard let interpreter = Python.interpreter else { throw Python.Failure(description: "there is no Python") }
+        try self.init(built: "apus", ["engine", "--profile-dir=" + profile.path, "--python=" + interpreter])
+    }
+
     init(_ executable: String, _ arguments: [String], environment: [String: String] = [:]) throws {
         _ = FileManager.default.createFile(atPath: self.log, contents: nil)
         let output = try FileHandle(forWritingTo: URL(fileURLWithPath: self.log))

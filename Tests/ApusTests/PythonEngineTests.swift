@@ -105,8 +105,7 @@ struct PythonEngineTests {
         try await withTemporaryFolder { folder in
             let profile = ProfileDirectory(path: folder + "/profile_test")
             let host = try await ControllerHost(options: options, files: ControllerHost.Files(profile: profile, clusterID: ""))
-            let engine = try ProgramProcess(
-                Self.built("apus"), ["engine", "--profile-dir=" + profile.path, "--python=" + (Python.interpreter ?? "")])
+            let engine = try ProgramProcess(apusEngine: profile)
             let client = try await Client.connect(profileDirectory: profile.path)
             try await client.waitForEngines(1, timeout: .seconds(60))
             do { try await body(client, engine) } catch {

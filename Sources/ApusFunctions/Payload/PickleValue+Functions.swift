@@ -151,7 +151,9 @@ package struct DependentCall: Sendable {
         let wrapper = PickleObject(
             instanceOf: PickleGlobal(module: CannedValue.module, name: "CannedObject"),
             attributes: [
-                "keys": .list(["f", "df"]), "obj": .object(dependent), "hook": .none, "buffers": .list([]),
+                "keys": .list(["f", "df"]), "obj": .object(dependent),
+                "hook": .global(module: CannedValue.module, name: "_uncan_dependent_hook"),
+                "buffers": .list([]),
             ])
         return .object(wrapper)
     }
