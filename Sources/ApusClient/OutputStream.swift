@@ -17,6 +17,13 @@ public struct PrintedText: Sendable, Hashable {
     public let task: TaskID
     public let stream: Stream
     public let text: String
+
+    package init(engineID: EngineID?, task: TaskID, stream: Stream, text: String) {
+        self.engineID = engineID
+        self.task = task
+        self.stream = stream
+        self.text = text
+    }
 }
 
 extension AsyncResult {
@@ -51,7 +58,7 @@ extension AsyncMapResult {
 }
 
 /// Makes whole lines, each with its engine's id, of what many engines print at once.
-struct OutputLines {
+package struct OutputLines {
     struct Source: Hashable {
         let engine: EngineID?
         let stream: PrintedText.Stream
@@ -61,10 +68,10 @@ struct OutputLines {
     /// Text without its end of line yet, by where it comes from.
     private var partial: [Source: String] = [:]
 
-    init(isColoured: Bool) { self.isColoured = isColoured }
+    package init(isColoured: Bool) { self.isColoured = isColoured }
 
     /// The lines that are whole now.
-    mutating func take(_ printed: PrintedText) -> [(stream: PrintedText.Stream, line: String)] {
+    package mutating func take(_ printed: PrintedText) -> [(stream: PrintedText.Stream, line: String)] {
         let source = Source(engine: printed.engineID, stream: printed.stream)
         let text = self.partial[source, default: ""] + printed.text
         var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
@@ -73,7 +80,7 @@ struct OutputLines {
     }
 
     /// What ended without an end of line.
-    var rest: [(stream: PrintedText.Stream, line: String)] {
+    package var rest: [(stream: PrintedText.Stream, line: String)] {
         self.partial.filter { !$0.value.isEmpty }.sorted { ($0.key.engine?.number ?? -1) < ($1.key.engine?.number ?? -1) }.map {
             ($0.key.stream, self.line($0.value[...], from: $0.key))
         }

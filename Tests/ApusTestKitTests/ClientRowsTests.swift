@@ -346,6 +346,51 @@ struct ClientRowsTests {
         }
     }
 
+    @Test("Output of many engines is shown in whole lines, each with its engine's id")
+    func outputLines() {
+        var plain = OutputLines(isColoured: false)
+        func printed(_ engine: EngineID, _ text: String, _ stream: PrintedText.Stream = .stdout) -> PrintedText {
+            PrintedText(engineID: engine, task: TaskID("a"), stream: stream, text: text)
+        }
+        #expect(plain.take(printed(0, "hel")).isEmpty)
+        #expect(plain.take(printed(1, "one\ntwo\nthr")).map { $0.line } == ["[1] one\n", "[1] two\n"])
+        #expect(plain.take(printed(0, "lo\n")).map { $0.line } == ["[0] hello\n"])
+        #expect(plain.take(printed(0, "oh\n", .stderr)).map { $0.stream } == [.stderr])
+        #expect(plain.rest.map { $0.line } == ["[1] thr\n"])
+        var coloured = OutputLines(isColoured: true)
+        #expect(coloured.take(printed(1, "x\n")).map { $0.line } == ["\u{1B}[33m[1]\u{1B}[0m x\n"])
+    }
+
+    @Test("Errors of many engines are grouped, the same traceback shown once")
+    func groupedErrors() async throws {
+        try await withInMemoryCluster(engines: 3) { client, _ in
+            let error = await #expect(throws: CompositeError.self) { try await client[...].apply($spoil, "milk") }
+            let text = try #require(error).description
+            #expect(text.hasPrefix("3 of 3 calls failed\n"))
+            for engine in 0..<3 { #expect(text.contains("[\(engine):apply] Spoilt: ")) }
+        }
+    }
+
+    @Test("What one has in hand describes itself")
+    func descriptions() async throws {
+        try await withInMemoryCluster(engines: 2) { client, _ in
+            #expect("\(client)" == "client of 2 engines (0, 1)")
+            #expect(
+                "\(client[1]), \(client[...]), \(client.directView())"
+                    == "view of engine 1, direct view of engines [0, 1], direct view of all engines")
+            #expect(
+                "\(client.loadBalancedView().with { ($0.retries, $0.label) = (3, "fit") })"
+                    == "load-balanced view, retries 3, label fit")
+            let result = try client[...].applyAsync($triple, 1)
+            _ = try await result.wait()
+            #expect("\(result)" == "result: 2 tasks ended, well")
+            #expect("\(result.metadata[1])".contains(" ok on engine 1 in "))
+            #expect("\(try await client.queueStatus())".hasPrefix("engine 0: 0 to do (0 direct), 1 completed\n"))
+            await client.close()
+            #expect("\(client)" == "client that cannot be used any more: the client was closed")
+        }
+    }
+
     @Test("What does not exist here says so, and what to do instead")
     func unsupported() async throws {
         try await withInMemoryCluster(engines: 0) { client, _ in

@@ -118,6 +118,28 @@ struct InMemoryClusterTests {
         }
     }
 
+    @Test("A graph of thousands of tasks runs in its order")
+    func graph() async throws {
+        try await withInMemoryCluster(engines: 3) { client, _ in
+            // Each task comes after two before it; the last after all.
+            var results: [AsyncResult<Double>] = []
+            for node in 0..<3000 {
+                var view = client.loadBalancedView()
+                if node > 1 {
+                    view.after = TaskDependency(results[node / 2].messageIDs + results[node - 1 - node % 2].messageIDs)
+                }
+                results.append(try view.applyAsync($halve, Double(node)))
+            }
+            let all = TaskDependency(results.flatMap { $0.messageIDs })
+            #expect(try await client.loadBalancedView().with { $0.after = all }.apply($halve, 1) == 0.5)
+            #expect(results.allSatisfy { $0.isReady })
+            for (node, result) in results.enumerated() where node > 1 {
+                let (began, ended) = (result.metadata[0].started, results[node / 2].metadata[0].completed)
+                #expect(began != nil && ended != nil && began! >= ended!, "task \(node) began before its time")
+            }
+        }
+    }
+
     @Test("A failing task is tried again, and its retries end")
     func retries() async throws {
         try await withInMemoryCluster(engines: 2) { client, _ in

@@ -5,9 +5,6 @@ import Testing
 // The lines of Swift in docs/ComingFromIPyparallel.md. They are compiled and not run.
 
 @Remote
-private func square(_ x: Double) -> Double { x * x }
-
-@Remote
 private func hypotenuse(_ x: Double, _ y: Double) -> Double { (x * x + y * y).squareRoot() }
 
 @Remote
@@ -60,7 +57,7 @@ private func aboutClient(_ client: Client, _ engine: EngineView, _ result: Async
     line { try await client.queueStatus().waiting }
     line { try await client.resubmit(result.messageIDs, as: Double.self) }
     line { try await client.resultStatus(result.messageIDs) }
-    line { try engine.applyAsync($square, 3) }
+    line { try engine.applyAsync($squared, 3) }
     line { try engine.executeAsync("x = 3") }
     line { try await client.shutdown([0, 1]) }
     line { try await client.shutdown(hub: true) }
@@ -77,8 +74,8 @@ private func views(
     _ client: Client, _ view: DirectView, _ balanced: LoadBalancedView, _ broadcast: BroadcastView,
     _ result: AsyncResult<[Double]>
 ) {
-    line { try await view.apply($square, 3) }
-    line { try view.applyAsync($square, 3) }
+    line { try await view.apply($squared, 3) }
+    line { try view.applyAsync($squared, 3) }
     line { try await view.apply("math.sqrt", 2.0) as [Double] }
     line { try await view.apply(.source("lambda x: x + 1"), 2.0) as [Double] }
     line { try await view.execute("import numpy; a = numpy.arange(10)") }
@@ -92,10 +89,10 @@ private func views(
     line { try await view.scatter("m", NDArray([1.0, 2, 3, 4], shape: [2, 2])) }
     line { try await view.gather("x", as: Int.self, .roundRobin) }
     line { try await view.gatherArray("m") }
-    line { try await view.map($square, samples) }
-    line { try await balanced.map($square, samples, chunkSize: 10) }
+    line { try await view.map($squared, samples) }
+    line { try await balanced.map($squared, samples, chunkSize: 10) }
     line { try balanced.mapAsync($hypotenuse, samples, samples, ordered: false) }
-    line { try balanced.lazyMap($square, samples, maxOutstanding: 8) }
+    line { try balanced.lazyMap($squared, samples, maxOutstanding: 8) }
     line { balanced.with { $0.after = TaskDependency(result) } }
     line { TaskDependency(result, all: false, success: true, failure: true) }
     line { balanced.with { ($0.follow, $0.timeout) = (TaskDependency(result), .seconds(60)) } }
@@ -107,10 +104,10 @@ private func views(
     line { try await view.usePickle() }
     line { try await view.useDill() }
     line { try await view.useCloudpickle() }
-    line { try client.executor().submit($square, 3) }
-    line { try balanced.executor.map($square, samples) }
+    line { try client.executor().submit($squared, 3) }
+    line { try balanced.executor.map($squared, samples) }
     line { try await balanced.executor.shutdown(wait: true) }
-    line { try await broadcast.apply($square, 3) }
+    line { try await broadcast.apply($squared, 3) }
 }
 
 private func asyncResults(
@@ -147,16 +144,16 @@ private func asyncResults(
 }
 
 private func remoteFunctions(_ view: DirectView, _ balanced: LoadBalancedView) {
-    line { try await balanced.apply($square, 3) }
+    line { try await balanced.apply($squared, 3) }
     line { try await balanced.apply(#remote { [k = k as Int] (x: Int) in x * k }, 2) }
     line { [PythonFunction("math.sqrt"), PythonFunction.source("lambda x: 2 * x")] }
     line { try EngineContext.current?.namespace.get("a", as: Int.self) }
     line { PythonFunction("norm").requiring("numpy") }
-    line { try $square.requiring(["a": 1]) }
-    line { try $square.depending(on: $hasLicence, "solver") }
-    line { try await balanced.remote($square)(3) }
+    line { try $squared.requiring(["a": 1]) }
+    line { try $squared.depending(on: $hasLicence, "solver") }
+    line { try await balanced.remote($squared)(3) }
     line { try await view.parallel($totalOfDoubles)(samples) }
-    line { try await balanced.parallel($square)(samples) }
+    line { try await balanced.parallel($squared)(samples) }
 }
 
 private func errors(_ remoteError: RemoteError?, _ compositeError: CompositeError?) {
