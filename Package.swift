@@ -94,7 +94,11 @@ let package = Package(
 
         // Services: actors around cores.
         floor(
-            "ApusController", ["ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, deque, orderedCollections, logging]),
+            "ApusController",
+            [
+                "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "Pickle", nioCore, deque,
+                orderedCollections, logging,
+            ]),
         floor(
             "ApusEngine",
             [

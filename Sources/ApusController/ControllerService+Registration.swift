@@ -15,9 +15,28 @@ extension ControllerService {
         }
         let request = EngineRegistry.Request(
             EngineUUID(uuid), wantedID: content["id"]?.int.map { EngineID($0) },
-            understandsRecall: content["apus"]?["recall"]?.bool ?? false)
+            understandsRecall: content["apus"]?["recall"]?.bool ?? false,
+            abilities: self.abilities(in: content))
         self.registrations[request.uuid] = Array(message.identities)
         self.perform(self.registry.handle(.registrationRequested(request), at: self.now))
+    }
+
+    /// What a registration says that the engine can run.
+    private func abilities(in content: JSONValue) -> EngineAbilities {
+        guard let apus = content["apus"], let python = apus["python"]?.bool else { return .stock }
+        var names: Set<String> = []
+        for function in apus["functions"]?.array ?? [] {
+            // It is found by its whole name, and by what is left of it behind each dot.
+            var name = (function.string ?? "")[...]
+            while !name.isEmpty {
+                names.insert(String(name))
+                name = name.firstIndex(of: ".").map { name[name.index(after: $0)...] } ?? ""
+            }
+        }
+        let abilities = EngineAbilities(runsPython: python, functions: names, build: apus["build"]?.string)
+        // Engines of one program share one set of names.
+        if let known = self.announcements.last?.engine.abilities, known == abilities { return known }
+        return abilities
     }
 
     func unregister(_ content: JSONValue) {
@@ -159,7 +178,8 @@ extension ControllerService {
             identity: ByteBuffer(string: engine.uuid.text), id: engine.id, understandsRecall: engine.understandsRecall)
         self.direct.add(engine.uuid)
         self.logger.info("engine \(engine.id) registered", metadata: ["uuid": "\(engine.uuid)"])
-        self.perform(.engineJoined(engine.uuid, understandsRecall: engine.understandsRecall))
+        self.perform(
+            .engineJoined(engine.uuid, understandsRecall: engine.understandsRecall, abilities: engine.abilities))
         _ = self.broadcast.handle(.engineJoined(engine.uuid))
         self.announcements.append((engine, .now()))
         self.forgetOldAnnouncements()

@@ -1,8 +1,10 @@
 import ApusCore
+import ApusFunctions
 import ApusStore
 import ApusTransport
 import ApusWire
 import NIOCore
+import Pickle
 
 // The load-balanced side: requests in, replies out, and between them the scheduler (protocol article, "Task scheduler").
 extension ControllerService {
@@ -19,6 +21,7 @@ extension ControllerService {
             var request = TaskRequest(header.id, client: self.number(of: client))
             // A pure scheduler honours none of what a request says of itself.
             if self.scheme != .pure { request = try TaskRequest(header.id, client: request.client, scanning: message.metadata) }
+            if request.need == nil, self.scheme != .pure { request.need = self.need(of: message, header.type) }
             guard self.live[header.id] == nil else { throw WireError("task '\(header.id)' is here already") }
             self.changes.append(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .balanced, engine: nil))
@@ -26,6 +29,37 @@ extension ControllerService {
         } catch {
             self.dropped("\(error)", at: .taskClient)
         }
+    }
+
+    /// What a request asks of its engine: cells are Python, and so are calls but those of a function by its name.
+    private func need(of message: Message, _ type: MessageType) -> TaskNeed? {
+        guard type == .applyRequest, let function = message.buffers.first else { return .python }
+        // One function is called many times.
+        if let last = self.lastCall, last.function == function { return last.need ?? Self.needOfMapped(message) }
+        var need: TaskNeed? = .python
+        if function.readableBytes < Self.readableFunction, let value = Self.value(in: function) {
+            if let name = value.referenceName { need = .name(name) }
+            // What ipyparallel's mapping function maps decides.
+            if value.pythonFunctionName == PythonCall.mapFunction.pythonFunctionName { need = nil }
+        }
+        self.lastCall = (function, need)
+        return need ?? Self.needOfMapped(message)
+    }
+
+    /// Names, and ipyparallel's own functions, are shorter than this, in bytes.
+    private static let readableFunction = 4096
+
+    private static func needOfMapped(_ message: Message) -> TaskNeed {
+        // Function, counts, first argument.
+        guard let mapped = message.buffers.dropFirst(2).first, mapped.readableBytes < Self.readableFunction,
+            let name = Self.value(in: mapped)?.referenceName
+        else { return .python }
+        return .name(name)
+    }
+
+    private static func value(in buffer: ByteBuffer) -> PickleValue? {
+        var buffers = [buffer][...]
+        return try? ObjectBuffers.deserialize(&buffers)
     }
 
     /// Python's clients do not send tasks to a controller without a scheduler; others are told.

@@ -45,6 +45,8 @@ package actor ControllerService {
     /// Where the answer to a registration goes, while it is being decided.
     var registrations: [EngineUUID: [ByteBuffer]] = [:]
     var registryTimer: Scheduled<Void>?
+    /// The function that was called last, as it is sent, and what it needs; nil if that is up to its arguments.
+    var lastCall: (function: ByteBuffer, need: TaskNeed?)?
     /// Engines announced of late, oldest first, and when.
     var announcements: [(engine: EngineRegistry.Engine, time: NIODeadline)] = []
     /// Told who is registered whenever that changes, for the engines file.

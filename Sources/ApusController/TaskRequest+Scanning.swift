@@ -20,6 +20,7 @@ extension TaskRequest {
                 case "retries": request.retries = max(0, try cursor.readValue().int ?? 0)
                 case "apus_priority": request.priority = try cursor.readValue().int ?? 0
                 case "apus_retry": request.retryRule = RetryRule(try cursor.readValue())
+                case "apus_build": request.need = try cursor.readStringOrSkip().map { .build($0) }
                 default: try cursor.skipValue()
                 }
             }

@@ -42,6 +42,7 @@ public struct SimulatedCluster: Sendable {
     private struct Engine: Sendable {
         let uuid: EngineUUID
         let understandsRecall: Bool
+        let abilities: EngineAbilities
         /// Tasks that have arrived, the one that runs first.
         var queue: [TaskID] = []
         var seen: Set<TaskID> = []
@@ -60,6 +61,9 @@ public struct SimulatedCluster: Sendable {
     private var scheduler: TaskScheduler
     private var random: SeededGenerator
     private let remembersAll: Bool
+    /// Whether engines differ in what they can run.
+    private let isMixed: Bool
+    private var requests: [TaskID: TaskRequest] = [:]
     private var isHurried = false
     private var now: UInt64 = 1
     private var order: UInt64 = 0
@@ -87,6 +91,7 @@ public struct SimulatedCluster: Sendable {
             rememberedTasks: Bool.random(using: &self.random) ? 1_000_000 : 20, seed: seed)
         self.remembersAll = configuration.rememberedTasks > tasks
         self.scheduler = TaskScheduler(configuration)
+        self.isMixed = Bool.random(using: &self.random)
         self.isHurried = isHurried
         let span: UInt64 = isHurried ? 1_500_000 : 100_000_000
         for _ in 0..<engines { self.plan(.engineStarts, in: self.below(200_000)) }
@@ -193,6 +198,11 @@ public struct SimulatedCluster: Sendable {
         if self.chance(20), !self.engineOrder.isEmpty {
             request.targets = (0...self.below(2)).map { _ in self.engineOrder[Int(self.below(UInt64(self.engineOrder.count)))] }
         }
+        if self.chance(60) {
+            let needs: [TaskNeed] = [.python, .name("f"), .name("g"), .name("x"), .build("1"), .build("3")]
+            request.need = needs[Int(self.below(6))]
+        }
+        self.requests[id] = request
         if self.chance(10) { request.priority = Int(self.below(5)) - 2 }
         let lengths: [UInt64] = [5_000, 20_000, 100_000, 800_000, 30_000_000]
         self.natures[id] = Nature(
@@ -215,9 +225,14 @@ public struct SimulatedCluster: Sendable {
         let uuid = EngineUUID("e\(self.startedEngines)")
         self.startedEngines += 1
         let understandsRecall = self.chance(75)
-        self.engines[uuid] = Engine(uuid: uuid, understandsRecall: understandsRecall)
+        let kinds: [EngineAbilities] = [
+            .stock, EngineAbilities(runsPython: false, functions: ["f"], build: "1"),
+            EngineAbilities(runsPython: true, functions: ["g"], build: "2"),
+        ]
+        let abilities = self.isMixed ? kinds[Int(self.below(3))] : .stock
+        self.engines[uuid] = Engine(uuid: uuid, understandsRecall: understandsRecall, abilities: abilities)
         self.engineOrder.append(uuid)
-        self.deliver(.engineJoined(uuid, understandsRecall: understandsRecall))
+        self.deliver(.engineJoined(uuid, understandsRecall: understandsRecall, abilities: abilities))
     }
 
     /// An engine dies, or says goodbye and dies later; the scheduler may hear of it twice.
@@ -354,7 +369,26 @@ public struct SimulatedCluster: Sendable {
         if engine.seen.contains(task) != again { self.violate("\(task) sent to \(uuid) as if \(again ? "again" : "new")") }
         if engine.queue.contains(task) { self.violate("\(task) sent to \(uuid), which has it") }
         self.engines[uuid]?.seen.insert(task)
+        self.checkAbility(of: engine, for: task)
         self.forward(.arrival(task, uuid), to: uuid)
+    }
+
+    /// An engine that cannot run a task gets it only if none can, or if it must go there.
+    private mutating func checkAbility(of engine: Engine, for task: TaskID) {
+        guard let request = self.requests[task], let need = request.need, request.targets.isEmpty, request.follow == nil else {
+            return
+        }
+        func can(_ engine: Engine) -> Bool {
+            switch need {
+            case .python: engine.abilities.runsPython
+            case .build(let build): engine.abilities.build == build
+            case .name(let name):
+                engine.abilities.functions.contains(name)
+                    || (engine.abilities.runsPython && !present.contains { $0.abilities.functions.contains(name) })
+            }
+        }
+        let present = self.scheduler.registeredEngines.compactMap { self.engines[$0] }
+        if !can(engine), present.contains(where: can) { self.violate("\(task) sent to \(engine.uuid), which cannot run it") }
     }
 
     private mutating func end(_ task: TaskID) {

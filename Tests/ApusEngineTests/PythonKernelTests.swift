@@ -139,6 +139,25 @@ struct PythonKernelTests {
         }
     }
 
+    @Test("An interrupt that comes before Python is up reaches the task that waits for it")
+    func earlyInterrupt() async throws {
+        try await World.withPython { world in
+            try await world.send("import time\ntime.sleep(60)", metadata: [:])
+            _ = try await world.controller.output(until: .status)
+            _ = try await world.control(.signalRequest, ["sig": "SIGINT"])
+            #expect(try await world.controller.next("mux").content["ename"] == "KeyboardInterrupt")
+        }
+    }
+
+    @Test("The engine beats while Python holds its lock")
+    func heartbeat() async throws {
+        try await World.withPython { world in
+            try await world.send("print('on', flush=True)\nsum(range(10 ** 13))", metadata: [:])
+            _ = try await world.controller.output(until: .stream)
+            #expect(try await world.beat("2.5") == "2.5")
+        }
+    }
+
     @Test("A task past its limit is interrupted and says so")
     func limit() async throws {
         try await World.withPython { world in

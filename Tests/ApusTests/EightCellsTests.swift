@@ -166,6 +166,7 @@ struct EightCellsTests {
             assert error.ename == "ZeroDivisionError", error.ename
         printing = client[1].execute("print('hello')")
         printing.get()
+        printing.wait_for_output()
         assert printing.stdout == "hello\\n", printing.stdout
 
         assert client.get_result(first.msg_ids, owner=False).get() == [2]

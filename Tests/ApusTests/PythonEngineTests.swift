@@ -18,7 +18,7 @@ struct PythonEngineTests {
 
     @Test("A Swift client calls what Python has, what source text gives, and what an earlier cell defined")
     func calls() async throws {
-        try await Self.withCluster { client, _ in
+        try await Self.withPythonCluster { client, _ in
             try await client[0].execute("def scaled(x, factor=2): return x * factor")
             #expect(try await client[0].apply("scaled", 21) as Int == 42)
             #expect(try await client[0].apply("math.sqrt", 2.0) as Double == 2.0.squareRoot())
@@ -32,9 +32,50 @@ struct PythonEngineTests {
         }
     }
 
+    @Test("On a mixed cluster each task goes to an engine that can run it, whichever language sent it")
+    func mixed() async throws {
+        try await withTemporaryFolder { folder in
+            var options = Cluster.Options()
+            options.profile = ProfileDirectory(path: folder + "/profile_test")
+            options.clusterID = ""
+            try await withCluster(engines: 1, options: options) { client in
+                let engine = try PythonProcess(
+                    ["engine", "--profile-dir=" + folder + "/profile_test", "--python=" + (Python.interpreter ?? "")],
+                    program: Self.built("apus"))
+                try await client.waitForEngines(2, timeout: .seconds(60))
+                let balanced = client.loadBalancedView()
+                let numbers = (0..<30).map { Double($0) }
+                let squares = numbers.map { $0 * $0 }
+                let swift = try balanced.mapAsync($squared, numbers)
+                let python = try balanced.mapAsync(.source("lambda x: x * x"), numbers, returning: Double.self)
+                #expect(try await swift.value == squares)
+                #expect(try await python.value == squares)
+                let output = try await Python.run(Self.mixedScript, [folder + "/profile_test"])
+                #expect(output.hasSuffix("all is well\n"), "\(output)")
+                try await client.shutdown([1])
+                #expect(await engine.result().status == 0)
+            }
+        }
+    }
+
+    private static let mixedScript = """
+        import sys
+        import ipyparallel as ipp
+
+        client = ipp.Client(profile_dir=sys.argv[1])
+        client.wait_for_engines(2, timeout=60, interactive=False)
+        balanced, square = client.load_balanced_view(), ipp.Reference("squared")
+        calls = [balanced.apply_async(square, 3.0) for _ in range(20)] + [balanced.apply_async(lambda: 9.0) for _ in range(20)]
+        assert [call.get(timeout=30) for call in calls] == [9.0] * 40
+        assert balanced.map_sync(square, [float(x) for x in range(20)]) == [float(x * x) for x in range(20)]
+        assert balanced.map_sync(lambda x: x * x, range(20)) == [x * x for x in range(20)]
+        client.close()
+        print("all is well")
+        """
+
     @Test("Shutdown with restart gives an engine a new interpreter in the same place")
     func restart() async throws {
-        try await Self.withCluster { client, _ in
+        try await Self.withPythonCluster { client, _ in
             try await client[0].execute("x = 1")
             let before = try await client[0].apply("os.getpid") as Int
             try await client.shutdown(restart: true)
@@ -47,7 +88,7 @@ struct PythonEngineTests {
 
     @Test("A task past its view's limit is interrupted; the engine keeps its namespace")
     func limit() async throws {
-        try await Self.withCluster { client, _ in
+        try await Self.withPythonCluster { client, _ in
             try await client[0].execute("x = 1\nimport time")
             var hurried = client[0]
             hurried.runLimit = .milliseconds(100)
@@ -66,7 +107,7 @@ struct PythonEngineTests {
         var options = ControllerOptions()
         options.heartbeatPeriod = 100
         options.maximumMisses = 2
-        try await Self.withCluster(options) { client, _ in
+        try await Self.withPythonCluster(options) { client, _ in
             let sum: Int = try await client[0].apply(.source("lambda: sum(range(10 ** 8))"))
             #expect(sum == 4_999_999_950_000_000)
             #expect(client.ids == [0])
@@ -75,7 +116,7 @@ struct PythonEngineTests {
 
     @Test("No interpreter outlives its engine, whatever it is doing")
     func orphans() async throws {
-        try await Self.withCluster { client, engine in
+        try await Self.withPythonCluster { client, engine in
             let interpreter = try await client[0].apply("os.getpid") as pid_t
             let sign = NSTemporaryDirectory() + "apus-test-" + UUID().uuidString
             defer { try? FileManager.default.removeItem(atPath: sign) }
@@ -90,7 +131,7 @@ struct PythonEngineTests {
 
     @Test("Engines and their interpreters end with their controller's final word")
     func finalWord() async throws {
-        try await Self.withCluster { client, engine in
+        try await Self.withPythonCluster { client, engine in
             let interpreter = try await client[0].apply("os.getpid") as pid_t
             try await client.shutdown(hub: true)
             #expect(await engine.result().status == 0)
@@ -99,7 +140,7 @@ struct PythonEngineTests {
     }
 
     /// Runs the body with a controller in this process, one `apus engine`, and our client.
-    private static func withCluster(
+    private static func withPythonCluster(
         _ options: ControllerOptions = ControllerOptions(), _ body: (Client, ProgramProcess) async throws -> Void
     ) async throws {
         try await withTemporaryFolder { folder in

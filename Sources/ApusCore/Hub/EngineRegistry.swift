@@ -13,8 +13,12 @@ package struct EngineRegistry: Sendable {
         package var wantedID: EngineID?
         /// Whether it can give tasks back that it has not started.
         package var understandsRecall: Bool
+        package var abilities: EngineAbilities
 
-        package init(_ uuid: EngineUUID, wantedID: EngineID? = nil, understandsRecall: Bool = false) {
+        package init(
+            _ uuid: EngineUUID, wantedID: EngineID? = nil, understandsRecall: Bool = false, abilities: EngineAbilities = .stock
+        ) {
+            self.abilities = abilities
             self.uuid = uuid
             self.wantedID = wantedID
             self.understandsRecall = understandsRecall
@@ -25,8 +29,10 @@ package struct EngineRegistry: Sendable {
         package let id: EngineID
         package let uuid: EngineUUID
         package let understandsRecall: Bool
+        package let abilities: EngineAbilities
 
-        package init(id: EngineID, uuid: EngineUUID, understandsRecall: Bool) {
+        package init(id: EngineID, uuid: EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock) {
+            self.abilities = abilities
             self.id = id
             self.uuid = uuid
             self.understandsRecall = understandsRecall
@@ -166,7 +172,8 @@ package struct EngineRegistry: Sendable {
     private mutating func register(_ request: Request, at now: MonotonicTime) -> [Effect] {
         guard self.byUUID[request.uuid] == nil, self.pending[request.uuid] == nil else { return [.refuse(request.uuid)] }
         let id = self.newID(request.wantedID)
-        let engine = Engine(id: id, uuid: request.uuid, understandsRecall: request.understandsRecall)
+        let engine = Engine(
+            id: id, uuid: request.uuid, understandsRecall: request.understandsRecall, abilities: request.abilities)
         let deadline = now + self.registrationTimeout
         self.pending[request.uuid] = Pending(engine: engine, deadline: deadline)
         return [.accept(id, request.uuid), .expectHeart(request.uuid)] + self.wake(at: deadline)

@@ -19,10 +19,12 @@ package struct TaskRequest: Sendable, Equatable {
     package var targets: [EngineUUID]
     /// Tasks with a higher one leave the queue first; equal ones first in, first out.
     package var priority: Int
+    /// What the engine must be able to run; nil if that is not known.
+    package var need: TaskNeed?
 
     package init(
         _ id: TaskID, client: Int = 0, after: TaskDependency? = nil, follow: TaskDependency? = nil, timeout: Duration? = nil,
-        retries: Int = 0, retryRule: RetryRule? = nil, targets: [EngineUUID] = [], priority: Int = 0
+        retries: Int = 0, retryRule: RetryRule? = nil, targets: [EngineUUID] = [], priority: Int = 0, need: TaskNeed? = nil
     ) {
         self.id = id
         self.client = client
@@ -33,6 +35,7 @@ package struct TaskRequest: Sendable, Equatable {
         self.retryRule = retryRule
         self.targets = targets
         self.priority = priority
+        self.need = need
     }
 }
 

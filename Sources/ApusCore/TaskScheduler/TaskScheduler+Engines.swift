@@ -6,6 +6,8 @@ struct EngineState: Sendable {
     /// Its number among all engines that ever joined, from 1; 0 in a free slot.
     var serial: Int32
     var understandsRecall: Bool
+    /// What it can run, as a place among the scheduler's kinds.
+    var kind: Int32 = -1
     /// Between goodbye and leaving: answers, but gets nothing more.
     var isRetired = false
     /// Asked to give tasks back, and has not answered.
@@ -36,7 +38,7 @@ extension TaskScheduler {
 
     // MARK: Coming and going
 
-    mutating func join(_ uuid: EngineUUID, understandsRecall: Bool) {
+    mutating func join(_ uuid: EngineUUID, understandsRecall: Bool, _ abilities: EngineAbilities) {
         // The hub's list and its notification may both name an engine.
         guard self.engineSlots[uuid] == nil else { return }
         self.lastSerial += 1
@@ -52,6 +54,7 @@ extension TaskScheduler {
         self.engineSlots[uuid] = engine
         self.lastTargets = ([], [])
         self.registered[state.serial] = engine
+        self.countKind(of: engine, abilities)
         self.refresh(engine)
         self.roomy.append(engine)
         for group in self.excludingGroups {
@@ -101,6 +104,7 @@ extension TaskScheduler {
         self.engines[Int(engine)].isRetired = true
         self.countDeep(engine, before: self.engines[Int(engine)].load, after: 0)
         self.registered[serial] = nil
+        self.discountKind(of: engine)
         self.refresh(engine)
         let naming = self.engines[Int(engine)].groups
         self.engines[Int(engine)].groups = []

@@ -100,6 +100,11 @@ extension TaskScheduler {
         self.engines.filter { $0.serial > 0 }.sorted { $0.serial < $1.serial }.map(\.uuid)
     }
 
+    /// Those of them that may be given tasks.
+    package var registeredEngines: [EngineUUID] {
+        self.registered.sorted { $0.key < $1.key }.map { self.engines[Int($0.value)].uuid }
+    }
+
     /// What happened to a task, oldest first, as far back as the log reaches; nothing if there is no log.
     package func story(of task: TaskID) -> [(time: MonotonicTime, step: TaskStep)] {
         self.log.entries(of: task).map { ($0.time, $0.step) }

@@ -9,14 +9,16 @@ extension TaskScheduler {
     /// out, as in ipyparallel, whose users expect such a task to end as timed out.
     func rule(for slot: Int32) -> PlacementRule? {
         let index = self.tasks[Int(slot)].details
-        guard index >= 0 else { return .any }
+        let able = self.ableEngines(for: slot)
+        let anyAble = able.map { PlacementRule.only($0) } ?? .any
+        guard index >= 0 else { return anyAble }
         if self.details[Int(index)].attempts.isEmpty, self.details[Int(index)].follow == nil {
             // The common case, and no copies made.
-            guard let targets = self.details[Int(index)].targets else { return .any }
-            if !targets.isEmpty, targets.allSatisfy({ self.registered[$0] != nil }) { return .only(targets) }
+            guard let targets = self.details[Int(index)].targets else { return anyAble }
+            if able == nil, !targets.isEmpty, targets.allSatisfy({ self.registered[$0] != nil }) { return .only(targets) }
         }
         let details = self.details[Int(index)]
-        let refused = self.engines(where: .refused, in: details)
+        var refused = self.engines(where: .refused, in: details)
         let failed = self.engines(where: .failed, in: details)
 
         var allowed = details.targets
@@ -26,11 +28,15 @@ extension TaskScheduler {
         case .on(let engines): allowed = allowed.map { $0.filter(engines.contains) } ?? engines
         }
         if let allowed {
-            let able = allowed.filter { self.registered[$0] != nil && !refused.contains($0) }
-            let fresh = able.filter { !failed.contains($0) }
+            let willing = allowed.filter { self.registered[$0] != nil && !refused.contains($0) }
+            // Where it must go counts for more than what can run there: an engine that cannot will say so.
+            let capable = able.map { able in willing.filter(able.contains) } ?? willing
+            let left = capable.isEmpty ? willing : capable
+            let fresh = left.filter { !failed.contains($0) }
             if !fresh.isEmpty { return .only(fresh) }
-            return able.isEmpty || details.timeout > 0 ? nil : .only(able)
+            return left.isEmpty || details.timeout > 0 ? nil : .only(left)
         }
+        if let able { refused = Set(self.registered.keys.filter { !able.contains($0) } + refused).sorted() }
         if failed.isEmpty { return refused.isEmpty ? .any : .excluding(refused, asLastResort: false) }
         let either = Set(refused + failed).sorted()
         if details.timeout > 0 || failed.allSatisfy(refused.contains) || either.count < self.registered.count {

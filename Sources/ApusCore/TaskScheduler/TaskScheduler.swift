@@ -13,7 +13,7 @@ internal import HeapModule
 package struct TaskScheduler: Sendable {
     package enum Event: Sendable, Equatable {
         /// The hub registered an engine. It must be told here before clients hear of the engine.
-        case engineJoined(EngineUUID, understandsRecall: Bool)
+        case engineJoined(EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock)
         /// The engine said goodbye but its connection still stands: it gets no more tasks, and has five seconds to
         /// answer those it holds.
         case engineRetired(EngineUUID)
@@ -112,6 +112,10 @@ package struct TaskScheduler: Sendable {
     /// The slot of each engine that may be given tasks, by the serial number that is never given twice.
     var registered: [Int32: Int32] = [:]
     var lastSerial: Int32 = 0
+    /// What there is to tell engines apart by; more than one place once engines of two kinds were here together.
+    var kinds: [EngineKind] = []
+    /// The engines that can run it, for needs that were asked for since an engine came or went; nil where all can.
+    var ableByNeed: [TaskNeed: [Int32]?] = [:]
     /// Counts assignments, so that engines can be ordered by their last.
     var lastUse: Int64 = 0
 
@@ -173,7 +177,8 @@ package struct TaskScheduler: Sendable {
         switch event {
         case .submitted(let request): self.submit(request, at: now, effects: &effects)
         case .replied(let reply): self.take(reply, at: now, effects: &effects)
-        case .engineJoined(let engine, let understandsRecall): self.join(engine, understandsRecall: understandsRecall)
+        case .engineJoined(let engine, let understandsRecall, let abilities):
+            self.join(engine, understandsRecall: understandsRecall, abilities)
         case .engineRetired(let engine): self.retire(engine, at: now, effects: &effects)
         case .engineLeft(let engine): self.leave(engine, at: now, effects: &effects)
         case .recalled(let tasks, let engine): self.takeBack(tasks, from: engine, at: now)
@@ -197,6 +202,8 @@ package struct TaskScheduler: Sendable {
 
         let isPlain =
             request.after == nil && request.follow == nil && request.targets.isEmpty && (request.timeout ?? .zero) <= .zero
+            && (self.kinds.count <= 1 || request.need == nil)
+        self.rememberAble(for: request.need)
         if isPlain {
             // The common case: nothing waits before it and an engine has room.
             if self.groups[0].live == 0, let engine = self.chooseAny(at: now) {
@@ -215,7 +222,7 @@ package struct TaskScheduler: Sendable {
         self.lastSequence += 1
         let state = TaskState(
             id: request.id, fingerprint: fingerprint, sequence: self.lastSequence, client: request.client,
-            priority: Int32(clamping: request.priority), retries: Int32(clamping: request.retries))
+            priority: Int32(clamping: request.priority), retries: Int32(clamping: request.retries), need: request.need)
         let slot: Int32
         if self.freeTask >= 0 {
             slot = self.freeTask

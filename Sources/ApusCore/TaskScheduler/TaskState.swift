@@ -26,10 +26,12 @@ struct TaskState: Sendable {
     /// Where its details are; -1 if it has none.
     var details: Int32 = -1
     var status: Status
+    var need: TaskNeed?
     /// Its client wants it to end, so no retries.
     var isAborted = false
 
-    init(id: TaskID, fingerprint: UInt64, sequence: UInt64, client: Int, priority: Int32, retries: Int32) {
+    init(id: TaskID, fingerprint: UInt64, sequence: UInt64, client: Int, priority: Int32, retries: Int32, need: TaskNeed?) {
+        self.need = need
         self.id = id
         self.fingerprint = fingerprint
         self.sequence = sequence
@@ -41,7 +43,7 @@ struct TaskState: Sendable {
 
     /// A free slot.
     init(next: Int32) {
-        self.init(id: TaskID(""), fingerprint: 0, sequence: 0, client: 0, priority: 0, retries: 0)
+        self.init(id: TaskID(""), fingerprint: 0, sequence: 0, client: 0, priority: 0, retries: 0, need: nil)
         self.next = next
         self.status = .free
     }

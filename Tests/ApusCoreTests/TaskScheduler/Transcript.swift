@@ -29,11 +29,12 @@ struct Transcript {
     @discardableResult
     mutating func submit(
         _ task: TaskID, after: TaskDependency? = nil, follow: TaskDependency? = nil, timeout: Duration? = nil, retries: Int = 0,
-        targets: [EngineUUID] = [], priority: Int = 0, client: Int = 0, sourceLocation: SourceLocation = #_sourceLocation
+        targets: [EngineUUID] = [], priority: Int = 0, client: Int = 0, need: TaskNeed? = nil,
+        sourceLocation: SourceLocation = #_sourceLocation
     ) -> [TaskScheduler.Effect] {
         let request = TaskRequest(
             task, client: client, after: after, follow: follow, timeout: timeout, retries: retries, targets: targets,
-            priority: priority)
+            priority: priority, need: need)
         return self.on(.submitted(request), sourceLocation: sourceLocation)
     }
 

@@ -1,0 +1,97 @@
+/// What an engine can run, as it said at its registration.
+package struct EngineAbilities: Sendable, Hashable {
+    package var runsPython: Bool
+    /// Its Swift functions, by every name that finds them there.
+    package var functions: Set<String>
+    /// The build that closures must be of; nil for an engine without Swift functions.
+    package var build: String?
+
+    package init(runsPython: Bool, functions: Set<String> = [], build: String? = nil) {
+        self.runsPython = runsPython
+        self.functions = functions
+        self.build = build
+    }
+
+    /// What an engine can that says nothing: those of ipyparallel run Python.
+    package static let stock = EngineAbilities(runsPython: true)
+}
+
+/// What a task asks of the engine that runs it.
+package enum TaskNeed: Sendable, Hashable {
+    case python
+    /// A Swift function of this name; where no engine has one, it is an expression of Python's.
+    case name(String)
+    /// A closure of this build.
+    case build(String)
+}
+
+extension TaskScheduler {
+    /// Engines that can run the same.
+    struct EngineKind: Sendable {
+        let abilities: EngineAbilities
+        /// How many registered ones there are.
+        var count: Int
+    }
+
+    /// The registered engines that can run what the task needs, by serial number, in order; nil if all can.
+    ///
+    /// Also if none can: whichever gets it says why not, which is better than to wait for an engine that nobody may start.
+    func ableEngines(for slot: Int32) -> [Int32]? {
+        guard self.kinds.count > 1, let need = self.tasks[Int(slot)].need else { return nil }
+        if let known = self.ableByNeed[need] { return known }
+        return self.findAble(for: need)
+    }
+
+    /// Looks the engines up once for all tasks with the need, until engines come or go.
+    mutating func rememberAble(for need: TaskNeed?) {
+        guard self.kinds.count > 1, let need, self.ableByNeed[need] == nil else { return }
+        if self.ableByNeed.count >= 64 { self.ableByNeed.removeAll(keepingCapacity: true) }
+        self.ableByNeed[need] = .some(self.findAble(for: need))
+    }
+
+    private func findAble(for need: TaskNeed) -> [Int32]? {
+        var able = self.kinds.map { $0.count > 0 && $0.abilities.has(need) }
+        if !able.contains(true), case .name = need { able = self.kinds.map { $0.count > 0 && $0.abilities.runsPython } }
+        guard able.contains(true) else { return nil }
+        let serials = self.registered.filter { able[Int(self.engines[Int($0.value)].kind)] }.map(\.key)
+        return serials.count == self.registered.count ? nil : serials.sorted()
+    }
+
+    /// Notes what a new engine can run. Tasks that wait are looked at again: it may be the first that can run them, or the
+    /// first that cannot.
+    mutating func countKind(of engine: Int32, _ abilities: EngineAbilities) {
+        self.ableByNeed.removeAll(keepingCapacity: true)
+        let kind: Int
+        if let known = self.kinds.firstIndex(where: { $0.abilities == abilities }) {
+            kind = known
+            self.kinds[kind].count += 1
+        } else if let free = self.kinds.firstIndex(where: { $0.count == 0 }) {
+            kind = free
+            self.kinds[kind] = EngineKind(abilities: abilities, count: 1)
+        } else {
+            kind = self.kinds.count
+            self.kinds.append(EngineKind(abilities: abilities, count: 1))
+        }
+        self.engines[Int(engine)].kind = Int32(kind)
+        guard self.kinds.count > 1 else { return }
+        for slot in self.tasks.indices where self.tasks[slot].status == .ready && self.tasks[slot].need != nil {
+            self.awakened.append(self.handle(Int32(slot)))
+        }
+    }
+
+    mutating func discountKind(of engine: Int32) {
+        self.ableByNeed.removeAll(keepingCapacity: true)
+        self.kinds[Int(self.engines[Int(engine)].kind)].count -= 1
+    }
+}
+
+extension EngineAbilities {
+    /// Whether this is what the need names, and not only what could make sense of it.
+    func has(_ need: TaskNeed) -> Bool {
+        switch need {
+        case .python: self.runsPython
+        case .name(let name): self.functions.contains(name)
+        case .build(let build): self.build == build
+        }
+    }
+}
