@@ -21,9 +21,11 @@ struct Bench: AsyncParsableCommand {
     @Option(help: "How many tasks.") var tasks = 100_000
     @Flag(help: "Print one JSON object.") var json = false
     @Flag(help: "Join the running cluster of the profile instead of starting one.") var join = false
+    @Flag(help: "Call a Python function, on engines that run Python; with --join.") var python = false
     @OptionGroup var cluster: ClusterChoice
 
     func validate() throws {
+        if self.python, !self.join { throw ValidationError("--python needs --join: the engines started here run Swift.") }
         if self.engines < 1 { throw ValidationError("--engines is \(self.engines); it must be at least 1.") }
         if self.tasks < 1 { throw ValidationError("--tasks is \(self.tasks); it must be at least 1.") }
     }
@@ -59,12 +61,22 @@ struct Bench: AsyncParsableCommand {
         let array = NDArray([Double](repeating: 0, count: 100 * 1024 * 1024 / 8))
         let clock = ContinuousClock()
 
-        let sync = try await Self.roundTrips { _ = try await balanced.apply($noop, 1) }
-        let directSync = try await Self.roundTrips { _ = try await one.apply($noop, 1) }
+        let inPython: PythonFunction = "noop"
+        if self.python { try await every.execute("def noop(x): return x") }
+
+        let sync = try await Self.roundTrips {
+            _ = self.python ? try await balanced.apply(inPython, 1) as Int : try await balanced.apply($noop, 1)
+        }
+        let directSync = try await Self.roundTrips {
+            _ = self.python ? try await one.apply(inPython, 1) as Int : try await one.apply($noop, 1)
+        }
         let submitted = try await clock.measure {
             var results: [AsyncResult<Int>] = []
             results.reserveCapacity(count)
-            for number in 0..<count { results.append(try balanced.applyAsync($noop, number)) }
+            for number in 0..<count {
+                results.append(
+                    self.python ? try balanced.applyAsync(inPython, number) : try balanced.applyAsync($noop, number))
+            }
             for (number, result) in results.enumerated() {
                 guard try await result.value == number else {
                     throw ApusError(.badResult, "task \(number) gave another's result")
@@ -72,7 +84,9 @@ struct Bench: AsyncParsableCommand {
             }
         }
         let mapped = try await clock.measure {
-            guard try await balanced.map($noop, 0..<count) == Array(0..<count) else {
+            let numbers: [Int] =
+                self.python ? try await balanced.map(inPython, 0..<count) : try await balanced.map($noop, 0..<count)
+            guard numbers == Array(0..<count) else {
                 throw ApusError(.badResult, "the map is wrong")
             }
         }
