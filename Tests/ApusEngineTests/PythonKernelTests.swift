@@ -255,6 +255,15 @@ struct PythonKernelTests {
         try? FileManager.default.removeItem(atPath: file)
     }
 
+    @Test("An engine that is stopped while Python starts leaves nothing waiting")
+    func stopAtStart() async throws {
+        try await World.withPython { world in
+            try await world.send("x = 1")
+            world.engine.stop()
+            #expect(await world.running.value == .cancelled)
+        }
+    }
+
     // MARK: Large and many
 
     @Test("Large values cross whole, in and out")

@@ -147,6 +147,7 @@ final class PythonKernel: Sendable {
                 return true
             }
             if isDone { return }
+            if self.state.withLock({ $0.isStopping }) { return self.answerInPlace("the engine was stopped") }
             self.started.wait()
         }
     }
@@ -255,6 +256,7 @@ final class PythonKernel: Sendable {
             state.isStopping = true
             return (state.child, state.current != nil)
         }
+        self.started.signal()
         guard let child else { return }
         child.closeInput()
         _ = child.ending(within: isRunning ? 0 : seconds)
