@@ -39,9 +39,7 @@ struct PythonEngineTests {
             options.profile = ProfileDirectory(path: folder + "/profile_test")
             options.clusterID = ""
             try await withCluster(engines: 1, options: options) { client in
-                let engine = try PythonProcess(
-                    ["engine", "--profile-dir=" + folder + "/profile_test", "--python=" + (Python.interpreter ?? "")],
-                    program: Self.built("apus"))
+                let engine = try ProgramProcess(apusEngine: options.profile ?? ProfileDirectory(path: folder))
                 try await client.waitForEngines(2, timeout: .seconds(60))
                 let balanced = client.loadBalancedView()
                 let numbers = (0..<30).map { Double($0) }
