@@ -19,11 +19,15 @@ final class RunningCall: Sendable {
     /// - Throws: What the body throws; a `KeyboardInterrupt` if it throws after an interrupt or past the limit.
     func wait(limit: Double? = nil, for body: @escaping @Sendable () async throws -> PickleValue) throws -> PickleValue {
         let box = OutcomeBox()
-        let task = Task { [ended = self.ended] in
-            do { box.set(.success(try await body())) } catch { box.set(.failure(error)) }
-            ended.signal()
+        // Known as running before it begins, so that an interrupt which its own doing brings about finds it.
+        let task = self.state.withLock { state in
+            let task = Task { [ended = self.ended] in
+                do { box.set(.success(try await body())) } catch { box.set(.failure(error)) }
+                ended.signal()
+            }
+            state = .running(task, isInterrupted: false)
+            return task
         }
-        self.state.withLock { $0 = .running(task, isInterrupted: false) }
         var isPastLimit = false
         if let limit, self.ended.wait(timeout: .now() + limit) == .timedOut {
             isPastLimit = true
