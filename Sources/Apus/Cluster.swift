@@ -77,8 +77,9 @@ public final class Cluster: Sendable {
 
     /// Starts engines and waits until they have registered.
     ///
+    /// - Parameter resources: What each of them owns that tasks may ask for (``LoadBalancedView/resources``): `["gpu": 1]`.
     /// - Throws: ``ApusError`` with code `launchFailed` when one cannot be started or ends at once, with what it said last.
-    public func startEngines(_ count: Int) async throws {
+    public func startEngines(_ count: Int, resources: [String: Double] = [:]) async throws {
         let engine: LocalLauncher.Engine
         if let command = self.options.engineCommand, let program = command.first {
             engine = LocalLauncher.Engine(program, arguments: Array(command.dropFirst()))
@@ -87,6 +88,11 @@ public final class Cluster: Sendable {
         }
         let launcher = LocalLauncher(engine, output: .logFiles, logger: self.options.logger)
         let existing = self.sets.withLock { $0.map { $0.id } }
+        var environment: [String: String] = [:]
+        if !resources.isEmpty {
+            environment[EngineProcess.Place.resourcesVariable] = resources.sorted { $0.key < $1.key }
+                .map { "\($0.key)=\($0.value)" }.joined(separator: ",")
+        }
         let client = try await self.connect()
         let before = client.ids.count
         do {
@@ -94,7 +100,7 @@ public final class Cluster: Sendable {
                 EngineOrder(
                     count: count, setID: ClusterFile.newSetID(besides: existing), clusterID: self.clusterID,
                     profile: self.profile,
-                    connection: self.controller.engineInfo))
+                    connection: self.controller.engineInfo, environment: environment))
             self.sets.withLock { $0.append(set) }
             try await self.saveClusterFile()
             try await withThrowingTaskGroup(of: Void.self) { group in

@@ -15,7 +15,10 @@ public final class InMemoryCluster: Sendable {
     private let serving: Task<Void, any Error>
     private let engines: [(service: EngineService, running: Task<Void, Never>)]
 
-    package init(engines count: Int, options: Cluster.Options = Cluster.Options()) async throws {
+    /// - Parameter resources: What each engine owns, in order; those beyond the list own nothing.
+    package init(engines count: Int, resources: [[String: Double]] = [], options: Cluster.Options = Cluster.Options())
+        async throws
+    {
         let eventLoop = MultiThreadedEventLoopGroup.singleton.next()
         let logger = options.logger
         let controller = try ControllerService(
@@ -25,10 +28,12 @@ public final class InMemoryCluster: Sendable {
         self.info = client
         self.serving = Task { try await controller.run() }
         var engines: [(service: EngineService, running: Task<Void, Never>)] = []
-        for _ in 0..<count {
+        for number in 0..<count {
+            var engineOptions = EngineOptions()
+            if number < resources.count { engineOptions.resources = resources[number] }
             let service = try EngineService(
                 connection: engine, host: "memory", transport: self.network,
-                eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+                eventLoop: MultiThreadedEventLoopGroup.singleton.next(), options: engineOptions,
                 logger: logger)
             engines.append((service: service, running: Task { _ = await service.run() }))
         }

@@ -28,6 +28,10 @@ public struct LoadBalancedView: Sendable {
     public var retryRule: RetryRule?
     /// Tasks with a higher one leave the scheduler's queue first; equal ones first in, first out.
     public var priority = 0
+    /// What an engine must own to run a task, at least so much of each: `["gpu": 1]`. Engines say what they own when they start
+    /// (`apus engine --resources gpu=1`); a task has it to itself, for an engine runs one task at a time. Where no engine owns
+    /// enough, a task waits for one.
+    public var resources: [String: Double] = [:]
     /// How long a function may run; nil: as long as it takes.
     ///
     /// At the limit an asynchronous Swift function is cancelled, and a Python function interrupted, then its kernel replaced; the
@@ -192,6 +196,11 @@ public struct LoadBalancedView: Sendable {
         metadata.writeDecimal(self.retries)
         metadata.writeStaticString(", \"label\": ")
         if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
+        if !self.resources.isEmpty {
+            try self.client.connection.require(.resources)
+            metadata.writeStaticString(", \"apus_resources\": ")
+            JSONValue.object(self.resources.mapValues { .double($0) }).write(into: &metadata)
+        }
         if let retryRule {
             try self.client.connection.require(.retryRule)
             metadata.writeStaticString(", \"apus_retry\": ")

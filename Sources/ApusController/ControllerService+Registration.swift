@@ -16,7 +16,8 @@ extension ControllerService {
         let request = EngineRegistry.Request(
             EngineUUID(uuid), wantedID: content["id"]?.int.map { EngineID($0) },
             understandsRecall: content["apus"]?["recall"]?.bool ?? false,
-            abilities: self.abilities(in: content))
+            abilities: self.abilities(in: content),
+            resources: (content["apus"]?["resources"]?.object ?? [:]).compactMapValues { $0.double })
         self.registrations[request.uuid] = Array(message.identities)
         self.perform(self.registry.handle(.registrationRequested(request), at: self.now))
     }
@@ -179,7 +180,8 @@ extension ControllerService {
         self.direct.add(engine.uuid)
         self.logger.info("engine \(engine.id) registered", metadata: ["uuid": "\(engine.uuid)"])
         self.perform(
-            .engineJoined(engine.uuid, understandsRecall: engine.understandsRecall, abilities: engine.abilities))
+            .engineJoined(
+                engine.uuid, understandsRecall: engine.understandsRecall, abilities: engine.abilities, resources: engine.resources))
         _ = self.broadcast.handle(.engineJoined(engine.uuid))
         self.announcements.append((engine, .now()))
         self.forgetOldAnnouncements()

@@ -8,6 +8,8 @@ package struct EngineOptions: Sendable {
     package var uuid = EngineUUID(Session.newID())
     /// The id to ask the hub for, as an MPI rank does; nil: whatever it gives.
     package var wantedID: EngineID?
+    /// What it owns that tasks may ask for, and how much: `gpu`: 1.
+    package var resources: [String: Double] = [:]
     package var session = EngineSession.Options()
     /// Where what functions print goes; nil leaves the streams as they are, as an engine inside another program must.
     package var capture: OutputCapture?

@@ -44,6 +44,8 @@ package enum EngineProcess {
         package var python: PythonOptions?
         /// The id to ask the hub for, as an MPI rank does.
         package var wantedID: EngineID?
+        /// What the engine owns that tasks may ask for.
+        package var resources: [String: Double] = [:]
         /// How long the hub may take to answer.
         package var registrationTimeout = Duration.seconds(10)
 
@@ -51,6 +53,23 @@ package enum EngineProcess {
         package init() {
             self.profile = ProfileDirectory(explicitPath: nil, profile: nil)
             self.clusterID = ProcessInfo.processInfo.environment["IPP_CLUSTER_ID"] ?? ""
+            self.resources = ProcessInfo.processInfo.environment[Self.resourcesVariable].flatMap { Self.resources(in: $0) } ?? [:]
+        }
+
+        /// The variable that says what an engine owns: `gpu=1,memory=64`.
+        package static let resourcesVariable = "APUS_ENGINE_RESOURCES"
+
+        /// What such a text says; nil when it says nothing sensible.
+        package static func resources(in text: String) -> [String: Double]? {
+            var resources: [String: Double] = [:]
+            for part in text.split(separator: ",") {
+                let sides = part.split(separator: "=", maxSplits: 1).map { $0.trimmingCharacters(in: .whitespaces) }
+                guard sides.count == 2, !sides[0].isEmpty, let amount = Double(sides[1]), amount >= 0, amount.isFinite else {
+                    return nil
+                }
+                resources[sides[0]] = amount
+            }
+            return resources
         }
     }
 
@@ -66,6 +85,7 @@ package enum EngineProcess {
         options.ownsProcess = takesOver
         if takesOver { options.capture = try? OutputCapture() }
         options.wantedID = place.wantedID
+        options.resources = place.resources
         options.python = place.python
         options.session.missedHeartbeatLimit = place.missedHeartbeatLimit
         if let uuid = place.uuid { options.uuid = EngineUUID(uuid) }

@@ -208,6 +208,7 @@ package actor EngineService {
                 "recall": true, "python": .bool(self.options.python != nil),
                 "functions": JSONValue(self.options.functionNames), "build": .string(self.options.build),
                 "pid": .int(Int(ProcessIdentity.current)), "host": .string(HostAddress.hostName),
+                "resources": .object(self.options.resources.mapValues { .double($0) }),
             ],
         ]
         if let id = self.options.wantedID { content["id"] = .int(id.number) }

@@ -191,6 +191,7 @@ public struct SimulatedCluster: Sendable {
         if self.chance(15) { request.follow = condition(&self) }
         if self.chance(20) { request.timeout = .microseconds(Int64(self.below(20_000))) }
         if self.chance(30) { request.retries = Int(self.below(6)) }
+        if self.chance(5) { request.resources = ["gpu": Double(1 + self.below(2))] }
         if self.chance(10) {
             request.retryRule = RetryRule(
                 errors: self.chance(50) ? [] : ["EngineError"], pause: .milliseconds(Int(self.below(20))))
@@ -232,7 +233,11 @@ public struct SimulatedCluster: Sendable {
         let abilities = self.isMixed ? kinds[Int(self.below(3))] : .stock
         self.engines[uuid] = Engine(uuid: uuid, understandsRecall: understandsRecall, abilities: abilities)
         self.engineOrder.append(uuid)
-        self.deliver(.engineJoined(uuid, understandsRecall: understandsRecall, abilities: abilities))
+        // In the end comes one that owns enough for everybody.
+        let resources: [String: Double] =
+            self.isWindingUp ? ["gpu": 2] : self.chance(40) ? ["gpu": Double(1 + self.below(2))] : [:]
+        self.deliver(
+            .engineJoined(uuid, understandsRecall: understandsRecall, abilities: abilities, resources: resources))
     }
 
     /// An engine dies, or says goodbye and dies later; the scheduler may hear of it twice.

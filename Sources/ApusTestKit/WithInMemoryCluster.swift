@@ -3,13 +3,15 @@ internal import Logging
 
 /// Runs the body with a cluster inside this process, which the body may disturb.
 ///
+/// - Parameter resources: What each engine owns, in order; those beyond the list own nothing.
+///
 /// Users' tests have `withCluster(.inMemory)`; this gives the cluster as well, to kill engines and connect more clients.
 public func withInMemoryCluster<Result: Sendable>(
-    engines count: Int = 2, _ body: (Client, InMemoryCluster) async throws -> Result
+    engines count: Int = 2, resources: [[String: Double]] = [], _ body: (Client, InMemoryCluster) async throws -> Result
 ) async throws -> Result {
     var options = Cluster.Options()
     options.logger.logLevel = .error
-    let cluster = try await InMemoryCluster(engines: count, options: options)
+    let cluster = try await InMemoryCluster(engines: count, resources: resources, options: options)
     let outcome: Swift.Result<Result, any Error>
     do {
         let client = try await cluster.connect()

@@ -3,12 +3,14 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     case priority
     /// Retries after a pause, or of chosen errors only.
     case retryRule = "retry"
+    case resources
 
     /// As messages name it.
     package var name: String {
         switch self {
         case .priority: "priorities"
         case .retryRule: "rules for retries"
+        case .resources: "resources of engines"
         }
     }
 }

@@ -33,7 +33,7 @@ struct EngineArguments {
         "cluster-id": ("IPEngine", "cluster_id"), "ident": ("Session", "session"), "user": ("Session", "username"),
         "keyfile": ("Session", "keyfile"),
         // Ours.
-        "python": ("Apus", "python"), "on-crash": ("Apus", "on_crash"),
+        "python": ("Apus", "python"), "resources": ("Apus", "resources"), "on-crash": ("Apus", "on_crash"),
     ]
 
     private static let flags: [String: (String, String, JSONValue)] = [
@@ -69,6 +69,7 @@ struct EngineArguments {
           --mpi                   Start MPI in Python, and ask for the rank as the engine's id.
 
         Itself:
+          --resources <list>      What it owns that tasks may ask for: gpu=1,memory=64.
           --ident <name>          The engine's name on the wire, new at every start.
           --work-dir <path>       The folder to work in.
           --log-level <level>     DEBUG, INFO, WARNING, ERROR, or Python's number.
@@ -86,6 +87,7 @@ struct EngineArguments {
         self.place.profile = ProfileDirectory(explicitPath: folder, profile: profile)
         self.readFiles()
         try self.apply(environment)
+        try self.chooseResources()
         try self.choosePython(environment)
     }
 
@@ -223,6 +225,14 @@ struct EngineArguments {
         case "CRITICAL", "FATAL", "50": .critical
         default: Int(text).map { $0 < 20 ? .debug : $0 < 30 ? .info : .warning } ?? .info
         }
+    }
+
+    private mutating func chooseResources() throws(WireError) {
+        guard let text = self.text("Apus", "resources") else { return }
+        guard let resources = EngineProcess.Place.resources(in: text) else {
+            throw WireError("--resources is a list such as 'gpu=1,memory=64', not '\(text)'")
+        }
+        self.place.resources = resources
     }
 
     private mutating func choosePython(_ environment: [String: String]) throws(WireError) {

@@ -294,6 +294,24 @@ struct ClientRowsTests {
         }
     }
 
+    @Test("A task that needs a resource runs where it is")
+    func resources() async throws {
+        try await withInMemoryCluster(engines: 3, resources: [[:], ["gpu": 1]]) { client, _ in
+            let view = client.loadBalancedView().with { $0.resources = ["gpu": 1] }
+            let results = try (0..<10).map { _ in try view.applyAsync($whereAmI) }
+            var places: Set<Int> = []
+            for result in results { places.insert(try await result.value) }
+            #expect(places.count == 1)
+            let greedy = try view.with { $0.resources = ["gpu": 2] }.applyAsync($whereAmI)
+            var waiting = try await client.queueStatus().waiting
+            while waiting.isEmpty { waiting = try await client.queueStatus().waiting }
+            #expect(waiting[greedy.messageIDs[0]] == "no engine owns gpu: 2.0")
+            try await greedy.abort()
+            let error = await #expect(throws: ApusError.self) { try await greedy.value }
+            #expect(error?.code == .taskAborted)
+        }
+    }
+
     @Test("Tasks of a higher priority go first")
     func priorities() async throws {
         try await withInMemoryCluster(engines: 1) { client, _ in

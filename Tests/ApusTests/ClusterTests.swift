@@ -20,6 +20,22 @@ struct ClusterTests {
         }
     }
 
+    @Test("Engines own what they are started with, and tasks find it")
+    func resources() async throws {
+        let cluster = try await Cluster()
+        do {
+            try await cluster.startEngines(1)
+            try await cluster.startEngines(1, resources: ["gpu": 1, "memory": 64])
+            let client = try await cluster.connect()
+            let owner = try await client[1].apply($engineProcess)
+            let view = client.loadBalancedView().with { $0.resources = ["gpu": 1, "memory": 32] }
+            let processes = try await view.map(#remote { (_: Int) in Int(ProcessInfo.processInfo.processIdentifier) }, 0..<8)
+            #expect(processes == Array(repeating: owner, count: 8))
+            await client.close()
+        } catch { Issue.record(error) }
+        await cluster.stop()
+    }
+
     private func calls(_ client: Client) async throws {
         #expect(try await client[0].apply($squared, 3) == 9)
         #expect(try await client[...].apply($squared, 4) == [16, 16])

@@ -98,6 +98,7 @@ private func views(
     line { balanced.with { ($0.follow, $0.timeout) = (TaskDependency(result), .seconds(60)) } }
     line { balanced.with { ($0.retries, $0.label) = (3, "fit") } }
     line { balanced.with { $0.retryRule = RetryRule(pause: .seconds(1), errors: ["EngineError"]) } }
+    line { balanced.with { $0.resources = ["gpu": 1] } }
     line { balanced.with { $0.priority = 10 } }
     line { balanced.with { $0.runLimit = .seconds(30) } }
     line { try await view.syncImports("numpy", "scipy.linalg as la") }

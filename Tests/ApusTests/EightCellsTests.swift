@@ -85,7 +85,8 @@ struct EightCellsTests {
         // What only our controller knows is an error elsewhere, and not silence.
         let urgent = balanced.with { $0.priority = 1 }
         let patient = balanced.with { ($0.retries, $0.retryRule) = (1, RetryRule(pause: .milliseconds(1))) }
-        for view in [urgent, patient] {
+        let demanding = balanced.with { $0.resources = ["gpu": 0] }
+        for view in [urgent, patient, demanding] {
             switch cell.controller {
             case .apus: #expect(try await view.apply(double, 3) as Int == 6)
             case .stock:

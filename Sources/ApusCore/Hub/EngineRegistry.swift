@@ -14,14 +14,18 @@ package struct EngineRegistry: Sendable {
         /// Whether it can give tasks back that it has not started.
         package var understandsRecall: Bool
         package var abilities: EngineAbilities
+        /// What it owns that tasks may ask for.
+        package var resources: [String: Double]
 
         package init(
-            _ uuid: EngineUUID, wantedID: EngineID? = nil, understandsRecall: Bool = false, abilities: EngineAbilities = .stock
+            _ uuid: EngineUUID, wantedID: EngineID? = nil, understandsRecall: Bool = false, abilities: EngineAbilities = .stock,
+            resources: [String: Double] = [:]
         ) {
             self.abilities = abilities
             self.uuid = uuid
             self.wantedID = wantedID
             self.understandsRecall = understandsRecall
+            self.resources = resources
         }
     }
 
@@ -30,12 +34,17 @@ package struct EngineRegistry: Sendable {
         package let uuid: EngineUUID
         package let understandsRecall: Bool
         package let abilities: EngineAbilities
+        package let resources: [String: Double]
 
-        package init(id: EngineID, uuid: EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock) {
+        package init(
+            id: EngineID, uuid: EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock,
+            resources: [String: Double] = [:]
+        ) {
             self.abilities = abilities
             self.id = id
             self.uuid = uuid
             self.understandsRecall = understandsRecall
+            self.resources = resources
         }
     }
 
@@ -173,7 +182,8 @@ package struct EngineRegistry: Sendable {
         guard self.byUUID[request.uuid] == nil, self.pending[request.uuid] == nil else { return [.refuse(request.uuid)] }
         let id = self.newID(request.wantedID)
         let engine = Engine(
-            id: id, uuid: request.uuid, understandsRecall: request.understandsRecall, abilities: request.abilities)
+            id: id, uuid: request.uuid, understandsRecall: request.understandsRecall, abilities: request.abilities,
+            resources: request.resources)
         let deadline = now + self.registrationTimeout
         self.pending[request.uuid] = Pending(engine: engine, deadline: deadline)
         return [.accept(id, request.uuid), .expectHeart(request.uuid)] + self.wake(at: deadline)

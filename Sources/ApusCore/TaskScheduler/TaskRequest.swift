@@ -21,10 +21,13 @@ package struct TaskRequest: Sendable, Equatable {
     package var priority: Int
     /// What the engine must be able to run; nil if that is not known.
     package var need: TaskNeed?
+    /// What the engine must own, at least so much of each.
+    package var resources: [String: Double]
 
     package init(
         _ id: TaskID, client: Int = 0, after: TaskDependency? = nil, follow: TaskDependency? = nil, timeout: Duration? = nil,
-        retries: Int = 0, retryRule: RetryRule? = nil, targets: [EngineUUID] = [], priority: Int = 0, need: TaskNeed? = nil
+        retries: Int = 0, retryRule: RetryRule? = nil, targets: [EngineUUID] = [], priority: Int = 0, need: TaskNeed? = nil,
+        resources: [String: Double] = [:]
     ) {
         self.id = id
         self.client = client
@@ -36,6 +39,7 @@ package struct TaskRequest: Sendable, Equatable {
         self.targets = targets
         self.priority = priority
         self.need = need
+        self.resources = resources
     }
 }
 

@@ -5,6 +5,7 @@ extension TaskScheduler {
     mutating func addConditions(of request: TaskRequest, to slot: Int32) -> TaskFailure? {
         let index = self.makeDetails(of: slot)
         self.details[index].timeout = request.timeout?.wholeNanoseconds ?? 0
+        self.details[index].resources = request.resources
         if !request.targets.isEmpty {
             self.details[index].targets = self.serials(of: request.targets)
         }

@@ -23,6 +23,7 @@ struct EngineState: Sendable {
     var depth = AdaptiveDepth()
     /// Groups that name it and that tasks wait in.
     var groups: [Int32] = []
+    var resources: [String: Double] = [:]
 
     init(uuid: EngineUUID, serial: Int32, understandsRecall: Bool) {
         self.uuid = uuid
@@ -38,11 +39,14 @@ extension TaskScheduler {
 
     // MARK: Coming and going
 
-    mutating func join(_ uuid: EngineUUID, understandsRecall: Bool, _ abilities: EngineAbilities) {
+    mutating func join(
+        _ uuid: EngineUUID, understandsRecall: Bool, _ abilities: EngineAbilities, resources: [String: Double]
+    ) {
         // The hub's list and its notification may both name an engine.
         guard self.engineSlots[uuid] == nil else { return }
         self.lastSerial += 1
-        let state = EngineState(uuid: uuid, serial: self.lastSerial, understandsRecall: understandsRecall)
+        var state = EngineState(uuid: uuid, serial: self.lastSerial, understandsRecall: understandsRecall)
+        state.resources = resources
         let engine: Int32
         if let free = self.freeEngines.popLast() {
             engine = free
@@ -60,6 +64,25 @@ extension TaskScheduler {
         for group in self.excludingGroups {
             if case .excluding(_, asLastResort: true) = self.groups[Int(group)].rule { self.awaken(group) }
         }
+        if !resources.isEmpty { self.awakenThoseInNeed() }
+    }
+
+    /// Has tasks that wait for engines with resources looked at again: one more may have come.
+    private mutating func awakenThoseInNeed() {
+        for group in self.groups.indices where self.groups[group].live > 0 {
+            guard case .only = self.groups[group].rule else { continue }
+            for entry in self.groups[group].queue.entries where self.waits(entry, in: Int32(group)) {
+                let index = self.tasks[Int(entry.slot)].details
+                if index >= 0, !self.details[Int(index)].resources.isEmpty { self.awakened.append(self.handle(entry.slot)) }
+            }
+        }
+    }
+
+    /// The serial numbers of the registered engines that own at least so much of each.
+    func owners(of resources: [String: Double]) -> [Int32] {
+        self.registered.filter { _, engine in
+            resources.allSatisfy { name, amount in self.engines[Int(engine)].resources[name, default: 0] >= amount }
+        }.keys.sorted()
     }
 
     /// The engine gets no more tasks.

@@ -8,6 +8,8 @@ package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
     case follow([TaskID])
     /// It failed, and is to be tried again when its pause is over.
     case retryPause
+    /// No engine owns so much of each of these; a new one might.
+    case noEngineOwns([String: Double])
     case noEngines
     /// Every engine that may run it has as many tasks as it is given at once.
     case enginesBusy
@@ -23,6 +25,8 @@ package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
         case .after(let tasks): "waits for \(tasks.count) tasks to end: \(Self.list(tasks.map(\.text)))"
         case .follow(let tasks): "waits to follow \(tasks.count) tasks: \(Self.list(tasks.map(\.text)))"
         case .retryPause: "has failed and pauses before its next try"
+        case .noEngineOwns(let resources):
+            "no engine owns " + resources.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", ")
         case .noEngines: "no engine is registered"
         case .enginesBusy: "all engines that may run it are busy"
         case .targetsBusy(let engines): "the engines that may run it are busy: \(Self.list(engines.map(\.text)))"
@@ -47,6 +51,11 @@ extension TaskScheduler {
             return .follow(self.details[index].follow.map(self.unfinished) ?? [])
         }
         if self.registered.isEmpty { return .noEngines }
+        if case let index = self.tasks[Int(slot)].details, index >= 0, case let resources = self.details[Int(index)].resources,
+            !resources.isEmpty, self.owners(of: resources).isEmpty
+        {
+            return .noEngineOwns(resources)
+        }
         switch self.groups[Int(self.tasks[Int(slot)].place)].rule {
         case .any: return .enginesBusy
         case .excluding(let serials, _):

@@ -12,7 +12,9 @@ extension TaskScheduler {
         let able = self.ableEngines(for: slot)
         let anyAble = able.map { PlacementRule.only($0) } ?? .any
         guard index >= 0 else { return anyAble }
-        if self.details[Int(index)].attempts.isEmpty, self.details[Int(index)].follow == nil {
+        if self.details[Int(index)].attempts.isEmpty, self.details[Int(index)].follow == nil,
+            self.details[Int(index)].resources.isEmpty
+        {
             // The common case, and no copies made.
             guard let targets = self.details[Int(index)].targets else { return anyAble }
             if able == nil, !targets.isEmpty, targets.allSatisfy({ self.registered[$0] != nil }) { return .only(targets) }
@@ -27,6 +29,13 @@ extension TaskScheduler {
         case .never: return nil
         case .on(let engines): allowed = allowed.map { $0.filter(engines.contains) } ?? engines
         }
+        var mayCome = false
+        if !details.resources.isEmpty {
+            // Without other conditions an engine that owns enough may come yet.
+            mayCome = allowed == nil
+            let owners = self.owners(of: details.resources)
+            allowed = allowed.map { $0.filter(owners.contains) } ?? owners
+        }
         if let allowed {
             let willing = allowed.filter { self.registered[$0] != nil && !refused.contains($0) }
             // Where it must go counts for more than what can run there: an engine that cannot will say so.
@@ -34,6 +43,7 @@ extension TaskScheduler {
             let left = capable.isEmpty ? willing : capable
             let fresh = left.filter { !failed.contains($0) }
             if !fresh.isEmpty { return .only(fresh) }
+            if mayCome, left.isEmpty || details.timeout > 0 { return .only([]) }
             return left.isEmpty || details.timeout > 0 ? nil : .only(left)
         }
         if let able { refused = Set(self.registered.keys.filter { !able.contains($0) } + refused).sorted() }

@@ -13,7 +13,10 @@ internal import HeapModule
 package struct TaskScheduler: Sendable {
     package enum Event: Sendable, Equatable {
         /// The hub registered an engine. It must be told here before clients hear of the engine.
-        case engineJoined(EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock)
+        ///
+        /// What it owns (`gpu`: 1) a task there has to itself, for an engine runs one task at a time.
+        case engineJoined(
+            EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock, resources: [String: Double] = [:])
         /// The engine said goodbye but its connection still stands: it gets no more tasks, and has five seconds to
         /// answer those it holds.
         case engineRetired(EngineUUID)
@@ -177,8 +180,8 @@ package struct TaskScheduler: Sendable {
         switch event {
         case .submitted(let request): self.submit(request, at: now, effects: &effects)
         case .replied(let reply): self.take(reply, at: now, effects: &effects)
-        case .engineJoined(let engine, let understandsRecall, let abilities):
-            self.join(engine, understandsRecall: understandsRecall, abilities)
+        case .engineJoined(let engine, let understandsRecall, let abilities, let resources):
+            self.join(engine, understandsRecall: understandsRecall, abilities, resources: resources)
         case .engineRetired(let engine): self.retire(engine, at: now, effects: &effects)
         case .engineLeft(let engine): self.leave(engine, at: now, effects: &effects)
         case .recalled(let tasks, let engine): self.takeBack(tasks, from: engine, at: now)
@@ -202,7 +205,7 @@ package struct TaskScheduler: Sendable {
 
         let isPlain =
             request.after == nil && request.follow == nil && request.targets.isEmpty && (request.timeout ?? .zero) <= .zero
-            && (self.kinds.count <= 1 || request.need == nil)
+            && request.resources.isEmpty && (self.kinds.count <= 1 || request.need == nil)
         self.rememberAble(for: request.need)
         if isPlain {
             // The common case: nothing waits before it and an engine has room.

@@ -86,6 +86,8 @@ struct TaskDetails: Sendable {
     var pausedUntil: MonotonicTime?
     /// Serial numbers of the engines it may run on, in order; nil for any.
     var targets: [Int32]?
+    /// What the engine must own; empty for nothing.
+    var resources: [String: Double] = [:]
     var attempts: [Attempt] = []
     /// In order of submission, ended ones among them.
     var dependents: [Dependent] = []

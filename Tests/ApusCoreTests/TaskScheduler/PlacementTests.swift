@@ -171,4 +171,34 @@ struct PlacementTests {
         #expect(world.on(.engineJoined(ada, understandsRecall: true)) == [])
         #expect(world.submit(b) == [])
     }
+
+    // MARK: Resources
+
+    @Test("A task that needs something runs on an engine that owns enough of it")
+    func resources() {
+        var world = Transcript()
+        world.on(.engineJoined(ada, understandsRecall: true))
+        world.on(.engineJoined(bob, understandsRecall: true, resources: ["gpu": 1]))
+        world.on(.engineJoined(eve, understandsRecall: true, resources: ["gpu": 2, "memory": 64]))
+        #expect(world.on(.submitted(TaskRequest(a, resources: ["gpu": 2]))) == [.send(a, to: eve)])
+        #expect(world.on(.submitted(TaskRequest(b, resources: ["gpu": 1]))) == [.send(b, to: bob)])
+        #expect(world.on(.submitted(TaskRequest(c, resources: ["gpu": 1]))) == [], "ada has nothing to do, and no gpu")
+        #expect(world.scheduler.whyWaiting(c) == .targetsBusy([bob, eve]))
+        #expect(world.reply(a, from: eve) == [.relay(a, from: eve), .send(c, to: eve)])
+    }
+
+    @Test("Where no engine owns enough, a task waits for one, unless it names engines that never will")
+    func missingResources() {
+        var world = Transcript(engines: [ada])
+        #expect(world.on(.submitted(TaskRequest(a, resources: ["gpu": 1]))) == [])
+        #expect(world.scheduler.whyWaiting(a) == .noEngineOwns(["gpu": 1]))
+        #expect(world.on(.submitted(TaskRequest(b, targets: [ada], resources: ["gpu": 1]))) == [.fail(b, .impossibleDependency)])
+        #expect(world.on(.engineJoined(bob, understandsRecall: true)) == [])
+        #expect(world.on(.engineJoined(eve, understandsRecall: true, resources: ["gpu": 1])) == [.send(a, to: eve)])
+        world.on(.submitted(TaskRequest(c, resources: ["gpu": 1])))
+        world.on(.engineLeft(eve))
+        #expect(world.scheduler.whyWaiting(c) == .noEngineOwns(["gpu": 1]))
+        let next = EngineUUID("next")
+        #expect(world.on(.engineJoined(next, understandsRecall: true, resources: ["gpu": 4])) == [.send(c, to: next)])
+    }
 }
