@@ -230,10 +230,11 @@ public struct SimulatedCluster: Sendable {
             .stock, EngineAbilities(runsPython: false, functions: ["f"], build: "1"),
             EngineAbilities(runsPython: true, functions: ["g"], build: "2"),
         ]
-        let abilities = self.isMixed ? kinds[Int(self.below(3))] : .stock
+        // In the end comes one that can run whatever waits, and owns enough for everybody.
+        let last = EngineAbilities(runsPython: true, functions: ["f", "g"], build: "1")
+        let abilities = !self.isMixed ? .stock : self.isWindingUp ? last : kinds[Int(self.below(3))]
         self.engines[uuid] = Engine(uuid: uuid, understandsRecall: understandsRecall, abilities: abilities)
         self.engineOrder.append(uuid)
-        // In the end comes one that owns enough for everybody.
         let resources: [String: Double] =
             self.isWindingUp ? ["gpu": 2] : self.chance(40) ? ["gpu": Double(1 + self.below(2))] : [:]
         self.deliver(

@@ -16,6 +16,14 @@ package struct EngineAbilities: Sendable, Hashable {
     package static let stock = EngineAbilities(runsPython: true)
 }
 
+extension EngineAbilities: CustomStringConvertible {
+    /// Always the same for the same abilities, as a set's own is not.
+    package var description: String {
+        let python = self.runsPython ? ["Python"] : []
+        return "[" + (python + self.functions.sorted() + (self.build.map { ["build \($0)"] } ?? [])).joined(separator: ", ") + "]"
+    }
+}
+
 /// What a task asks of the engine that runs it.
 package enum TaskNeed: Sendable, Hashable {
     case python

@@ -38,9 +38,10 @@ extension TaskScheduler {
         }
         if let allowed {
             let willing = allowed.filter { self.registered[$0] != nil && !refused.contains($0) }
-            // Where it must go counts for more than what can run there: an engine that cannot will say so.
+            // Where it must go counts for more than what can run there: an engine that cannot will say so. What it must be given
+            // does not, while an engine that has both may come.
             let capable = able.map { able in willing.filter(able.contains) } ?? willing
-            let left = capable.isEmpty ? willing : capable
+            let left = capable.isEmpty && !mayCome ? willing : capable
             let fresh = left.filter { !failed.contains($0) }
             if !fresh.isEmpty { return .only(fresh) }
             if mayCome, left.isEmpty || details.timeout > 0 { return .only([]) }
