@@ -51,7 +51,8 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
     }
 
     public var metadata: [TaskMetadata] { self.whole.metadata }
-    public func abort() async throws { try await self.whole.abort() }
+    /// Stops the chunks that have not started; see ``AsyncResult/abort(interrupting:)``.
+    public func abort(interrupting: Bool = false) async throws { try await self.whole.abort(interrupting: interrupting) }
 
     // MARK: Iterating
 

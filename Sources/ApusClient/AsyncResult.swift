@@ -15,7 +15,11 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     /// What cancelling a Swift task that waits for the value does to the work; nothing unless told.
     public var whenCancelled = CancellationPolicy.leaveRunning
 
-    init(_ tasks: [PendingTask], client: Client, isSingle: Bool, combine: @escaping @Sendable ([Message]) throws -> Output) {
+    init(
+        _ tasks: [PendingTask], client: Client, isSingle: Bool, whenCancelled: CancellationPolicy = .leaveRunning,
+        combine: @escaping @Sendable ([Message]) throws -> Output
+    ) {
+        self.whenCancelled = whenCancelled
         self.tasks = tasks
         self.client = client
         self.isSingle = isSingle
@@ -60,9 +64,12 @@ public struct AsyncResult<Output: Sendable>: Sendable {
 
     private func waitForAll() async throws {
         do { for task in self.tasks { try await task.wait() } } catch {
-            if error is CancellationError, self.whenCancelled == .abort {
+            if error is CancellationError, self.whenCancelled != .leaveRunning {
+                let interrupts = self.whenCancelled == .interrupt
                 // The waiting has ended; that the engines have been told need not be waited for.
-                Task { [client = self.client, ids = self.messageIDs] in try? await client.abort(ids) }
+                Task { [client = self.client, ids = self.messageIDs] in
+                    try? await client.abort(ids, interrupting: interrupts)
+                }
             }
             throw error
         }
@@ -150,7 +157,11 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     public var wallTime: Double { self.elapsed }
 
     /// Stops the tasks that have not started; their results throw ``ApusError`` with code `taskAborted`.
-    public func abort() async throws { try await self.client.abort(self.messageIDs) }
+    ///
+    /// - Parameter interrupting: Whether those that run are interrupted; see ``Client/abort(_:interrupting:)``.
+    public func abort(interrupting: Bool = false) async throws {
+        try await self.client.abort(self.messageIDs, interrupting: interrupting)
+    }
 }
 
 /// What becomes of work when the Swift task that waits for it is cancelled.
@@ -159,4 +170,6 @@ public enum CancellationPolicy: Sendable, Hashable {
     case leaveRunning
     /// What has not started is aborted; what runs goes on to its end.
     case abort
+    /// What has not started is aborted, and what runs is interrupted; see ``Client/abort(_:interrupting:)``.
+    case interrupt
 }

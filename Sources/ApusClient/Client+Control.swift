@@ -3,11 +3,17 @@ public import ApusWire
 extension Client {
     /// Stops tasks that have not started, wherever they wait. Their results throw ``ApusError`` with code `taskAborted`.
     ///
-    /// - Parameter tasks: Which; nil: all that are outstanding.
-    public func abort(_ tasks: [TaskID]? = nil) async throws {
+    /// - Parameters:
+    ///   - tasks: Which; nil: all that are outstanding.
+    ///   - interrupting: Whether those that run are interrupted too: asynchronous Swift functions are cancelled, Python gets its
+    ///     `KeyboardInterrupt`. Synchronous Swift functions, engines of ipyparallel, and what begins at this very moment go on to
+    ///     their end.
+    public func abort(_ tasks: [TaskID]? = nil, interrupting: Bool = false) async throws {
         let ids = tasks ?? Array(self.outstanding)
         guard !ids.isEmpty, !self.ids.isEmpty else { return }
-        try await self.control(.abortRequest, ["msg_ids": .array(ids.map { .string($0.text) })], .all)
+        var content: JSONObject = ["msg_ids": .array(ids.map { .string($0.text) })]
+        if interrupting { content["apus_running"] = true }
+        try await self.control(.abortRequest, content, .all)
     }
 
     /// Empties the namespaces of the targets.

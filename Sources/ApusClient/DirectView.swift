@@ -10,6 +10,8 @@ public struct DirectView: Sendable {
     public var label: String?
     /// How long a function called through this view may run; nil: as long as it takes. See ``LoadBalancedView/runLimit``.
     public var runLimit: Duration?
+    /// What cancelling a Swift task that waits for a result does to the work.
+    public var whenCancelled = CancellationPolicy.leaveRunning
     let route: DirectCalls.Route
 
     init(_ client: Client, _ targets: Targets, route: DirectCalls.Route = .direct) {
@@ -45,7 +47,7 @@ public struct DirectView: Sendable {
     {
         AsyncResult(
             try self.calls.apply(Call(function), encode(repeat each arguments, for: function)), client: self.client,
-            isSingle: false
+            isSingle: false, whenCancelled: self.whenCancelled
         ) { try $0.map { try decodeResult(from: $0, function.decodeResult) } }
     }
 
@@ -72,7 +74,7 @@ public struct DirectView: Sendable {
         let engines = try self.calls.engines()
         let tasks = try self.calls.execute(code, silent: silent)
         let runs = Dictionary(zip(engines, tasks).map { ($0.uuid, (id: $0.id, task: $1)) }) { $1 }
-        return AsyncResult(tasks, client: self.client, isSingle: false) { messages in
+        return AsyncResult(tasks, client: self.client, isSingle: false, whenCancelled: self.whenCancelled) { messages in
             try messages.map { message in
                 guard let run = message.metadata.textMember("engine").flatMap({ runs[EngineUUID($0)] }) else {
                     throw ApusError(.badResult, "a reply does not say which engine it is from")
@@ -194,7 +196,9 @@ public struct DirectView: Sendable {
     private func many<Output: Decodable & Sendable>(_ tasks: [PendingTask], as type: Output.Type = Output.self) -> AsyncResult<
         [Output]
     > {
-        AsyncResult(tasks, client: self.client, isSingle: false) { try $0.map { try decodeResult(type, from: $0) } }
+        AsyncResult(tasks, client: self.client, isSingle: false, whenCancelled: self.whenCancelled) {
+            try $0.map { try decodeResult(type, from: $0) }
+        }
     }
 }
 

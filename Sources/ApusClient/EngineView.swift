@@ -10,6 +10,8 @@ public struct EngineView: Sendable {
     public var label: String?
     /// How long a function called through this view may run; nil: as long as it takes. See ``LoadBalancedView/runLimit``.
     public var runLimit: Duration?
+    /// What cancelling a Swift task that waits for a result does to the work.
+    public var whenCancelled = CancellationPolicy.leaveRunning
 
     init(_ client: Client, _ id: EngineID) {
         self.client = client
@@ -38,7 +40,7 @@ public struct EngineView: Sendable {
     {
         AsyncResult(
             try self.calls.apply(Call(function), encode(repeat each arguments, for: function)), client: self.client,
-            isSingle: true
+            isSingle: true, whenCancelled: self.whenCancelled
         ) { try decodeResult(from: $0[0], function.decodeResult) }
     }
 
@@ -64,7 +66,7 @@ public struct EngineView: Sendable {
     public func executeAsync(_ code: String, silent: Bool = true) throws -> AsyncResult<ExecuteReply> {
         let tasks = try self.calls.execute(code, silent: silent)
         let id = self.id
-        return AsyncResult(tasks, client: self.client, isSingle: true) { messages in
+        return AsyncResult(tasks, client: self.client, isSingle: true, whenCancelled: self.whenCancelled) { messages in
             try ExecuteReply(messages[0], engineID: id, output: tasks[0].output)
         }
     }
@@ -105,7 +107,9 @@ public struct EngineView: Sendable {
     private func single<Output: Decodable & Sendable>(_ tasks: [PendingTask], as type: Output.Type = Output.self) -> AsyncResult<
         Output
     > {
-        AsyncResult(tasks, client: self.client, isSingle: true) { try decodeResult(type, from: $0[0]) }
+        AsyncResult(tasks, client: self.client, isSingle: true, whenCancelled: self.whenCancelled) {
+            try decodeResult(type, from: $0[0])
+        }
     }
 }
 

@@ -143,6 +143,10 @@ package actor EngineService {
         case .stopTimer(let timer): self.timers.removeValue(forKey: timer)?.cancel()
         case .reply(let reply): self.reply(reply)
         case .abort(let abortion): self.abort(abortion)
+        case .interruptIfRunning(let ids):
+            let meant = Set(ids)
+            self.setup?.running.interrupt(anyOf: meant)
+            self.kernel?.interrupt(anyOf: meant)
         case .giveBack(let ids): self.giveBack(ids)
         case .clearNamespace:
             self.setup?.namespace.removeAll()

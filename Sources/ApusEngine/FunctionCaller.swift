@@ -37,8 +37,12 @@ struct FunctionCaller {
     /// Seconds that this request's function may run.
     private var limit: Double?
 
-    mutating func begin(limit: Double? = nil) {
+    /// The request that is run.
+    private var request: MessageID?
+
+    mutating func begin(_ request: MessageID? = nil, limit: Double? = nil) {
         self.called = nil
+        self.request = request
         self.limit = limit
     }
 
@@ -113,7 +117,7 @@ struct FunctionCaller {
         self.called = (record, request.arguments)
         guard record.isAsynchronous else { return try record.invokeSynchronously(request) }
         let context = self.context
-        return try self.running.wait(limit: self.limit) { try await record.invoke(request, in: context) }
+        return try self.running.wait(limit: self.limit, of: self.request) { try await record.invoke(request, in: context) }
     }
 
     // MARK: Mapping
@@ -139,7 +143,7 @@ struct FunctionCaller {
         }
         self.called = (record, call.arguments)
         let context = self.context
-        return try self.running.wait(limit: self.limit) { try await record.invoke(requests, in: context) }
+        return try self.running.wait(limit: self.limit, of: self.request) { try await record.invoke(requests, in: context) }
     }
 
     // MARK: Finding

@@ -131,7 +131,7 @@ struct RequestWorker: ~Copyable {
         let started = WireDate.now
         let capture = self.setup.options.capture
         capture?.begin(parent: message.header)
-        self.caller.begin(limit: metadata.limit)
+        self.caller.begin(MessageHeader.messageID(scanning: message.header), limit: metadata.limit)
         let outcome: Result<[ByteBuffer], any Error>
         do {
             if let build = metadata.build, build != self.setup.options.build { throw self.otherBuild(build) }

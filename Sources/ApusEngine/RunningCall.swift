@@ -8,7 +8,7 @@ final class RunningCall: Sendable {
     private enum State {
         /// Nothing runs, or a synchronous function, which nothing can interrupt.
         case none
-        case running(Task<Void, Never>, isInterrupted: Bool)
+        case running(Task<Void, Never>, MessageID?, isInterrupted: Bool)
     }
 
     private let state = Mutex(State.none)
@@ -17,7 +17,9 @@ final class RunningCall: Sendable {
     /// Runs the body in a task and blocks the calling thread until it has ended; at the limit, in seconds, it is cancelled.
     ///
     /// - Throws: What the body throws; a `KeyboardInterrupt` if it throws after an interrupt or past the limit.
-    func wait(limit: Double? = nil, for body: @escaping @Sendable () async throws -> PickleValue) throws -> PickleValue {
+    func wait(limit: Double? = nil, of request: MessageID? = nil, for body: @escaping @Sendable () async throws -> PickleValue)
+        throws -> PickleValue
+    {
         let box = OutcomeBox()
         // Known as running before it begins, so that an interrupt which its own doing brings about finds it.
         let task = self.state.withLock { state in
@@ -25,7 +27,7 @@ final class RunningCall: Sendable {
                 do { box.set(.success(try await body())) } catch { box.set(.failure(error)) }
                 ended.signal()
             }
-            state = .running(task, isInterrupted: false)
+            state = .running(task, request, isInterrupted: false)
             return task
         }
         var isPastLimit = false
@@ -38,7 +40,7 @@ final class RunningCall: Sendable {
         }
         let isInterrupted = self.state.withLock { state in
             defer { state = .none }
-            if case .running(_, let isInterrupted) = state { return isInterrupted }
+            if case .running(_, _, let isInterrupted) = state { return isInterrupted }
             return false
         }
         do { return try box.take() } catch {
@@ -52,10 +54,19 @@ final class RunningCall: Sendable {
     /// Cancels what runs. False when nothing does, or a synchronous function.
     func interrupt() -> Bool {
         self.state.withLock { state in
-            guard case .running(let task, _) = state else { return false }
+            guard case .running(let task, let request, _) = state else { return false }
             task.cancel()
-            state = .running(task, isInterrupted: true)
+            state = .running(task, request, isInterrupted: true)
             return true
+        }
+    }
+
+    /// Cancels what runs if it was asked for by one of these requests.
+    func interrupt(anyOf requests: Set<MessageID>) {
+        self.state.withLock { state in
+            guard case .running(let task, let request?, _) = state, requests.contains(request) else { return }
+            task.cancel()
+            state = .running(task, request, isInterrupted: true)
         }
     }
 }

@@ -297,7 +297,7 @@ struct PythonKernelTests {
     @Test("On an engine with Python a request that names a Swift function still runs it")
     func mixed() async throws {
         try await World.withPython { world in
-            let swift = try await world.controller.result(of: "square", .float(3), to: world.uuid)
+            let swift = try await world.controller.result(of: "squareOf", .float(3), to: world.uuid)
             #expect(swift == .float(9))
             #expect(try await world.value("lambda: 9") == .int(9))
         }

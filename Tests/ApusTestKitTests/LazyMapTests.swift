@@ -207,6 +207,31 @@ struct LazyMapTests {
         }
     }
 
+    @Test("Cancelling a wait, or an abort, interrupts what runs where the caller chose so")
+    func interruption() async throws {
+        try await withInMemoryCluster(engines: 1) { client, _ in
+            gate.close()
+            var view = client[0]
+            view.whenCancelled = .interrupt
+            let running = try view.applyAsync($waitAtGate, 1)
+            let queued = try view.applyAsync($plusOne, 1)
+            try await gate.waitForEntry()
+            let wait = Task { try await running.value }
+            wait.cancel()
+            await #expect(throws: CancellationError.self) { try await wait.value }
+            let error = await #expect(throws: RemoteError.self) { try await running.value }
+            #expect(error?.name == "KeyboardInterrupt")
+            #expect(try await queued.value == 2, "another request is not touched")
+
+            gate.close()
+            let again = try client.loadBalancedView().with { $0.retries = 3 }.applyAsync($waitAtGate, 1)
+            try await gate.waitForEntry()
+            try await again.abort(interrupting: true)
+            await #expect(throws: RemoteError.self) { try await again.value }
+            #expect(gate.entered.load(ordering: .relaxed) == 1, "it is not tried again")
+        }
+    }
+
     @Test("Results are served first come, first served")
     func firstCome() async throws {
         try await withInMemoryCluster(engines: 2) { client, _ in

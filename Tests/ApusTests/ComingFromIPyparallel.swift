@@ -32,6 +32,7 @@ private func aboutClient(_ client: Client, _ engine: EngineView, _ result: Async
     line { client.metadata(of: client.history[0]) }
     line { try await client.abort() }
     line { try await client.abort(result.messageIDs) }
+    line { try await client.abort(result.messageIDs, interrupting: true) }
     line { try await client.sendSignal("SIGINT", to: [0, 1]) }
     line { try client.activate() }
     line { try await client.becomeDask() }

@@ -104,6 +104,18 @@ struct EightCellsTests {
         for await piece in printing.streamOutput() { printed += piece.text }
         #expect(printed == "hello\n")
 
+        // What only our engines know.
+        if cell.engines == .apus {
+            let sleep = PythonFunction.source("lambda: (print('begun', flush=True), __import__('time').sleep(60))")
+            let sleeping = try client[0].applyAsync(sleep, returning: [Int?].self)
+            let behind = try client[0].applyAsync(double, 4, returning: Int.self)
+            for await _ in sleeping.streamOutput() { break }
+            try await sleeping.abort(interrupting: true)
+            let interrupted = await #expect(throws: RemoteError.self) { try await sleeping.value(timeout: .seconds(20)) }
+            #expect(interrupted?.name == "KeyboardInterrupt")
+            #expect(try await behind.value == 8)
+        }
+
         // The hub.
         #expect(try await client.getResult(first.messageIDs[0], as: Int.self).value == 2)
         #expect(try await client.resubmit(first.messageIDs, as: Int.self).value(timeout: .seconds(20)) == [2])

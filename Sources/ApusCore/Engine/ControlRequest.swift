@@ -3,6 +3,8 @@ package import ApusWire
 /// What a client or a scheduler asks of an engine besides running tasks (protocol article, "Control messages").
 package enum ControlRequest: Sendable, Equatable {
     case abort(Abortion)
+    /// Apus only: abort these, and interrupt the one that runs, should it be among them.
+    case abortAndInterrupt([MessageID])
     /// Apus only: give back these tasks if they have not started.
     case recall([MessageID])
     case clear
@@ -62,6 +64,8 @@ extension ControlRequest {
             let ids = Self.messageIDs(content["msg_ids"])
             if ids.isEmpty {
                 self = .abort(content["apus_all"]?.bool == true ? .everythingQueued : .queuedExecutes)
+            } else if content["apus_running"]?.bool == true {
+                self = .abortAndInterrupt(ids)
             } else {
                 self = .abort(.requests(ids))
             }

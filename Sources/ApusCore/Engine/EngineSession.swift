@@ -53,6 +53,8 @@ package struct EngineSession: Sendable {
         case reply(ControlReply)
         /// Answer these requests as aborted: the queued ones now, those that have not come yet when they come.
         case abort(Abortion)
+        /// Interrupt the request that runs if it is one of these.
+        case interruptIfRunning([MessageID])
         /// Take back what has not started and reply with the ids; it will be run elsewhere.
         case giveBack([MessageID])
         case clearNamespace
@@ -203,6 +205,7 @@ package struct EngineSession: Sendable {
     private mutating func answer(_ request: ControlRequest, as id: EngineID) -> [Effect] {
         switch request {
         case .abort(let abortion): return [.abort(abortion), .reply(.ok(.abort))]
+        case .abortAndInterrupt(let ids): return [.abort(.requests(ids)), .interruptIfRunning(ids), .reply(.ok(.abort))]
         case .recall(let ids): return [.giveBack(ids)]
         case .clear: return [.clearNamespace, .reply(.ok(.clear))]
         case .kernelInfo: return [.reply(.kernelInfo)]

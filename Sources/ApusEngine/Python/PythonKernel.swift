@@ -216,6 +216,14 @@ final class PythonKernel: Sendable {
         }
     }
 
+    /// Interrupts the running request if it is one of these.
+    func interrupt(anyOf requests: Set<MessageID>) {
+        let isMeant = self.state.withLock { state in
+            state.current.flatMap { MessageHeader.messageID(scanning: $0.message.header) }.map(requests.contains) ?? false
+        }
+        if isMeant { self.interrupt() }
+    }
+
     /// Sends the interpreter a signal; false when there is none.
     func signal(_ number: Int32) -> Bool { self.state.withLock { $0.child }?.signal(number) ?? false }
 

@@ -132,6 +132,7 @@ struct EngineSessionTests {
         #expect(abortion(["msg_ids": []]) == .abort(.queuedExecutes))
         #expect(abortion(["msg_ids": nil]) == .abort(.queuedExecutes))
         #expect(abortion(["msg_ids": [], "apus_all": true]) == .abort(.everythingQueued))
+        #expect(abortion(["msg_ids": ["a"], "apus_running": true]) == .abortAndInterrupt([MessageID("a")]))
         #expect(ControlRequest(MessageType(rawValue: "debug_request"), content: [:]) == nil)
     }
 }
