@@ -181,7 +181,8 @@ extension ControllerService {
         self.logger.info("engine \(engine.id) registered", metadata: ["uuid": "\(engine.uuid)"])
         self.perform(
             .engineJoined(
-                engine.uuid, understandsRecall: engine.understandsRecall, abilities: engine.abilities, resources: engine.resources))
+                engine.uuid, understandsRecall: engine.understandsRecall, abilities: engine.abilities, resources: engine.resources
+            ))
         _ = self.broadcast.handle(.engineJoined(engine.uuid))
         self.announcements.append((engine, .now()))
         self.forgetOldAnnouncements()

@@ -61,6 +61,7 @@ private func aboutClient(_ client: Client, _ engine: EngineView, _ result: Async
     line { try engine.applyAsync($squared, 3) }
     line { try engine.executeAsync("x = 3") }
     line { try await client.shutdown([0, 1]) }
+    line { try await client.shutdown([0, 1], restart: true) }
     line { try await client.shutdown(hub: true) }
     line { try await client.wait(timeout: .seconds(10)) }
     line { try await client.wait(for: result.messageIDs, until: .firstCompleted) }
