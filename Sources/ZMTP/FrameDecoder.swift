@@ -21,7 +21,7 @@ struct FrameDecoder: Sendable {
 
     /// What a frame's own buffer starts with; it grows to at most `growth` times what has arrived.
     static let initialFrameCapacity = 64 * 1024
-    static let growth = 8
+    static let growth = 64
     /// What one `ByteBuffer` can hold.
     static let maximumFrameSize = Int(UInt32.max)
 
