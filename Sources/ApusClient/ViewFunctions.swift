@@ -82,6 +82,8 @@ public struct ParallelFunction<Input: Codable & Sendable, Output: Sendable>: Sen
         let results = try zip(engines, parts).filter { !$1.isEmpty }.map { engine, part in
             try self.view.client[engine.id].applyAsync(self.function, part)
         }
+        // Of nothing, no engine gets a part.
+        if results.isEmpty { return [] }
         return self.partition.join(try await AsyncResult.joined(results).value)
     }
 }

@@ -37,11 +37,10 @@ extension ControllerService {
     }
 
     private func releaseAnswers() {
-        guard !self.heldAnswers.isEmpty, !self.isStoring else { return }
-        self.isStoring = true
-        Task {
+        guard !self.heldAnswers.isEmpty, self.storing == nil else { return }
+        self.storing = Task {
             await self.releaseEveryAnswer()
-            self.isStoring = false
+            self.storing = nil
             self.flushSockets()
             // For what came meanwhile.
             self.scheduleFlush()
@@ -79,6 +78,8 @@ extension ControllerService {
     private func resumeClientsLater() {
         self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(20)) {
             self.assumeIsolated { service in
+                // Closed meanwhile: there is nobody to be read from.
+                guard !service.sockets.isEmpty else { return }
                 guard service.store.backlogByteCount < Self.largestBacklog / 2 else { return service.resumeClientsLater() }
                 service.clientsArePaused = false
                 for socket in Self.clientSockets { service.sockets[socket]?.setReading(true) }

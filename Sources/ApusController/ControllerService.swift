@@ -56,7 +56,8 @@ package actor ControllerService {
     var flushIsScheduled = false
     /// Answers that a store which lasts has yet to keep what they say.
     var heldAnswers: [(frames: [ByteBuffer], socket: ControllerSocket)] = []
-    var isStoring = false
+    /// Waits for the store with the answers that were held when it began; nil while none are.
+    var storing: Task<Void, Never>?
     /// Whether clients are not read from because the store is behind.
     var clientsArePaused = false
     /// Requests that are being resubmitted: their replies go to nobody.
@@ -200,6 +201,7 @@ package actor ControllerService {
 
     private func close() async {
         self.flushChanges()
+        await self.storing?.value
         await self.releaseEveryAnswer()
         for socket in Array(self.sockets.values) + self.broadcastLeaves { await socket.close(linger: .milliseconds(300)) }
         self.sockets = [:]

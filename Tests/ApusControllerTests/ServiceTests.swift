@@ -114,6 +114,21 @@ struct ServiceTests {
         await world.stop()
     }
 
+    @Test("A result that waits for the store when the controller stops is told before it ends")
+    func storedBeforeStopped() async throws {
+        let store = SlowStore()
+        let world = try await World(store: store)
+        let engine = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task)
+        client.send(world.message(.applyRequest))
+        engine.task.send(engine.reply(to: try await engine.task.next()))
+        await store.waitUntilAsked()
+        let stopping = Task { await world.stop() }
+        store.finishFlush()
+        #expect(try await client.next().json["status"] == "ok")
+        await stopping.value
+    }
+
     @Test("While the store is behind, clients wait and engines' replies do not")
     func storeIsBehind() async throws {
         let store = SlowStore(flushesAtOnce: true)

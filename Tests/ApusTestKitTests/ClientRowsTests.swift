@@ -235,6 +235,7 @@ struct ClientRowsTests {
             #expect(try await client[...].parallel($totalOfPart)(1...6) == [3, 7, 11])
             #expect(try await client[...].parallel($totalOfPart, .roundRobin)(1...6) == [5, 7, 9])
             #expect(try await client[...].parallel($totalOfPart)(1...2) == [1, 2])
+            #expect(try await client[...].parallel($totalOfPart)([]) == [])
         }
     }
 
