@@ -60,9 +60,7 @@ public struct BroadcastView: Sendable {
         let call = Call(function)
         let arguments = try encode(list: arguments)
         guard self.isCoalescing else {
-            return try await AsyncResult(self.direct.calls.apply(call, arguments), client: self.client, isSingle: false) {
-                try $0.map { try decodeResult(type, from: $0) }
-            }.value
+            return try await self.direct.many(self.direct.calls.apply(call, arguments), as: type).value
         }
         return try await self.coalescing(call, arguments) { try PickleDecoder().decode(type, from: $0) }.value
     }

@@ -44,10 +44,7 @@ struct DirectCalls: Sendable {
         let engines = try self.engines()
         switch self.route {
         case .direct:
-            var metadata = ByteBuffer()
-            metadata.writeStaticString("{\"is_broadcast\": false")
-            self.writeMembers(nil, maps: false, isQuiet: false, into: &metadata)
-            metadata.writeStaticString("}")
+            let metadata = self.metadata(nil, maps: false, isQuiet: false)
             return engines.map { engine in
                 self.connection.submit(
                     .executeRequest, on: .mux, to: engine.uuid, metadata: metadata, content: content, waitsForOutput: true)
@@ -76,7 +73,7 @@ struct DirectCalls: Sendable {
         {
             calls.route = .broadcast
         }
-        return try calls.sendToAll(nil, buffers: buffers)
+        return try calls.send(nil, buffers: buffers, to: engines)
     }
 
     /// From so many bytes on the second copy of a value costs more than the way of a broadcast.
@@ -105,7 +102,12 @@ struct DirectCalls: Sendable {
     }
 
     private func sendToAll(_ call: Call?, buffers: [ByteBuffer]) throws -> [PendingTask] {
-        let engines = try self.engines()
+        try self.send(call, buffers: buffers, to: self.engines())
+    }
+
+    private func send(_ call: Call?, buffers: [ByteBuffer], to engines: [(id: EngineID, uuid: EngineUUID)]) throws
+        -> [PendingTask]
+    {
         switch self.route {
         case .direct:
             let metadata = self.metadata(call, maps: false)
@@ -137,10 +139,10 @@ struct DirectCalls: Sendable {
         self.connection.submit(.applyRequest, on: .mux, to: engine, metadata: metadata, buffers: buffers)
     }
 
-    private func metadata(_ call: Call?, maps: Bool) -> ByteBuffer {
+    private func metadata(_ call: Call?, maps: Bool, isQuiet: Bool = true) -> ByteBuffer {
         var metadata = ByteBuffer()
         metadata.writeStaticString("{\"is_broadcast\": false")
-        self.writeMembers(call, maps: maps, isQuiet: true, into: &metadata)
+        self.writeMembers(call, maps: maps, isQuiet: isQuiet, into: &metadata)
         metadata.writeStaticString("}")
         return metadata
     }

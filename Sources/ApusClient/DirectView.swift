@@ -193,7 +193,7 @@ public struct DirectView: Sendable {
     /// Empties the engines' namespaces.
     public func clear() async throws { try await self.client.clear(self.targets) }
 
-    private func many<Output: Decodable & Sendable>(_ tasks: [PendingTask], as type: Output.Type = Output.self) -> AsyncResult<
+    func many<Output: Decodable & Sendable>(_ tasks: [PendingTask], as type: Output.Type = Output.self) -> AsyncResult<
         [Output]
     > {
         AsyncResult(tasks, client: self.client, isSingle: false, whenCancelled: self.whenCancelled) {

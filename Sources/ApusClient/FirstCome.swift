@@ -19,17 +19,7 @@ extension Sequence {
     ///
     /// To leave the loop is to stop waiting; the work goes on.
     public func asCompleted<Output>() -> AsyncStream<AsyncResult<Output>> where Element == AsyncResult<Output> {
-        let results = Array(self)
-        let (stream, continuation) = AsyncStream.makeStream(of: AsyncResult<Output>.self)
-        let remaining = Countdown(results.count)
-        if results.isEmpty { continuation.finish() }
-        for result in results {
-            result.whenReady {
-                continuation.yield(result)
-                if remaining.countDown() { continuation.finish() }
-            }
-        }
-        return stream
+        inOrderOfEnding(Array(self)) { $0.whenReady($1) }
     }
 }
 
@@ -77,13 +67,18 @@ extension AsyncResult {
 }
 
 /// The tasks in the order in which they end.
-func tasksAsDone(_ tasks: [PendingTask]) -> AsyncStream<PendingTask> {
-    let (stream, continuation) = AsyncStream.makeStream(of: PendingTask.self)
-    let remaining = Countdown(tasks.count)
-    if tasks.isEmpty { continuation.finish() }
-    for task in tasks {
-        task.whenDone {
-            continuation.yield(task)
+func tasksAsDone(_ tasks: [PendingTask]) -> AsyncStream<PendingTask> { inOrderOfEnding(tasks) { $0.whenDone($1) } }
+
+/// Whatever ends, in the order in which it does.
+private func inOrderOfEnding<Item: Sendable>(
+    _ items: [Item], _ whenEnded: (Item, @escaping @Sendable () -> Void) -> Void
+) -> AsyncStream<Item> {
+    let (stream, continuation) = AsyncStream.makeStream(of: Item.self)
+    let remaining = Countdown(items.count)
+    if items.isEmpty { continuation.finish() }
+    for item in items {
+        whenEnded(item) {
+            continuation.yield(item)
             if remaining.countDown() { continuation.finish() }
         }
     }

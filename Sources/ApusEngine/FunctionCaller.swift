@@ -37,12 +37,12 @@ struct FunctionCaller {
     /// Seconds that this request's function may run.
     private var limit: Double?
 
-    /// The request that is run.
-    private var request: MessageID?
+    /// The header of the request that is run.
+    private var header = MessageParts.emptyObject
 
-    mutating func begin(_ request: MessageID? = nil, limit: Double? = nil) {
+    mutating func begin(_ header: ByteBuffer, limit: Double?) {
         self.called = nil
-        self.request = request
+        self.header = header
         self.limit = limit
     }
 
@@ -117,7 +117,12 @@ struct FunctionCaller {
         self.called = (record, request.arguments)
         guard record.isAsynchronous else { return try record.invokeSynchronously(request) }
         let context = self.context
-        return try self.running.wait(limit: self.limit, of: self.request) { try await record.invoke(request, in: context) }
+        return try self.wait { try await record.invoke(request, in: context) }
+    }
+
+    /// Waits for an asynchronous call, which can be interrupted by its request's id; others cannot, and need not know it.
+    private func wait(for body: @escaping @Sendable () async throws -> PickleValue) throws -> PickleValue {
+        try self.running.wait(limit: self.limit, of: MessageHeader.messageID(scanning: self.header), for: body)
     }
 
     // MARK: Mapping
@@ -143,7 +148,7 @@ struct FunctionCaller {
         }
         self.called = (record, call.arguments)
         let context = self.context
-        return try self.running.wait(limit: self.limit, of: self.request) { try await record.invoke(requests, in: context) }
+        return try self.wait { try await record.invoke(requests, in: context) }
     }
 
     // MARK: Finding

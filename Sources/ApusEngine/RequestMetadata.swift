@@ -49,10 +49,11 @@ struct RequestMetadata {
     ///
     /// - Parameters:
     ///   - started: When the request was begun; nil for one that never was.
-    ///   - outputs: How many output messages belong to a quiet request, whose client waits for that many and for no idle.
-    ///   - work: Microseconds spent on the request, for the scheduler.
+    ///   - outputs: How many output messages belong to the request. Only a quiet one's reply says so: its client waits for that
+    ///     many and for no idle.
+    ///   - work: Microseconds spent on the request, for the scheduler; said to quiet ones only, whose clients know the member.
     func reply(
-        _ status: Status, by messages: EngineMessages, started: WireDate, meetsDependencies: Bool = true, outputs: Int? = nil,
+        _ status: Status, by messages: EngineMessages, started: WireDate, meetsDependencies: Bool = true, outputs: Int,
         work: Int? = nil
     ) -> ByteBuffer {
         var json = ByteBufferAllocator().buffer(capacity: 320)
@@ -80,13 +81,13 @@ struct RequestMetadata {
             json.writeDecimal(messages.engineID.number)
             json.writeStaticString("}")
         }
-        if let outputs {
+        if self.isQuiet {
             json.writeStaticString(", \"apus_outputs\": ")
             json.writeDecimal(outputs)
-        }
-        if let work {
-            json.writeStaticString(", \"apus_work\": ")
-            json.writeDecimal(work)
+            if let work {
+                json.writeStaticString(", \"apus_work\": ")
+                json.writeDecimal(work)
+            }
         }
         json.writeStaticString("}")
         return json

@@ -131,7 +131,7 @@ struct RequestWorker: ~Copyable {
         let started = WireDate.now
         let capture = self.setup.options.capture
         capture?.begin(parent: message.header)
-        self.caller.begin(MessageHeader.messageID(scanning: message.header), limit: metadata.limit)
+        self.caller.begin(message.header, limit: metadata.limit)
         let outcome: Result<[ByteBuffer], any Error>
         do {
             if let build = metadata.build, build != self.setup.options.build { throw self.otherBuild(build) }
@@ -146,8 +146,7 @@ struct RequestWorker: ~Copyable {
         switch outcome {
         case .success(let buffers):
             let replyMetadata = metadata.reply(
-                .ok, by: self.messages, started: started, outputs: metadata.isQuiet ? outputs : nil,
-                work: metadata.isQuiet ? self.work : nil)
+                .ok, by: self.messages, started: started, outputs: outputs, work: self.work)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: channel, metadata: replyMetadata, content: Self.okContent, buffers: buffers))
@@ -159,8 +158,7 @@ struct RequestWorker: ~Copyable {
             outputs += 1
             let replyMetadata = metadata.reply(
                 .error, by: self.messages, started: started,
-                meetsDependencies: content.name != ErrorName.unmetDependency.rawValue, outputs: metadata.isQuiet ? outputs : nil,
-                work: metadata.isQuiet ? self.work : nil)
+                meetsDependencies: content.name != ErrorName.unmetDependency.rawValue, outputs: outputs, work: self.work)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: channel, metadata: replyMetadata, content: JSONValue.object(content.json).packed
@@ -200,7 +198,7 @@ struct RequestWorker: ~Copyable {
         self.outgoing.append(self.messages.error(content, parent: message.header))
         let members: JSONObject = ["execution_count": 0, "user_expressions": [:], "payload": []]
         let replyMetadata = metadata.reply(
-            .error, by: self.messages, started: started, outputs: metadata.isQuiet ? 1 : nil)
+            .error, by: self.messages, started: started, outputs: 1)
         self.outgoing.append(
             self.messages.reply(
                 .executeReply, to: message, on: channel, metadata: replyMetadata,
@@ -235,7 +233,7 @@ extension EngineMessages {
     ) -> [OutgoingMessage] {
         let reply = self.reply(
             type.reply, to: message, on: channel,
-            metadata: metadata.reply(.aborted, by: self, started: .now, outputs: metadata.isQuiet ? 0 : nil),
+            metadata: metadata.reply(.aborted, by: self, started: .now, outputs: 0),
             content: ByteBuffer(string: "{\"status\": \"aborted\"}"))
         if metadata.isQuiet { return [reply] }
         return [self.status(.busy, parent: message.header), reply, self.status(.idle, parent: message.header)]

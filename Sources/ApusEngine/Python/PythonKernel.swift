@@ -411,7 +411,7 @@ final class PythonKernel: Sendable {
                 isTask
                 ? running.metadata.reply(
                     isOK ? .ok : .error, by: connection.messages, started: running.started,
-                    meetsDependencies: name != FrameKind.unmetDependency, outputs: running.metadata.isQuiet ? outputs : nil) : nil
+                    meetsDependencies: name != FrameKind.unmetDependency, outputs: outputs) : nil
             outgoing.append(
                 connection.messages.reply(
                     running.type.reply, to: running.message, on: running.channel, metadata: metadata, content: content,
@@ -438,7 +438,7 @@ final class PythonKernel: Sendable {
                     running.type.reply, to: running.message, on: running.channel,
                     metadata: running.metadata.reply(
                         .error, by: connection.messages, started: running.started,
-                        outputs: running.metadata.isQuiet ? outputs + 1 : nil),
+                        outputs: outputs + 1),
                     content: JSONValue.object(members).packed))
             return false
         }
