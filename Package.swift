@@ -57,9 +57,10 @@ let package = Package(
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
-        // Ground: the bounds of the section that lists remote functions, the entry into engine mode, the macro plugin.
+        // Ground: the bounds of the section that lists remote functions, the entry into engine mode, memory files, the macro plugin.
         .target(name: "CFunctionSection"),
         .target(name: "CEngineMode"),
+        .target(name: "CSharedMemory"),
         .macro(
             name: "ApusMacros",
             dependencies: [
@@ -72,7 +73,7 @@ let package = Package(
 
         // Words: bytes and names, no behaviour over time. Functions lean sideways on Pickle, for values are what they carry.
         floor("Pickle", [nioCore]),
-        floor("ApusWire", [nioCore, crypto]),
+        floor("ApusWire", ["CSharedMemory", nioCore, crypto]),
         floor("ApusFunctions", ["CFunctionSection", "ApusMacros", "Pickle", nioCore]),
         floor("ApusTransport", [nioCore]),
 

@@ -34,6 +34,8 @@ final class ClientConnection: Sendable {
         /// Sockets that have reached the controller, so that nothing published from now on is missed.
         var connected: Set<String> = []
         var engines: [EngineID: EngineUUID] = [:]
+        /// Whose memory an engine can map, of those that say so.
+        var memoryPlaces: [EngineUUID: String] = [:]
         /// What the controller can do beyond ipyparallel's.
         var features: Set<ControllerFeature> = []
         var pending: [MessageID: PendingTask] = [:]
@@ -149,6 +151,12 @@ final class ClientConnection: Sendable {
         self.state.withLock { state in state.engines.first { $0.value == uuid }?.key }
     }
 
+    /// Whether all these engines can map this process's memory.
+    func sharesMemory(with engines: [EngineUUID]) -> Bool {
+        guard let place = SharedMemory.place else { return false }
+        return self.state.withLock { state in engines.allSatisfy { state.memoryPlaces[$0] == place } }
+    }
+
     /// Asks the hub who is registered.
     func refreshEngines() async throws {
         let reply = try await self.request(.connectionRequest, content: [:], on: .query)
@@ -161,8 +169,11 @@ final class ClientConnection: Sendable {
         self.state.withLock { state in
             state.features = Set(features)
             state.engines = [:]
+            state.memoryPlaces = [:]
             for (id, uuid) in engines {
-                if let number = Int(id), let uuid = uuid.string { state.engines[EngineID(number)] = EngineUUID(uuid) }
+                guard let number = Int(id), let uuid = uuid.string.map({ EngineUUID($0) }) else { continue }
+                state.engines[EngineID(number)] = uuid
+                state.memoryPlaces[uuid] = reply["apus"]?["memory"]?[id]?.string
             }
         }
         self.announceChange()
@@ -388,11 +399,17 @@ final class ClientConnection: Sendable {
         switch header.type {
         case .registrationNotification:
             guard let id = content["id"]?.int, let uuid = content["uuid"]?.string else { return }
-            self.state.withLock { $0.engines[EngineID(id)] = EngineUUID(uuid) }
+            self.state.withLock { state in
+                state.engines[EngineID(id)] = EngineUUID(uuid)
+                state.memoryPlaces[EngineUUID(uuid)] = content["apus"]?["memory"]?.string
+            }
             self.announceChange()
         case .unregistrationNotification:
             guard let id = content["id"]?.int, let uuid = content["uuid"]?.string else { return }
-            self.state.withLock { _ = $0.engines.removeValue(forKey: EngineID(id)) }
+            self.state.withLock { state in
+                state.engines.removeValue(forKey: EngineID(id))
+                state.memoryPlaces.removeValue(forKey: EngineUUID(uuid))
+            }
             self.announceChange()
             // The engine's last replies come by another connection and may be read after this; they get a moment.
             self.eventLoop.scheduleTask(in: .milliseconds(100)) { self.failTasks(on: EngineUUID(uuid), EngineID(id)) }

@@ -19,9 +19,11 @@ struct DirectCalls: Sendable {
         case broadcast
     }
 
+    typealias Engine = (id: EngineID, uuid: EngineUUID)
+
     private var connection: ClientConnection { self.client.connection }
 
-    func engines() throws -> [(id: EngineID, uuid: EngineUUID)] { try self.connection.resolve(self.targets) }
+    func engines() throws -> [Engine] { try self.connection.resolve(self.targets) }
 
     func apply(_ call: Call, _ arguments: [PickleValue]) throws -> [PendingTask] {
         try self.sendToAll(call, buffers: call.buffers(arguments))
@@ -30,12 +32,11 @@ struct DirectCalls: Sendable {
     /// Splits each sequence over the engines and calls the function on the parts. Engines without a part get no task.
     func map(_ call: Call, _ sequences: [[PickleValue]]) throws -> [PendingTask] {
         let engines = try self.engines()
-        let metadata = self.metadata(call, maps: true)
         let count = sequences.map { $0.count }.min() ?? 0
         return zip(engines, Partition.blocks(of: count, over: engines.count)).compactMap { engine, range in
             guard !range.isEmpty else { return nil }
-            return self.send(
-                to: engine.uuid, metadata: metadata, buffers: call.mapBuffers(sequences.map { .list(Array($0[range])) }))
+            let buffers = call.mapBuffers(sequences.map { .list(Array($0[range])) })
+            return self.send(call, self.outgoing(buffers, to: [engine]), maps: true, to: [engine])[0]
         }
     }
 
@@ -59,21 +60,21 @@ struct DirectCalls: Sendable {
         try self.sendToAll(nil, buffers: Self.pushBuffers(values))
     }
 
-    /// The same for a caller who waits: a large value goes to the controller once and not once for each target.
+    /// The same for a caller who waits: a large value that is not shared goes to the controller once and not once for each target.
     ///
     /// The way of a broadcast is another connection, on which it may overtake what was sent to an engine directly; so it is
     /// taken only while no target owes an answer.
     func pushAndWait(_ values: [(String, PickleValue)]) throws -> [PendingTask] {
-        let buffers = Self.pushBuffers(values)
         let engines = try self.engines()
+        let buffers = self.outgoing(Self.pushBuffers(values), to: engines)
         var calls = self
         if engines.count > 1, self.connection.info.broadcast != nil,
-            buffers.reduce(0, { $0 + $1.readableBytes }) >= Self.largePush,
+            buffers.frames.reduce(0, { $0 + $1.readableBytes }) >= Self.largePush,
             !self.connection.isAwaiting(anyOf: engines.map { $0.uuid })
         {
             calls.route = .broadcast
         }
-        return try calls.send(nil, buffers: buffers, to: engines)
+        return try calls.send(nil, buffers, to: engines)
     }
 
     /// From so many bytes on the second copy of a value costs more than the way of a broadcast.
@@ -81,9 +82,8 @@ struct DirectCalls: Sendable {
 
     /// Sets a name to each target's own part.
     func scatter(_ name: String, _ parts: [PickleValue]) throws -> [PendingTask] {
-        let metadata = self.metadata(nil, maps: false)
-        return zip(try self.engines(), parts).map { engine, part in
-            self.send(to: engine.uuid, metadata: metadata, buffers: Self.pushBuffers([(name, part)]))
+        zip(try self.engines(), parts).map { engine, part in
+            self.send(nil, self.outgoing(Self.pushBuffers([(name, part)]), to: [engine]), maps: false, to: [engine])[0]
         }
     }
 
@@ -98,27 +98,54 @@ struct DirectCalls: Sendable {
 
     /// One call whose replies the controller makes one.
     func applyCoalescing(_ call: Call, _ arguments: [PickleValue]) throws -> PendingTask {
-        try self.broadcast(.applyRequest, call, to: self.engines(), isCoalescing: true, buffers: call.buffers(arguments))[0]
+        let engines = try self.engines()
+        let buffers = self.outgoing(call.buffers(arguments), to: engines)
+        let task = try self.broadcast(.applyRequest, call, to: engines, isCoalescing: true, buffers: buffers)[0]
+        self.keep(buffers, until: [task])
+        return task
     }
 
     private func sendToAll(_ call: Call?, buffers: [ByteBuffer]) throws -> [PendingTask] {
-        try self.send(call, buffers: buffers, to: self.engines())
+        let engines = try self.engines()
+        return try self.send(call, self.outgoing(buffers, to: engines), to: engines)
     }
 
-    private func send(_ call: Call?, buffers: [ByteBuffer], to engines: [(id: EngineID, uuid: EngineUUID)]) throws
-        -> [PendingTask]
-    {
+    private func send(_ call: Call?, _ buffers: SharedBuffers, to engines: [Engine]) throws -> [PendingTask] {
         switch self.route {
-        case .direct:
-            let metadata = self.metadata(call, maps: false)
-            return engines.map { self.send(to: $0.uuid, metadata: metadata, buffers: buffers) }
-        case .broadcast: return try self.broadcast(.applyRequest, call, to: engines, buffers: buffers)
+        case .direct: return self.send(call, buffers, maps: false, to: engines)
+        case .broadcast:
+            let tasks = try self.broadcast(.applyRequest, call, to: engines, buffers: buffers)
+            self.keep(buffers, until: tasks)
+            return tasks
         }
     }
 
+    private func send(_ call: Call?, _ buffers: SharedBuffers, maps: Bool, to engines: [Engine]) -> [PendingTask] {
+        let metadata = self.metadata(call, maps: maps, buffers: buffers)
+        let tasks = engines.map { engine in
+            self.connection.submit(.applyRequest, on: .mux, to: engine.uuid, metadata: metadata, buffers: buffers.frames)
+        }
+        self.keep(buffers, until: tasks)
+        return tasks
+    }
+
+    /// Large buffers go by memory where all these engines can map ours, and by the network otherwise.
+    private func outgoing(_ buffers: [ByteBuffer], to engines: [Engine]) -> SharedBuffers {
+        guard buffers.contains(where: { $0.readableBytes >= SharedBuffers.smallest }),
+            self.connection.sharesMemory(with: engines.map { $0.uuid })
+        else { return SharedBuffers(sending: buffers) }
+        return SharedBuffers(sharing: buffers)
+    }
+
+    private func keep(_ buffers: SharedBuffers, until tasks: [PendingTask]) {
+        guard !buffers.memory.isEmpty else { return }
+        for task in tasks { task.whenDone { withExtendedLifetime(buffers) {} } }
+    }
+
     private func broadcast(
-        _ type: MessageType, _ call: Call?, to engines: [(id: EngineID, uuid: EngineUUID)], isCoalescing: Bool = false,
-        content: ByteBuffer = MessageParts.emptyObject, buffers: [ByteBuffer] = [], waitsForOutput: Bool = false
+        _ type: MessageType, _ call: Call?, to engines: [Engine], isCoalescing: Bool = false,
+        content: ByteBuffer = MessageParts.emptyObject, buffers: SharedBuffers = SharedBuffers(sending: []),
+        waitsForOutput: Bool = false
     ) throws -> [PendingTask] {
         guard self.connection.info.broadcast != nil else {
             throw ApusError(.notSupported, "this controller has no broadcast scheduler; use a direct view")
@@ -129,20 +156,20 @@ struct DirectCalls: Sendable {
         metadata.writeStaticString(", \"is_broadcast\": true, \"is_coalescing\": ")
         metadata.writeStaticString(isCoalescing ? "true" : "false")
         self.writeMembers(call, maps: false, isQuiet: !waitsForOutput, into: &metadata)
+        buffers.writeMember(into: &metadata)
         metadata.writeStaticString("}")
         return self.connection.broadcast(
             type, to: engines.map { $0.uuid }, isCoalescing: isCoalescing, metadata: metadata, content: content,
-            buffers: buffers, waitsForOutput: waitsForOutput)
+            buffers: buffers.frames, waitsForOutput: waitsForOutput)
     }
 
-    private func send(to engine: EngineUUID, metadata: ByteBuffer, buffers: [ByteBuffer]) -> PendingTask {
-        self.connection.submit(.applyRequest, on: .mux, to: engine, metadata: metadata, buffers: buffers)
-    }
-
-    private func metadata(_ call: Call?, maps: Bool, isQuiet: Bool = true) -> ByteBuffer {
+    private func metadata(
+        _ call: Call?, maps: Bool, isQuiet: Bool = true, buffers: SharedBuffers = SharedBuffers(sending: [])
+    ) -> ByteBuffer {
         var metadata = ByteBuffer()
         metadata.writeStaticString("{\"is_broadcast\": false")
         self.writeMembers(call, maps: maps, isQuiet: isQuiet, into: &metadata)
+        buffers.writeMember(into: &metadata)
         metadata.writeStaticString("}")
         return metadata
     }

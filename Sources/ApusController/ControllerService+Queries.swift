@@ -21,12 +21,17 @@ extension ControllerService {
         case .unregistrationRequest: self.unregister(content)
         case .connectionRequest:
             let engines = self.registry.engines.map { ("\($0.id)", JSONValue.string($0.uuid.text)) }
+            let places = self.registry.engines.compactMap { engine in
+                engine.memoryPlace.map { ("\(engine.id)", JSONValue.string($0)) }
+            }
             let features = ControllerFeature.allCases.map { JSONValue.string($0.rawValue) }
             self.answer(
                 message, header,
                 [
                     "status": "ok", "engines": .object(JSONObject(uniqueKeysWithValues: engines)),
-                    "apus": ["features": .array(features)],
+                    "apus": [
+                        "features": .array(features), "memory": .object(JSONObject(uniqueKeysWithValues: places)),
+                    ],
                 ])
         case .queueRequest: self.answer(message, header) { try self.queueStatus(content) }
         case .loadRequest: self.answer(message, header) { try self.loads(content) }

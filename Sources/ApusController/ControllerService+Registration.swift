@@ -17,7 +17,8 @@ extension ControllerService {
             EngineUUID(uuid), wantedID: content["id"]?.int.map { EngineID($0) },
             understandsRecall: content["apus"]?["recall"]?.bool ?? false,
             abilities: self.abilities(in: content),
-            resources: (content["apus"]?["resources"]?.object ?? [:]).compactMapValues { $0.double })
+            resources: (content["apus"]?["resources"]?.object ?? [:]).compactMapValues { $0.double },
+            memoryPlace: content["apus"]?["memory"]?.string)
         self.registrations[request.uuid] = Array(message.identities)
         self.perform(self.registry.handle(.registrationRequested(request), at: self.now))
     }
@@ -221,7 +222,9 @@ extension ControllerService {
     }
 
     private func publish(_ type: MessageType, _ engine: EngineRegistry.Engine) {
-        let notice = self.session.message(type, content: ["id": .int(engine.id.number), "uuid": .string(engine.uuid.text)])
+        var content: JSONObject = ["id": .int(engine.id.number), "uuid": .string(engine.uuid.text)]
+        if let place = engine.memoryPlace { content["apus"] = ["memory": .string(place)] }
+        let notice = self.session.message(type, content: content)
         self.send(notice.frames, on: .notification)
         self.sockets[.notification]?.flush()
     }

@@ -215,6 +215,10 @@ package actor EngineService {
                 "resources": .object(self.options.resources.mapValues { .double($0) }),
             ],
         ]
+        if let place = SharedMemory.place, case .object(var apus) = content["apus"] {
+            apus["memory"] = .string(place)
+            content["apus"] = .object(apus)
+        }
         if let id = self.options.wantedID { content["id"] = .int(id.number) }
         registrar.send(self.session.message(.registrationRequest, content: content).frames)
         registrar.flush()

@@ -16,6 +16,8 @@ struct RequestMetadata {
     var limit: Double?
     /// The build that the function must be of.
     var build: String?
+    /// Where the buffers are that did not come with the message (``SharedBuffers``).
+    var shared: JSONValue?
 
     // Copied as they stand; nil where the request does not have them.
     private var label: ByteBuffer?
@@ -36,6 +38,7 @@ struct RequestMetadata {
                 case "apus_captures": self.captureCount = try cursor.readValue().int ?? 0
                 case "apus_limit": self.limit = try cursor.readValue().double
                 case "apus_build": self.build = try cursor.readStringOrSkip()
+                case SharedBuffers.member: self.shared = try cursor.readValue()
                 default: try cursor.skipValue()
                 }
             }

@@ -69,7 +69,7 @@ struct RequestWorker: ~Copyable {
 
     private mutating func answer(_ request: IncomingRequest, _ mayBeAborted: Bool) throws(WireError) {
         self.taken = .now()
-        let message = try Message(frames: request.frames)
+        var message = try Message(frames: request.frames)
         guard self.setup.signer.accepts(message.signature, for: message.parts) else { throw WireError("its signature is wrong") }
         guard self.setup.replays.remember(message.signature) else {
             throw WireError("its signature was here before")
@@ -85,6 +85,13 @@ struct RequestWorker: ~Copyable {
             self.outgoing.append(self.messages.status(.busy, parent: message.header))
             self.setup.exchange.send(&self.outgoing)
         }
+        if let shared = metadata.shared {
+            do { message = try message.mapping(shared) } catch {
+                self.refuse(message, type, metadata, on: request.channel, EngineTaskError(.engineError, "\(error)"))
+                if !metadata.isQuiet { self.outgoing.append(self.messages.status(.idle, parent: message.header)) }
+                return
+            }
+        }
         if let kernel = self.setup.kernel, !self.isSwiftCall(message, type, metadata) {
             // Its output and its reply come from the kernel's own thread, so what was said before goes first.
             self.setup.exchange.send(&self.outgoing)
@@ -93,7 +100,7 @@ struct RequestWorker: ~Copyable {
         }
         switch type {
         case .applyRequest: self.apply(message, metadata, on: request.channel)
-        case .executeRequest: self.refuse(message, metadata, on: request.channel)
+        case .executeRequest: self.refuse(message, type, metadata, on: request.channel, self.noPython)
         default:
             if let content = self.messages.content(forKernelRequest: type, message.content) {
                 self.outgoing.append(self.messages.reply(type.reply, to: message, on: request.channel, content: content))
@@ -187,21 +194,28 @@ struct RequestWorker: ~Copyable {
                 + "asks (\(build.prefix(12))). Restart the engines with the new executable")
     }
 
-    /// Source text is for Python's engines.
-    private mutating func refuse(_ message: Message, _ metadata: RequestMetadata, on channel: EngineChannel) {
-        let started = WireDate.now
-        let error = EngineTaskError(
+    private var noPython: EngineTaskError {
+        EngineTaskError(
             .notImplementedError,
             "engine \(self.setup.engineID) runs Swift functions; source text runs on Python engines. Call a function by its name instead"
         )
-        let content = ErrorContent(error, method: "execute", function: nil, arguments: [], by: self.messages)
+    }
+
+    /// Answers a request that cannot be begun.
+    private mutating func refuse(
+        _ message: Message, _ type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel, _ error: EngineTaskError
+    ) {
+        let started = WireDate.now
+        let isExecute = type == .executeRequest
+        let content = ErrorContent(
+            error, method: isExecute ? "execute" : "apply", function: nil, arguments: [], by: self.messages)
         self.outgoing.append(self.messages.error(content, parent: message.header))
-        let members: JSONObject = ["execution_count": 0, "user_expressions": [:], "payload": []]
+        let members: JSONObject = isExecute ? ["execution_count": 0, "user_expressions": [:], "payload": []] : [:]
         let replyMetadata = metadata.reply(
             .error, by: self.messages, started: started, outputs: 1)
         self.outgoing.append(
             self.messages.reply(
-                .executeReply, to: message, on: channel, metadata: replyMetadata,
+                type.reply, to: message, on: channel, metadata: replyMetadata,
                 content: JSONValue.object(content.json.merging(members) { $1 }).packed))
     }
 }

@@ -22,6 +22,8 @@ struct FrameDecoder: Sendable {
     /// What a frame's own buffer starts with; it grows to at most `growth` times what has arrived.
     static let initialFrameCapacity = 64 * 1024
     static let growth = 64
+    /// A large frame's memory is asked for in pieces of this size, as the bytes arrive.
+    static let prefaultStep = 4 << 20
     /// What one `ByteBuffer` can hold.
     static let maximumFrameSize = Int(UInt32.max)
 
@@ -36,6 +38,8 @@ struct FrameDecoder: Sendable {
     /// The frame under way, if `partialFrameHeader` is set: what has arrived of it.
     private var partialFrame = ByteBuffer()
     private var partialFrameHeader: FrameHeader?
+    /// How far the memory of the frame under way has been asked for.
+    private var prefaulted = 0
     /// The frames of the message under way, the envelope included.
     private var frames: Message = []
     /// Their bytes without the envelope.
@@ -175,6 +179,7 @@ struct FrameDecoder: Sendable {
 
     private mutating func beginPartialFrame(_ header: FrameHeader) {
         self.partialFrameHeader = header
+        self.prefaulted = 0
         self.partialFrame = ByteBufferAllocator().buffer(capacity: min(header.length, Self.initialFrameCapacity))
     }
 
@@ -188,6 +193,10 @@ struct FrameDecoder: Sendable {
             if self.input.readableBytes == 0 { return false }
             if self.partialFrame.writableBytes == 0 {
                 self.partialFrame.reserveCapacity(min(length, self.partialFrame.readableBytes * Self.growth))
+            }
+            if length >= Self.prefaultStep, self.partialFrame.writerIndex >= self.prefaulted {
+                self.partialFrame.prefault(Self.prefaultStep)
+                self.prefaulted = self.partialFrame.writerIndex + Self.prefaultStep
             }
             let count = min(missing, self.partialFrame.writableBytes, self.input.readableBytes)
             self.partialFrame.writeImmutableBuffer(self.input.readSlice(length: count)!)

@@ -181,6 +181,20 @@ struct EngineServiceTests {
         }
     }
 
+    @Test("Shared memory that is gone is an error, and the next request is answered", .timeLimit(.minutes(1)))
+    func sharedMemoryIsGone() async throws {
+        try await World.with { world in
+            let gone: JSONObject = ["buffer": 2, "process": 1, "descriptor": 1, "token": "none", "size": 300_000]
+            for metadata: JSONObject in [["apus_shared": [.object(gone)]], ["apus_shared": 7]] {
+                try await world.controller.apply(.reference("squareOf"), 3.0, to: world.uuid, metadata: metadata)
+                let reply = try await world.controller.next("mux")
+                #expect(reply.content["ename"] == "EngineError")
+                #expect(reply.type == .applyReply)
+            }
+            #expect(try await world.controller.result(of: "squareOf", 3.0, to: world.uuid) == 9.0)
+        }
+    }
+
     @Test("A map calls the function for each place and replies with the list", .timeLimit(.minutes(1)))
     func maps() async throws {
         try await World.with { world in

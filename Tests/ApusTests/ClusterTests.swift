@@ -81,6 +81,18 @@ struct ClusterTests {
         let array = NDArray((0..<100_000).map { Double($0) })
         try await view.push("array", array)
         #expect(try await client[0].pull("array", as: NDArray.self) == array)
+        #if os(Linux)
+            // Both engines have the same pages, until they let go of them; nothing of ours is left open.
+            let mapsShared = #remote { (_: Int) in
+                ((try? String(contentsOfFile: "/proc/self/maps", encoding: .utf8)) ?? "").contains("/memfd:apus-")
+            }
+            #expect(try await view.apply(mapsShared, 0) == [true, true])
+            try await view.clear()
+            #expect(try await view.apply(mapsShared, 0) == [false, false])
+            let links = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").map { "/proc/self/fd/" + $0 }
+            let targets = links.compactMap { try? FileManager.default.destinationOfSymbolicLink(atPath: $0) }
+            #expect(!targets.contains { $0.hasPrefix("/memfd:apus-") })
+        #endif
         try await view.clear()
         let missing = await #expect(throws: RemoteError.self) { try await client[0].pull("a", as: Int.self) }
         #expect(missing?.name == "NameError")

@@ -16,16 +16,19 @@ package struct EngineRegistry: Sendable {
         package var abilities: EngineAbilities
         /// What it owns that tasks may ask for.
         package var resources: [String: Double]
+        /// Whose memory it can map (``SharedMemory/place``); nil for nobody's.
+        package var memoryPlace: String?
 
         package init(
             _ uuid: EngineUUID, wantedID: EngineID? = nil, understandsRecall: Bool = false, abilities: EngineAbilities = .stock,
-            resources: [String: Double] = [:]
+            resources: [String: Double] = [:], memoryPlace: String? = nil
         ) {
             self.abilities = abilities
             self.uuid = uuid
             self.wantedID = wantedID
             self.understandsRecall = understandsRecall
             self.resources = resources
+            self.memoryPlace = memoryPlace
         }
     }
 
@@ -35,16 +38,18 @@ package struct EngineRegistry: Sendable {
         package let understandsRecall: Bool
         package let abilities: EngineAbilities
         package let resources: [String: Double]
+        package let memoryPlace: String?
 
         package init(
             id: EngineID, uuid: EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock,
-            resources: [String: Double] = [:]
+            resources: [String: Double] = [:], memoryPlace: String? = nil
         ) {
             self.abilities = abilities
             self.id = id
             self.uuid = uuid
             self.understandsRecall = understandsRecall
             self.resources = resources
+            self.memoryPlace = memoryPlace
         }
     }
 
@@ -183,7 +188,7 @@ package struct EngineRegistry: Sendable {
         let id = self.newID(request.wantedID)
         let engine = Engine(
             id: id, uuid: request.uuid, understandsRecall: request.understandsRecall, abilities: request.abilities,
-            resources: request.resources)
+            resources: request.resources, memoryPlace: request.memoryPlace)
         let deadline = now + self.registrationTimeout
         self.pending[request.uuid] = Pending(engine: engine, deadline: deadline)
         return [.accept(id, request.uuid), .expectHeart(request.uuid)] + self.wake(at: deadline)

@@ -1,0 +1,65 @@
+package import NIOCore
+
+/// The buffers of a message of which some stay in shared memory, an empty frame in their place (protocol article, "Shared memory").
+package struct SharedBuffers: Sendable {
+    /// The member of the metadata that says where they are.
+    package static let member: StaticString = "apus_shared"
+
+    /// From so many bytes on, memory that several processes map costs less than to send them.
+    package static let smallest = 256 * 1024
+
+    /// What goes over the network.
+    package private(set) var frames: [ByteBuffer]
+    private var shared: [(place: Int, memory: SharedMemory)] = []
+
+    /// All buffers go over the network.
+    package init(sending buffers: [ByteBuffer]) { self.frames = buffers }
+
+    /// Moves large buffers to memory that processes of the same ``SharedMemory/place`` can map, as far as there is any.
+    package init(sharing buffers: [ByteBuffer]) {
+        self.frames = buffers
+        for place in buffers.indices where buffers[place].readableBytes >= Self.smallest {
+            guard let memory = SharedMemory(copying: buffers[place]) else { return }
+            self.frames[place] = ByteBuffer()
+            self.shared.append((place, memory))
+        }
+    }
+
+    /// What must live until the message is answered; empty if nothing is shared.
+    package var memory: [SharedMemory] { self.shared.map { $0.memory } }
+
+    /// Writes the member into an object that has other members before it, if anything is shared.
+    package func writeMember(into metadata: inout ByteBuffer) {
+        guard !self.shared.isEmpty else { return }
+        metadata.writeStaticString(", \"apus_shared\": ")
+        JSONValue.array(
+            self.shared.map { place, memory in
+                let reference = memory.reference
+                return [
+                    "buffer": .int(place), "process": .int(reference.process), "descriptor": .int(reference.descriptor),
+                    "token": .string(reference.token), "size": .int(reference.size),
+                ]
+            }
+        ).write(into: &metadata)
+    }
+}
+
+extension Message {
+    /// The message with its shared buffers mapped, as the member ``SharedBuffers/member`` of its metadata lists them.
+    ///
+    /// - Throws: ``WireError`` when the list is torn or the memory is gone.
+    package func mapping(_ shared: JSONValue) throws(WireError) -> Message {
+        guard let entries = shared.array else { throw WireError("the list of shared buffers is no list") }
+        var message = self
+        for entry in entries {
+            guard let place = entry["buffer"]?.int, let process = entry["process"]?.int,
+                let descriptor = entry["descriptor"]?.int, let token = entry["token"]?.string, let size = entry["size"]?.int,
+                (0..<message.buffers.count).contains(place), process > 0, descriptor >= 0
+            else { throw WireError("the list of shared buffers is torn") }
+            message.replaceBuffer(
+                at: place,
+                by: try SharedMemory.map(.init(process: process, descriptor: descriptor, token: token, size: size)))
+        }
+        return message
+    }
+}

@@ -1,0 +1,52 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "CSharedMemory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifdef __linux__
+
+static const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+
+static bool write_all(int file, const char *bytes, size_t count) {
+    while (count > 0) {
+        ssize_t written = write(file, bytes, count);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) return false;
+        bytes += written;
+        count -= (size_t)written;
+    }
+    return true;
+}
+
+int apus_memory_create(const char *name, const void *bytes, size_t count) {
+    int file = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (file < 0) return -1;
+    if (write_all(file, bytes, count) && fcntl(file, F_ADD_SEALS, seals) == 0) return file;
+    int why = errno;
+    close(file);
+    errno = why;
+    return -1;
+}
+
+bool apus_memory_is_sealed(int file, size_t count) {
+    struct stat status;
+    int have = fcntl(file, F_GET_SEALS);
+    return have >= 0 && (have & seals) == seals && fstat(file, &status) == 0 && (size_t)status.st_size == count;
+}
+
+#else
+
+int apus_memory_create(const char *name, const void *bytes, size_t count) {
+    errno = ENOSYS;
+    return -1;
+}
+
+bool apus_memory_is_sealed(int file, size_t count) { return false; }
+
+#endif
