@@ -9,6 +9,16 @@ extension Client {
     @available(*, deprecated, message: "replies are taken as they come; there is no thread to stop")
     public func stopSpinThread() {}
 
+    /// Would reach the controller by SSH tunnels.
+    ///
+    /// - Throws: ``ApusError`` with code `notSupported`, always.
+    public static func connect(file: String, sshServer: String, sshKey: String? = nil) async throws -> Client {
+        throw ApusError(
+            .notSupported,
+            "tunnels through '\(sshServer)' cannot be made yet; open them with 'ssh -L', one for each port in \(file), and connect to a copy "
+                + "of it with \"ssh\" empty and \"location\" localhost")
+    }
+
     /// Would make a view whose magics work in a notebook.
     ///
     /// - Throws: ``ApusError`` with code `notSupported`, always.

@@ -65,6 +65,7 @@ final class ClientConnection: Sendable {
         do {
             let signer = try Signer(key: info.common.key, scheme: info.common.signatureScheme)
             self.session = Session(username: username ?? Session.currentUser, signer: signer)
+            try HostAddress.requireNoTunnel(info.common)
             host = try HostAddress.reachable(interface: info.common.interface, location: info.common.location)
         } catch {
             throw ApusError(.badConnectionFile, "the connection file cannot be used: \(error)", cause: nil)

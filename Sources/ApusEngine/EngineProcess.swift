@@ -96,10 +96,8 @@ package enum EngineProcess {
         let engine: EngineService
         do {
             let connection = try await self.connection(place, environment)
+            try HostAddress.requireNoTunnel(connection.common)
             let host = try HostAddress.reachable(interface: connection.common.interface, location: connection.common.location)
-            if !connection.common.ssh.isEmpty {
-                logger.warning("the connection file names an SSH server, and this engine connects without it")
-            }
             let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
             engine = try EngineService(
                 connection: connection, host: host, transport: transport, eventLoop: group.next(), options: options,

@@ -22,6 +22,21 @@ package enum HostAddress {
         return Self.resolve(Self.hostName).contains(address) ? "127.0.0.1" : address
     }
 
+    /// Whether a machine's name, as connection files give it, means this one.
+    package static func isHere(_ location: String) -> Bool {
+        if location == Self.hostName || location == "localhost" { return true }
+        return !Set(Self.resolve(location)).isDisjoint(with: Self.resolve(Self.hostName))
+    }
+
+    /// Refuses a controller that is to be reached by SSH tunnels, unless it is on this machine and needs none.
+    package static func requireNoTunnel(_ common: ConnectionCommon) throws(WireError) {
+        guard !common.ssh.isEmpty, !Self.isHere(common.location) else { return }
+        throw WireError(
+            "the connection file says that the controller on '\(common.location)' is reached by SSH through '\(common.ssh)', and tunnels "
+                + "cannot be made yet. Open them with 'ssh -L', one for each port in the file, and take a copy of the file with \"ssh\" "
+                + "empty and \"location\" localhost")
+    }
+
     package static let hostName: String = {
         var name = [CChar](repeating: 0, count: 256)
         guard gethostname(&name, name.count) == 0 else { return "localhost" }

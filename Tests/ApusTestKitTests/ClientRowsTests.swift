@@ -415,6 +415,7 @@ struct ClientRowsTests {
         try await withInMemoryCluster(engines: 0) { client, _ in
             for attempt in [
                 { try client.activate() }, { _ = try await client.becomeDask() }, { try await client.stopDask() },
+                { _ = try await Client.connect(file: "ipcontroller-client.json", sshServer: "me@gate") },
             ] as [@Sendable () async throws -> Void] {
                 let error = await #expect(throws: ApusError.self) { try await attempt() }
                 #expect(error?.code == .notSupported)

@@ -22,6 +22,7 @@ private func line<Value>(_ body: () async throws -> Value) {}
 private func aboutClient(_ client: Client, _ engine: EngineView, _ result: AsyncResult<[Double]>) {
     line { try await Client.connect() }
     line { try await Client.connect(file: "ipcontroller-client.json") }
+    line { try await Client.connect(file: "ipcontroller-client.json", sshServer: "me@gate") }
     line { try await Client.connect(profile: "mpi", clusterID: "night", timeout: .seconds(30)) }
     line { try await Client.connect(profileDirectory: "/home/me/.ipython/profile_mpi") }
     line { client.ids }

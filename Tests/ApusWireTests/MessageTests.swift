@@ -163,4 +163,17 @@ struct ConnectionFileTests {
         #expect(try HostAddress.reachable(interface: "tcp://0.0.0.0", location: HostAddress.hostName) == "127.0.0.1")
         #expect(throws: WireError.self) { try HostAddress.reachable(interface: "tcp://*", location: "no-such-host.invalid") }
     }
+
+    @Test("A controller behind an SSH server is refused with what to do, unless it is on this machine")
+    func tunnels() throws {
+        var common = ConnectionCommon(
+            interface: "tcp://127.0.0.1", registration: 1, key: "k", signatureScheme: "hmac-sha256",
+            location: "no-such-host.invalid")
+        try HostAddress.requireNoTunnel(common)
+        common.ssh = "me@gate"
+        let error = #expect(throws: WireError.self) { try HostAddress.requireNoTunnel(common) }
+        #expect("\(try #require(error))".contains("through 'me@gate'"))
+        common.location = HostAddress.hostName
+        try HostAddress.requireNoTunnel(common)
+    }
 }
