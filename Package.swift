@@ -34,7 +34,9 @@ func example(_ name: String, _ folder: String) -> Target {
 }
 
 /// The Python side of an engine that runs Python, carried inside the binary.
-let kernelSources: [Resource] = ["boot", "calls", "channel", "ipython_shell", "kernel", "output", "plain_shell"].map {
+let kernelSources: [Resource] = [
+    "boot", "calls", "channel", "ipython_shell", "kernel", "memory", "output", "plain_shell",
+].map {
     .embedInCode("Python/kernel/\($0).py")
 }
 
@@ -57,7 +59,8 @@ let package = Package(
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
-        // Ground: the bounds of the section that lists remote functions, the entry into engine mode, memory files, the macro plugin.
+        // Ground: the bounds of the section that lists remote functions, the entry into engine mode, memory that two processes
+        // share, the macro plugin.
         .target(name: "CFunctionSection"),
         .target(name: "CEngineMode"),
         .target(name: "CSharedMemory"),
@@ -103,8 +106,9 @@ let package = Package(
         floor(
             "ApusEngine",
             [
-                "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "Pickle", "ZMTPTransport", nioCore,
-                nioPosix, logging,
+                "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "CSharedMemory", "Pickle",
+                "ZMTPTransport",
+                nioCore, nioPosix, logging,
             ], resources: kernelSources),
         floor("ApusClient", ["ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore, logging]),
 

@@ -1,7 +1,6 @@
 private import CSharedMemory
 private import Foundation
-@_spi(CustomByteBufferAllocator) package import NIOCore
-private import Synchronization
+package import NIOCore
 
 #if canImport(Glibc)
     private import Glibc
@@ -47,7 +46,7 @@ package final class SharedMemory: Sendable {
     package init?(copying bytes: ByteBuffer) {
         let token = String(UInt64.random(in: 0 ... .max), radix: 16)
         let file = bytes.withUnsafeReadableBytes { bytes in
-            bytes.baseAddress.map { apus_memory_create(Self.name(token), $0, bytes.count) } ?? -1
+            bytes.baseAddress.map { apus_memory_create(Self.name(token), $0, bytes.count, true) } ?? -1
         }
         guard file >= 0 else { return nil }
         self.reference = Reference(process: Int(getpid()), descriptor: Int(file), token: token, size: bytes.readableBytes)
@@ -77,13 +76,7 @@ package final class SharedMemory: Sendable {
         guard apus_memory_is_sealed(file, reference.size) else {
             throw WireError("the memory that process \(reference.process) shares is not what it said")
         }
-        // Private, so that whoever gets the bytes may write to them without others noticing.
-        guard let address = mmap(nil, reference.size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0), address != MAP_FAILED
-        else { throw WireError("\(reference.size) bytes of shared memory cannot be mapped: \(String(cString: strerror(errno)))") }
-        Mappings.add(address, reference.size)
-        return ByteBuffer(
-            takingOwnershipOf: UnsafeMutableRawBufferPointer(start: address, count: reference.size),
-            allocator: Mappings.allocator)
+        return try MappedMemory.buffer(of: file, length: reference.size)
     }
 
     private static func name(_ token: String) -> String { "apus-\(token)" }
@@ -98,41 +91,5 @@ package final class SharedMemory: Sendable {
             let probe = SharedMemory(copying: ByteBuffer(string: "apus")), (try? Self.map(probe.reference)) != nil
         else { return nil }
         return "\(boot.prefix(36))/\(processes)/\(geteuid())"
-    }
-}
-
-/// Mapped memory as a buffer's storage.
-private enum Mappings {
-    /// Bytes by address: a buffer gives back the address alone.
-    private static let sizes = Mutex<[UInt: Int]>([:])
-
-    static let allocator = ByteBufferAllocator(
-        allocate: { Mappings.allocate($0) },
-        reallocate: { old, oldSize, newSize in
-            let new = Mappings.allocate(newSize)
-            if let old, let new {
-                new.copyMemory(from: old, byteCount: min(oldSize, newSize))
-                Mappings.free(old)
-            }
-            return new
-        },
-        deallocate: { Mappings.free($0) },
-        copy: { $0.copyMemory(from: $1, byteCount: $2) })
-
-    static func add(_ address: UnsafeMutableRawPointer, _ size: Int) {
-        self.sizes.withLock { $0[UInt(bitPattern: address)] = size }
-    }
-
-    private static func allocate(_ size: Int) -> UnsafeMutableRawPointer? {
-        guard let address = mmap(nil, max(size, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-            address != MAP_FAILED
-        else { return nil }
-        self.add(address, max(size, 1))
-        return address
-    }
-
-    private static func free(_ address: UnsafeMutableRawPointer) {
-        guard let size = self.sizes.withLock({ $0.removeValue(forKey: UInt(bitPattern: address)) }) else { return }
-        munmap(address, size)
     }
 }

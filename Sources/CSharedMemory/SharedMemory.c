@@ -24,10 +24,11 @@ static bool write_all(int file, const char *bytes, size_t count) {
     return true;
 }
 
-int apus_memory_create(const char *name, const void *bytes, size_t count) {
+int apus_memory_create(const char *name, const void *bytes, size_t count, bool sealed) {
+    // Written and not mapped: pages that come into being by a write need neither a fault nor zeroes.
     int file = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (file < 0) return -1;
-    if (write_all(file, bytes, count) && fcntl(file, F_ADD_SEALS, seals) == 0) return file;
+    if (write_all(file, bytes, count) && (!sealed || fcntl(file, F_ADD_SEALS, seals) == 0)) return file;
     int why = errno;
     close(file);
     errno = why;
@@ -42,7 +43,7 @@ bool apus_memory_is_sealed(int file, size_t count) {
 
 #else
 
-int apus_memory_create(const char *name, const void *bytes, size_t count) {
+int apus_memory_create(const char *name, const void *bytes, size_t count, bool sealed) {
     errno = ENOSYS;
     return -1;
 }

@@ -53,6 +53,19 @@ struct PythonKernelTests {
         }
     }
 
+    @Test("Large values cross whole, both ways, before Python is up and after its crash as well")
+    func largeAfterCrash() async throws {
+        try await World.withPython { world in
+            let values = PickleValue.bytes(ByteBuffer(bytes: (0..<(1 << 22)).map { UInt8(truncatingIfNeeded: $0 &* 31) }))
+            let check = "lambda v: len(v) == 1 << 22 and all(v[i] == i * 31 % 256 for i in range(0, len(v), 4097))"
+            #expect(try await world.controller.result(of: check, values, to: world.uuid) == .bool(true))
+            #expect(try await world.controller.result(of: "lambda v: v", values, to: world.uuid) == values)
+            try await world.execute("import os, signal")
+            #expect(try await world.execute("os.kill(os.getpid(), signal.SIGKILL)").content["status"] == "error")
+            #expect(try await world.controller.result(of: "lambda v: v", values, to: world.uuid) == values)
+        }
+    }
+
     @Test("Async functions are awaited, and so is a cell's top level")
     func asynchronous() async throws {
         try await World.withPython { world in

@@ -7,6 +7,9 @@ struct PythonEngineTests {
     @Test("The kernel alone, over its socket pair: what it runs, publishes and survives")
     func kernel() async throws { try await Self.runPytest("test_kernel.py") }
 
+    @Test("Large arrays cross in memory that the engine and its kernel share, and are the kernel's own from then on")
+    func memory() async throws { try await Self.runPytest("test_memory.py") }
+
     @Test("The article's session, in IPython with ipyparallel's client, goes as the article shows it")
     func session() async throws {
         let apus = Self.built("apus")

@@ -1,5 +1,6 @@
 """The engine's side of the socket pair, for tests of the kernel alone."""
 
+import array
 import fcntl
 import json
 import os
@@ -14,18 +15,23 @@ import sys
 KERNEL = pathlib.Path(__file__).resolve().parents[2] / "Sources" / "ApusEngine" / "Python" / "kernel"
 
 
+# In a length: the part is lent (memory.py).
+LENT = 1 << 63
+
+
 class Nanny:
     """Starts a kernel and speaks frames with it."""
 
-    def __init__(self, environment=None, **settings):
+    def __init__(self, environment=None, lends=False, **settings):
         ours, theirs = socket.socketpair()
+        self.lender, their_lender = socket.socketpair()
         read_end, self.life = os.pipe()
-        # Above what the child's 3 and 4 replace.
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs.fileno(), read_end)]
+        # Above what the child's 3 to 5 replace.
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs.fileno(), read_end, their_lender.fileno())]
 
         def place():
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
+            for number, descriptor in enumerate(high, 3):
+                os.dup2(descriptor, number)
             # Whoever runs the tests may have blocked signals.
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
@@ -33,14 +39,19 @@ class Nanny:
         for descriptor in (*high, read_end):
             os.close(descriptor)
         theirs.close()
+        their_lender.close()
         self.socket = ours
         self.reader = ours.makefile("rb")
         texts = {path.stem: path.read_text() for path in KERNEL.glob("*.py") if path.stem != "boot"}
+        if lends:
+            settings["memory"] = 5
+        self.lends = False
         self.send(json.dumps(texts).encode(), json.dumps(settings).encode())
         self.published = []
         ready = self.receive()
         assert ready[0] == b"S", ready
         self.about = json.loads(ready[1])
+        self.lends = self.about["memory"]
         self.send(b"I", b"7", b"uuid-7")
 
     def _spawn(self, place, environment):
@@ -52,8 +63,16 @@ class Nanny:
         )
 
     def send(self, *parts):
-        head = struct.pack(f"<I{len(parts)}Q", len(parts), *map(len, parts))
-        self.socket.sendall(head + b"".join(parts))
+        parts, lengths = list(parts), [len(part) for part in parts]
+        for index, length in enumerate(lengths):
+            if self.lends and length >= 1 << 20:
+                descriptor = os.memfd_create("part")
+                os.write(descriptor, parts[index])
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+                self.lender.sendmsg([b"\0"], rights)
+                os.close(descriptor)
+                parts[index], lengths[index] = bytes(8), length | LENT
+        self.socket.sendall(struct.pack(f"<I{len(parts)}Q", len(parts), *lengths) + b"".join(parts))
 
     def receive(self):
         head = self.reader.read(4)
@@ -61,7 +80,16 @@ class Nanny:
             return None
         (count,) = struct.unpack("<I", head)
         lengths = struct.unpack(f"<{count}Q", self.reader.read(8 * count))
-        return [self.reader.read(length) for length in lengths]
+        return [self._borrowed(length) if length & LENT else self.reader.read(length) for length in lengths]
+
+    def _borrowed(self, length):
+        _, ancillary, _, _ = self.lender.recvmsg(1, socket.CMSG_SPACE(4))
+        descriptor = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
+        (offset,) = struct.unpack("<Q", self.reader.read(8))
+        self.borrowed = os.fstat(descriptor)
+        data = os.pread(descriptor, length - LENT, offset)
+        os.close(descriptor)
+        return data
 
     def request(self, kind, content=None, buffers=(), metadata=None):
         self.send(b"R", kind.encode(), json.dumps(metadata or {}).encode(), json.dumps(content or {}).encode(), *buffers)
@@ -106,6 +134,7 @@ class Nanny:
     def close(self):
         self.reader.close()
         self.socket.close()
+        self.lender.close()
         try:
             return self.process.wait(10)
         finally:

@@ -12,11 +12,15 @@ import Synchronization
 
 /// An interpreter that was started as a child, with a socket to it.
 ///
-/// It finds its end of the socket at descriptor 3, and at 4 the read end of a pipe whose end of file means that we are gone.
+/// It finds its end of the socket at descriptor 3, at 4 the read end of a pipe whose end of file means that we are gone, and at
+/// ``lenderNumber`` its end of the socket that large parts of frames are lent over.
 final class KernelChild: Sendable {
     let pid: pid_t
     /// Our end; blocking.
     let socket: Int32
+    /// Our end of the socket for ``KernelMemory``.
+    let lender: Int32
+    static let lenderNumber: Int32 = 5
     private let life: Int32
     private let status = Mutex(Status.running)
     private let ended = DispatchSemaphore(value: 0)
@@ -39,24 +43,30 @@ final class KernelChild: Sendable {
     /// - Throws: ``StartError``.
     init(interpreter: String, arguments: [String]) throws(StartError) {
         var ends: [Int32] = [-1, -1]
+        var lenderEnds: [Int32] = [-1, -1]
         var pipeEnds: [Int32] = [-1, -1]
-        guard socketpair(AF_UNIX, streamSocket, 0, &ends) == 0, pipe(&pipeEnds) == 0 else {
+        guard socketpair(AF_UNIX, streamSocket, 0, &ends) == 0, socketpair(AF_UNIX, streamSocket, 0, &lenderEnds) == 0,
+            pipe(&pipeEnds) == 0
+        else {
             throw StartError(description: "no socket for the Python kernel: \(String(cString: strerror(errno)))")
         }
-        // Out of the way of 3 and 4, where the child's copies go.
-        let all = (ends + pipeEnds).map { descriptor in
+        // Out of the way of the numbers where the child's copies go.
+        let all = (ends + lenderEnds + pipeEnds).map { descriptor in
             let high = fcntl(descriptor, F_DUPFD_CLOEXEC, 10)
             close(descriptor)
             return high
         }
-        let (ours, theirs, lifeRead, lifeWrite) = (all[0], all[1], all[2], all[3])
+        let (ours, theirs, ourLender, theirLender, lifeRead, lifeWrite) = (all[0], all[1], all[2], all[3], all[4], all[5])
         defer {
             close(theirs)
+            close(theirLender)
             close(lifeRead)
         }
         #if canImport(Darwin)
             var on: Int32 = 1
-            setsockopt(ours, SOL_SOCKET, SO_NOSIGPIPE, &on, socklen_t(MemoryLayout<Int32>.size))
+            for end in [ours, ourLender] {
+                setsockopt(end, SOL_SOCKET, SO_NOSIGPIPE, &on, socklen_t(MemoryLayout<Int32>.size))
+            }
         #endif
         // Large results in few system calls.
         for end in [ours, theirs] {
@@ -64,13 +74,15 @@ final class KernelChild: Sendable {
             setsockopt(end, SOL_SOCKET, SO_SNDBUF, &size, socklen_t(MemoryLayout<Int32>.size))
         }
         do {
-            self.pid = try Self.spawn(interpreter, arguments, socket: theirs, life: lifeRead)
+            self.pid = try Self.spawn(interpreter, arguments, [(theirs, 3), (lifeRead, 4), (theirLender, Self.lenderNumber)])
         } catch {
             close(ours)
+            close(ourLender)
             close(lifeWrite)
             throw error
         }
         self.socket = ours
+        self.lender = ourLender
         self.life = lifeWrite
         let watch = Thread { [self] in self.wait() }
         watch.name = "apus-kernel-wait"
@@ -79,11 +91,12 @@ final class KernelChild: Sendable {
 
     deinit {
         close(self.socket)
+        close(self.lender)
         close(self.life)
     }
 
     private static func spawn(
-        _ interpreter: String, _ arguments: [String], socket: Int32, life: Int32
+        _ interpreter: String, _ arguments: [String], _ descriptors: [(ours: Int32, theirs: Int32)]
     ) throws(StartError) -> pid_t {
         #if canImport(Darwin)
             var actions: posix_spawn_file_actions_t?
@@ -99,8 +112,7 @@ final class KernelChild: Sendable {
             posix_spawnattr_destroy(&attributes)
         }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_adddup2(&actions, socket, 3)
-        posix_spawn_file_actions_adddup2(&actions, life, 4)
+        for (ours, theirs) in descriptors { posix_spawn_file_actions_adddup2(&actions, ours, theirs) }
         // A group of its own: Ctrl-C in our terminal is ours to pass on, and only to a task that runs.
         var none = sigset_t()
         sigemptyset(&none)
@@ -135,6 +147,7 @@ final class KernelChild: Sendable {
         }
         // What is still in the socket can be read; then it ends.
         shutdown(self.socket, Int32(SHUT_RDWR))
+        shutdown(self.lender, Int32(SHUT_RDWR))
         self.ended.signal()
     }
 

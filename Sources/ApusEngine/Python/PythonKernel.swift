@@ -49,6 +49,8 @@ final class PythonKernel: Sendable {
         var isDying = false
         /// Whether that process has said that it is up.
         var isReady = false
+        /// Whether it takes large parts as ``KernelMemory``.
+        var borrows = false
         /// Set once the engine has an id.
         var connection: Connection?
         var current: Running?
@@ -154,13 +156,13 @@ final class PythonKernel: Sendable {
 
     /// Writes a frame after whatever must come first; `writing` is held.
     private func write(_ frame: [ByteBuffer], to child: KernelChild) {
-        let clears = self.state.withLock { state in
+        let (clears, borrows) = self.state.withLock { state in
             defer { state.clears = false }
-            return state.clears
+            return (state.clears, state.borrows)
         }
         // A failure shows at the reading end too, and is dealt with there.
         if clears { _ = KernelFrames.write([FrameKind.clear], to: child.socket) }
-        if !frame.isEmpty { _ = KernelFrames.write(frame, to: child.socket) }
+        if !frame.isEmpty { _ = KernelFrames.write(frame, to: child.socket, lender: borrows ? child.lender : nil) }
     }
 
     /// Writes a frame to the kernel, if there is one.
@@ -302,8 +304,9 @@ final class PythonKernel: Sendable {
                 return true
             }
             guard isWanted else { return false }
-            let settings = JSONValue.object(self.options.settings).packed
-            _ = KernelFrames.write([KernelSources.packed, settings], to: child.socket)
+            var settings = self.options.settings
+            if KernelMemory.isAvailable { settings["memory"] = .int(Int(KernelChild.lenderNumber)) }
+            _ = KernelFrames.write([KernelSources.packed, JSONValue.object(settings).packed], to: child.socket)
             if let identity = self.identity { self.write(identity, to: child) }
             return true
         }
@@ -319,7 +322,7 @@ final class PythonKernel: Sendable {
 
     /// Reads until the kernel is gone; whether it was ever ready.
     private func read(_ child: KernelChild) -> Bool {
-        var reader = KernelFrameReader(socket: child.socket)
+        var reader = KernelFrameReader(socket: child.socket, lender: child.lender)
         var isReady = false
         while let parts = reader.next(), let kind = parts.first {
             switch kind {
@@ -329,9 +332,12 @@ final class PythonKernel: Sendable {
             case FrameKind.missedInterrupt: self.interruptAgain()
             case FrameKind.ready where parts.count >= 2:
                 isReady = true
-                self.state.withLock { $0.isReady = true }
-                self.interruptAgain()
                 let about = try? JSONValue(parsing: parts[1])
+                self.state.withLock { state in
+                    state.isReady = true
+                    state.borrows = about?["memory"]?.bool == true
+                }
+                self.interruptAgain()
                 let shell = about?["ipython"]?.bool == true ? "with IPython" : "without IPython"
                 self.report(.ready("Python \(about?["python"]?.string ?? "?") \(shell), \(self.options.interpreter)"))
             default: break
@@ -350,6 +356,7 @@ final class PythonKernel: Sendable {
                 defer { state.killReason = nil }
                 state.child = nil
                 state.isReady = false
+                state.borrows = false
                 let restarts = state.killReason != nil || wasReady && self.options.restarts
                 return (state.isStopping, state.killReason, state.current?.isSent == true, restarts)
             }
@@ -504,7 +511,8 @@ private enum KernelSources {
         let sources: [(String, [UInt8])] = [
             ("calls", PackageResources.calls_py), ("channel", PackageResources.channel_py),
             ("ipython_shell", PackageResources.ipython_shell_py), ("kernel", PackageResources.kernel_py),
-            ("output", PackageResources.output_py), ("plain_shell", PackageResources.plain_shell_py),
+            ("memory", PackageResources.memory_py), ("output", PackageResources.output_py),
+            ("plain_shell", PackageResources.plain_shell_py),
         ]
         var texts: JSONObject = [:]
         for (name, bytes) in sources { texts[name] = .string(String(decoding: bytes, as: UTF8.self)) }

@@ -1,4 +1,5 @@
-// Linux's memory files (memfd_create(2)), which Swift's view of the C library lacks. Elsewhere all of this fails.
+// Memory that several processes see, and how one gives it to another: calls that Swift cannot make by itself. Memory files are
+// Linux's (memfd_create(2)); elsewhere there are none.
 
 #ifndef APUS_CSHARED_MEMORY_H
 #define APUS_CSHARED_MEMORY_H
@@ -10,11 +11,19 @@
 extern "C" {
 #endif
 
-/// A new file of that name in memory with these bytes, sealed: nobody can write to it, shrink it, or grow it. -1: errno says why not.
-int apus_memory_create(const char *_Nonnull name, const void *_Nonnull bytes, size_t count);
+/// A new file in memory with these bytes, which goes with its last descriptor and mapping; -1: errno says why not.
+///
+/// A sealed one nobody can write to, shrink or grow.
+int apus_memory_create(const char *_Nonnull name, const void *_Nonnull bytes, size_t count, bool sealed);
 
-/// Whether the file is one that `apus_memory_create` has made, of that size.
+/// Whether the file is a sealed one that `apus_memory_create` has made, of that size.
 bool apus_memory_is_sealed(int file, size_t count);
+
+/// Gives the other end of a Unix socket a copy of a descriptor. False when the system refuses.
+bool apus_send_descriptor(int socket, int descriptor);
+
+/// Takes a descriptor that `apus_send_descriptor` sent; -1 when there will be none.
+int apus_receive_descriptor(int socket);
 
 #if defined(__cplusplus)
 }

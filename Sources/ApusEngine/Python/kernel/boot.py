@@ -40,6 +40,8 @@ def boot():
     (count,) = struct.unpack("<I", take(4))
     lengths = struct.unpack(f"<{count}Q", take(8 * count))
     texts, settings = (json.loads(take(length)) for length in lengths)
+    if "memory" in settings:
+        os.set_inheritable(settings["memory"], False)
     package = types.ModuleType("apus_kernel")
     package.__path__ = []
     sys.modules["apus_kernel"] = package

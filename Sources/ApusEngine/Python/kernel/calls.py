@@ -12,6 +12,10 @@ import sys
 import types
 
 
+# What an engine's process can hold in one piece.
+LARGEST = (1 << 32) - 1
+
+
 class Calls:
     """Reads requests' buffers and writes results'."""
 
@@ -34,7 +38,10 @@ class Calls:
         return self.prepare().unpack_apply_message(buffers, namespace)
 
     def pack(self, value):
-        return self.prepare().serialize_object(value)
+        buffers = self.prepare().serialize_object(value)
+        if any(memoryview(buffer).nbytes > LARGEST for buffer in buffers):
+            raise ValueError("a result of more than 4 GiB fits in no message; give it back in parts")
+        return buffers
 
     def publish_data(self, data):
         """Publishes a dictionary of objects while a task runs: ipyparallel's `datapub`."""

@@ -2,6 +2,8 @@
 
 A frame is a number of parts, the length of each, and the parts: little-endian integers, four bytes
 for the number and eight for a length. Nothing is packed or copied that the wire carries as it is.
+A length with the highest bit set is of a part that is lent (memory.py); in its place stand eight bytes,
+where in its file it begins.
 """
 
 import os
@@ -12,6 +14,11 @@ import traceback
 
 # The system takes this many parts in one call (IOV_MAX is 1024 at least on Linux and macOS).
 PARTS_AT_ONCE = 512
+# So many of a frame's parts are lent at most.
+LOANS = 32
+LENT = 1 << 63
+# Parts of calls that are longer than clients put inside a pickle are memory that user code may write to.
+WRITABLE = 1024
 
 
 class Interrupts:
@@ -62,9 +69,10 @@ class Interrupts:
 class Channel:
     """Reads frames on one thread; writes them from any."""
 
-    def __init__(self, sock, interrupts):
+    def __init__(self, sock, interrupts, memory=None):
         self.socket = sock
         self.interrupts = interrupts
+        self.memory = memory
         self._reader = sock.makefile("rb", buffering=1 << 16)
         self._lock = threading.RLock()
         self._process = os.getpid()
@@ -82,7 +90,17 @@ class Channel:
             return None
         (count,) = struct.unpack("<I", head)
         lengths = struct.unpack(f"<{count}Q", self._reader.read(8 * count))
-        return [self._reader.read(length) for length in lengths]
+        return [self._part(length) for length in lengths]
+
+    def _part(self, length):
+        if length & LENT:
+            self._reader.read(8)
+            return self.memory.take(length - LENT)
+        if length <= WRITABLE:
+            return self._reader.read(length)
+        part = bytearray(length)
+        self._reader.readinto(part)
+        return part
 
     def _wait(self):
         """Waits for a frame or the end. What a signal handler of user code raises meanwhile concerns no task."""
@@ -100,9 +118,19 @@ class Channel:
         if not self.is_ours:
             return
         views = [part if isinstance(part, bytes) else memoryview(part).cast("B") for part in parts]
-        head = struct.pack(f"<I{len(views)}Q", len(views), *map(len, views))
+        lengths = [len(view) for view in views]
         with self.interrupts, self._lock:
-            self._write([head, *views])
+            if self.memory:
+                self._lend(views, lengths)
+            self._write([struct.pack(f"<I{len(views)}Q", len(views), *lengths), *views])
+
+    def _lend(self, views, lengths):
+        large = [index for index, length in enumerate(lengths) if length >= self.memory.threshold]
+        for index in large[:LOANS]:
+            offset = self.memory.lend(views[index])
+            if offset is not None:
+                views[index] = struct.pack("<Q", offset)
+                lengths[index] |= LENT
 
     def _write(self, views):
         while views:

@@ -7,7 +7,7 @@ aborts, time limits. It starts this interpreter with one end of a socket pair an
                R, type, metadata, content, buffers …     a request
                I, id, uuid                               who we are on the wire
                C                                         clear the namespace
-    from us    S                                         ready
+    from us    S, what we are (JSON)                     ready
                B                                         the request, which has a limit, begins
                N                                         an interrupt came while no request ran
                P, topic, type, metadata, content, buffers …    a message to publish for the request
@@ -57,7 +57,7 @@ class EngineInfo:
 class Kernel:
     def __init__(self, sock, settings):
         self.interrupts = Interrupts()
-        self.channel = Channel(sock, self.interrupts)
+        self.channel = Channel(sock, self.interrupts, shared_memory(settings))
         self.publisher = Publisher(self.channel)
         self.calls = Calls(self.publisher)
         self.info = EngineInfo()
@@ -113,7 +113,8 @@ class Kernel:
 
     def _capabilities(self):
         ipython = "IPython" in sys.modules
-        return {"python": platform.python_version(), "executable": sys.executable, "ipython": ipython}
+        about = {"python": platform.python_version(), "executable": sys.executable, "ipython": ipython}
+        return {**about, "memory": self.channel.memory is not None}
 
     def _clear(self):
         try:
@@ -244,6 +245,15 @@ def user_trace(error):
 def limit_message(limit, elapsed):
     """Why the engine interrupts a task, when it was not a client's wish."""
     return f"the task has run for {elapsed:.1f} s, longer than its limit of {limit:g} s" if elapsed >= limit else None
+
+
+def shared_memory(settings):
+    """What large parts are lent by; None where either side knows no such memory."""
+    if "memory" not in settings:
+        return None
+    from apus_kernel.memory import SharedMemory
+
+    return SharedMemory(settings["memory"])
 
 
 def refuse_input(prompt="", *more, **options):

@@ -1,0 +1,49 @@
+import ApusWire
+import CSharedMemory
+import NIOCore
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Large parts of frames, in memory that the engine's process and its kernel both see.
+///
+/// An array of a hundred megabytes costs less to fill than the fresh memory that a second copy of it needs. So it crosses as a
+/// file without a name, of which the other side is given a descriptor. The file goes with its last mapping, whoever dies.
+enum KernelMemory {
+    /// Smaller parts are cheaper to copy through the socket.
+    static let threshold = 1 << 20
+
+    /// Whether this system has such files.
+    static let isAvailable: Bool = {
+        let descriptor = Self.makeFile(ByteBuffer(string: "apus"))
+        if descriptor >= 0 { close(descriptor) }
+        return descriptor >= 0
+    }()
+
+    /// Gives the other end of the socket a copy of the part. False when the system refuses; then nothing was sent.
+    static func lend(_ part: ByteBuffer, over socket: Int32) -> Bool {
+        let descriptor = Self.makeFile(part)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        return apus_send_descriptor(socket, descriptor)
+    }
+
+    /// Not sealed, for it becomes the kernel's own memory.
+    private static func makeFile(_ part: ByteBuffer) -> Int32 {
+        part.withUnsafeReadableBytes { bytes in bytes.baseAddress.map { apus_memory_create("apus", $0, bytes.count, false) } ?? -1
+        }
+    }
+
+    /// Takes a part that the other end lent: so many bytes of the file, from the offset on.
+    static func take(_ length: Int, at offset: Int, from socket: Int32) -> ByteBuffer? {
+        let descriptor = apus_receive_descriptor(socket)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        return try? MappedMemory.buffer(of: descriptor, at: offset, length: length)
+    }
+}
