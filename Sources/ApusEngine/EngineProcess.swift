@@ -44,8 +44,8 @@ package enum EngineProcess {
         package var python: PythonOptions?
         /// The id to ask the hub for, as an MPI rank does.
         package var wantedID: EngineID?
-        /// What the engine owns that tasks may ask for.
-        package var resources: [String: Double] = [:]
+        /// What the engine owns that tasks may ask for; nil: what the environment says.
+        package var resources: [String: Double]?
         /// How long the hub may take to answer.
         package var registrationTimeout = Duration.seconds(10)
 
@@ -53,7 +53,6 @@ package enum EngineProcess {
         package init() {
             self.profile = ProfileDirectory(explicitPath: nil, profile: nil)
             self.clusterID = ProcessInfo.processInfo.environment["IPP_CLUSTER_ID"] ?? ""
-            self.resources = ProcessInfo.processInfo.environment[Self.resourcesVariable].flatMap { Self.resources(in: $0) } ?? [:]
         }
 
         /// The variable that says what an engine owns: `gpu=1,memory=64`.
@@ -71,10 +70,19 @@ package enum EngineProcess {
             }
             return resources
         }
+
+        fileprivate func ownedResources() throws(WireError) -> [String: Double] {
+            if let resources { return resources }
+            guard let text = ProcessInfo.processInfo.environment[Self.resourcesVariable] else { return [:] }
+            guard let resources = Self.resources(in: text) else {
+                throw WireError("\(Self.resourcesVariable) is a list such as 'gpu=1,memory=64', not '\(text)'")
+            }
+            return resources
+        }
     }
 
-    /// Is an engine until it ends; gives the process's exit code: 0, 1 when there is no connection information, 255 when the hub
-    /// refused the registration or did not answer.
+    /// Is an engine until it ends; gives the process's exit code: 0, 1 when there is no connection information or nonsense in the
+    /// environment, 255 when the hub refused the registration or did not answer.
     ///
     /// - Parameter takesOver: Whether the standard streams and the signals become the engine's.
     package static func run(
@@ -85,7 +93,6 @@ package enum EngineProcess {
         options.ownsProcess = takesOver
         if takesOver { options.capture = try? OutputCapture() }
         options.wantedID = place.wantedID
-        options.resources = place.resources
         options.python = place.python
         options.session.missedHeartbeatLimit = place.missedHeartbeatLimit
         if let uuid = place.uuid { options.uuid = EngineUUID(uuid) }
@@ -95,6 +102,7 @@ package enum EngineProcess {
         logger.logLevel = place.logLevel
         let engine: EngineService
         do {
+            options.resources = try place.ownedResources()
             let connection = try await self.connection(place, environment)
             try HostAddress.requireNoTunnel(connection.common)
             let host = try HostAddress.reachable(interface: connection.common.interface, location: connection.common.location)

@@ -218,4 +218,28 @@ struct EngineProcessTests {
         let code = await EngineProcess.run(place, takesOver: false)
         #expect(code == 1)
     }
+
+    @Test(
+        "Resources in the environment that make no sense end the process with code 1 and one line that says how they are written")
+    func resourcesWithTypo() async throws {
+        let process = Process()
+        let log = Pipe()
+        process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0])
+        process.environment = ProcessInfo.processInfo.environment.merging(
+            ["APUS_ENGINE_MODE": "1", "APUS_ENGINE_RESOURCES": "gpu:1"]
+        ) { $1 }
+        process.standardError = log
+        process.standardInput = FileHandle.nullDevice
+        let (exit, exits) = AsyncStream<Int32>.makeStream()
+        process.terminationHandler = { exits.yield($0.terminationStatus) }
+        try process.run()
+        for await code in exit {
+            #expect(code == 1)
+            break
+        }
+        let lines = String(decoding: log.fileHandleForReading.availableData, as: UTF8.self).split(separator: "\n")
+        #expect(lines.count == 1)
+        #expect(
+            lines.first?.contains("APUS_ENGINE_RESOURCES is a list such as 'gpu=1,memory=64', not 'gpu:1'") == true, "\(lines)")
+    }
 }
