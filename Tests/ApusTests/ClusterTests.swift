@@ -84,10 +84,10 @@ struct ClusterTests {
         #if os(Linux)
             // Both engines have the same pages, until they let go of them; nothing of ours is left open.
             let mapsShared = #remote { (_: Int) in
-                let maps = try? FileHandle(forReadingFrom: URL(filePath: "/proc/self/maps")).readToEnd();
+                let maps = try? FileHandle(forReadingFrom: URL(filePath: "/proc/self/maps")).readToEnd()
                 return maps.map { String(decoding: $0, as: UTF8.self).contains("/memfd:apus-") } ?? false
             }
-            let mapped = try await view.apply(mapsShared, 0); #expect(mapped == [true, true])
+            #expect(try await view.apply(mapsShared, 0) == [true, true])
             try await view.clear()
             #expect(try await view.apply(mapsShared, 0) == [false, false])
             let links = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").map { "/proc/self/fd/" + $0 }
