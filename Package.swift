@@ -186,7 +186,11 @@ let package = Package(
             ]),
         tests(
             "ApusControllerTests",
-            ["ApusController", "ApusCore", "ApusStore", "ApusTransport", "ApusWire", nioCore, nioPosix, logging]),
+            [
+                "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "Pickle", nioCore,
+                nioPosix,
+                logging,
+            ]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
         tests("ApusTests", ["Apus"]),
         tests("ExamplesTests", ["option-pricing", "word-frequencies", "wave-equation", "task-graph"]),

@@ -37,6 +37,22 @@ struct Call: Sendable {
         ).encode()
     }
 
+    /// The same where some arguments are results of other tasks; and which of the buffers stand for which.
+    func buffers(_ arguments: [SentArgument]) -> (buffers: [ByteBuffer], results: [(place: Int, task: TaskID)]) {
+        let values = arguments.map { argument -> PickleValue in
+            if case .value(let value) = argument { value } else { .none }
+        }
+        var results: [(place: Int, task: TaskID)] = []
+        let payload = ApplyPayload(function: self.function, arguments: self.captures + values)
+        let buffers = payload.encode { argument, buffer in
+            guard argument >= self.captures.count, case .result(let task) = arguments[argument - self.captures.count] else {
+                return
+            }
+            results.append((buffer, task))
+        }
+        return (buffers, results)
+    }
+
     /// The buffers of a request that calls the function for each place of the sequences and gives the list of results.
     func mapBuffers(_ sequences: [PickleValue]) -> [ByteBuffer] {
         // A Swift engine maps by itself when the metadata asks for it; Python's needs its mapping function before ours.
@@ -69,10 +85,12 @@ func encode<Output, each Input>(_ arguments: repeat each Input, for function: Re
 }
 
 func encode(list arguments: [any Encodable & Sendable]) throws -> [PickleValue] {
-    try arguments.enumerated().map { index, argument in
-        do { return try PickleEncoder().encode(argument) } catch {
-            throw ApusError(.badArgument, "argument \(index + 1), a \(type(of: argument)), cannot be sent", cause: error)
-        }
+    try arguments.enumerated().map { try encode($1, at: $0) }
+}
+
+func encode(_ argument: any Encodable & Sendable, at index: Int) throws -> PickleValue {
+    do { return try PickleEncoder().encode(argument) } catch {
+        throw ApusError(.badArgument, "argument \(index + 1), a \(type(of: argument)), cannot be sent", cause: error)
     }
 }
 

@@ -93,7 +93,10 @@ public struct LoadBalancedView: Sendable {
     private func apply<Output>(
         _ call: Call, _ arguments: [PickleValue], decode: @escaping @Sendable (Message) throws -> Output
     ) throws -> AsyncResult<Output> {
-        let task = self.send(call.buffers(arguments), metadata: try self.metadata(call, maps: false))
+        self.result(of: self.send(call.buffers(arguments), metadata: try self.metadata(call, maps: false)), decode)
+    }
+
+    func result<Output>(of task: PendingTask, _ decode: @escaping @Sendable (Message) throws -> Output) -> AsyncResult<Output> {
         var result = AsyncResult([task], client: self.client, isSingle: true) { try decode($0[0]) }
         result.whenCancelled = self.whenCancelled
         return result
@@ -173,7 +176,7 @@ public struct LoadBalancedView: Sendable {
     }
 
     /// The request's metadata, in which Python's schedulers expect every key.
-    func metadata(_ call: Call, maps: Bool) throws -> ByteBuffer {
+    func metadata(_ call: Call, maps: Bool, results: [(place: Int, task: TaskID)] = []) throws -> ByteBuffer {
         if let ended = self.client.connection.ended { throw ended }
         guard self.client.connection.info.taskScheme != "none" else {
             throw ApusError(
@@ -210,6 +213,16 @@ public struct LoadBalancedView: Sendable {
             try self.client.connection.require(.priority)
             metadata.writeStaticString(", \"apus_priority\": ")
             metadata.writeDecimal(self.priority)
+        }
+        if !results.isEmpty {
+            try self.client.connection.require(.results)
+            guard self.client.connection.info.taskScheme != "pure" else {
+                throw ApusError(
+                    .notSupported,
+                    "this controller's scheme is 'pure', in which tasks wait for nothing, nor for each other's results")
+            }
+            metadata.writeStaticString(", \"apus_results\": ")
+            JSONValue.array(results.map { [.int($0.place), .string($0.task.text)] }).write(into: &metadata)
         }
         metadata.writeLimit(self.runLimit)
         call.writeMetadata(maps: maps, into: &metadata)

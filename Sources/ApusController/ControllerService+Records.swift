@@ -30,7 +30,9 @@ extension ControllerService {
             let request = self.session.signed(task.parts, identities: [Self.ownIdentity], buffers: task.buffers)
             self.changes += task.changes(request: request)
             self.resubmitted.insert(task.id)
-            self.submit(request, TaskRequest(task.id))
+            var again = TaskRequest(task.id)
+            again.inputs = (try? ResultPlaces(scanning: request.metadata)).map { Array($0.results.values) } ?? []
+            self.submit(request, again, try? self.inputs(of: request, again))
         }
         self.scheduleFlush()
         return HubAnswers.resubmitted(tasks)

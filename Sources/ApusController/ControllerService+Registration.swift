@@ -217,7 +217,11 @@ extension ControllerService {
     }
 
     private func strand(_ engine: EngineRegistry.Engine) {
-        for task in self.direct.remove(engine.uuid) { self.changes.append(.stranded(task, on: engine.uuid, at: .now)) }
+        for task in self.direct.remove(engine.uuid) {
+            self.changes.append(.stranded(task, on: engine.uuid, at: .now))
+            self.keepIfWanted(task, nil)
+        }
+        self.performFollowUps()
         self.scheduleFlush()
     }
 

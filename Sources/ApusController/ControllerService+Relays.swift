@@ -65,6 +65,8 @@ extension ControllerService {
             let wasAborted = message.content.textMember("status") == "aborted"
             self.direct.replied(id, by: uuid, wasAborted: wasAborted)
             self.changes.append(.completed(id, reply: message, received: .now))
+            self.keepIfWanted(id, message)
+            self.performFollowUps()
         }
     }
 

@@ -23,9 +23,10 @@ extension ControllerService {
             if self.scheme != .pure { request = try TaskRequest(header.id, client: request.client, scanning: message.metadata) }
             if request.need == nil, self.scheme != .pure { request.need = self.need(of: message, header.type) }
             guard self.live[header.id] == nil else { throw WireError("task '\(header.id)' is here already") }
+            let inputs = try self.inputs(of: message, request)
             self.changes.append(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .balanced, engine: nil))
-            self.submit(message, request)
+            self.submit(message, request, inputs)
         } catch {
             self.dropped("\(error)", at: .taskClient)
         }
@@ -71,9 +72,19 @@ extension ControllerService {
         self.send(reply.frames, on: .taskClient)
     }
 
-    func submit(_ message: Message, _ request: TaskRequest) {
-        self.live[request.id] = LiveTask(message: message)
+    func submit(_ message: Message, _ request: TaskRequest, _ inputs: TaskInputs? = nil) {
+        var request = request
+        if let inputs { request.inputs = self.want(inputs, for: request.id) }
+        self.live[request.id] = LiveTask(message: message, inputs: inputs)
         self.perform(.submitted(request))
+    }
+
+    /// Forgets a task that has ended, or was none.
+    @discardableResult
+    private func forget(_ task: TaskID) -> LiveTask? {
+        guard let ended = self.live.removeValue(forKey: task) else { return nil }
+        if let inputs = ended.inputs { self.release(inputs, of: task) }
+        return ended
     }
 
     private func number(of client: ByteBuffer) -> Int {
@@ -121,6 +132,16 @@ extension ControllerService {
     // MARK: Effects
 
     func perform(_ event: TaskScheduler.Event) {
+        self.handle(event)
+        if !self.followUps.isEmpty { self.performFollowUps() }
+    }
+
+    /// Takes up the events that effects brought about, once all effects of the event before have been performed.
+    func performFollowUps() {
+        while !self.followUps.isEmpty { self.handle(self.followUps.removeFirst()) }
+    }
+
+    private func handle(_ event: TaskScheduler.Event) {
         // The list is taken and given back, so that its storage serves again.
         var effects = self.effects
         self.effects = []
@@ -136,7 +157,8 @@ extension ControllerService {
         case .sendAgain(let task, let engine): self.sendTask(task, to: engine, again: true)
         case .relay(let task, let engine): self.relayTaskReply(task, from: engine)
         case .fail(let task, let failure): self.failTask(task, failure)
-        case .refuse(let task): self.live.removeValue(forKey: task)
+        case .findResult(let result, let task): self.seekResult(of: result, for: task)
+        case .refuse(let task): self.forget(task)
         case .recall(let tasks, let engine): self.recall(tasks, from: engine)
         case .setTimer(let time):
             self.schedulerTimer?.cancel()
@@ -152,32 +174,34 @@ extension ControllerService {
     }
 
     private func sendTask(_ task: TaskID, to engine: EngineUUID, again: Bool) {
-        guard let identity = self.engines[engine]?.identity, let message = self.live[task]?.message else { return }
+        guard let identity = self.engines[engine]?.identity, let live = self.live[task] else { return }
+        var message = again ? self.resigned(live) : live.message
+        if let inputs = live.inputs { message = self.completed(message, inputs) }
         var frames: [ByteBuffer] = []
         frames.reserveCapacity(message.frames.count + 1)
         frames.append(identity)
-        if again {
-            frames.append(contentsOf: self.resigned(message).frames)
-        } else {
-            frames.append(contentsOf: message.frames)
-        }
+        frames.append(contentsOf: message.frames)
         self.send(frames, on: .taskEngine)
         self.changes.append(.assigned(task, to: engine))
     }
 
     /// The request with a space more in its metadata, which means nothing, and so another signature: an engine that has had a
     /// message does not take it twice.
-    private func resigned(_ message: Message) -> Message {
+    private func resigned(_ task: LiveTask) -> Message {
+        let message = task.message
         var parts = message.parts
         parts.metadata.writeStaticString(" ")
         let again = self.session.signed(parts, identities: Array(message.identities), buffers: Array(message.buffers))
-        if let id = MessageHeader.messageID(scanning: parts.header) { self.live[id] = LiveTask(message: again) }
+        if let id = MessageHeader.messageID(scanning: parts.header) {
+            self.live[id] = LiveTask(message: again, inputs: task.inputs)
+        }
         return again
     }
 
     private func relayTaskReply(_ task: TaskID, from engine: EngineUUID) {
         guard let (reply, _) = self.currentReply else { return }
-        self.live.removeValue(forKey: task)
+        self.forget(task)
+        self.keepIfWanted(task, reply)
         self.direct.finished(task, on: engine)
         self.changes.append(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
@@ -188,13 +212,21 @@ extension ControllerService {
     }
 
     private func failTask(_ task: TaskID, _ failure: TaskFailure) {
-        guard let request = self.live.removeValue(forKey: task)?.message else { return }
+        guard let request = self.forget(task)?.message else { return }
+        self.keepIfWanted(task, nil)
         let error: ErrorContent
         var metadata: JSONObject = [:]
         var identities = Array(request.identities)
         switch failure {
         case .invalidDependency: error = ErrorContent(name: ErrorName.invalidDependency.rawValue, value: "")
         case .impossibleDependency: error = ErrorContent(name: ErrorName.impossibleDependency.rawValue, value: "")
+        case .inputFailed(let input):
+            error = ErrorContent(
+                .impossibleDependency, "task '\(input)', whose result is an argument of task '\(task)', gave no result")
+        case .inputMissing(let input, let reason):
+            error = ErrorContent(
+                .impossibleDependency,
+                "the result of task '\(input)', an argument of task '\(task)', is not to be had: \(reason)")
         case .timeout: error = ErrorContent(name: ErrorName.taskTimeout.rawValue, value: "")
         case .engineDied(let engine):
             error = ErrorContent(.engineError, "Engine b'\(engine)' died while running task '\(task)'")

@@ -69,6 +69,10 @@ package actor ControllerService {
     var scheduler: TaskScheduler
     var effects: [TaskScheduler.Effect] = []
     var live: [TaskID: LiveTask] = [:]
+    /// Results that live tasks take for arguments, by the task that gives them.
+    var wanted: [TaskID: WantedResult] = [:]
+    /// What the scheduler is to be told when it has been heard out: an effect is no place for an event.
+    var followUps: [TaskScheduler.Event] = []
     /// The reply that the scheduler is being told of, which it may want relayed.
     var currentReply: (message: Message, engine: ByteBuffer)?
     var schedulerTimer: Scheduled<Void>?
@@ -106,6 +110,8 @@ package actor ControllerService {
     struct LiveTask {
         /// The request as it came, behind its client's identity.
         let message: Message
+        /// Those of its arguments that are other tasks' results; nil for none.
+        let inputs: TaskInputs?
     }
 
     package init(

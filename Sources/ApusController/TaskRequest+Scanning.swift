@@ -22,6 +22,8 @@ extension TaskRequest {
                 case "apus_resources":
                     request.resources = (try cursor.readValue().object ?? [:]).compactMapValues { $0.double }
                 case "apus_retry": request.retryRule = RetryRule(try cursor.readValue())
+                case "apus_results":
+                    request.inputs = Set(try ResultPlaces(try cursor.readValue()).results.values).sorted { $0.text < $1.text }
                 case "apus_build": request.need = try cursor.readStringOrSkip().map { .build($0) }
                 default: try cursor.skipValue()
                 }

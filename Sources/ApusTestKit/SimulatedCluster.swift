@@ -75,6 +75,10 @@ public struct SimulatedCluster: Sendable {
     private var startedEngines = 0
     private var natures: [TaskID: Nature] = [:]
     private var submitted: [TaskID] = []
+    /// Tasks that ended well, and so have a result.
+    private var succeeded: Set<TaskID> = []
+    /// Results of earlier times that were found for a task.
+    private var found: [TaskID: Set<TaskID>] = [:]
     private var effects: [TaskScheduler.Effect] = []
     /// Once everything has happened: engines that take and finish anything, so that all can end.
     private var isWindingUp = false
@@ -195,6 +199,10 @@ public struct SimulatedCluster: Sendable {
         if self.chance(10) {
             request.retryRule = RetryRule(
                 errors: self.chance(50) ? [] : ["EngineError"], pause: .milliseconds(Int(self.below(20))))
+        }
+        if self.chance(20), !self.submitted.isEmpty {
+            request.inputs = (0...self.below(3)).map { _ in self.submitted[Int(self.below(UInt64(self.submitted.count)))] }
+            if self.chance(10) { request.inputs.append(self.chance(30) ? id : TaskID("of an earlier controller")) }
         }
         if self.chance(20), !self.engineOrder.isEmpty {
             request.targets = (0...self.below(2)).map { _ in self.engineOrder[Int(self.below(UInt64(self.engineOrder.count)))] }
@@ -335,6 +343,7 @@ public struct SimulatedCluster: Sendable {
         // A retired or fallen engine's answers may come after its end was announced.
         if case .engineLeft(let uuid) = event { self.departed.insert(uuid) }
         if case .engineLeft(let uuid) = event, self.chance(50) { self.engines[uuid] = nil }
+        if case .resultFound(let input, let task) = event { self.found[task, default: []].insert(input) }
         self.effects.removeAll(keepingCapacity: true)
         self.scheduler.handle(event, at: MonotonicTime(nanoseconds: self.now), effects: &self.effects)
         self.transcript.append("\(self.now) \(event)")
@@ -357,8 +366,19 @@ public struct SimulatedCluster: Sendable {
             guard case .replied(let reply) = event, reply.task == task, reply.engine == engine else {
                 return self.violate("\(task) was answered by nobody")
             }
+            if reply.status == .ok { self.succeeded.insert(task) }
+            self.end(task)
+        case .fail(let task, .inputFailed(let input)):
+            if self.endings[input] == 0 || self.succeeded.contains(input) { self.violate("\(task) lacks a result that there is") }
             self.end(task)
         case .fail(let task, _): self.end(task)
+        case .findResult(let input, let task):
+            if self.scheduler.isLive(input) { self.violate("the result of \(input) is sought, which lives") }
+            // A store may take its time, and may have let go of what it had.
+            let isThere = self.chance(80)
+            self.plan(
+                .event(isThere ? .resultFound(of: input, for: task) : .resultMissing(of: input, for: task, why: "purged")),
+                in: self.below(500_000))
         case .refuse(let task):
             guard case .submitted(let request) = event, request.id == task else { return self.violate("\(task) refused unasked") }
         case .recall(let tasks, let engine):
@@ -371,6 +391,10 @@ public struct SimulatedCluster: Sendable {
     private mutating func send(_ task: TaskID, to uuid: EngineUUID, again: Bool) {
         if self.departed.contains(uuid) { return self.violate("\(task) sent to \(uuid), which is gone") }
         if self.endings[task] != 0 { self.violate("\(task) sent after its end") }
+        for input in self.requests[task]?.inputs ?? []
+        where !self.succeeded.contains(input) && self.found[task]?.contains(input) != true {
+            self.violate("\(task) sent without the result of \(input)")
+        }
         guard let engine = self.engines[uuid] else { return }
         if engine.seen.contains(task) != again { self.violate("\(task) sent to \(uuid) as if \(again ? "again" : "new")") }
         if engine.queue.contains(task) { self.violate("\(task) sent to \(uuid), which has it") }

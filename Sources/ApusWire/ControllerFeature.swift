@@ -4,6 +4,8 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     /// Retries after a pause, or of chosen errors only.
     case retryRule = "retry"
     case resources
+    /// Results of tasks as arguments of others.
+    case results
 
     /// As messages name it.
     package var name: String {
@@ -11,6 +13,7 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
         case .priority: "priorities"
         case .retryRule: "rules for retries"
         case .resources: "resources of engines"
+        case .results: "results as arguments"
         }
     }
 }

@@ -36,6 +36,26 @@ struct ClusterTests {
         await cluster.stop()
     }
 
+    @Test("A result is an argument of another task, on another engine, and after the controller was started again")
+    func resultsAsArguments() async throws {
+        try await withTemporaryFolder { folder in
+            var options = Cluster.Options()
+            options.controller.database = .sqlite(path: folder + "/tasks.db")
+            let sum: TaskID = try await withCluster(engines: 2, options: options) { client in
+                let (first, second) = (client.loadBalancedView([0]), client.loadBalancedView([1]))
+                let nine = try first.applyAsync($add, 4, 5)
+                let sum = try second.applyAsync($add, .result(of: nine), .value(1))
+                #expect(try await sum.value == 10)
+                #expect(try await first.apply($add, .result(of: sum), .result(of: nine)) == 19)
+                return sum.messageIDs[0]
+            }
+            let more = try await withCluster(engines: 1, options: options) { client in
+                try await client.loadBalancedView().apply($add, .result(ofTask: sum), .value(90))
+            }
+            #expect(more == 100)
+        }
+    }
+
     private func calls(_ client: Client) async throws {
         #expect(try await client[0].apply($squared, 3) == 9)
         #expect(try await client[...].apply($squared, 4) == [16, 16])

@@ -102,6 +102,8 @@ private func views(
     line { balanced.with { ($0.retries, $0.label) = (3, "fit") } }
     line { balanced.with { $0.retryRule = RetryRule(pause: .seconds(1), errors: ["EngineError"]) } }
     line { balanced.with { $0.resources = ["gpu": 1] } }
+    line { try balanced.applyAsync($squared, .result(of: balanced.applyAsync($squared, 3))) }
+    line { try balanced.applyAsync("math.pow", .result(of: result), .value(2), returning: Double.self) }
     line { balanced.with { $0.priority = 10 } }
     line { balanced.with { $0.runLimit = .seconds(30) } }
     line { try await view.syncImports("numpy", "scipy.linalg as la") }

@@ -95,6 +95,18 @@ struct EightCellsTests {
             }
         }
 
+        // A result as an argument goes from engine to engine, with blocks of data beside the pickle or without.
+        let rows = try balanced.applyAsync(.source("lambda: __import__('numpy').arange(1000.0)"), returning: NDArray.self)
+        let total = PythonFunction.source("lambda a, b: float(a.sum()) + b")
+        switch cell.controller {
+        case .apus: #expect(try await balanced.apply(total, .result(of: rows), .result(of: first)) as Double == 499_502)
+        case .stock:
+            let unknown = #expect(throws: ApusError.self) {
+                try balanced.applyAsync(total, .result(of: rows), .value(1), returning: Double.self)
+            }
+            #expect(unknown?.code == .notSupported)
+        }
+
         // Errors and what is printed.
         let error = await #expect(throws: RemoteError.self) { try await client[0].execute("1/0") }
         #expect(error?.name == "ZeroDivisionError")

@@ -23,11 +23,13 @@ package struct TaskRequest: Sendable, Equatable {
     package var need: TaskNeed?
     /// What the engine must own, at least so much of each.
     package var resources: [String: Double]
+    /// Tasks whose results are arguments of this one: it waits until each has ended well and its result is at hand.
+    package var inputs: [TaskID]
 
     package init(
         _ id: TaskID, client: Int = 0, after: TaskDependency? = nil, follow: TaskDependency? = nil, timeout: Duration? = nil,
         retries: Int = 0, retryRule: RetryRule? = nil, targets: [EngineUUID] = [], priority: Int = 0, need: TaskNeed? = nil,
-        resources: [String: Double] = [:]
+        resources: [String: Double] = [:], inputs: [TaskID] = []
     ) {
         self.id = id
         self.client = client
@@ -40,6 +42,7 @@ package struct TaskRequest: Sendable, Equatable {
         self.priority = priority
         self.need = need
         self.resources = resources
+        self.inputs = inputs
     }
 }
 
@@ -121,6 +124,10 @@ package enum TaskFailure: Sendable, Hashable {
     case invalidDependency
     /// No engine can ever run it: what it depends on ended otherwise, or the engines it needs are gone or refuse it.
     case impossibleDependency
+    /// A task whose result is one of its arguments ended without one.
+    case inputFailed(TaskID)
+    /// A result that is one of its arguments cannot be had any more, and why.
+    case inputMissing(TaskID, String)
     /// It waited here longer than its time-out.
     case timeout
     /// Its engine left while holding it.

@@ -2,7 +2,7 @@ internal import ApusWire
 
 extension TaskScheduler {
     /// Stores the request's conditions; returns why it fails at once, if it does (protocol section 6.4).
-    mutating func addConditions(of request: TaskRequest, to slot: Int32) -> TaskFailure? {
+    mutating func addConditions(of request: TaskRequest, to slot: Int32, effects: inout [Effect]) -> TaskFailure? {
         let index = self.makeDetails(of: slot)
         self.details[index].timeout = request.timeout?.wholeNanoseconds ?? 0
         self.details[index].resources = request.resources
@@ -23,9 +23,44 @@ extension TaskScheduler {
             if state.isUnreachable { return .impossibleDependency }
             self.details[index].follow = state
         }
-        if let after = self.details[index].after { self.register(slot, for: after, follows: false) }
-        if let follow = self.details[index].follow { self.register(slot, for: follow, follows: true) }
+        if let failure = self.addInputs(of: request, to: slot, effects: &effects) { return failure }
+        if let after = self.details[index].after { self.register(slot, for: after, .after) }
+        if let follow = self.details[index].follow { self.register(slot, for: follow, .follow) }
         return nil
+    }
+
+    /// Has the task wait for the results that are its arguments; those of tasks that do not live are sought.
+    private mutating func addInputs(of request: TaskRequest, to slot: Int32, effects: inout [Effect]) -> TaskFailure? {
+        var inputs = TaskDetails.Inputs()
+        for id in request.inputs where !inputs.unfinished.contains(id) && !inputs.sought.contains(id) {
+            if let other = self.slot(of: id) {
+                if other == slot { return .invalidDependency }
+                inputs.unfinished.append(id)
+            } else if self.finished.outcome(of: Self.fingerprint(of: id))?.succeeded == false {
+                return .inputFailed(id)
+            } else {
+                inputs.sought.append(id)
+            }
+        }
+        for id in inputs.unfinished { self.addDependent(slot, .input, to: id) }
+        for id in inputs.sought { effects.append(.findResult(of: id, for: request.id)) }
+        self.details[self.makeDetails(of: slot)].inputs = inputs
+        return nil
+    }
+
+    /// The driver has found a result, or will not find it.
+    mutating func takeInput(_ input: TaskID, for task: TaskID, missing reason: String?) {
+        guard let slot = self.slot(of: task), self.tasks[Int(slot)].status == .blocked,
+            case let index = self.tasks[Int(slot)].details, index >= 0,
+            let place = self.details[Int(index)].inputs.sought.firstIndex(of: input)
+        else { return }
+        if let reason {
+            self.details[Int(index)].doom = .inputMissing(input, reason)
+            self.doomed.append(self.handle(slot))
+        } else {
+            self.details[Int(index)].inputs.sought.remove(at: place)
+            self.awakened.append(self.handle(slot))
+        }
     }
 
     /// The serial numbers of the engines that there are of these, in order.
@@ -56,40 +91,46 @@ extension TaskScheduler {
         return (state, isInvalid)
     }
 
-    private mutating func register(_ slot: Int32, for state: DependencyState, follows: Bool) {
+    private mutating func register(_ slot: Int32, for state: DependencyState, _ kind: TaskDetails.Dependent.Kind) {
         guard state.unfinished > 0 else { return }
-        let dependent = TaskDetails.Dependent(task: self.handle(slot), follows: follows)
-        for id in state.condition.tasks {
-            guard let other = self.slot(of: id) else { continue }
-            let index = self.makeDetails(of: other)
-            let count = self.details[index].dependents.count
-            if count >= 64, count == self.details[index].dependents.capacity {
-                // Before it grows, drop those that ended without waiting for us.
-                let live = self.details[index].dependents.filter { self.isCurrent($0.task) }
-                self.details[index].dependents = live
-            }
-            self.details[index].dependents.append(dependent)
+        for id in state.condition.tasks { self.addDependent(slot, kind, to: id) }
+    }
+
+    private mutating func addDependent(_ slot: Int32, _ kind: TaskDetails.Dependent.Kind, to id: TaskID) {
+        guard let other = self.slot(of: id) else { return }
+        let index = self.makeDetails(of: other)
+        let count = self.details[index].dependents.count
+        if count >= 64, count == self.details[index].dependents.capacity {
+            // Before it grows, drop those that ended without waiting for us.
+            let live = self.details[index].dependents.filter { self.isCurrent($0.task) }
+            self.details[index].dependents = live
         }
+        self.details[index].dependents.append(TaskDetails.Dependent(task: self.handle(slot), kind: kind))
     }
 
     /// Tells those that depend on a task how it ended.
-    mutating func inform(_ dependents: [TaskDetails.Dependent], _ outcome: FinishedTasks.Outcome) {
+    mutating func inform(_ dependents: [TaskDetails.Dependent], of task: TaskID, _ outcome: FinishedTasks.Outcome) {
         for dependent in dependents where self.isCurrent(dependent.task) {
             let slot = dependent.task.slot
             let index = Int(self.tasks[Int(slot)].details)
             let isUnreachable: Bool
-            if dependent.follows {
+            switch dependent.kind {
+            case .follow:
                 self.details[index].follow?.unfinished -= 1
                 self.details[index].follow?.note(outcome)
                 isUnreachable = self.details[index].follow?.isUnreachable ?? false
-            } else {
+            case .after:
                 self.details[index].after?.unfinished -= 1
                 self.details[index].after?.note(outcome)
                 isUnreachable = self.details[index].after?.isUnreachable ?? false
+            case .input:
+                self.details[index].inputs.unfinished.removeAll { $0 == task }
+                isUnreachable = !outcome.succeeded
+                if isUnreachable { self.details[index].doom = .inputFailed(task) }
             }
             // One that has an engine, or waits for no more than that, has nothing to fear.
             let status = self.tasks[Int(slot)].status
-            guard status == .blocked || (status == .ready && dependent.follows) else { continue }
+            guard status == .blocked || (status == .ready && dependent.kind == .follow) else { continue }
             if isUnreachable {
                 self.doomed.append(dependent.task)
             } else {

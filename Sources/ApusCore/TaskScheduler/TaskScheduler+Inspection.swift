@@ -6,6 +6,8 @@ package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
     case after([TaskID])
     /// These tasks, which it must follow to their engine, have not ended.
     case follow([TaskID])
+    /// These tasks, whose results are arguments of it, have not ended, or their results are being looked for.
+    case inputs([TaskID])
     /// It failed, and is to be tried again when its pause is over.
     case retryPause
     /// No engine owns so much of each of these; a new one might.
@@ -24,6 +26,7 @@ package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
         switch self {
         case .after(let tasks): "waits for \(tasks.count) tasks to end: \(Self.list(tasks.map(\.text)))"
         case .follow(let tasks): "waits to follow \(tasks.count) tasks: \(Self.list(tasks.map(\.text)))"
+        case .inputs(let tasks): "waits for the results of \(tasks.count) tasks, its arguments: \(Self.list(tasks.map(\.text)))"
         case .retryPause: "has failed and pauses before its next try"
         case .noEngineOwns(let resources):
             "no engine owns " + resources.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", ")
@@ -48,7 +51,10 @@ extension TaskScheduler {
             let index = Int(self.tasks[Int(slot)].details)
             if self.details[index].pausedUntil != nil { return .retryPause }
             if let after = self.details[index].after { return .after(self.unfinished(after)) }
-            return .follow(self.details[index].follow.map(self.unfinished) ?? [])
+            if case .notYet = self.following(slot) {
+                return .follow(self.details[index].follow.map(self.unfinished) ?? [])
+            }
+            return .inputs(self.details[index].inputs.unfinished + self.details[index].inputs.sought)
         }
         if self.registered.isEmpty { return .noEngines }
         if case let index = self.tasks[Int(slot)].details, index >= 0, case let resources = self.details[Int(index)].resources,

@@ -56,6 +56,7 @@ extension TaskScheduler {
             try demand(waiting.count == self.groups[group].live, "group \(group) miscounts")
             for slot in waiting {
                 try demand(queued.contains(Int32(slot)), "task \(self.tasks[slot].id) is ready and in no queue")
+                try demand(self.details(of: slot)?.inputs.isEmpty != false, "task \(self.tasks[slot].id) lacks an argument")
                 try demand(self.details(of: slot)?.after == nil, "task \(self.tasks[slot].id) is ready before its time")
             }
             guard !waiting.isEmpty else { continue }
@@ -72,7 +73,14 @@ extension TaskScheduler {
                 try demand(self.timer <= end, "the pause of task \(self.tasks[slot].id) ends before the timer")
                 continue
             }
-            guard let details = self.details(of: slot), let state = details.after ?? details.follow else {
+            guard let details = self.details(of: slot) else {
+                throw BrokenInvariant(description: "task \(self.tasks[slot].id) waits for nothing")
+            }
+            for input in details.inputs.unfinished {
+                try demand(self.slot(of: input) != nil, "task \(self.tasks[slot].id) waits for the result of what is gone")
+            }
+            if details.after == nil, !details.inputs.isEmpty { continue }
+            guard let state = details.after ?? details.follow else {
                 throw BrokenInvariant(description: "task \(self.tasks[slot].id) waits for nothing")
             }
             try demand(state.unfinished > 0, "task \(self.tasks[slot].id) waits for what has ended")

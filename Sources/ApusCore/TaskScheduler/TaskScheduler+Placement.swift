@@ -86,6 +86,7 @@ extension TaskScheduler {
                 self.details[Int(index)].after = nil
             }
             if case .notYet = self.following(slot) { return self.leaveQueue(slot) }
+            if !self.details[Int(index)].inputs.isEmpty { return self.leaveQueue(slot) }
         }
         guard let rule = self.rule(for: slot) else {
             self.doomed.append(self.handle(slot))

@@ -31,6 +31,10 @@ package struct TaskScheduler: Sendable {
         case aborted([TaskID])
         /// The same for all tasks of a client.
         case clientAborted(Int)
+        /// The driver has the result of the first, which is an argument of the second, as `findResult` asked.
+        case resultFound(of: TaskID, for: TaskID)
+        /// The driver cannot have it, and why.
+        case resultMissing(of: TaskID, for: TaskID, why: String)
         /// The time last named by `setTimer` has come.
         case timerFired
     }
@@ -45,6 +49,8 @@ package struct TaskScheduler: Sendable {
         case relay(TaskID, from: EngineUUID)
         /// Tell the task's client that it failed. The task has ended.
         case fail(TaskID, TaskFailure)
+        /// Look for the result of the first, which does not live here; the second, which lives, waits for it as an argument.
+        case findResult(of: TaskID, for: TaskID)
         /// Drop the request just received, and do not store it: a task with this id lives or has lived.
         case refuse(TaskID)
         /// Ask the engine to give back those of these tasks that it has not started.
@@ -187,6 +193,8 @@ package struct TaskScheduler: Sendable {
         case .recalled(let tasks, let engine): self.takeBack(tasks, from: engine, at: now)
         case .aborted(let tasks): for task in tasks { self.abort(task, at: now, effects: &effects) }
         case .clientAborted(let client): self.abortAll(of: client, at: now, effects: &effects)
+        case .resultFound(let input, let task): self.takeInput(input, for: task, missing: nil)
+        case .resultMissing(let input, let task, let reason): self.takeInput(input, for: task, missing: reason)
         case .timerFired: self.fireTimer(at: now, effects: &effects)
         }
         self.settle(at: now, effects: &effects)
@@ -205,7 +213,7 @@ package struct TaskScheduler: Sendable {
 
         let isPlain =
             request.after == nil && request.follow == nil && request.targets.isEmpty && (request.timeout ?? .zero) <= .zero
-            && request.resources.isEmpty && (self.kinds.count <= 1 || request.need == nil)
+            && request.resources.isEmpty && request.inputs.isEmpty && (self.kinds.count <= 1 || request.need == nil)
         self.rememberAble(for: request.need)
         if isPlain {
             // The common case: nothing waits before it and an engine has room.
@@ -214,7 +222,7 @@ package struct TaskScheduler: Sendable {
             } else {
                 self.enqueue(slot, .any)
             }
-        } else if let failure = self.addConditions(of: request, to: slot) {
+        } else if let failure = self.addConditions(of: request, to: slot, effects: &effects) {
             self.fail(slot, failure, at: now, effects: &effects)
         } else {
             self.awakened.append(self.handle(slot))
@@ -358,7 +366,7 @@ package struct TaskScheduler: Sendable {
     mutating func end(_ slot: Int32, _ outcome: FinishedTasks.Outcome) {
         self.leaveQueue(slot)
         self.waitingCount -= 1
-        let fingerprint = self.tasks[Int(slot)].fingerprint
+        let (id, fingerprint) = (self.tasks[Int(slot)].id, self.tasks[Int(slot)].fingerprint)
         self.slots.remove(fingerprint, slot)
         self.finished.remember(fingerprint, outcome)
         let details = self.tasks[Int(slot)].details
@@ -368,7 +376,7 @@ package struct TaskScheduler: Sendable {
             let dependents = self.details[Int(details)].dependents
             self.details[Int(details)] = TaskDetails()
             self.freeDetails.append(details)
-            self.inform(dependents, outcome)
+            self.inform(dependents, of: id, outcome)
         }
     }
 
@@ -408,7 +416,9 @@ package struct TaskScheduler: Sendable {
             let handle = self.doomed[index]
             index += 1
             if self.isCurrent(handle), self.tasks[Int(handle.slot)].status != .assigned {
-                self.fail(handle.slot, .impossibleDependency, at: now, effects: &effects)
+                let details = self.tasks[Int(handle.slot)].details
+                let doom = details >= 0 ? self.details[Int(details)].doom : nil
+                self.fail(handle.slot, doom ?? .impossibleDependency, at: now, effects: &effects)
             }
         }
         self.doomed.removeAll(keepingCapacity: true)

@@ -67,14 +67,34 @@ struct TaskDetails: Sendable {
     }
 
     struct Dependent: Sendable {
+        enum Kind: Sendable {
+            /// It runs after this task has ended.
+            case after
+            /// It runs where this task has run.
+            case follow
+            /// It takes this task's result for an argument.
+            case input
+        }
         var task: TaskHandle
-        /// Whether it follows this task, or only comes after it.
-        var follows: Bool
+        var kind: Kind
+    }
+
+    /// Results that are arguments and are not at hand yet.
+    struct Inputs: Sendable {
+        /// Of tasks that have not ended.
+        var unfinished: [TaskID] = []
+        /// Of tasks that have, or that were never here: the driver looks for them.
+        var sought: [TaskID] = []
+
+        var isEmpty: Bool { self.unfinished.isEmpty && self.sought.isEmpty }
     }
 
     /// Unmet, or nil.
     var after: DependencyState?
     var follow: DependencyState?
+    var inputs = Inputs()
+    /// Why it fails once it is looked at again; nil for a dependency like any other.
+    var doom: TaskFailure?
     /// In nanoseconds; 0 for none.
     var timeout: UInt64 = 0
     /// Changes each time the time-out's clock starts or stops.

@@ -16,11 +16,18 @@ package struct ApplyPayload: Sendable {
     }
 
     /// The buffers; large arrays and byte strings among the arguments are not copied.
-    package func encode() -> [ByteBuffer] {
+    package func encode() -> [ByteBuffer] { self.encode { _, _ in } }
+
+    /// The buffers, telling of each positional argument at which of them it begins.
+    package func encode(_ begins: (_ argument: Int, _ buffer: Int) -> Void) -> [ByteBuffer] {
         var writer = PayloadWriter(capacity: 256, buffers: 2 + self.arguments.count + self.keywords.count)
         writer.append(self.function)
         let functionBuffers = writer.count
-        for argument in self.arguments { writer.append(argument) }
+        for (place, argument) in self.arguments.enumerated() {
+            // The counts will stand before them.
+            begins(place, writer.count + 1)
+            writer.append(argument)
+        }
         let argumentBuffers = writer.count - functionBuffers
         let keywords =
             self.keywords.isEmpty ? [] : self.keywords.sorted { $0.0.utf8.lexicographicallyPrecedes($1.0.utf8) }
@@ -72,7 +79,7 @@ package struct ApplyPayload: Sendable {
 }
 
 /// What the second part of a call says about the rest: `{"nargs": …, "narg_bufs": …, "kw_keys": […]}`.
-private struct CallInfo {
+struct CallInfo {
     let argumentCount: Int
     let argumentBuffers: Int
     let names: [String]

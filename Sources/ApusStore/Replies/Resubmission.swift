@@ -37,7 +37,8 @@ package struct Resubmission: Sendable {
 
     private static func howToCall(_ record: TaskRecord) -> ByteBuffer {
         let members = record.json(.metadata).object ?? [:]
-        return JSONValue.object(members.filter { ["apus_map", "apus_captures", "apus_build"].contains($0.key) }).packed
+        let kept: Set<String> = ["apus_map", "apus_captures", "apus_build", "apus_results"]
+        return JSONValue.object(members.filter { kept.contains($0.key) }).packed
     }
 
     /// What the store has to know: the new task, and in the old one's record where it went.
