@@ -28,6 +28,10 @@ public struct SimulatedCluster: Sendable {
         case arrival(TaskID, EngineUUID)
         case recallArrives([TaskID], EngineUUID)
         case completion(TaskID, EngineUUID)
+        /// The task submits tasks of its own and waits for them.
+        case nesting(TaskID, EngineUUID)
+        /// They have all ended.
+        case awakening(TaskID, EngineUUID)
         case engineStarts
         case engineFalls
         case nonsense
@@ -46,6 +50,10 @@ public struct SimulatedCluster: Sendable {
         /// Tasks that have arrived, the one that runs first.
         var queue: [TaskID] = []
         var seen: Set<TaskID> = []
+        /// Tasks that were begun and wait for others.
+        var aside: Set<TaskID> = []
+        /// Those of the queue that have waited.
+        var resumed: Set<TaskID> = []
         /// Messages on one connection do not overtake each other: when the last sent one arrives, either way.
         var inboundUntil: UInt64 = 0
         var outboundUntil: UInt64 = 0
@@ -56,6 +64,8 @@ public struct SimulatedCluster: Sendable {
         var failsIn100: Int
         var abortsIn100: Int
         var refusedIn100: Int
+        /// How many tasks it submits and waits for.
+        var children = 0
     }
 
     private var scheduler: TaskScheduler
@@ -75,6 +85,11 @@ public struct SimulatedCluster: Sendable {
     private var startedEngines = 0
     private var natures: [TaskID: Nature] = [:]
     private var submitted: [TaskID] = []
+    /// Who waits for a task that it submitted, and for how many more.
+    private var parents: [TaskID: (task: TaskID, engine: EngineUUID)] = [:]
+    private var unfinishedChildren: [TaskID: Set<TaskID>] = [:]
+    /// Whether tasks submit tasks.
+    private let isNested: Bool
     /// Tasks that ended well, and so have a result.
     private var succeeded: Set<TaskID> = []
     /// Results of earlier times that were found for a task.
@@ -96,6 +111,7 @@ public struct SimulatedCluster: Sendable {
         self.remembersAll = configuration.rememberedTasks > tasks
         self.scheduler = TaskScheduler(configuration)
         self.isMixed = Bool.random(using: &self.random)
+        self.isNested = Bool.random(using: &self.random)
         self.isHurried = isHurried
         let span: UInt64 = isHurried ? 1_500_000 : 100_000_000
         for _ in 0..<engines { self.plan(.engineStarts, in: self.below(200_000)) }
@@ -130,7 +146,11 @@ public struct SimulatedCluster: Sendable {
         for task in self.scheduler.waiting where self.scheduler.whyWaiting(task) == nil {
             self.violate("\(task) waits without a reason")
         }
-        if self.scheduler.assignedCount > 0 { self.violate("tasks are assigned, and no engine works") }
+        let aside = self.engines.values.reduce(0) { $0 + $1.aside.count }
+        if self.scheduler.assignedCount > aside { self.violate("tasks are assigned, and no engine works") }
+        for task in self.scheduler.waiting where self.scheduler.whyWaiting(task) == .enginesBusy {
+            self.violate("\(task) waits for engines that all wait")
+        }
         self.plan(.engineStarts, in: 1)
     }
 
@@ -174,15 +194,20 @@ public struct SimulatedCluster: Sendable {
         case .arrival(let task, let engine): self.arrive(task, at: engine)
         case .recallArrives(let tasks, let engine): self.giveBack(tasks, from: engine)
         case .completion(let task, let engine): self.complete(task, on: engine)
+        case .nesting(let task, let engine): self.nest(task, on: engine)
+        case .awakening(let task, let engine): self.awaken(task, on: engine)
         case .engineStarts: self.startEngine()
         case .engineFalls: self.fallEngine()
         case .nonsense: self.talkNonsense()
         }
     }
 
-    private mutating func submit() {
+    /// - Parameter parent: The task that submits it; nil for a client outside.
+    @discardableResult
+    private mutating func submit(within parent: TaskID? = nil) -> TaskID {
         let id = TaskID("t\(self.submitted.count)")
         var request = TaskRequest(id, client: Int(self.below(3)))
+        if let parent { request.depth = 1 + (self.requests[parent]?.depth ?? 0) }
         func condition(_ world: inout SimulatedCluster) -> TaskDependency? {
             guard !world.submitted.isEmpty else { return nil }
             let ids = (0...world.below(3)).map { _ in world.submitted[Int(world.below(UInt64(world.submitted.count)))] }
@@ -191,8 +216,10 @@ public struct SimulatedCluster: Sendable {
             if world.chance(3) { dependency.tasks.append(world.chance(50) ? id : TaskID("unheard of")) }
             return dependency
         }
-        if self.chance(25) { request.after = condition(&self) }
-        if self.chance(15) { request.follow = condition(&self) }
+        // One that depends on the task which waits for it waits for ever, and its user is to blame.
+        let mayDepend = parent == nil
+        if mayDepend, self.chance(25) { request.after = condition(&self) }
+        if mayDepend, self.chance(15) { request.follow = condition(&self) }
         if self.chance(20) { request.timeout = .microseconds(Int64(self.below(20_000))) }
         if self.chance(30) { request.retries = Int(self.below(6)) }
         if self.chance(5) { request.resources = ["gpu": Double(1 + self.below(2))] }
@@ -200,7 +227,7 @@ public struct SimulatedCluster: Sendable {
             request.retryRule = RetryRule(
                 errors: self.chance(50) ? [] : ["EngineError"], pause: .milliseconds(Int(self.below(20))))
         }
-        if self.chance(20), !self.submitted.isEmpty {
+        if mayDepend, self.chance(20), !self.submitted.isEmpty {
             request.inputs = (0...self.below(3)).map { _ in self.submitted[Int(self.below(UInt64(self.submitted.count)))] }
             if self.chance(10) { request.inputs.append(self.chance(30) ? id : TaskID("of an earlier controller")) }
         }
@@ -218,9 +245,14 @@ public struct SimulatedCluster: Sendable {
             duration: 1 + self.below(lengths[self.isHurried && self.chance(90) ? 0 : Int(self.below(5))]),
             failsIn100: self.chance(30) ? 60 : 5, abortsIn100: 3,
             refusedIn100: self.chance(10) ? 70 : 0)
+        if self.isNested, request.depth < 4, self.chance(25) {
+            let children = Int(1 + self.below(3))
+            self.natures[id]?.children = children
+        }
         self.submitted.append(id)
         self.endings[id] = 0
         self.deliver(.submitted(request))
+        return id
     }
 
     private mutating func abort() {
@@ -273,7 +305,8 @@ public struct SimulatedCluster: Sendable {
         let task = self.submitted.randomElement(using: &self.random) ?? TaskID("none")
         let engine = self.engineOrder.randomElement(using: &self.random) ?? EngineUUID("none")
         let owns = self.scheduler.engine(of: task) == engine
-        switch self.below(5) {
+        switch self.below(6) {
+        case 5 where !owns: self.deliver(self.chance(50) ? .waits(task, on: engine) : .goesOn(task, on: engine))
         case 0 where !owns: self.deliver(.replied(TaskReply(to: task, from: engine, .ok)))
         case 1 where !owns: self.deliver(.recalled([task, TaskID("unheard of")], by: engine))
         case 2: if self.scheduler.engineList.contains(engine) { self.deliver(.engineJoined(engine, understandsRecall: true)) }
@@ -294,12 +327,39 @@ public struct SimulatedCluster: Sendable {
     }
 
     private mutating func start(_ task: TaskID, on uuid: EngineUUID) {
-        self.plan(.completion(task, uuid), in: self.natures[task]?.duration ?? 1)
+        let duration = self.natures[task]?.duration ?? 1
+        let nests =
+            !self.isWindingUp && self.natures[task]?.children ?? 0 > 0 && self.engines[uuid]?.resumed.contains(task) == false
+        self.plan(nests ? .nesting(task, uuid) : .completion(task, uuid), in: duration)
+    }
+
+    private mutating func nest(_ task: TaskID, on uuid: EngineUUID) {
+        guard let engine = self.engines[uuid], engine.queue.first == task else { return }
+        self.engines[uuid]?.queue.removeFirst()
+        self.engines[uuid]?.aside.insert(task)
+        self.post(.waits(task, on: uuid), from: uuid)
+        if engine.queue.count > 1 { self.start(engine.queue[1], on: uuid) }
+        // Known before the first is submitted, which may end at once.
+        let first = self.submitted.count
+        let children = (first..<first + (self.natures[task]?.children ?? 0)).map { TaskID("t\($0)") }
+        self.unfinishedChildren[task] = Set(children)
+        for child in children { self.parents[child] = (task, uuid) }
+        for _ in children { self.submit(within: task) }
+    }
+
+    private mutating func awaken(_ task: TaskID, on uuid: EngineUUID) {
+        guard self.engines[uuid]?.aside.remove(task) != nil, let engine = self.engines[uuid] else { return }
+        self.post(.goesOn(task, on: uuid), from: uuid)
+        self.engines[uuid]?.resumed.insert(task)
+        // Before what has not begun, behind what runs.
+        self.engines[uuid]?.queue.insert(task, at: min(1, engine.queue.count))
+        if engine.queue.isEmpty { self.start(task, on: uuid) }
     }
 
     private mutating func complete(_ task: TaskID, on uuid: EngineUUID) {
         guard let engine = self.engines[uuid], engine.queue.first == task, let nature = self.natures[task] else { return }
         self.engines[uuid]?.queue.removeFirst()
+        self.engines[uuid]?.resumed.remove(task)
         if engine.queue.count > 1 { self.start(engine.queue[1], on: uuid) }
         var reply = TaskReply(to: task, from: uuid, .ok)
         if !self.isWindingUp {
@@ -318,7 +378,7 @@ public struct SimulatedCluster: Sendable {
 
     private mutating func giveBack(_ tasks: [TaskID], from uuid: EngineUUID) {
         guard let engine = self.engines[uuid] else { return }
-        let given = engine.queue.dropFirst().filter { tasks.contains($0) }
+        let given = engine.queue.dropFirst().filter { tasks.contains($0) && !engine.resumed.contains($0) }
         self.engines[uuid]?.queue.removeAll { given.contains($0) }
         self.post(.recalled(Array(given), by: uuid), from: uuid)
     }
@@ -397,7 +457,7 @@ public struct SimulatedCluster: Sendable {
         }
         guard let engine = self.engines[uuid] else { return }
         if engine.seen.contains(task) != again { self.violate("\(task) sent to \(uuid) as if \(again ? "again" : "new")") }
-        if engine.queue.contains(task) { self.violate("\(task) sent to \(uuid), which has it") }
+        if engine.queue.contains(task) || engine.aside.contains(task) { self.violate("\(task) sent to \(uuid), which has it") }
         self.engines[uuid]?.seen.insert(task)
         self.checkAbility(of: engine, for: task)
         self.forward(.arrival(task, uuid), to: uuid)
@@ -423,6 +483,12 @@ public struct SimulatedCluster: Sendable {
 
     private mutating func end(_ task: TaskID) {
         self.endings[task, default: 0] += 1
+        if let parent = self.parents.removeValue(forKey: task) {
+            self.unfinishedChildren[parent.task]?.remove(task)
+            if self.unfinishedChildren[parent.task]?.isEmpty == true {
+                self.plan(.awakening(parent.task, parent.engine), in: 20_000 + self.below(60_000))
+            }
+        }
         if self.scheduler.isLive(task) { self.violate("\(task) lives after its end") }
     }
 }

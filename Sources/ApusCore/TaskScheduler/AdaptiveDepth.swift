@@ -24,6 +24,9 @@ struct AdaptiveDepth: Sendable {
         self.windowReplies = 0
     }
 
+    /// The engine went from one task to another.
+    mutating func turned(at now: MonotonicTime) { self.progress = now }
+
     /// The engine answered a task.
     ///
     /// - Parameter work: Microseconds that the engine says it was busy with it. Without it the time is taken from the intervals

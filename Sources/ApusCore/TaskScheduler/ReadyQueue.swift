@@ -1,17 +1,28 @@
 internal import DequeModule
 internal import HeapModule
 
-/// Tasks that may run as soon as an engine has room: higher priority first, then first submitted, first out.
+/// Tasks that may run as soon as an engine has room: higher priority first, then those of tasks that run, then first submitted,
+/// first out.
 ///
 /// An entry may outlive its reason (the task timed out, say); the scheduler recognises such entries and skips them.
 struct ReadyQueue: Sendable {
     struct Entry: Comparable, Sendable {
-        let priority: Int32
+        private let priority: Int32
         let slot: Int32
-        let sequence: UInt64
+        /// The depth's complement in the upper 16 bits, below them the sequence: what comes first is less.
+        private let order: UInt64
+        private static let sequenceBits: UInt64 = 48
+
+        var sequence: UInt64 { self.order & ((1 << Self.sequenceBits) - 1) }
+
+        init(priority: Int32, depth: UInt16, slot: Int32, sequence: UInt64) {
+            self.priority = priority
+            self.slot = slot
+            self.order = UInt64(UInt16.max - depth) << Self.sequenceBits | sequence
+        }
 
         static func < (left: Entry, right: Entry) -> Bool {
-            left.priority != right.priority ? left.priority > right.priority : left.sequence < right.sequence
+            left.priority != right.priority ? left.priority > right.priority : left.order < right.order
         }
     }
 

@@ -19,6 +19,9 @@ package struct TaskRequest: Sendable, Equatable {
     package var targets: [EngineUUID]
     /// Tasks with a higher one leave the queue first; equal ones first in, first out.
     package var priority: Int
+    /// How many tasks it was submitted within, one in the other; 0 from a client outside. Of tasks with the same priority deeper ones
+    /// go first, so that what was begun is ended before more is: a recursion then needs room for its depth, not for its breadth.
+    package var depth: Int
     /// What the engine must be able to run; nil if that is not known.
     package var need: TaskNeed?
     /// What the engine must own, at least so much of each.
@@ -28,7 +31,8 @@ package struct TaskRequest: Sendable, Equatable {
 
     package init(
         _ id: TaskID, client: Int = 0, after: TaskDependency? = nil, follow: TaskDependency? = nil, timeout: Duration? = nil,
-        retries: Int = 0, retryRule: RetryRule? = nil, targets: [EngineUUID] = [], priority: Int = 0, need: TaskNeed? = nil,
+        retries: Int = 0, retryRule: RetryRule? = nil, targets: [EngineUUID] = [], priority: Int = 0, depth: Int = 0,
+        need: TaskNeed? = nil,
         resources: [String: Double] = [:], inputs: [TaskID] = []
     ) {
         self.id = id
@@ -40,6 +44,7 @@ package struct TaskRequest: Sendable, Equatable {
         self.retryRule = retryRule
         self.targets = targets
         self.priority = priority
+        self.depth = depth
         self.need = need
         self.resources = resources
         self.inputs = inputs

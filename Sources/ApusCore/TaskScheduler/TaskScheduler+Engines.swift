@@ -14,8 +14,9 @@ struct EngineState: Sendable {
     var isRecalling = false
     /// When it may next be asked to; keeps us from asking for ever what it will not do.
     var nextRecall = MonotonicTime(nanoseconds: 0)
-    /// How many tasks it has; they are linked from `first` to `last` in the order sent.
+    /// How many tasks it has that do not wait for others.
     var load: Int32 = 0
+    /// All its tasks are linked from `first` to `last` in the order sent.
     var first: Int32 = -1
     var last: Int32 = -1
     /// See `EngineHeap.Key`.
@@ -88,7 +89,7 @@ extension TaskScheduler {
     /// The engine gets no more tasks.
     mutating func retire(_ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]) {
         guard let engine = self.engineSlots[uuid], !self.engines[Int(engine)].isRetired else { return }
-        if self.engines[Int(engine)].load == 0 { return self.leave(uuid, at: now, effects: &effects) }
+        if self.engines[Int(engine)].first < 0 { return self.leave(uuid, at: now, effects: &effects) }
         self.deregister(engine)
         let deadline = now.advanced(byNanoseconds: Self.retirement)
         self.retirements.append((uuid, deadline))

@@ -20,6 +20,9 @@ extension TaskScheduler {
             try demand(self.slot(of: self.tasks[slot].id) == Int32(slot), "task \(self.tasks[slot].id) is misplaced")
         }
         let assigned = live.filter { self.tasks[$0].status == .assigned }
+        for slot in live where self.tasks[slot].isWaiting || self.tasks[slot].hasWaited {
+            try demand(self.tasks[slot].status == .assigned, "task \(self.tasks[slot].id) waits at no engine")
+        }
         try demand(
             assigned.count == self.assignedCount, "\(self.assignedCount) tasks are said to be assigned, \(assigned.count) are")
         try demand(live.count - assigned.count == self.waitingCount, "\(self.waitingCount) tasks are said to wait")
@@ -35,9 +38,12 @@ extension TaskScheduler {
                 try demand(self.holder(of: slot) == Int32(engine), "\(state.uuid) lists a task it does not have")
                 slot = self.tasks[Int(slot)].next
             }
-            try demand(held.count == Int(state.load), "\(state.uuid) has \(held.count) tasks and a load of \(state.load)")
+            let counted = held.count { !self.tasks[$0].isWaiting }
+            try demand(counted == Int(state.load), "\(state.uuid) has \(counted) tasks and a load of \(state.load)")
             try demand(assigned.count { self.tasks[$0].place == engine } == held.count, "\(state.uuid) lacks a task of its own")
-            if let fixedLimit { try demand(state.load <= fixedLimit, "\(state.uuid) has more than it may") }
+            // One that waited has its place taken by another, and comes back all the same.
+            let given = held.count { !self.tasks[$0].hasWaited }
+            if let fixedLimit { try demand(given <= fixedLimit, "\(state.uuid) has more than it may") }
             try demand((self.registered[state.serial] == Int32(engine)) != state.isRetired, "\(state.uuid) is both in and out")
             try demand(self.idle.contains(Int32(engine)) == (!state.isRetired && state.load == 0), "\(state.uuid) is not idle")
             let mayBePartly = !state.isRetired && state.load > 0

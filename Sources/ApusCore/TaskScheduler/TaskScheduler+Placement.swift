@@ -102,7 +102,8 @@ extension TaskScheduler {
             self.leaveQueue(slot)
         }
         let entry = ReadyQueue.Entry(
-            priority: self.tasks[Int(slot)].priority, slot: slot, sequence: self.tasks[Int(slot)].sequence)
+            priority: self.tasks[Int(slot)].priority, depth: self.tasks[Int(slot)].depth, slot: slot,
+            sequence: self.tasks[Int(slot)].sequence)
         self.groups[Int(group)].queue.insert(entry)
         self.groups[Int(group)].live += 1
         self.tasks[Int(slot)].status = .ready
@@ -263,12 +264,15 @@ extension TaskScheduler {
         let (previous, next) = (self.tasks[Int(slot)].previous, self.tasks[Int(slot)].next)
         if previous >= 0 { self.tasks[Int(previous)].next = next } else { self.engines[Int(engine)].first = next }
         if next >= 0 { self.tasks[Int(next)].previous = previous } else { self.engines[Int(engine)].last = previous }
+        let wasCounted = !self.tasks[Int(slot)].isWaiting
         self.tasks[Int(slot)].status = .blocked
+        self.tasks[Int(slot)].isWaiting = false
+        self.tasks[Int(slot)].hasWaited = false
         self.tasks[Int(slot)].place = -1
         self.tasks[Int(slot)].next = -1
         self.tasks[Int(slot)].previous = -1
         self.countAssigned(by: -1)
-        self.setLoad(of: engine, self.engines[Int(engine)].load - 1)
+        if wasCounted { self.setLoad(of: engine, self.engines[Int(engine)].load - 1) }
         if !self.roomy.contains(engine) { self.roomy.append(engine) }
     }
 }

@@ -123,9 +123,12 @@ extension TaskScheduler {
     private func movableTasks(on engine: Int32) -> [TaskID] {
         var movable: [TaskID] = []
         var slot = self.engines[Int(engine)].first
-        slot = slot >= 0 ? self.tasks[Int(slot)].next : -1
+        // One runs, and all that have waited were begun.
+        var runs = false
         while slot >= 0 {
-            if !self.tasks[Int(slot)].isAborted, let rule = self.rule(for: slot),
+            let isBegun = self.tasks[Int(slot)].hasWaited || !runs
+            if !self.tasks[Int(slot)].isWaiting { runs = true }
+            if !isBegun, !self.tasks[Int(slot)].isAborted, let rule = self.rule(for: slot),
                 self.idle.entries.contains(where: { self.allows(rule, self.engines[Int($0.engine)].serial) })
             {
                 movable.append(self.tasks[Int(slot)].id)

@@ -26,6 +26,10 @@ package struct TaskScheduler: Sendable {
         case replied(TaskReply)
         /// The engine gives tasks back that it has not started, asked to or not.
         case recalled([TaskID], by: EngineUUID)
+        /// A task that the engine runs waits for others, or for what comes of them: meanwhile the engine can run more.
+        case waits(TaskID, on: EngineUUID)
+        /// It has what it waited for.
+        case goesOn(TaskID, on: EngineUUID)
         /// A client wants these not to run. Those waiting here end as aborted. Those an engine has are that engine's
         /// business, but will not be tried again.
         case aborted([TaskID])
@@ -191,6 +195,8 @@ package struct TaskScheduler: Sendable {
         case .engineRetired(let engine): self.retire(engine, at: now, effects: &effects)
         case .engineLeft(let engine): self.leave(engine, at: now, effects: &effects)
         case .recalled(let tasks, let engine): self.takeBack(tasks, from: engine, at: now)
+        case .waits(let task, let engine): self.setWaiting(task, on: engine, true, at: now)
+        case .goesOn(let task, let engine): self.setWaiting(task, on: engine, false, at: now)
         case .aborted(let tasks): for task in tasks { self.abort(task, at: now, effects: &effects) }
         case .clientAborted(let client): self.abortAll(of: client, at: now, effects: &effects)
         case .resultFound(let input, let task): self.takeInput(input, for: task, missing: nil)
@@ -233,7 +239,8 @@ package struct TaskScheduler: Sendable {
         self.lastSequence += 1
         let state = TaskState(
             id: request.id, fingerprint: fingerprint, sequence: self.lastSequence, client: request.client,
-            priority: Int32(clamping: request.priority), retries: Int32(clamping: request.retries), need: request.need)
+            priority: Int32(clamping: request.priority), depth: UInt16(clamping: request.depth),
+            retries: Int32(clamping: request.retries), need: request.need)
         let slot: Int32
         if self.freeTask >= 0 {
             slot = self.freeTask
@@ -258,7 +265,8 @@ package struct TaskScheduler: Sendable {
             self.strayReplies += 1
             return
         }
-        self.engines[Int(engine)].depth.replied(at: now, nowIdle: self.engines[Int(engine)].load == 1, work: reply.work)
+        let othersRun = self.engines[Int(engine)].load > (self.tasks[Int(slot)].isWaiting ? 0 : 1)
+        self.engines[Int(engine)].depth.replied(at: now, nowIdle: !othersRun, work: reply.work)
         self.detach(slot, from: engine)
         self.log.note(reply.task, .answered(reply), at: now)
 
@@ -279,7 +287,7 @@ package struct TaskScheduler: Sendable {
             effects.append(.relay(reply.task, from: reply.engine))
             self.end(slot, FinishedTasks.Outcome(succeeded: reply.status == .ok, engine: serial))
         }
-        if self.engines[Int(engine)].isRetired, self.engines[Int(engine)].load == 0 {
+        if self.engines[Int(engine)].isRetired, self.engines[Int(engine)].first < 0 {
             self.leave(reply.engine, at: now, effects: &effects)
         }
     }

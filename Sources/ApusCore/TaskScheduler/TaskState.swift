@@ -29,9 +29,19 @@ struct TaskState: Sendable {
     var need: TaskNeed?
     /// Its client wants it to end, so no retries.
     var isAborted = false
+    /// Its engine runs it, and it waits for other tasks.
+    var isWaiting = false
+    /// It has waited so, where it is now.
+    var hasWaited = false
+    /// How many tasks it was submitted within, one in the other.
+    var depth: UInt16
 
-    init(id: TaskID, fingerprint: UInt64, sequence: UInt64, client: Int, priority: Int32, retries: Int32, need: TaskNeed?) {
+    init(
+        id: TaskID, fingerprint: UInt64, sequence: UInt64, client: Int, priority: Int32, depth: UInt16, retries: Int32,
+        need: TaskNeed?
+    ) {
         self.need = need
+        self.depth = depth
         self.id = id
         self.fingerprint = fingerprint
         self.sequence = sequence
@@ -43,7 +53,7 @@ struct TaskState: Sendable {
 
     /// A free slot.
     init(next: Int32) {
-        self.init(id: TaskID(""), fingerprint: 0, sequence: 0, client: 0, priority: 0, retries: 0, need: nil)
+        self.init(id: TaskID(""), fingerprint: 0, sequence: 0, client: 0, priority: 0, depth: 0, retries: 0, need: nil)
         self.next = next
         self.status = .free
     }

@@ -57,7 +57,8 @@ struct CollectionTests {
             if Int.random(in: 0..<3, using: &random) > 0 {
                 let priority = Int32.random(in: -1...1, using: &random)
                 let entry = ReadyQueue.Entry(
-                    priority: priority, slot: 0, sequence: UInt64.random(in: 0..<1_000_000, using: &random))
+                    priority: priority, depth: UInt16.random(in: 0..<3, using: &random), slot: 0,
+                    sequence: UInt64.random(in: 0..<1_000_000, using: &random))
                 queue.insert(entry)
                 plain.append(entry)
             } else if let first = plain.min() {

@@ -13,7 +13,7 @@ struct SimulationTests {
         var world = SimulatedCluster(seed: seed, engines: Int(1 + seed % 8), tasks: 100)
         world.runUntilQuiet()
         #expect(world.violations == [], "replay: seed \(seed)")
-        #expect(world.endings.count == 100)
+        #expect(world.endings.count >= 100, "tasks submit tasks")
         #expect(world.endings.values.allSatisfy { $0 == 1 }, "replay: seed \(seed)")
     }
 
