@@ -155,6 +155,7 @@ let package = Package(
         example("word-frequencies", "WordFrequencies"),
         example("wave-equation", "WaveEquation"),
         example("task-graph", "TaskGraph"),
+        example("cross-validation", "CrossValidation"),
 
         tests(
             "ApusMacrosTests",
@@ -193,6 +194,6 @@ let package = Package(
             ]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
         tests("ApusTests", ["Apus"]),
-        tests("ExamplesTests", ["option-pricing", "word-frequencies", "wave-equation", "task-graph"]),
+        tests("ExamplesTests", ["option-pricing", "word-frequencies", "wave-equation", "task-graph", "cross-validation"]),
     ]
 )

@@ -10,7 +10,8 @@ internal import Synchronization
 /// A controller and engines on this machine, started and stopped together.
 ///
 /// Most programs want the scope, ``withCluster(engines:options:_:)``. The object is for those whose cluster outlives a function.
-/// Engines are this very program, started again in engine mode, so they have every `@Remote` function that it has.
+/// Engines are this very program, started again in engine mode, so they have every `@Remote` function that it has; with
+/// ``Options/python`` each has a Python interpreter besides.
 public final class Cluster: Sendable {
     public struct Options: Sendable {
         public var controller = ControllerOptions()
@@ -22,6 +23,8 @@ public final class Cluster: Sendable {
         public var startTimeout: Duration = .seconds(60)
         /// The program that the engines run; nil: this one.
         public var engineCommand: [String]?
+        /// Has the engines run Python as well; nil: Swift functions only. Where IPython is installed, its shell runs the cells.
+        public var python: PythonChoice?
         /// Silent below warnings unless told: engines that come and go are no news to who started them.
         public var logger: Logger = {
             var logger = Logger(label: "apus.cluster")
@@ -30,6 +33,24 @@ public final class Cluster: Sendable {
         }()
 
         public init() {}
+    }
+
+    /// Which Python engines run.
+    public enum PythonChoice: Sendable, Hashable {
+        /// The one of the active environment (`VIRTUAL_ENV`, `CONDA_PREFIX`), else `python3` on the path.
+        case active
+        /// An interpreter's path, or a name to be found on the path.
+        case named(String)
+
+        /// The interpreter of that path or name if there is one, else the active environment's.
+        public static func interpreter(_ name: String?) -> PythonChoice { name.map { .named($0) } ?? .active }
+
+        fileprivate var text: String {
+            switch self {
+            case .active: ""
+            case .named(let name): name
+            }
+        }
     }
 
     public let clusterID: String
@@ -93,6 +114,7 @@ public final class Cluster: Sendable {
             environment[EngineProcess.Place.resourcesVariable] = resources.sorted { $0.key < $1.key }
                 .map { "\($0.key)=\($0.value)" }.joined(separator: ",")
         }
+        if let python = self.options.python { environment[EngineProcess.Place.pythonVariable] = python.text }
         let client = try await self.connect()
         let before = client.ids.count
         do {

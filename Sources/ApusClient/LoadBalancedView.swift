@@ -153,7 +153,7 @@ public struct LoadBalancedView: Sendable {
         }
     }
 
-    private func map<Output>(
+    func map<Output>(
         _ call: Call, _ sequences: [[PickleValue]], chunkSize: Int, ordered: Bool,
         decode: @escaping @Sendable (PickleValue) throws -> Output
     ) throws -> AsyncMapResult<Output> {

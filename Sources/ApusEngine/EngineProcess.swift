@@ -55,6 +55,10 @@ package enum EngineProcess {
             self.clusterID = ProcessInfo.processInfo.environment["IPP_CLUSTER_ID"] ?? ""
         }
 
+        /// The variable that names the interpreter of an engine that runs Python beside its program's Swift functions: a path or a
+        /// name, or nothing, for the active environment's.
+        package static let pythonVariable = "APUS_ENGINE_PYTHON"
+
         /// The variable that says what an engine owns: `gpu=1,memory=64`.
         package static let resourcesVariable = "APUS_ENGINE_RESOURCES"
 
@@ -93,7 +97,6 @@ package enum EngineProcess {
         options.ownsProcess = takesOver
         if takesOver { options.capture = try? OutputCapture() }
         options.wantedID = place.wantedID
-        options.python = place.python
         options.session.missedHeartbeatLimit = place.missedHeartbeatLimit
         if let uuid = place.uuid { options.uuid = EngineUUID(uuid) }
         options.session.registrationTimeout = Int(place.registrationTimeout / .milliseconds(1))
@@ -103,6 +106,7 @@ package enum EngineProcess {
         let engine: EngineService
         do {
             options.resources = try place.ownedResources()
+            options.python = try place.python ?? environment.python.map { try self.python(in: $0, place) }
             let connection = try await self.connection(place, environment)
             try HostAddress.requireNoTunnel(connection.common)
             let host = try HostAddress.reachable(interface: connection.common.interface, location: connection.common.location)
@@ -154,6 +158,13 @@ package enum EngineProcess {
         dispatchMain()
     }
 
+    /// What `Place.pythonVariable` asks for.
+    private static func python(in text: String, _ place: Place) throws(WireError) -> PythonOptions {
+        var python = PythonOptions(interpreter: try PythonOptions.findInterpreter(text.isEmpty ? nil : text))
+        python.profileDirectory = place.profile.path
+        return python
+    }
+
     // MARK: Connection
 
     private static func connection(_ place: Place, _ environment: Environment) async throws(WireError) -> EngineConnectionInfo {
@@ -199,16 +210,20 @@ package enum EngineProcess {
         let connection: String?
         let key: String?
         let parentPipe: Int32?
+        /// May be empty.
+        let python: String?
 
         static func take() -> Environment {
-            func take(_ name: String) -> String? {
+            func takeAny(_ name: String) -> String? {
                 guard let value = getenv(name).map({ String(cString: $0) }) else { return nil }
                 unsetenv(name)
-                return value.isEmpty ? nil : value
+                return value
             }
+            func take(_ name: String) -> String? { takeAny(name).flatMap { $0.isEmpty ? nil : $0 } }
             return Environment(
                 connection: take("IPP_CONNECTION_INFO"), key: take("IPP_SESSION_KEY"),
-                parentPipe: take("APUS_PARENT_FD").flatMap { Int32($0) })
+                parentPipe: take("APUS_PARENT_FD").flatMap { Int32($0) },
+                python: takeAny(Place.pythonVariable))
         }
     }
 }

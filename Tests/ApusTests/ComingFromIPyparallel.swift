@@ -93,6 +93,7 @@ private func views(
     line { try await view.gather("x", as: Int.self, .roundRobin) }
     line { try await view.gatherArray("m") }
     line { try await view.map($squared, samples) }
+    line { try await view.map("operator.pow", [2, 3], [10, 4]) as [Int] }
     line { try await balanced.map($squared, samples, chunkSize: 10) }
     line { try balanced.mapAsync($hypotenuse, samples, samples, ordered: false) }
     line { try balanced.lazyMap($squared, samples, maxOutstanding: 8) }

@@ -29,9 +29,26 @@ struct PythonEngineTests {
                 try await client[0].apply(.source("lambda words: [w.upper() for w in words]"), ["a", "b"]) as [String] == [
                     "A", "B",
                 ])
+            let powers: [Int] = try await client.loadBalancedView().map("operator.pow", [2, 3, 5], [10, 4, 2, 1])
+            #expect(powers == [1024, 81, 25])
+            #expect(
+                try await client[...].map(.source("lambda a, b, c: a + b + c"), 0..<3, [10, 20, 30], 0...) as [Int] == [
+                    10, 22, 34,
+                ])
             let array = NDArray((0..<1000).map { Double($0) / 2 }, shape: [10, 100])
             #expect(
                 try await client[0].apply(.source("lambda a: a.T.copy()"), array, returning: NDArray.self).shape == [100, 10])
+        }
+    }
+
+    @Test("A program's own engines run Python beside its functions, where it is asked for")
+    func ownEngines() async throws {
+        var options = Cluster.Options()
+        options.python = .interpreter(Python.interpreter)
+        try await withCluster(engines: 1, options: options) { client in
+            #expect(try await client[0].apply($squared, 3) == 9)
+            try await client[0].execute("x = 4")
+            #expect(try await client[0].apply(.source("lambda: x + 1")) as Int == 5)
         }
     }
 
