@@ -10,6 +10,9 @@ struct PythonEngineTests {
     @Test("Large arrays cross in memory that the engine and its kernel share, and are the kernel's own from then on")
     func memory() async throws { try await Self.runPytest("test_memory.py") }
 
+    @Test("A kernel imports a client, numpy and the like when they are used, and then whole and once")
+    func lazy() async throws { try await Self.runPytest("test_lazy.py") }
+
     @Test("The article's session, in IPython with ipyparallel's client, goes as the article shows it")
     func session() async throws {
         let apus = Self.built("apus")

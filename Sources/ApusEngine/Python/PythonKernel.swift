@@ -511,7 +511,7 @@ private enum KernelSources {
         let sources: [(String, [UInt8])] = [
             ("calls", PackageResources.calls_py), ("channel", PackageResources.channel_py),
             ("ipython_shell", PackageResources.ipython_shell_py), ("kernel", PackageResources.kernel_py),
-            ("memory", PackageResources.memory_py), ("output", PackageResources.output_py),
+            ("lazy", PackageResources.lazy_py), ("memory", PackageResources.memory_py), ("output", PackageResources.output_py),
             ("plain_shell", PackageResources.plain_shell_py),
         ]
         var texts: JSONObject = [:]

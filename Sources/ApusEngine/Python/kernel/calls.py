@@ -11,6 +11,8 @@ import pickle
 import sys
 import types
 
+from apus_kernel.lazy import import_alone
+
 
 # What an engine's process can hold in one piece.
 LARGEST = (1 << 32) - 1
@@ -22,23 +24,44 @@ class Calls:
     def __init__(self, publisher):
         self._publisher = publisher
         self._serialize = None
+        self._canners = {}
 
     def prepare(self):
         """Imports what the first call would otherwise wait for."""
         if self._serialize is None:
             if importlib.util.find_spec("ipyparallel") is not None:
-                self._serialize = importlib.import_module("ipyparallel.serialize")
+                self._serialize = import_alone(
+                    "ipyparallel.serialize",
+                    ipyparallel=("serialize",), jupyter_client=("session", "_version", "adapter", "jsonutil"),
+                )
+                self._postpone_canners()
             else:
                 self._serialize = stand_in()
             self._offer_publication()
         return self._serialize
+
+    # ipyparallel's table of types names two by text, and imports their packages with the first value that is looked up.
+    # There is no value of a type whose module nobody has imported.
+
+    def _postpone_canners(self):
+        table = self._serialize.canning.can_map
+        modules = {"numpy.ndarray": "numpy", "ipyparallel.dependent": "ipyparallel.controller.dependency"}
+        self._canners = {module: (name, table.pop(name)) for name, module in modules.items() if name in table}
+
+    def _add_canners(self):
+        for module in [module for module in self._canners if module in sys.modules]:
+            name, canner = self._canners.pop(module)
+            self._serialize.canning.can_map[name] = canner
 
     def unpack(self, buffers, namespace):
         """The function, its arguments and its keyword arguments."""
         return self.prepare().unpack_apply_message(buffers, namespace)
 
     def pack(self, value):
-        buffers = self.prepare().serialize_object(value)
+        serialize = self.prepare()
+        if self._canners:
+            self._add_canners()
+        buffers = serialize.serialize_object(value)
         if any(memoryview(buffer).nbytes > LARGEST for buffer in buffers):
             raise ValueError("a result of more than 4 GiB fits in no message; give it back in parts")
         return buffers
