@@ -46,7 +46,7 @@ package enum EngineProcess {
         package var wantedID: EngineID?
         /// What the engine owns that tasks may ask for; nil: what the environment says.
         package var resources: [String: Double]?
-        /// How long the hub may take to answer.
+        /// How long the hub may take to answer, and then the controller's other ports.
         package var registrationTimeout = Duration.seconds(10)
 
         /// What the environment says.
@@ -100,6 +100,7 @@ package enum EngineProcess {
         options.session.missedHeartbeatLimit = place.missedHeartbeatLimit
         if let uuid = place.uuid { options.uuid = EngineUUID(uuid) }
         options.session.registrationTimeout = Int(place.registrationTimeout / .milliseconds(1))
+        options.session.connectionTimeout = options.session.registrationTimeout
         let log = options.capture?.originalStandardError ?? STDERR_FILENO
         var logger = Logger(label: "apus.engine") { EngineLogHandler(label: $0, descriptor: log) }
         logger.logLevel = place.logLevel
@@ -131,7 +132,7 @@ package enum EngineProcess {
         let ending = await engine.run()
         options.capture?.release()
         switch ending {
-        case .refused, .registrationTimedOut:
+        case .refused, .registrationTimedOut, .portsSilent:
             logger.error("\(ending)", metadata: ["controller": "\(engine.address)"])
             return 255
         case .kernelLost:

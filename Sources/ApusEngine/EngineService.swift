@@ -314,9 +314,6 @@ package actor EngineService {
     }
 
     private func startHeart() {
-        if !self.unconnected.isEmpty {
-            self.logger.warning("not all of the controller's ports answer", metadata: ["missing": "\(self.unconnected)"])
-        }
         if let starting = self.messages?.status(.starting, parent: MessageParts.emptyObject) { self.send(starting) }
         let pong = self.makeSocket(.dealer) { _, _ in }
         let ping = self.makeSocket(.subscriber) { service, event in

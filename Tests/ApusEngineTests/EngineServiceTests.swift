@@ -68,6 +68,38 @@ struct EngineServiceTests {
         }
     }
 
+    @Test(
+        "An engine beats only when every port is connected, so that what is sent to it at its first beat arrives",
+        .timeLimit(.minutes(1)), arguments: ["mux", "task", "control", "broadcast", "iopub"])
+    func latePort(late: String) async throws {
+        try await World.withStarted(unbound: [late]) { world in
+            _ = try await world.request()
+            try await world.admit()
+            for name in ["mux", "task", "control", "broadcast", "iopub"] where name != late {
+                _ = await world.controller.nextFrames(name + " connected")
+            }
+            #expect(!world.controller.hasFrames("hb_ping connected"))
+            try await world.controller.bind(late)
+            _ = await world.controller.nextFrames("hb_ping connected")
+            #expect(world.controller.hasFrames(late + " connected"))
+            #expect(try await world.beat("1.5") == "1.5")
+            try await world.controller.apply(.reference("squareOf"), 3.0, to: world.uuid, metadata: ["apus_quiet": true])
+            #expect(try await world.controller.next("mux").value == .float(9))
+        }
+    }
+
+    @Test("An engine that finds a port silent for too long never beats: it unregisters and ends", .timeLimit(.minutes(1)))
+    func silentPort() async throws {
+        try await World.withStarted(unbound: ["mux"], { $0.session.connectionTimeout = 20 }) { world in
+            _ = try await world.request()
+            try await world.admit()
+            let farewell = try await world.request()
+            #expect(farewell.type == .unregistrationRequest)
+            #expect(await world.running.value == .portsSilent)
+            #expect(!world.controller.hasFrames("hb_ping connected"))
+        }
+    }
+
     @Test("An engine that hears no ping for long enough unregisters and ends", .timeLimit(.minutes(1)))
     func losesController() async throws {
         try await World.withStarted({ $0.session.missedHeartbeatLimit = 1 }) { world in

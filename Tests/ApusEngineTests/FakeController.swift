@@ -18,11 +18,13 @@ final class FakeController: Sendable {
     let connection: EngineConnectionInfo
     private let sockets: [String: any TransportSocket]
     private let inbox: Inbox
+    private let unbound: [String]
     private let session: Mutex<Session>
 
     static let key = "a key for tests"
 
-    init(on eventLoop: any EventLoop, network: any Transport = InMemoryNetwork()) async throws {
+    /// - Parameter unbound: Sockets that listen when ``bind(_:)`` says so.
+    init(on eventLoop: any EventLoop, network: any Transport = InMemoryNetwork(), unbound: [String] = []) async throws {
         self.network = network
         self.eventLoop = eventLoop
         let inbox = Inbox()
@@ -42,9 +44,14 @@ final class FakeController: Sendable {
                 }
             }
             sockets[name] = socket
-            ports[name] = try await socket.bind(to: Endpoint(host: "127.0.0.1", port: 0)).port
+            if let index = unbound.firstIndex(of: name) {
+                ports[name] = index + 1
+            } else {
+                ports[name] = try await socket.bind(to: Endpoint(host: "127.0.0.1", port: 0)).port
+            }
         }
         self.sockets = sockets
+        self.unbound = unbound
         self.connection = EngineConnectionInfo(
             common: ConnectionCommon(
                 interface: "tcp://127.0.0.1", registration: ports["registration"]!, key: Self.key, signatureScheme: "hmac-sha256",
@@ -62,6 +69,14 @@ final class FakeController: Sendable {
             self.sockets[socket]!.flush()
         }.get()
     }
+
+    func bind(_ socket: String) async throws {
+        let port = try #require(self.unbound.firstIndex(of: socket)) + 1
+        _ = try await self.sockets[socket]!.bind(to: Endpoint(host: "127.0.0.1", port: port))
+    }
+
+    /// Whether something came by the socket that nobody has taken.
+    func hasFrames(_ socket: String) -> Bool { self.inbox.holds(socket) }
 
     func nextFrames(_ socket: String) async -> [ByteBuffer] { await self.inbox.next(socket) }
 
@@ -195,6 +210,8 @@ private final class Inbox: Sendable {
         }
         waiter?.resume(returning: frames)
     }
+
+    func holds(_ socket: String) -> Bool { self.boxes.withLock { $0[socket]?.messages.isEmpty == false } }
 
     func next(_ socket: String) async -> [ByteBuffer] {
         await withCheckedContinuation { continuation in

@@ -27,10 +27,10 @@ struct World {
 
     /// Runs the body with an engine that was just started.
     static func withStarted(
-        _ change: (inout EngineOptions) -> Void = { _ in }, _ body: (World) async throws -> Void
+        unbound: [String] = [], _ change: (inout EngineOptions) -> Void = { _ in }, _ body: (World) async throws -> Void
     ) async throws {
         let eventLoop = MultiThreadedEventLoopGroup.singleton.next()
-        let controller = try await FakeController(on: eventLoop)
+        let controller = try await FakeController(on: eventLoop, unbound: unbound)
         var options = EngineOptions()
         change(&options)
         let engine = try EngineService(
@@ -49,11 +49,15 @@ struct World {
     /// Accepts the registration and waits for the first beat; gives the request.
     func accept(period: Int = 60_000) async throws -> Answer {
         let request = try await self.request()
-        try await self.answer(["id": 3, "status": "ok", "hb_period": .int(period), "connection_info": [:]])
+        try await self.admit(period: period)
         _ = await self.controller.nextFrames("hb_ping connected")
         #expect(try await self.beat("1.5") == "1.5")
         _ = try await self.controller.output(until: .status)
         return request
+    }
+
+    func admit(period: Int = 60_000) async throws {
+        try await self.answer(["id": 3, "status": "ok", "hb_period": .int(period), "connection_info": [:]])
     }
 
     func request() async throws -> Answer { try Answer(Array(await self.controller.nextFrames("registration").dropFirst())) }

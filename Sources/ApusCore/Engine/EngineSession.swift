@@ -33,7 +33,7 @@ package struct EngineSession: Sendable {
         case registration
         /// Gives the hub a second to hear that a registration which timed out is withdrawn.
         case withdrawal
-        /// Sockets that should long have been connected; the engine beats all the same.
+        /// Sockets that should long have been connected.
         case connection
         case heartbeatCheck
     }
@@ -74,8 +74,8 @@ package struct EngineSession: Sendable {
     package struct Options: Sendable, Equatable {
         /// How long the hub may take to answer the registration.
         package var registrationTimeout = 10_000
-        /// How long the sockets may take to connect before the heart starts without them.
-        package var connectionTimeout = 3000
+        /// How long the sockets may take to connect.
+        package var connectionTimeout = 10_000
         /// How many checks in a row may find no ping before the controller counts as gone; 0: it never does.
         package var missedHeartbeatLimit = 50
 
@@ -139,7 +139,11 @@ package struct EngineSession: Sendable {
         case .timerFired(.withdrawal):
             guard case .withdrawing = self.state else { return [] }
             return self.end(.registrationTimedOut)
-        case .connected, .timerFired(.connection): return self.startHeart()
+        case .connected: return self.startHeart()
+        case .timerFired(.connection):
+            // With the first beat the hub lets clients know us, and a router drops what is for an engine that it does not know.
+            guard case .connecting = self.state else { return [] }
+            return self.leave(.portsSilent)
         case .timerFired(.heartbeatCheck): return self.checkHeartbeat()
         case .pinged:
             guard case .serving(let id, var heartbeat) = self.state else { return [] }
@@ -264,6 +268,8 @@ package enum EngineEnding: Sendable, Hashable {
     /// The hub refused the registration, with these words.
     case refused(String)
     case registrationTimedOut
+    /// Not all of the controller's ports answered.
+    case portsSilent
     /// No ping came for as long as the limit allows.
     case controllerLost
     case parentLost
@@ -283,6 +289,7 @@ extension EngineEnding: CustomStringConvertible {
         case .shutDown: "shut down by a client"
         case .refused(let reason): "the hub refused the registration: \(reason)"
         case .registrationTimedOut: "the hub did not answer the registration in time"
+        case .portsSilent: "not all of the controller's ports answer"
         case .controllerLost: "the controller's heartbeat has stopped"
         case .parentLost: "the process that started this engine is gone"
         case .cancelled: "stopped"

@@ -19,7 +19,7 @@ struct EngineSessionTests {
         #expect(session.handle(.started) == [.sendRegistrationRequest, .startTimer(.registration, milliseconds: 10_000)])
         #expect(
             session.handle(.registered(7, heartbeatPeriod: 3000)) == [
-                .stopTimer(.registration), .serve(7), .startTimer(.connection, milliseconds: 3000),
+                .stopTimer(.registration), .serve(7), .startTimer(.connection, milliseconds: 10_000),
             ])
         #expect(
             session.handle(.connected) == [
@@ -28,14 +28,14 @@ struct EngineSessionTests {
         #expect(session.engineID == 7)
     }
 
-    @Test("Ports that do not answer delay the heart, but not for ever")
-    func slowPorts() {
+    @Test("An engine whose ports do not all answer never beats: it withdraws, and ends")
+    func silentPorts() {
         var session = EngineSession()
         _ = session.handle(.started)
         _ = session.handle(.registered(7, heartbeatPeriod: 1000))
         #expect(
             session.handle(.timerFired(.connection)) == [
-                .stopTimer(.connection), .startHeart, .startTimer(.heartbeatCheck, milliseconds: 1500),
+                .stopTimer(.connection), .stopTimer(.heartbeatCheck), .sendUnregistrationRequest(7), .finish(.portsSilent),
             ])
         #expect(session.handle(.connected) == [])
     }
