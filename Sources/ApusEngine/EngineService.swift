@@ -173,8 +173,9 @@ package actor EngineService {
     }
 
     private func finish(_ ending: EngineEnding) {
-        self.logger.info("engine ends", metadata: ["why": "\(ending)"])
-        self.fetch()
+        let missing: Logger.Metadata = ending == .portsSilent ? ["missing": "\(self.unconnected)"] : [:]
+        self.logger.info("engine ends", metadata: ["why": "\(ending)"].merging(missing) { $1 })
+        self.fetch(all: true)
         self.setup?.exchange.abandon()
         let sockets = [self.registrar, self.heart?.ping, self.heart?.pong].compactMap { $0 } + self.sockets.values
         for socket in sockets { socket.flush() }
@@ -341,22 +342,32 @@ package actor EngineService {
     }
 
     /// Sends what the worker and the output reader have ready.
-    private func fetch() {
+    private func fetch(all: Bool = false) {
         guard let setup else { return }
-        let goesOn = setup.exchange.fetch(into: &self.batch)
+        let look = setup.exchange.fetch(into: &self.batch, all: all)
         var used: Set<EngineChannel> = []
         for outgoing in self.batch {
             self.sockets[outgoing.channel]?.send(outgoing.message.frames)
             used.insert(outgoing.channel)
         }
         self.batch.removeAll(keepingCapacity: true)
-        for channel in used { self.sockets[channel]?.flush() }
-        guard goesOn, !self.looksAgain else { return }
+        // Replies first: someone waits for them.
+        for channel in used where channel != .iopub { self.sockets[channel]?.flush() }
+        if used.contains(.iopub) { self.sockets[.iopub]?.flush() }
+        switch look {
+        case .whenWoken: break
+        case .soon: self.fetch(in: .microseconds(200))
+        case .eventually: self.fetch(in: .milliseconds(1))
+        }
+    }
+
+    private func fetch(in time: TimeAmount) {
+        guard !self.looksAgain else { return }
         self.looksAgain = true
-        self.eventLoop.scheduleTask(in: .microseconds(200)) {
+        self.eventLoop.scheduleTask(in: time) {
             self.assumeIsolated { service in
                 service.looksAgain = false
-                service.fetch()
+                service.fetch(all: true)
             }
         }
     }

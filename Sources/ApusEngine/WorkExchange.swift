@@ -19,6 +19,8 @@ final class WorkExchange: Sendable {
         var queue = RequestQueue<IncomingRequest>()
         /// What the loop has not fetched, in order.
         var outgoing: [OutgoingMessage] = []
+        /// What follows `outgoing` and waits a moment for something to leave with.
+        var trailing: [OutgoingMessage] = []
         /// Whether the loop will fetch: it was woken, or a timer is running there.
         var fetch = Fetch.none
         /// Whether the worker waits at the semaphore, or is about to.
@@ -56,13 +58,28 @@ final class WorkExchange: Sendable {
         if wakes { self.wake.signal() }
     }
 
-    /// Gives what is to be sent, and whether to look again in a moment because the worker goes on.
-    func fetch(into batch: inout [OutgoingMessage]) -> Bool {
+    /// When the loop must look again.
+    enum Look {
+        case whenWoken
+        /// The worker goes on.
+        case soon
+        /// Something trails behind.
+        case eventually
+    }
+
+    /// Gives what is to be sent.
+    ///
+    /// - Parameter all: Also what waits for something to leave with.
+    func fetch(into batch: inout [OutgoingMessage], all: Bool) -> Look {
         self.state.withLock { state in
+            if all { state.attachTrailing() }
             swap(&batch, &state.outgoing)
-            let looksAgain = !state.queue.isEmpty
-            state.fetch = looksAgain ? .later : .none
-            return looksAgain
+            if !state.queue.isEmpty {
+                state.fetch = .later
+                return .soon
+            }
+            state.fetch = .none
+            return state.trailing.isEmpty ? .whenWoken : .eventually
         }
     }
 
@@ -126,6 +143,19 @@ final class WorkExchange: Sendable {
         if wakes { self.wakeLoop() }
     }
 
+    /// Hands over a reply and what follows it and is waited for by nobody: that the engine is idle.
+    ///
+    /// Clients that take one task after the other are then not kept by it from sending the next: it reaches them with the next
+    /// busy, while the engine works.
+    func send(_ messages: inout [OutgoingMessage], trailing: [OutgoingMessage]) {
+        let wakes = self.state.withLock { state in
+            state.take(&messages)
+            if !state.isAbandoned { state.trailing += trailing }
+            return state.wantsWake(isHurried: true)
+        }
+        if wakes { self.wakeLoop() }
+    }
+
     func consumeAbortion(of id: MessageID) -> Bool { self.state.withLock { $0.queue.consumeAbortion(of: id) } }
 }
 
@@ -133,8 +163,15 @@ extension WorkExchange.State {
     fileprivate mutating func take(_ messages: inout [OutgoingMessage]) {
         if self.isAbandoned { messages.removeAll(keepingCapacity: true) }
         guard !messages.isEmpty else { return }
+        self.attachTrailing()
         self.outgoing.append(contentsOf: messages)
         messages.removeAll(keepingCapacity: true)
+    }
+
+    fileprivate mutating func attachTrailing() {
+        guard !self.trailing.isEmpty else { return }
+        self.outgoing.append(contentsOf: self.trailing)
+        self.trailing.removeAll(keepingCapacity: true)
     }
 
     fileprivate mutating func takeSleeper() -> Bool {

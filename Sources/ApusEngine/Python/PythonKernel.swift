@@ -461,11 +461,10 @@ final class PythonKernel: Sendable {
             var outgoing: [OutgoingMessage] = []
             let outputs = running.outputs + (connection.capture?.end(&outgoing) ?? 0)
             state.stopsOthers = body(&connection, running, &outgoing, outputs)
-            if !running.metadata.isQuiet {
-                outgoing.append(connection.messages.status(.idle, parent: running.message.header))
-            }
+            let idle =
+                running.metadata.isQuiet ? [] : [connection.messages.status(.idle, parent: running.message.header)]
             state.connection = connection
-            connection.exchange.send(&outgoing)
+            connection.exchange.send(&outgoing, trailing: idle)
             return running
         }
         guard let answered else { return }
