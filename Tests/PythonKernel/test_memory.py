@@ -1,5 +1,6 @@
 """Large arrays, which cross in memory that both processes see."""
 
+import contextlib
 import sys
 
 import pytest
@@ -96,3 +97,18 @@ def test_user_code_keeps_its_descriptors_however_many_arrays_there_are(nanny):
         push(nanny, **{f"a{number}": numpy.full(SIZE, number)})
     assert descriptors(nanny) - before <= 2 * 64
     assert value(nanny, "[globals()[f'a{number}'][0] for number in range(80)]") == list(range(80))
+
+
+# Only Linux keeps a process from more memory.
+if sys.platform.startswith("linux"):
+
+    def test_a_request_for_which_there_is_no_memory_ends_the_kernel(nanny):
+        size = "int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()"
+        limit = f"resource.setrlimit(resource.RLIMIT_AS, ({size} + (32 << 20), resource.RLIM_INFINITY))"
+        nanny.execute(f"import resource\n{limit}", silent=True)
+        with contextlib.suppress(BrokenPipeError):
+            nanny.request("apply_request", buffers=[bytes(64 << 20)])
+        with contextlib.suppress(ConnectionResetError):
+            while parts := nanny.receive():
+                assert parts[0] == b"P"
+        assert nanny.process.wait(10) == 1

@@ -9,6 +9,7 @@ where in its file it begins.
 import os
 import signal
 import struct
+import sys
 import threading
 import traceback
 
@@ -90,7 +91,13 @@ class Channel:
             return None
         (count,) = struct.unpack("<I", head)
         lengths = struct.unpack(f"<{count}Q", self._reader.read(8 * count))
-        return [self._part(length) for length in lengths]
+        try:
+            return [self._part(length) for length in lengths]
+        except (MemoryError, OSError):
+            # Half a request was read, and nothing behind it can be understood; the engine says that we are gone.
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
 
     def _part(self, length):
         if length & LENT:
