@@ -157,6 +157,7 @@ let package = Package(
         example("task-graph", "TaskGraph"),
         example("cross-validation", "CrossValidation"),
 
+        .target(name: "TestPython", path: "Tests/TestPython", swiftSettings: settings),
         tests(
             "ApusMacrosTests",
             [
@@ -167,22 +168,23 @@ let package = Package(
                 .product(name: "SwiftSyntaxMacroExpansion", package: "swift-syntax"),
                 .product(name: "SwiftSyntaxMacros", package: "swift-syntax"),
             ]),
-        tests("PickleTests", ["Pickle", nioCore]),
+        tests("PickleTests", ["Pickle", "TestPython", nioCore]),
         tests("ApusWireTests", ["ApusWire", nioCore]),
-        tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", nioCore]),
+        tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", "TestPython", nioCore]),
         tests("ApusTransportTests", ["ApusTransport", nioCore, nioPosix]),
         tests("ApusCoreTests", ["ApusCore", "ApusTestKit", "ApusWire"]),
         tests("ApusStoreTests", ["ApusStore", "ApusTestKit", "ApusWire", nioCore]),
-        tests("ZMTPTests", ["ZMTP", nioCore, nioPosix]),
+        tests("ZMTPTests", ["TestPython", "ZMTP", nioCore, nioPosix]),
         tests(
             "ApusSQLiteTests",
             ["ApusSQLite", "ApusStore", "ApusTestKit", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
-        tests("ApusLaunchersTests", ["ApusLaunchers", "ApusWire"]),
+        tests("ApusLaunchersTests", ["ApusLaunchers", "ApusWire", "TestPython"]),
         tests("DebianClosureTests", ["DebianClosure"]),
         tests(
             "ApusEngineTests",
             [
-                "ZMTPTransport", "ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore,
+                "ZMTPTransport", "ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Pickle", "TestPython",
+                nioCore,
                 nioPosix, logging,
             ]),
         tests(
@@ -193,7 +195,9 @@ let package = Package(
                 logging,
             ]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
-        tests("ApusTests", ["Apus"]),
-        tests("ExamplesTests", ["option-pricing", "word-frequencies", "wave-equation", "task-graph", "cross-validation"]),
+        tests("ApusTests", ["Apus", "TestPython"]),
+        tests(
+            "ExamplesTests",
+            ["TestPython", "option-pricing", "word-frequencies", "wave-equation", "task-graph", "cross-validation"]),
     ]
 )

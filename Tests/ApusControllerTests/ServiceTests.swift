@@ -114,6 +114,22 @@ struct ServiceTests {
         await world.stop()
     }
 
+    @Test("Ports are taken from the pools in the protocol's order, then from the common one")
+    func portOrder() async throws {
+        var options = ControllerOptions()
+        options.enginePorts = Array(101...104)
+        options.clientPorts = Array(201...203)
+        options.ports = Array(301...320)
+        let world = try await World(options)
+        let (engine, client) = (world.engine, world.client)
+        #expect(engine.common.registration == 101 && client.common.registration == 101)
+        #expect([engine.control, engine.mux, engine.task] == [102, 103, 104])
+        #expect([engine.iopub, engine.heartbeatPing, engine.heartbeatPong] + engine.broadcast == [301, 302, 303, 304, 305])
+        #expect([client.control, client.mux, client.task] == [201, 202, 203])
+        #expect([client.iopub, client.notification, client.broadcast] == [306, 307, 308])
+        await world.stop()
+    }
+
     @Test("A result that waits for the store when the controller stops is told before it ends")
     func storedBeforeStopped() async throws {
         let store = SlowStore()

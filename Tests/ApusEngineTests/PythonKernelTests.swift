@@ -5,6 +5,7 @@ import ApusWire
 import Foundation
 import NIOCore
 import Pickle
+import TestPython
 import Testing
 
 @Suite("An engine with a Python kernel", .enabled(if: TestPython.exists), .timeLimit(.minutes(2)))
@@ -327,7 +328,7 @@ struct PythonInterpreterTests {
 
     @Test("The active environment's comes before the path's", .enabled(if: TestPython.exists))
     func active() throws {
-        let environment = URL(fileURLWithPath: TestPython.interpreter).deletingLastPathComponent().deletingLastPathComponent()
+        let environment = URL(fileURLWithPath: try TestPython.path()).deletingLastPathComponent().deletingLastPathComponent()
             .path
         #expect(
             try PythonOptions.findInterpreter(environment: ["VIRTUAL_ENV": environment, "PATH": "/usr/bin"])

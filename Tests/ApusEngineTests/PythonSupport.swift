@@ -4,23 +4,13 @@ import ApusWire
 import Foundation
 import NIOCore
 import Pickle
+import TestPython
 import Testing
 
-/// The Python that tests run with.
-enum TestPython {
-    /// `APUS_PYTHON`, else the environment that `scripts/venv` makes.
-    static let interpreter =
-        ProcessInfo.processInfo.environment["APUS_PYTHON"] ?? FileManager.default.currentDirectoryPath + "/.venv/bin/python"
-
-    /// One that is named counts as there: if it is not, the tests must fail and not be left out.
-    static var exists: Bool {
-        ProcessInfo.processInfo.environment["APUS_PYTHON"] != nil
-            || FileManager.default.isExecutableFile(atPath: self.interpreter)
-    }
-
+extension TestPython {
     /// Without the user's own configuration, and without IPython unless a test is about it: plain Python starts sooner.
     static func options(plain: Bool = true) -> PythonOptions {
-        var options = PythonOptions(interpreter: self.interpreter)
+        var options = PythonOptions(interpreter: self.interpreter ?? "")
         options.isPlain = plain
         return options
     }

@@ -2,49 +2,18 @@ import ApusFunctions
 import Foundation
 import NIOCore
 import Pickle
+import TestPython
 import Testing
 
-/// A Python that has ipyparallel: `APUS_PYTHON`, else `.venv/bin/python` under the current directory.
-enum ParallelPython {
-    static let path: String? = {
-        let path = ProcessInfo.processInfo.environment["APUS_PYTHON"] ?? ".venv/bin/python"
-        return FileManager.default.isExecutableFile(atPath: path) ? path : nil
-    }()
-
-    static let hasParallel = path != nil && (try? run("import ipyparallel, numpy; print('yes')")) == "yes\n"
-
-    struct Failure: Error, CustomStringConvertible { let description: String }
-
-    static func run(_ script: String, input: String = "") throws -> String {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "apus-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let files = ["script.py", "input", "output", "errors"].map { folder.appending(path: $0) }
-        try Data(script.utf8).write(to: files[0])
-        try Data(input.utf8).write(to: files[1])
-        for file in files[2...] { try Data().write(to: file) }
-        let process = Process()
-        process.executableURL = URL(filePath: self.path!)
-        process.arguments = [files[0].path]
-        process.environment = ProcessInfo.processInfo.environment.merging(["IPYTHONDIR": folder.path]) { $1 }
-        process.standardInput = try FileHandle(forReadingFrom: files[1])
-        process.standardOutput = try FileHandle(forWritingTo: files[2])
-        process.standardError = try FileHandle(forWritingTo: files[3])
-        try process.run()
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else {
-            throw Failure(description: String(decoding: try Data(contentsOf: files[3]), as: UTF8.self))
-        }
-        return String(decoding: try Data(contentsOf: files[2]), as: UTF8.self)
-    }
-
+/// Buffers as text, for a script's input and output.
+private enum BufferText {
     static func text(_ buffers: [ByteBuffer]) -> [String] { buffers.map { Data($0.readableBytesView).base64EncodedString() } }
     static func buffers(_ text: [String]) throws -> [ByteBuffer] {
         try text.map { ByteBuffer(bytes: try #require(Data(base64Encoded: $0))) }
     }
 }
 
-@Suite("Payloads and Python's ipyparallel", .enabled(if: ParallelPython.hasParallel), .serialized)
+@Suite("Payloads and Python's ipyparallel", .enabled(if: TestPython.exists), .serialized)
 struct PayloadEngineTests {
     @Test("What is serialised here, ipyparallel deserialises, and the other way round")
     func objects() throws {
@@ -76,11 +45,11 @@ struct PayloadEngineTests {
                 print(json.dumps([base64.b64encode(bytes(b)).decode() for b in serialize_object(expected)]))
             """
         let input = try JSONSerialization.data(
-            withJSONObject: samples.map { [$0.python, ParallelPython.text(ObjectBuffers.serialize($0.0))] })
-        let lines = try ParallelPython.run(script, input: String(decoding: input, as: UTF8.self)).split(separator: "\n")
+            withJSONObject: samples.map { [$0.python, BufferText.text(ObjectBuffers.serialize($0.0))] })
+        let lines = try TestPython.run(script, input: String(decoding: input, as: UTF8.self)).split(separator: "\n")
         #expect(lines.count == samples.count)
         for (line, (value, python)) in zip(lines, samples) {
-            var buffers = try ParallelPython.buffers(JSONDecoder().decode([String].self, from: Data(line.utf8)))[...]
+            var buffers = try BufferText.buffers(JSONDecoder().decode([String].self, from: Data(line.utf8)))[...]
             #expect(try ObjectBuffers.deserialize(&buffers) == value, "\(python)")
             #expect(buffers.isEmpty)
         }
@@ -101,8 +70,8 @@ struct PayloadEngineTests {
             samples = [functools.partial(f, np.arange(500.0), b=b'z' * 2000), g, h, functools.partial(print, 1)]
             for sample in samples: print(json.dumps([base64.b64encode(bytes(b)).decode() for b in serialize_object(sample)]))
             """
-        let values = try ParallelPython.run(script).split(separator: "\n").map { line in
-            var buffers = try ParallelPython.buffers(JSONDecoder().decode([String].self, from: Data(line.utf8)))[...]
+        let values = try TestPython.run(script).split(separator: "\n").map { line in
+            var buffers = try BufferText.buffers(JSONDecoder().decode([String].self, from: Data(line.utf8)))[...]
             let value = try ObjectBuffers.deserialize(&buffers)
             #expect(buffers.isEmpty)
             return value
@@ -198,8 +167,8 @@ struct PayloadEngineTests {
             let buffers: [String]?
             let error: String?
         }
-        let input = try JSONSerialization.data(withJSONObject: Self.calls.map { ParallelPython.text($0.1.encode()) })
-        let replies = try ParallelPython.run(script, input: String(decoding: input, as: UTF8.self)).split(separator: "\n")
+        let input = try JSONSerialization.data(withJSONObject: Self.calls.map { BufferText.text($0.1.encode()) })
+        let replies = try TestPython.run(script, input: String(decoding: input, as: UTF8.self)).split(separator: "\n")
             .filter { $0.hasPrefix("{") }.map { try JSONDecoder().decode(Reply.self, from: Data($0.utf8)) }
         #expect(replies.count == Self.calls.count)
         for (reply, call) in zip(replies, Self.calls) {
@@ -207,7 +176,7 @@ struct PayloadEngineTests {
                 Issue.record("\(call.0): \(reply.error ?? "")")
                 continue
             }
-            var buffers = try ParallelPython.buffers(text)[...]
+            var buffers = try BufferText.buffers(text)[...]
             #expect(try ObjectBuffers.deserialize(&buffers) == call.result, "\(call.0)")
         }
     }

@@ -1,6 +1,7 @@
 import ApusWire
 import Foundation
 import Glibc
+import TestPython
 import Testing
 
 @testable import ApusLaunchers
@@ -132,11 +133,7 @@ struct ClusterDirectoryTests {
 }
 
 /// Python's own command line, beside the interpreter that tests use.
-let ipcluster: String = {
-    let python =
-        ProcessInfo.processInfo.environment["APUS_PYTHON"] ?? FileManager.default.currentDirectoryPath + "/.venv/bin/python"
-    return URL(filePath: python).deletingLastPathComponent().appending(path: "ipcluster").path
-}()
+let ipcluster = TestPython.program("ipcluster")
 
 @Suite("Python's ipcluster", .enabled(if: FileManager.default.isExecutableFile(atPath: ipcluster)))
 struct IPClusterTests {

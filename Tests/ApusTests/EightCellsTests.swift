@@ -1,5 +1,6 @@
 import Apus
 import Foundation
+import TestPython
 import Testing
 
 /// Who plays which part: ours, or ipyparallel's own.
@@ -21,7 +22,7 @@ struct Cell: Sendable, CustomTestStringConvertible {
     }
 }
 
-@Suite("Either's controller, engines and client", .serialized, .enabled(if: Python.isAvailable), .timeLimit(.minutes(5)))
+@Suite("Either's controller, engines and client", .serialized, .enabled(if: TestPython.exists), .timeLimit(.minutes(5)))
 struct EightCellsTests {
     @Test("Calls, maps, names, dependencies, errors and the hub's records work, whoever plays which part", arguments: Cell.all)
     func cell(_ cell: Cell) async throws {

@@ -1,23 +1,9 @@
 import Apus
 import Foundation
+import TestPython
 
-/// The stock programs that the tests run ours against: a Python with ipyparallel, in the project's own environment.
+/// The stock programs that the tests run ours against.
 enum Python {
-    /// The interpreter: `APUS_PYTHON`, or the one of `.venv` (`scripts/venv` makes it).
-    ///
-    /// One that is named and is not there is an error of every test, for nothing is to be left out unseen.
-    static let interpreter: String? = {
-        if let named = ProcessInfo.processInfo.environment["APUS_PYTHON"] { return named }
-        let own = FileManager.default.currentDirectoryPath + "/.venv/bin/python"
-        return FileManager.default.isExecutableFile(atPath: own) ? own : nil
-    }()
-
-    static var isAvailable: Bool { self.interpreter != nil }
-
-    struct Failure: Error, CustomStringConvertible {
-        let description: String
-    }
-
     /// Ends every process whose command names the text: the stock controller leaves its schedulers behind, which nobody else can find.
     static func endProcesses(naming text: String) {
         for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
@@ -32,15 +18,14 @@ enum Python {
     static func run(_ script: String, _ arguments: [String] = []) async throws -> String {
         let process = try pythonProcess(["-c", script] + arguments)
         let (status, output) = await process.result()
-        guard status == 0 else { throw Failure(description: "the script ended with \(status):\n\(output)") }
+        guard status == 0 else { throw TestPython.Failure(description: "the script ended with \(status):\n\(output)") }
         return output
     }
 }
 
 /// One Python process.
 func pythonProcess(_ arguments: [String], environment: [String: String] = [:]) throws -> ProgramProcess {
-    guard let interpreter = Python.interpreter else { throw Python.Failure(description: "there is no Python") }
-    return try ProgramProcess(interpreter, arguments, environment: environment)
+    try ProgramProcess(TestPython.path(), arguments, environment: environment)
 }
 
 /// A process of a test's own; ended at the latest when the test lets go of it.
@@ -60,8 +45,7 @@ final class ProgramProcess: Sendable {
 
     /// `apus engine` with Python inside.
     convenience init(apusEngine profile: ProfileDirectory) throws {
-        guard let interpreter = Python.interpreter else { throw Python.Failure(description: "there is no Python") }
-        try self.init(built: "apus", ["engine", "--profile-dir=" + profile.path, "--python=" + interpreter])
+        try self.init(built: "apus", ["engine", "--profile-dir=" + profile.path, "--python=" + TestPython.path()])
     }
 
     init(_ executable: String, _ arguments: [String], environment: [String: String] = [:]) throws {

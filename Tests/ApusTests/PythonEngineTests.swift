@@ -1,8 +1,9 @@
 import Apus
 import Foundation
+import TestPython
 import Testing
 
-@Suite("Engines that run Python", .serialized, .enabled(if: Python.isAvailable), .timeLimit(.minutes(5)))
+@Suite("Engines that run Python", .serialized, .enabled(if: TestPython.exists), .timeLimit(.minutes(5)))
 struct PythonEngineTests {
     @Test("The kernel alone, over its socket pair: what it runs, publishes and survives")
     func kernel() async throws { try await Self.runPytest("test_kernel.py") }
@@ -47,7 +48,7 @@ struct PythonEngineTests {
     @Test("A program's own engines run Python beside its functions, where it is asked for")
     func ownEngines() async throws {
         var options = Cluster.Options()
-        options.python = .interpreter(Python.interpreter)
+        options.python = .interpreter(TestPython.interpreter)
         try await withCluster(engines: 1, options: options) { client in
             #expect(try await client[0].apply($squared, 3) == 9)
             try await client[0].execute("x = 4")

@@ -1,8 +1,9 @@
 import Apus
 import Foundation
+import TestPython
 import Testing
 
-@Suite("With Python's own programs", .serialized, .enabled(if: Python.isAvailable), .timeLimit(.minutes(3)))
+@Suite("With Python's own programs", .serialized, .enabled(if: TestPython.exists), .timeLimit(.minutes(3)))
 struct PythonTests {
     @Test("Stock clients and stock engines find nothing missing on our controller")
     func stockOnOurController() async throws {

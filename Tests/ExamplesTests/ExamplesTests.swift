@@ -1,4 +1,5 @@
 import Foundation
+import TestPython
 import Testing
 
 @Suite("Examples", .serialized, .timeLimit(.minutes(2)))
@@ -17,9 +18,9 @@ struct ExamplesTests {
         #expect(text.hasPrefix(beginning), "\(text)")
     }
 
-    @Test("Cross-validation on engines with Python agrees with scikit-learn's own", .enabled(if: Self.python != nil))
+    @Test("Cross-validation on engines with Python agrees with scikit-learn's own", .enabled(if: TestPython.exists))
     func crossValidation() async throws {
-        let (status, text) = try await Self.run("cross-validation", ["3"], ["APUS_PYTHON": Self.python ?? ""])
+        let (status, text) = try await Self.run("cross-validation", ["3"], ["APUS_PYTHON": try TestPython.path()])
         #expect(status == 0, "\(text)")
         #expect(text.contains("27/27 tasks"), "\(text)")
         #expect(text.hasSuffix("best: penalty 10.0, gamma 0.001\ncross_val_score agrees\n"), "\(text)")
@@ -31,13 +32,6 @@ struct ExamplesTests {
         #expect(status == 1)
         #expect(text.contains("there is no Python interpreter /no/such/python"), "\(text)")
     }
-
-    /// The Python with ipyparallel and scikit-learn that the tests have: `APUS_PYTHON`, or `.venv`'s.
-    private static let python: String? = {
-        if let named = ProcessInfo.processInfo.environment["APUS_PYTHON"] { return named }
-        let own = FileManager.default.currentDirectoryPath + "/.venv/bin/python"
-        return FileManager.default.isExecutableFile(atPath: own) ? own : nil
-    }()
 
     /// Runs a program that was built beside the tests; gives its status and all that it printed.
     private static func run(_ name: String, _ arguments: [String], _ environment: [String: String] = [:]) async throws -> (

@@ -1,6 +1,7 @@
 import Foundation
 import NIOCore
 import Pickle
+import TestPython
 import Testing
 
 /// Python expressions whose values are plain data on both sides.
@@ -38,7 +39,7 @@ private let prelude = """
 
     """
 
-@Suite("Python and Swift read each other's pickles", .enabled(if: PythonPeer.isPresent))
+@Suite("Python and Swift read each other's pickles", .enabled(if: TestPython.exists))
 struct PythonCrossTests {
     private struct Sample: Decodable {
         let expression: String
@@ -60,7 +61,7 @@ struct PythonCrossTests {
                         data = base64.b64encode(data).decode()
                         print(json.dumps(dict(expression=expression, version=version, pickle=data, repr=text)))
                 """
-        let output = try PythonPeer.run(script, input: String(decoding: JSONEncoder().encode(expressions), as: UTF8.self))
+        let output = try TestPython.run(script, input: String(decoding: JSONEncoder().encode(expressions), as: UTF8.self))
         let samples = try output.split(separator: "\n").map { try JSONDecoder().decode(Sample.self, from: Data($0.utf8)) }
         #expect(samples.count >= expressions.count * 5)
         for sample in samples {
@@ -77,7 +78,7 @@ struct PythonCrossTests {
                     print(base64.b64encode(pickle.dumps(eval(expression))).decode())
                 """
         let input = String(decoding: try JSONEncoder().encode(expressions), as: UTF8.self)
-        let pickles = try PythonPeer.run(script, input: input).split(separator: "\n")
+        let pickles = try TestPython.run(script, input: input).split(separator: "\n")
         let rewritten = try pickles.map { line in
             let value = try PickleReader().read(ByteBuffer(bytes: Data(base64Encoded: String(line))!))
             return Data(PickleWriter(protocolVersion: version).write(value).readableBytesView).base64EncodedString()
@@ -91,7 +92,7 @@ struct PythonCrossTests {
                 print('compared')
                 """
         let pairs = String(decoding: try JSONEncoder().encode(zip(expressions, rewritten).map { [$0, $1] }), as: UTF8.self)
-        let differences = try PythonPeer.run(check, input: pairs)
+        let differences = try TestPython.run(check, input: pairs)
         #expect(differences == "compared\n")
     }
 
@@ -115,7 +116,7 @@ struct PythonCrossTests {
                     print(base64.b64encode(pickle.dumps(eval(expression), \(version))).decode())
                 """
         let input = String(decoding: try JSONEncoder().encode(expressions), as: UTF8.self)
-        let rewritten = try PythonPeer.run(script, input: input).split(separator: "\n").map { line in
+        let rewritten = try TestPython.run(script, input: input).split(separator: "\n").map { line in
             let value = try PickleReader().read(ByteBuffer(bytes: Data(base64Encoded: String(line))!))
             return Data(PickleWriter().write(value).readableBytesView).base64EncodedString()
         }
@@ -128,12 +129,12 @@ struct PythonCrossTests {
                 print('compared')
                 """
         let pairs = String(decoding: try JSONEncoder().encode(zip(expressions, rewritten).map { [$0, $1] }), as: UTF8.self)
-        let differences = try PythonPeer.run(check, input: pairs)
+        let differences = try TestPython.run(check, input: pairs)
         #expect(differences == "compared\n")
     }
 }
 
-@Suite("NumPy and Swift read each other's arrays", .enabled(if: PythonPeer.hasNumPy))
+@Suite("NumPy and Swift read each other's arrays", .enabled(if: TestPython.exists))
 struct NumPyCrossTests {
     private static let expressions = [
         "np.arange(3.0)", "np.arange(6, dtype='<i4').reshape(2, 3)", "np.arange(6, dtype='>i2').reshape(3, 2)",
@@ -157,9 +158,9 @@ struct NumPyCrossTests {
                     print(base64.b64encode(pickle.dumps(eval(expression), \(version))).decode())
                 """
         let input = String(decoding: try JSONEncoder().encode(Self.expressions), as: UTF8.self)
-        let rewritten = try PythonPeer.run(script, input: input).split(separator: "\n").map { line in
+        let rewritten = try TestPython.run(script, input: input).split(separator: "\n").map { line in
             let value = try PickleReader().read(ByteBuffer(bytes: Data(base64Encoded: String(line))!))
-            guard case .array = value else { throw PythonPeer.Failure(description: "no array: \(value)") }
+            guard case .array = value else { throw TestPython.Failure(description: "no array: \(value)") }
             return Data(PickleWriter(protocolVersion: max(3, version)).write(value).readableBytesView).base64EncodedString()
         }
         let check =
@@ -172,7 +173,7 @@ struct NumPyCrossTests {
                 print('compared')
                 """
         let pairs = String(decoding: try JSONEncoder().encode(zip(Self.expressions, rewritten).map { [$0, $1] }), as: UTF8.self)
-        let differences = try PythonPeer.run(check, input: pairs)
+        let differences = try TestPython.run(check, input: pairs)
         #expect(differences == "compared\n")
     }
 
@@ -185,7 +186,7 @@ struct NumPyCrossTests {
                 np.complex128(1+2j), np.str_('abc'), np.bytes_(b'xy'), [np.int64(7)]]
             for value in values: print(base64.b64encode(pickle.dumps(value, \(version))).decode())
             """
-        let values = try PythonPeer.run(script).split(separator: "\n").map { line in
+        let values = try TestPython.run(script).split(separator: "\n").map { line in
             try PickleReader().read(ByteBuffer(bytes: Data(base64Encoded: String(line))!))
         }
         let expected: [PickleValue] = [
@@ -205,7 +206,7 @@ struct NumPyCrossTests {
             print(base64.b64encode(pickle.dumps(value, 5, buffer_callback=buffers.append)).decode())
             for buffer in buffers: print(base64.b64encode(buffer.raw()).decode())
             """
-        let lines = try PythonPeer.run(script).split(separator: "\n").map { ByteBuffer(bytes: Data(base64Encoded: String($0))!) }
+        let lines = try TestPython.run(script).split(separator: "\n").map { ByteBuffer(bytes: Data(base64Encoded: String($0))!) }
         let value = try PickleReader().read(lines[0], outOfBand: Array(lines[1...]))
         let expected: PickleValue = [
             .array(NDArray([0.0, 1, 2])), .array(NDArray([1, 2, 3, 4], shape: [2, 2])),

@@ -1,14 +1,9 @@
 import Foundation
 import NIOCore
+import TestPython
 
 /// A Python process with pyzmq, which evaluates what it is told: libzmq, the reference, on the other end of a socket.
 final class PythonPeer: Sendable {
-    /// The interpreter, if there is one.
-    static let interpreter: String? = {
-        let path = ProcessInfo.processInfo.environment["APUS_PYTHON"] ?? ".venv/bin/python"
-        return FileManager.default.isExecutableFile(atPath: path) ? path : nil
-    }()
-
     /// Reads lines of base64, each a piece of code whose variable `result` is the answer. Ends with its input.
     private static let script = """
         import base64, json, sys, time, zmq
@@ -52,7 +47,7 @@ final class PythonPeer: Sendable {
 
     private init() throws {
         let (process, toPython, fromPython) = (Process(), Pipe(), Pipe())
-        process.executableURL = URL(fileURLWithPath: Self.interpreter!)
+        process.executableURL = URL(fileURLWithPath: try TestPython.path())
         process.arguments = ["-c", Self.script]
         process.standardInput = toPython
         process.standardOutput = fromPython

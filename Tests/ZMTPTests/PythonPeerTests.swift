@@ -1,5 +1,6 @@
 import Foundation
 import NIOCore
+import TestPython
 import Testing
 
 @testable import ZMTP
@@ -9,7 +10,7 @@ enum Listener: String, CaseIterable, Sendable {
     case swift, python
 }
 
-@Suite("With libzmq on the other end", .enabled(if: PythonPeer.interpreter != nil), .timeLimit(.minutes(2)))
+@Suite("With libzmq on the other end", .enabled(if: TestPython.exists), .timeLimit(.minutes(2)))
 struct PythonPeerTests {
     /// Connects one of our sockets and a Python socket called `s`.
     private func link(
