@@ -11,7 +11,7 @@ import pickle
 import sys
 import types
 
-from apus_kernel.lazy import import_alone
+from apus_kernel.lazy import import_alone, run_all
 
 
 # What an engine's process can hold in one piece.
@@ -25,6 +25,7 @@ class Calls:
         self._publisher = publisher
         self._serialize = None
         self._canners = {}
+        self._is_complete = False
 
     def prepare(self):
         """Imports what the first call would otherwise wait for."""
@@ -52,6 +53,12 @@ class Calls:
         for module in [module for module in self._canners if module in sys.modules]:
             name, canner = self._canners.pop(module)
             self._serialize.canning.can_map[name] = canner
+
+    def complete(self):
+        """Imports what the first call did without, and later ones most likely need."""
+        if not self._is_complete:
+            self._is_complete = True
+            run_all()
 
     def unpack(self, buffers, namespace):
         """The function, its arguments and its keyword arguments."""

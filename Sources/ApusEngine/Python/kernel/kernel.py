@@ -104,6 +104,8 @@ class Kernel:
         kind = parts[0]
         if kind == b"R":
             self._run(parts[1], parts[2], parts[3], parts[4:])
+            if parts[1] == b"apply_request":
+                self.calls.complete()
             return not self.shell.exit_now
         if kind == b"C":
             self._clear()

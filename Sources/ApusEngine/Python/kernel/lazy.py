@@ -1,8 +1,9 @@
 """Packages whose own code runs when it is needed, so that a kernel starts without it.
 
 A call needs `ipyparallel.serialize`, and importing that runs `ipyparallel/__init__.py`, which imports a whole
-client, numpy and much else. A postponed package is there with a few modules that do without its own code;
-the first use of anything else of it runs that code, before any other module of it is imported.
+client, numpy and much else. A postponed package is there with a few modules that do without its own code; the
+first use of anything else of it runs that code, before any other module of it is imported, and so does the end
+of the first call: its answer does not wait for it, and later ones find everything there.
 """
 
 import importlib
@@ -81,6 +82,15 @@ class Present:
 
     def exec_module(self, module):
         module.__spec__ = self.spec
+
+
+def run_all():
+    """Runs the code of what is still postponed. What fails there fails again where it is used."""
+    for finder in [finder for finder in sys.meta_path if isinstance(finder, Postponed)]:
+        try:
+            finder.run()
+        except Exception:
+            pass
 
 
 def import_alone(name, **free):
