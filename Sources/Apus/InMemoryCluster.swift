@@ -16,9 +16,11 @@ public final class InMemoryCluster: Sendable {
     private let engines: [(service: EngineService, running: Task<Void, Never>)]
 
     /// - Parameter resources: What each engine owns, in order; those beyond the list own nothing.
-    package init(engines count: Int, resources: [[String: Double]] = [], options: Cluster.Options = Cluster.Options())
-        async throws
-    {
+    /// - Parameter waitingLimit: How many functions may wait at an engine; nil: as many as elsewhere.
+    package init(
+        engines count: Int, resources: [[String: Double]] = [], waitingLimit: Int? = nil,
+        options: Cluster.Options = Cluster.Options()
+    ) async throws {
         let eventLoop = MultiThreadedEventLoopGroup.singleton.next()
         let logger = options.logger
         let controller = try ControllerService(
@@ -31,6 +33,7 @@ public final class InMemoryCluster: Sendable {
         for number in 0..<count {
             var engineOptions = EngineOptions()
             if number < resources.count { engineOptions.resources = resources[number] }
+            if let waitingLimit { engineOptions.waitingLimit = waitingLimit }
             let service = try EngineService(
                 connection: engine, host: "memory", transport: self.network,
                 eventLoop: MultiThreadedEventLoopGroup.singleton.next(), options: engineOptions,

@@ -82,7 +82,7 @@ private func inOrderOfEnding<Item: Sendable>(
             if remaining.countDown() { continuation.finish() }
         }
     }
-    return stream
+    return givingUpTurn(in: stream)
 }
 
 extension Client {

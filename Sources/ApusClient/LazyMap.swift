@@ -54,7 +54,8 @@ public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
             while self.ready.isEmpty {
                 if self.isOver { return nil }
                 do {
-                    guard let task = try await self.tasks.next(isolation: #isolation) else {
+                    let next = try await givingUpTurn { try await self.tasks.next(isolation: #isolation) }
+                    guard let task = next else {
                         try Task.checkCancellation()
                         self.isOver = true
                         return nil

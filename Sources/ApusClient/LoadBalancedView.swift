@@ -209,6 +209,10 @@ public struct LoadBalancedView: Sendable {
             metadata.writeStaticString(", \"apus_retry\": ")
             retryRule.json.write(into: &metadata)
         }
+        if let engine = EngineContext.current {
+            metadata.writeStaticString(", \"apus_depth\": ")
+            metadata.writeDecimal(engine.depth + 1)
+        }
         if self.priority != 0 {
             try self.client.connection.require(.priority)
             metadata.writeStaticString(", \"apus_priority\": ")

@@ -36,7 +36,7 @@ extension AsyncResult {
             task.whenPrinted { continuation.yield($0) }
             task.whenDone { if remaining.countDown() { continuation.finish() } }
         }
-        return stream
+        return givingUpTurn(in: stream)
     }
 
     /// Waits until every task has ended, and meanwhile shows on standard output what they print, a line at a time and behind the

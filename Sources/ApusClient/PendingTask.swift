@@ -162,14 +162,16 @@ final class PendingTask: Sendable {
     /// Waits until the task is done. Cancelling the caller ends its waiting only.
     func wait() async throws {
         if self.isDone { return }
-        let waiter = Waiter()
-        try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { continuation in
-                waiter.start(continuation)
-                self.whenDone { waiter.finish(nil) }
+        try await givingUpTurn {
+            let waiter = Waiter()
+            try await withTaskCancellationHandler {
+                try await withCheckedThrowingContinuation { continuation in
+                    waiter.start(continuation)
+                    self.whenDone { waiter.finish(nil) }
+                }
+            } onCancel: {
+                waiter.finish(CancellationError())
             }
-        } onCancel: {
-            waiter.finish(CancellationError())
         }
     }
 }

@@ -1,3 +1,4 @@
+import ApusFunctions
 public import ApusWire
 
 /// An error that code raised on an engine.
@@ -34,6 +35,8 @@ public struct RemoteError: Error, Sendable, Hashable, CustomStringConvertible {
         self.traceback.isEmpty ? self.summary : self.traceback.joined(separator: "\n") + "\n" + self.summary
     }
 }
+
+extension RemoteError: RelayedError {}
 
 /// Errors of several engines, or several tasks, at once.
 public struct CompositeError: Error, Sendable, CustomStringConvertible {

@@ -156,12 +156,15 @@ extension ControllerService {
     }
 
     private func answerRegistration(_ uuid: EngineUUID, _ id: EngineID) {
-        guard let identities = self.registrations.removeValue(forKey: uuid), let engineInfo else { return }
+        guard let identities = self.registrations.removeValue(forKey: uuid), let engineInfo, let clientInfo else { return }
+        // For functions that submit tasks of their own. The key is not sent: who can read this has it.
+        var client = clientInfo.json.object ?? [:]
+        client["key"] = nil
         let reply = self.session.message(
             .registrationReply, identities: identities,
             content: [
                 "id": .int(id.number), "status": "ok", "hb_period": .int(self.options.heartbeatPeriod),
-                "connection_info": .object(engineInfo.addresses),
+                "connection_info": .object(engineInfo.addresses), "apus": ["client": .object(client)],
             ])
         self.send(reply.frames, on: .registration)
         self.sockets[.registration]?.flush()

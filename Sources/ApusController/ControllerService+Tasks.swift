@@ -101,6 +101,8 @@ extension ControllerService {
         guard self.taskReplay.remember(message.signature) else {
             return self.dropped("a message was played again", at: .taskEngine)
         }
+        // Replies name their client.
+        if message.identities.count == 1 { return self.takeWaitNotice(message, from: EngineUUID(String(buffer: engine))) }
         guard let id = MessageHeader.messageID(scanning: message.parent) else {
             return self.dropped("a reply has no parent", at: .taskEngine)
         }
@@ -244,6 +246,16 @@ extension ControllerService {
         self.changes.append(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
         self.answer(reply.frames, on: .taskClient)
+    }
+
+    // MARK: Tasks that wait
+
+    /// An engine says that a task waits for others, or goes on: `[engine, delimiter, …]`.
+    private func takeWaitNotice(_ message: Message, from engine: EngineUUID) {
+        guard let content = try? JSONValue(parsing: message.content), let id = content["msg_id"]?.string,
+            let waits = content["waits"]?.bool
+        else { return self.dropped("a reply names no client", at: .taskEngine) }
+        self.perform(waits ? .waits(TaskID(id), on: engine) : .goesOn(TaskID(id), on: engine))
     }
 
     // MARK: Recall

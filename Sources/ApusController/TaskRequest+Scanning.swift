@@ -19,6 +19,7 @@ extension TaskRequest {
                     request.targets = (try cursor.readValue().array ?? []).compactMap { $0.string.map { EngineUUID($0) } }
                 case "retries": request.retries = max(0, try cursor.readValue().int ?? 0)
                 case "apus_priority": request.priority = try cursor.readValue().int ?? 0
+                case "apus_depth": request.depth = max(0, try cursor.readValue().int ?? 0)
                 case "apus_resources":
                     request.resources = (try cursor.readValue().object ?? [:]).compactMapValues { $0.double }
                 case "apus_retry": request.retryRule = RetryRule(try cursor.readValue())

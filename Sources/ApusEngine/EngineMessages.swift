@@ -105,6 +105,17 @@ struct EngineMessages: Sendable {
                 content: JSONValue.object(["status": "ok", "restart": .bool(restart)]).packed))
     }
 
+    // MARK: Notices
+
+    /// Tells the scheduler that a task waits for others, or goes on.
+    mutating func waitNotice(of task: MessageID, waits: Bool) -> OutgoingMessage {
+        OutgoingMessage(
+            channel: .task,
+            message: self.make(
+                .waitNotice, identities: [], parent: MessageParts.emptyObject,
+                content: JSONValue.object(["msg_id": .string(task.text), "waits": .bool(waits)]).packed))
+    }
+
     // MARK: Replies
 
     /// An answer to the request, by the way it came.

@@ -19,6 +19,8 @@ package struct EngineOptions: Sendable {
     package var lookUp: @Sendable (String) throws(FunctionCallError) -> FunctionRecord = {
         (name) throws(FunctionCallError) in try FunctionRegistry.shared.lookup(name)
     }
+    /// How many functions may wait at a time for tasks that they submitted.
+    package var waitingLimit = 10_000
     /// How to run Python; nil: the engine runs Swift functions only.
     package var python: PythonOptions?
     /// The functions that the hub is told of, by their whole names.

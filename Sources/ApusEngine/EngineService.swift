@@ -46,6 +46,8 @@ package actor EngineService {
 
     // What exists from registration on.
     private var setup: WorkSetup?
+    /// Where clients connect to, as the controller says; nil where it does not.
+    private var clientConnection: ClientConnectionInfo?
     private var messages: EngineMessages?
     /// The control request that is being answered.
     private var controlRequest: Message?
@@ -145,7 +147,7 @@ package actor EngineService {
         case .abort(let abortion): self.abort(abortion)
         case .interruptIfRunning(let ids):
             let meant = Set(ids)
-            self.setup?.running.interrupt(anyOf: meant)
+            self.setup?.calls.interrupt(anyOf: meant)
             self.kernel?.interrupt(anyOf: meant)
         case .giveBack(let ids): self.giveBack(ids)
         case .clearNamespace:
@@ -186,8 +188,10 @@ package actor EngineService {
         self.ending = nil
         let kernel = self.kernel
         self.kernel = nil
+        let access = self.setup?.access
         Task {
             await withTaskGroup { group in
+                if let access { group.addTask { await access.close() } }
                 if let kernel { group.addTask { await kernel.stop(within: .seconds(2)) } }
                 for socket in sockets { group.addTask { await socket.close(linger: .seconds(1)) } }
             }
@@ -238,6 +242,7 @@ package actor EngineService {
             switch try MessageType(scanning: message.header) {
             case .registrationReply where content["status"]?.string == "ok":
                 guard let id = content["id"]?.int else { throw WireError("a registration reply has no id") }
+                self.clientConnection = ClientConnectionInfo(registrationReply: content, of: self.connection)
                 self.handle(.registered(EngineID(id), heartbeatPeriod: content["hb_period"]?.int ?? 3000))
             case .registrationReply, .hubError:
                 let error = ErrorContent(content)
@@ -272,7 +277,9 @@ package actor EngineService {
         let setup = WorkSetup(
             engineID: id, uuid: self.uuid, signer: self.signer, options: self.options, exchange: exchange,
             namespace: InMemoryNamespace(),
-            running: RunningCall(), kernel: self.kernel, replays: SharedReplayMemory(),
+            calls: AsyncCalls(engineID: id, limit: self.options.waitingLimit) { exchange.wantTurn($0) },
+            access: ClusterAccess(connection: self.clientConnection, transport: self.transport, eventLoop: self.eventLoop),
+            tellsWaits: self.clientConnection != nil, kernel: self.kernel, replays: SharedReplayMemory(),
             noteProblem: { problem in self.eventLoop.execute { self.assumeIsolated { $0.note(problem) } } })
         self.setup = setup
         self.options.capture?.attach(EngineMessages(engineID: id, uuid: self.uuid, signer: self.signer), exchange)
@@ -470,7 +477,7 @@ package actor EngineService {
     }
 
     private func interruptWork() -> Bool {
-        let isInterrupted = self.setup?.running.interrupt() ?? false
+        let isInterrupted = self.setup?.calls.interrupt() ?? false
         return self.kernel?.interrupt() ?? false || isInterrupted
     }
 

@@ -11,8 +11,9 @@ extension ErrorContent {
     ///   - method: `apply` or `execute`.
     ///   - function: The function that was called, if it was found.
     init(_ error: any Error, method: String, function: FunctionRecord?, arguments: [PickleValue], by messages: EngineMessages) {
-        let name = Self.name(of: error)
-        let value = String(describing: error)
+        let relayed = error as? any RelayedError
+        let name = relayed?.name ?? Self.name(of: error)
+        let value = relayed?.value ?? String(describing: error)
         var lines: [String] = []
         if let function {
             lines.append("\(name) in \(function.declaration.signature)")
@@ -25,7 +26,14 @@ extension ErrorContent {
         } else {
             lines.append("\(name) on engine \(messages.engineID)")
         }
-        lines.append("\(name): \(value)")
+        if let relayed {
+            // What was nearest to the error says most.
+            lines.append("  which waited for a task that failed:")
+            if relayed.traceback.count > Self.relayedLines { lines.append("  …") }
+            lines += relayed.traceback.suffix(Self.relayedLines)
+        } else {
+            lines.append("\(name): \(value)")
+        }
         self.init(
             name: name, value: value, traceback: lines,
             engineInfo: [
@@ -33,6 +41,9 @@ extension ErrorContent {
                 "method": .string(method),
             ])
     }
+
+    /// How much is kept of the traceback of an error that was passed on.
+    private static let relayedLines = 40
 
     private static func name(of error: any Error) -> String {
         switch error {

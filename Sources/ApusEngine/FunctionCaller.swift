@@ -18,7 +18,6 @@ import Pickle
 struct FunctionCaller {
     let lookUp: @Sendable (String) throws(FunctionCallError) -> FunctionRecord
     let namespace: any EngineNamespace
-    let running: RunningCall
     let context: EngineContext
 
     /// The function that was found and called last in this request, and with what: for the report of an error.
@@ -26,28 +25,30 @@ struct FunctionCaller {
 
     init(
         lookUp: @escaping @Sendable (String) throws(FunctionCallError) -> FunctionRecord, namespace: any EngineNamespace,
-        running: RunningCall, context: EngineContext
+        context: EngineContext
     ) {
         self.lookUp = lookUp
         self.namespace = namespace
-        self.running = running
         self.context = context
     }
 
-    /// Seconds that this request's function may run.
-    private var limit: Double?
+    /// What a call gave: its value, or of an asynchronous function what is left to do for it.
+    enum Outcome {
+        case value(PickleValue)
+        case pending(@Sendable () async throws -> PickleValue)
 
-    /// The header of the request that is run.
-    private var header = MessageParts.emptyObject
-
-    mutating func begin(_ header: ByteBuffer, limit: Double?) {
-        self.called = nil
-        self.header = header
-        self.limit = limit
+        fileprivate func value() async throws -> PickleValue {
+            switch self {
+            case .value(let value): value
+            case .pending(let rest): try await rest()
+            }
+        }
     }
 
-    /// Does what the request asks for.
-    mutating func run(_ payload: ApplyPayload, _ metadata: RequestMetadata) throws -> PickleValue {
+    mutating func begin() { self.called = nil }
+
+    /// Does what the request asks for, as far as that can be done without waiting.
+    mutating func run(_ payload: ApplyPayload, _ metadata: RequestMetadata) throws -> Outcome {
         let call = Call(
             arguments: try payload.arguments.map { try self.resolved($0) },
             keywords: try payload.keywords.map { ($0.0, try self.resolved($0.1)) },
@@ -79,7 +80,7 @@ struct FunctionCaller {
     /// Functions within functions (partial ones, conditions, names in the namespace) go no deeper than this.
     private static let depthLimit = 16
 
-    private mutating func call(_ function: PickleValue, _ call: Call, depth: Int) throws -> PickleValue {
+    private mutating func call(_ function: PickleValue, _ call: Call, depth: Int) throws -> Outcome {
         guard depth < Self.depthLimit else { throw EngineTaskError(.typeError, "a function refers to functions without end") }
         switch try self.callee(function) {
         case .swift(let record): return try self.invoke(record, self.request(record, call))
@@ -94,13 +95,26 @@ struct FunctionCaller {
             let condition = Call(
                 arguments: try dependent.arguments.map { try self.resolved($0) },
                 keywords: try dependent.keywords.map { ($0.0, try self.resolved($0.1)) })
-            if case .bool(false) = try self.call(dependent.condition, condition, depth: depth + 1) {
-                throw EngineTaskError(
-                    .unmetDependency, "the function's condition does not hold on engine \(self.context.engineID)")
+            switch try self.call(dependent.condition, condition, depth: depth + 1) {
+            case .value(let value):
+                try self.demand(value)
+                return try self.call(dependent.function, call, depth: depth + 1)
+            case .pending(let rest):
+                let caller = self
+                return .pending {
+                    var caller = caller
+                    try caller.demand(try await rest())
+                    return try await caller.call(dependent.function, call, depth: depth + 1).value()
+                }
             }
-            return try self.call(dependent.function, call, depth: depth + 1)
-        case .processID: return .int(Int(getpid()))
+        case .processID: return .value(.int(Int(getpid())))
         }
+    }
+
+    /// Refuses to go on where a condition gave false.
+    private func demand(_ condition: PickleValue) throws {
+        guard case .bool(false) = condition else { return }
+        throw EngineTaskError(.unmetDependency, "the function's condition does not hold on engine \(self.context.engineID)")
     }
 
     private func request(_ record: FunctionRecord, _ call: Call) -> FunctionCall {
@@ -113,22 +127,16 @@ struct FunctionCaller {
         return request
     }
 
-    private mutating func invoke(_ record: FunctionRecord, _ request: FunctionCall) throws -> PickleValue {
+    private mutating func invoke(_ record: FunctionRecord, _ request: FunctionCall) throws -> Outcome {
         self.called = (record, request.arguments)
-        guard record.isAsynchronous else { return try record.invokeSynchronously(request) }
-        let context = self.context
-        return try self.wait { try await record.invoke(request, in: context) }
-    }
-
-    /// Waits for an asynchronous call, which can be interrupted by its request's id; others cannot, and need not know it.
-    private func wait(for body: @escaping @Sendable () async throws -> PickleValue) throws -> PickleValue {
-        try self.running.wait(limit: self.limit, of: MessageHeader.messageID(scanning: self.header), for: body)
+        guard record.isAsynchronous else { return .value(try record.invokeSynchronously(request)) }
+        return .pending { try await record.invoke(request) }
     }
 
     // MARK: Mapping
 
     /// Calls the function for each place of the sequences, as far as the shortest goes.
-    private mutating func map(_ function: PickleValue, _ call: Call, depth: Int) throws -> PickleValue {
+    private mutating func map(_ function: PickleValue, _ call: Call, depth: Int) throws -> Outcome {
         let sequences = try call.arguments.dropFirst(call.captureCount).map { try $0.elements() }
         guard let count = sequences.map({ $0.count }).min() else {
             throw EngineTaskError(.typeError, "a map needs a sequence")
@@ -136,19 +144,37 @@ struct FunctionCaller {
         // A function is looked up once and not for each place; an asynchronous one runs in one task.
         guard case .swift(let record) = try self.callee(function) else {
             var results: [PickleValue] = []
-            for index in 0..<count { results.append(try self.call(function, call.place(index, of: sequences), depth: depth + 1)) }
-            return .list(results)
+            for index in 0..<count {
+                let place = try self.call(function, call.place(index, of: sequences), depth: depth + 1)
+                guard case .value(let value) = place else {
+                    // The others follow it, one after the other.
+                    let (caller, done) = (self, results)
+                    return .pending {
+                        var (caller, results) = (caller, done)
+                        results.append(try await place.value())
+                        for index in index + 1..<count {
+                            let place = try caller.call(function, call.place(index, of: sequences), depth: depth + 1)
+                            results.append(try await place.value())
+                        }
+                        return .list(results)
+                    }
+                }
+                results.append(value)
+            }
+            return .value(.list(results))
         }
         let requests = (0..<count).map { self.request(record, call.place($0, of: sequences)) }
         guard record.isAsynchronous else {
             var results: [PickleValue] = []
             results.reserveCapacity(count)
-            for request in requests { results.append(try self.invoke(record, request)) }
-            return .list(results)
+            for request in requests {
+                self.called = (record, request.arguments)
+                results.append(try record.invokeSynchronously(request))
+            }
+            return .value(.list(results))
         }
         self.called = (record, call.arguments)
-        let context = self.context
-        return try self.wait { try await record.invoke(requests, in: context) }
+        return .pending { try await record.invoke(requests) }
     }
 
     // MARK: Finding
@@ -220,24 +246,25 @@ struct FunctionCaller {
 
     // MARK: Helpers
 
-    private mutating func help(_ helper: PythonHelper, _ call: Call, depth: Int) throws -> PickleValue {
+    private mutating func help(_ helper: PythonHelper, _ call: Call, depth: Int) throws -> Outcome {
         switch helper {
         case .push:
             for (name, _) in call.keywords where !name.isIdentifier {
                 throw EngineTaskError(.valueError, "'\(name)' is no name; Swift engines bind names, not expressions")
             }
             for (name, value) in call.keywords { self.namespace.setPickled(name, to: value) }
-            return .none
+            return .value(.none)
         case .pull:
             guard let keys = call.arguments.first ?? call.keywords.first?.1 else {
                 throw EngineTaskError(.typeError, "a pull needs a name")
             }
-            if case .string(let name) = keys { return try self.evaluate(name) }
-            return .list(
-                try keys.elements().map { key in
-                    guard case .string(let name) = key else { throw EngineTaskError(.typeError, "a name to pull is no text") }
-                    return try self.evaluate(name)
-                })
+            if case .string(let name) = keys { return .value(try self.evaluate(name)) }
+            return .value(
+                .list(
+                    try keys.elements().map { key in
+                        guard case .string(let name) = key else { throw EngineTaskError(.typeError, "a name to pull is no text") }
+                        return try self.evaluate(name)
+                    }))
         case .map, .broadcastMap:
             guard let function = call.arguments.first else { throw EngineTaskError(.typeError, "a map needs a function") }
             var rest = Call(arguments: Array(call.arguments.dropFirst()))
@@ -257,22 +284,18 @@ struct FunctionCaller {
                 throw EngineTaskError(.unmetDependency, "engine \(self.context.engineID) has no Python module '\(module)'")
             }
             for (name, value) in call.keywords { self.namespace.setPickled(name, to: value) }
-            return .bool(true)
-        case .usePickle, .useDill, .useCloudpickle: return .none
+            return .value(.bool(true))
+        case .usePickle, .useDill, .useCloudpickle: return .value(.none)
         }
     }
 }
 
 extension FunctionRecord {
-    fileprivate func invoke(_ request: FunctionCall, in context: EngineContext) async throws -> PickleValue {
-        try await EngineContext.$current.withValue(context) { try await self.invoke(request) }
-    }
-
     /// One call after the other, the results in a list.
-    fileprivate func invoke(_ requests: [FunctionCall], in context: EngineContext) async throws -> PickleValue {
+    fileprivate func invoke(_ requests: [FunctionCall]) async throws -> PickleValue {
         var results: [PickleValue] = []
         results.reserveCapacity(requests.count)
-        for request in requests { results.append(try await self.invoke(request, in: context)) }
+        for request in requests { results.append(try await self.invoke(request)) }
         return .list(results)
     }
 }

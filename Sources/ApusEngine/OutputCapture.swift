@@ -30,6 +30,10 @@ package final class OutputCapture: Sendable {
         var parent: ByteBuffer?
         /// Messages published since the request began.
         var count = 0
+        /// Whether the request was set aside: what is printed belongs to it until another begins.
+        var isPaused = false
+        /// The counts of requests that were set aside, but for the last.
+        var paused: [ByteBuffer: Int] = [:]
     }
 
     fileprivate struct Publisher {
@@ -73,9 +77,32 @@ package final class OutputCapture: Sendable {
     /// Output belongs to this request from now on.
     func begin(parent: ByteBuffer) {
         self.state.withLock { state in
+            state.leavePaused()
             state.parent = parent
             state.count = 0
             apus_forget_error_output()
+        }
+    }
+
+    /// The request is set aside; what it printed so far is its own.
+    func pause(_ outgoing: inout [OutgoingMessage]) {
+        apus_flush_standard_output()
+        self.state.withLock { state in
+            state.drain(isEnd: true, into: &outgoing)
+            state.isPaused = true
+        }
+    }
+
+    /// Output belongs to this request again, which was set aside.
+    func resume(parent: ByteBuffer) {
+        self.state.withLock { state in
+            if state.isPaused, state.parent == parent {
+                state.isPaused = false
+                return
+            }
+            state.leavePaused()
+            state.parent = parent
+            state.count = state.paused.removeValue(forKey: parent) ?? 0
         }
     }
 
@@ -112,6 +139,16 @@ package final class OutputCapture: Sendable {
 }
 
 extension OutputCapture.State {
+    /// Remembers the count of a request that was set aside, before another prints.
+    fileprivate mutating func leavePaused() {
+        guard self.isPaused, let parent = self.parent else { return }
+        var outgoing: [OutgoingMessage] = []
+        self.drain(isEnd: true, into: &outgoing)
+        if !outgoing.isEmpty { self.publisher?.exchange.send(&outgoing) }
+        self.paused[parent] = self.count
+        self.isPaused = false
+    }
+
     fileprivate mutating func drain(isEnd: Bool, into outgoing: inout [OutgoingMessage]) {
         for index in self.streams.indices {
             self.streams[index].read { stream in

@@ -14,6 +14,8 @@ struct RequestMetadata {
     var captureCount = 0
     /// Seconds that a Python task may run before it is interrupted.
     var limit: Double?
+    /// How many tasks it was submitted within.
+    var depth = 0
     /// The build that the function must be of.
     var build: String?
     /// Where the buffers are that did not come with the message (``SharedBuffers``).
@@ -37,6 +39,7 @@ struct RequestMetadata {
                 case "apus_map": self.maps = try cursor.readValue().bool ?? false
                 case "apus_captures": self.captureCount = try cursor.readValue().int ?? 0
                 case "apus_limit": self.limit = try cursor.readValue().double
+                case "apus_depth": self.depth = max(0, try cursor.readValue().int ?? 0)
                 case "apus_build": self.build = try cursor.readStringOrSkip()
                 case SharedBuffers.member: self.shared = try cursor.readValue()
                 default: try cursor.skipValue()

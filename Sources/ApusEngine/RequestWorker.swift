@@ -14,7 +14,10 @@ struct WorkSetup: Sendable {
     let options: EngineOptions
     let exchange: WorkExchange
     let namespace: InMemoryNamespace
-    let running: RunningCall
+    let calls: AsyncCalls
+    let access: ClusterAccess
+    /// Whether the controller wants to know which tasks wait for others.
+    let tellsWaits: Bool
     /// Runs Python; nil in an engine of Swift functions only.
     let kernel: PythonKernel?
     /// Signatures of requests begun or aborted. Those given back are not in it: they may come again.
@@ -30,22 +33,50 @@ struct RequestWorker: ~Copyable {
     private let setup: WorkSetup
     private var messages: EngineMessages
     private var caller: FunctionCaller
-    /// What this request sends, in order.
+    private let context: EngineContext
+    /// What is to be sent, in order.
     private var outgoing: [OutgoingMessage] = []
-    /// When this request was taken up.
-    private var taken = NIODeadline.now()
+    /// Requests whose functions wait for other tasks, by the number of the call.
+    private var aside: [Int: OpenRequest] = [:]
+
+    /// A request that was begun and is not answered.
+    private struct OpenRequest {
+        let message: Message
+        let metadata: RequestMetadata
+        let channel: EngineChannel
+        let started: WireDate
+        let taken: NIODeadline
+        /// When its last turn began, and how long those before were, in nanoseconds.
+        var turn: NIODeadline
+        var earlierWork: Int64 = 0
+        /// The function that was called, and with what; known once it is set aside.
+        var called: (function: FunctionRecord, arguments: [PickleValue])?
+
+        init(_ message: Message, _ metadata: RequestMetadata, on channel: EngineChannel, taken: NIODeadline) {
+            self.message = message
+            self.metadata = metadata
+            self.channel = channel
+            self.started = .now
+            self.taken = taken
+            self.turn = taken
+        }
+
+        /// Microseconds that it had its turn.
+        var work: Int { Int((self.earlierWork + (NIODeadline.now() - self.turn).nanoseconds) / 1000) }
+    }
 
     private init(_ setup: WorkSetup, _ context: EngineContext) {
         self.setup = setup
+        self.context = context
         self.messages = EngineMessages(engineID: setup.engineID, uuid: setup.uuid, signer: setup.signer)
-        self.caller = FunctionCaller(
-            lookUp: setup.options.lookUp, namespace: setup.namespace, running: setup.running, context: context)
+        self.caller = FunctionCaller(lookUp: setup.options.lookUp, namespace: setup.namespace, context: context)
     }
 
     /// Starts the thread; it ends when the exchange is closed, and then calls `whenEnded`.
     static func start(_ setup: WorkSetup, whenEnded: @escaping @Sendable () -> Void) {
         let thread = Thread {
-            let context = EngineContext(engineID: setup.engineID.number, uuid: setup.uuid.text, namespace: setup.namespace)
+            var context = EngineContext(engineID: setup.engineID.number, uuid: setup.uuid.text, namespace: setup.namespace)
+            context.engine = setup.access
             // Bound once for the thread and not for each task.
             EngineContext.$current.withValue(context) {
                 var worker = RequestWorker(setup, context)
@@ -60,15 +91,20 @@ struct RequestWorker: ~Copyable {
     }
 
     private mutating func run() {
-        while let (request, mayBeAborted) = self.setup.exchange.next(sending: &self.outgoing) {
-            do { try self.answer(request, mayBeAborted) } catch { self.setup.noteProblem("a request was dropped: \(error)") }
+        while let work = self.setup.exchange.next(sending: &self.outgoing) {
+            switch work {
+            case .request(let request, let mayBeAborted):
+                do { try self.answer(request, mayBeAborted) } catch { self.setup.noteProblem("a request was dropped: \(error)") }
+            case .call(let number): self.takeUp(number)
+            }
         }
+        self.setup.calls.abandon()
     }
 
     // MARK: One request
 
     private mutating func answer(_ request: IncomingRequest, _ mayBeAborted: Bool) throws(WireError) {
-        self.taken = .now()
+        let taken = NIODeadline.now()
         var message = try Message(frames: request.frames)
         guard self.setup.signer.accepts(message.signature, for: message.parts) else { throw WireError("its signature is wrong") }
         guard self.setup.replays.remember(message.signature) else {
@@ -99,7 +135,7 @@ struct RequestWorker: ~Copyable {
             return
         }
         switch type {
-        case .applyRequest: self.apply(message, metadata, on: request.channel)
+        case .applyRequest: return self.apply(OpenRequest(message, metadata, on: request.channel, taken: taken))
         case .executeRequest: self.refuse(message, type, metadata, on: request.channel, self.noPython)
         default:
             if let content = self.messages.content(forKernelRequest: type, message.content) {
@@ -134,58 +170,127 @@ struct RequestWorker: ~Copyable {
 
     private static let okContent = ByteBuffer(string: "{\"status\": \"ok\"}")
 
-    private mutating func apply(_ message: Message, _ metadata: RequestMetadata, on channel: EngineChannel) {
-        let started = WireDate.now
-        let capture = self.setup.options.capture
-        capture?.begin(parent: message.header)
-        self.caller.begin(message.header, limit: metadata.limit)
-        let outcome: Result<[ByteBuffer], any Error>
+    private mutating func apply(_ request: OpenRequest) {
+        self.setup.options.capture?.begin(parent: request.message.header)
+        self.caller.begin()
         do {
-            if let build = metadata.build, build != self.setup.options.build { throw self.otherBuild(build) }
-            let payload = try ApplyPayload(decoding: message.buffers)
-            let result = try self.caller.run(payload, metadata)
-            if let limit = metadata.limit { try self.checkWork(limit) }
-            outcome = .success(ObjectBuffers.serialize(result))
+            if let build = request.metadata.build, build != self.setup.options.build { throw self.otherBuild(build) }
+            let payload = try ApplyPayload(decoding: request.message.buffers)
+            switch try self.caller.run(payload, request.metadata) {
+            case .value(let value): self.finish(request, .success(value))
+            case .pending(let rest): self.begin(request, rest)
+            }
         } catch {
-            outcome = .failure(error)
-        }
-        var outputs = capture?.end(&self.outgoing) ?? 0
-        switch outcome {
-        case .success(let buffers):
-            let replyMetadata = metadata.reply(
-                .ok, by: self.messages, started: started, outputs: outputs, work: self.work)
-            self.outgoing.append(
-                self.messages.reply(
-                    .applyReply, to: message, on: channel, metadata: replyMetadata, content: Self.okContent, buffers: buffers))
-        case .failure(let error):
-            let content = ErrorContent(
-                error, method: "apply", function: self.caller.called?.function, arguments: self.caller.called?.arguments ?? [],
-                by: self.messages)
-            self.outgoing.append(self.messages.error(content, parent: message.header))
-            outputs += 1
-            let replyMetadata = metadata.reply(
-                .error, by: self.messages, started: started,
-                meetsDependencies: content.name != ErrorName.unmetDependency.rawValue, outputs: outputs, work: self.work)
-            self.outgoing.append(
-                self.messages.reply(
-                    .applyReply, to: message, on: channel, metadata: replyMetadata, content: JSONValue.object(content.json).packed
-                ))
+            self.finish(request, .failure(error))
         }
     }
 
+    // MARK: Asynchronous functions
+
+    private mutating func begin(_ request: OpenRequest, _ body: @escaping @Sendable () async throws -> PickleValue) {
+        let id = MessageHeader.messageID(scanning: request.message.header)
+        let call = self.setup.calls.add(for: id)
+        // From here on an interrupt finds it; an abort that came after it was taken from the queue is seen now.
+        if let id, self.setup.exchange.consumeAbortion(of: id) {
+            self.setup.calls.remove(call)
+            _ = self.setup.options.capture?.end(&self.outgoing)
+            self.outgoing += self.messages.abortion(
+                of: request.message, type: .applyRequest, request.metadata, on: request.channel)
+            return
+        }
+        var context = self.context
+        context.turn = call
+        context.depth = request.metadata.depth
+        let end = call.begin(limit: request.metadata.limit) { [context] in
+            try await EngineContext.$current.withValue(context) { try await body() }
+        }
+        var request = request
+        request.called = self.caller.called
+        self.settle(request, call, end)
+    }
+
+    /// Goes on with a request whose function wants its turn.
+    private mutating func takeUp(_ number: Int) {
+        guard var request = self.aside.removeValue(forKey: number), let call = self.setup.calls.call(number) else { return }
+        request.turn = .now()
+        switch call.takeUp() {
+        case .notNow: self.aside[number] = request
+        case .ended(let outcome):
+            self.setup.options.capture?.resume(parent: request.message.header)
+            self.settle(request, call, .ended(outcome))
+        case .turn(let continuation):
+            self.setup.options.capture?.resume(parent: request.message.header)
+            self.tell(request, waits: false)
+            self.setup.exchange.send(&self.outgoing)
+            self.settle(request, call, call.goOn(continuation))
+        }
+    }
+
+    /// Answers the request, or sets it aside while its function waits for other tasks.
+    private mutating func settle(_ request: OpenRequest, _ call: AsyncCall, _ end: AsyncCall.TurnEnd) {
+        switch end {
+        case .ended(let outcome):
+            self.setup.calls.remove(call)
+            self.finish(request, outcome)
+        case .aside:
+            var request = request
+            request.earlierWork += (NIODeadline.now() - request.turn).nanoseconds
+            self.setup.options.capture?.pause(&self.outgoing)
+            self.tell(request, waits: true)
+            self.aside[call.number] = request
+        }
+    }
+
+    /// Tells the scheduler that the task takes no place here, or takes it again; of requests that came directly it knows nothing.
+    private mutating func tell(_ request: OpenRequest, waits: Bool) {
+        guard self.setup.tellsWaits, request.channel == .task,
+            let id = MessageHeader.messageID(scanning: request.message.header)
+        else { return }
+        self.outgoing.append(self.messages.waitNotice(of: id, waits: waits))
+    }
+
+    // MARK: Answers
+
+    private mutating func finish(_ request: OpenRequest, _ outcome: Result<PickleValue, any Error>) {
+        let (message, metadata) = (request.message, request.metadata)
+        var outputs = self.setup.options.capture?.end(&self.outgoing) ?? 0
+        do {
+            let value = try outcome.get()
+            if let limit = metadata.limit { try self.checkTime(of: request, limit) }
+            let replyMetadata = metadata.reply(
+                .ok, by: self.messages, started: request.started, outputs: outputs, work: request.work)
+            self.outgoing.append(
+                self.messages.reply(
+                    .applyReply, to: message, on: request.channel, metadata: replyMetadata, content: Self.okContent,
+                    buffers: ObjectBuffers.serialize(value)))
+        } catch {
+            let called = request.called ?? self.caller.called
+            let content = ErrorContent(
+                error, method: "apply", function: called?.function, arguments: called?.arguments ?? [], by: self.messages)
+            self.outgoing.append(self.messages.error(content, parent: message.header))
+            outputs += 1
+            let replyMetadata = metadata.reply(
+                .error, by: self.messages, started: request.started,
+                meetsDependencies: content.name != ErrorName.unmetDependency.rawValue || error is any RelayedError,
+                outputs: outputs, work: request.work)
+            self.outgoing.append(
+                self.messages.reply(
+                    .applyReply, to: message, on: request.channel, metadata: replyMetadata,
+                    content: JSONValue.object(content.json).packed))
+        }
+        if !metadata.isQuiet { self.outgoing.append(self.messages.status(.idle, parent: message.header)) }
+    }
+
     /// Refuses a result that came too late. An asynchronous function is cancelled at its limit; any other can only be judged when
-    /// it has ended.
-    private func checkWork(_ limit: Double) throws {
-        let seconds = Double(self.work) / 1_000_000
+    /// it has ended. What it waited counts.
+    private func checkTime(of request: OpenRequest, _ limit: Double) throws {
+        let seconds = Double((NIODeadline.now() - request.taken).nanoseconds / 1000) / 1_000_000
         guard seconds > limit else { return }
         throw EngineTaskError(
             .engineError,
             "the function ran \(seconds) s, longer than its limit of \(limit) s, and its result was dropped. Only an 'async' function "
                 + "that heeds cancellation can be stopped at its limit")
     }
-
-    /// Microseconds since this request was taken up.
-    private var work: Int { Int((NIODeadline.now() - self.taken).nanoseconds / 1000) }
 
     private func otherBuild(_ build: String) -> EngineTaskError {
         EngineTaskError(

@@ -17,6 +17,9 @@ struct IncomingRequest: Sendable {
 final class WorkExchange: Sendable {
     fileprivate struct State {
         var queue = RequestQueue<IncomingRequest>()
+        /// Calls that want their turn again, in order; those before `firstWanting` have had it.
+        var wanting: [Int] = []
+        var firstWanting = 0
         /// What the loop has not fetched, in order.
         var outgoing: [OutgoingMessage] = []
         /// What follows `outgoing` and waits a moment for something to leave with.
@@ -107,18 +110,29 @@ final class WorkExchange: Sendable {
 
     // MARK: The worker's side
 
+    /// What there is to do.
+    enum Work {
+        case request(IncomingRequest, mayBeAborted: Bool)
+        /// A call that was set aside wants its turn.
+        case call(Int)
+    }
+
     /// Hands over what the last request gave and waits for the next; nil when there will be none.
-    func next(sending finished: inout [OutgoingMessage]) -> (request: IncomingRequest, mayBeAborted: Bool)? {
+    func next(sending finished: inout [OutgoingMessage]) -> Work? {
         enum Step {
-            case run(IncomingRequest, mayBeAborted: Bool)
+            case run(Work)
             case sleep
             case end
         }
         while true {
             let (step, wakes) = self.state.withLock { state -> (Step, Bool) in
                 state.take(&finished)
+                // What was begun goes before what was not.
+                if !state.queue.isClosed, let call = state.nextWanting() {
+                    return (.run(.call(call)), state.wantsWake(isHurried: false))
+                }
                 if let (request, mayBeAborted) = state.queue.next() {
-                    return (.run(request, mayBeAborted: mayBeAborted), state.wantsWake(isHurried: false))
+                    return (.run(.request(request, mayBeAborted: mayBeAborted)), state.wantsWake(isHurried: false))
                 }
                 let wakes = state.wantsWake(isHurried: true)
                 if state.queue.isClosed { return (.end, wakes) }
@@ -127,7 +141,7 @@ final class WorkExchange: Sendable {
             }
             if wakes { self.wakeLoop() }
             switch step {
-            case .run(let request, let mayBeAborted): return (request, mayBeAborted)
+            case .run(let work): return work
             case .sleep: self.wake.wait()
             case .end: return nil
             }
@@ -156,6 +170,15 @@ final class WorkExchange: Sendable {
         if wakes { self.wakeLoop() }
     }
 
+    /// A call wants its turn; from any thread.
+    func wantTurn(_ call: Int) {
+        let wakes = self.state.withLock { state in
+            state.wanting.append(call)
+            return state.takeSleeper()
+        }
+        if wakes { self.wake.signal() }
+    }
+
     func consumeAbortion(of id: MessageID) -> Bool { self.state.withLock { $0.queue.consumeAbortion(of: id) } }
 }
 
@@ -172,6 +195,21 @@ extension WorkExchange.State {
         guard !self.trailing.isEmpty else { return }
         self.outgoing.append(contentsOf: self.trailing)
         self.trailing.removeAll(keepingCapacity: true)
+    }
+
+    fileprivate mutating func nextWanting() -> Int? {
+        guard self.firstWanting < self.wanting.count else { return nil }
+        defer {
+            self.firstWanting += 1
+            if self.firstWanting == self.wanting.count {
+                self.wanting.removeAll(keepingCapacity: true)
+                self.firstWanting = 0
+            } else if self.firstWanting > 64, self.firstWanting > self.wanting.count / 2 {
+                self.wanting.removeFirst(self.firstWanting)
+                self.firstWanting = 0
+            }
+        }
+        return self.wanting[self.firstWanting]
     }
 
     fileprivate mutating func takeSleeper() -> Bool {

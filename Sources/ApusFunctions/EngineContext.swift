@@ -22,12 +22,29 @@ public struct EngineContext: Sendable {
     public let uuid: String
     /// The values that clients push to the engine and pull from it.
     public let namespace: any EngineNamespace
+    /// The function's turn, which it gives up while it waits for other tasks; nil for functions that cannot wait.
+    package var turn: (any EngineTurn)?
+    /// How many tasks this one was submitted within, one in the other; 0 for one that a client outside submitted.
+    package var depth = 0
+    /// What the engine lends to those who know what it is.
+    package var engine: (any Sendable)?
 
     public init(engineID: Int, uuid: String, namespace: any EngineNamespace) {
         self.engineID = engineID
         self.uuid = uuid
         self.namespace = namespace
     }
+}
+
+/// The turn of an asynchronous function at its engine, which runs one at a time.
+package protocol EngineTurn: Sendable {
+    /// The function waits, and the engine may run others. Several waits of one function may be under way.
+    ///
+    /// - Throws: When too many of the engine's functions wait.
+    func beginWait() throws
+
+    /// A wait is over. Returns when the function has its turn again: at once if it waits for more, or was cancelled.
+    func endWait() async
 }
 
 /// Named values that an engine keeps between calls.

@@ -34,6 +34,9 @@ extension MessageType {
     package static let recallRequest = MessageType("apus_recall_request")
     package static let recallReply = MessageType("apus_recall_reply")
 
+    /// Apus only: an engine tells the scheduler that a task waits for tasks of its own, or goes on.
+    package static let waitNotice = MessageType("apus_wait_notice")
+
     // Hub
     package static let registrationRequest = MessageType("registration_request")
     package static let registrationReply = MessageType("registration_reply")

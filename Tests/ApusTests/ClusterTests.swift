@@ -56,6 +56,21 @@ struct ClusterTests {
         }
     }
 
+    @Test("Functions submit tasks of their own and wait for them, and what each prints is its own")
+    func nestedTasks() async throws {
+        try await withCluster(engines: 2) { client in
+            let result = try client.loadBalancedView().applyAsync($talkingTree, 4)
+            #expect(try await result.value == 31)
+            #expect(result.metadata[0].stdout == "4 begins\n4 ends\n")
+            let records = try await client.dbQuery(["stdout": ["$glob": "*begins*"]])
+            #expect(records.count == 31)
+            for record in records {
+                let words = record.stdout.split(whereSeparator: \.isWhitespace)
+                #expect(words.count == 4 && words[0] == words[2] && words[3] == "ends", "\(record.stdout)")
+            }
+        }
+    }
+
     private func calls(_ client: Client) async throws {
         #expect(try await client[0].apply($squared, 3) == 9)
         #expect(try await client[...].apply($squared, 4) == [16, 16])

@@ -155,6 +155,7 @@ private func remoteFunctions(_ view: DirectView, _ balanced: LoadBalancedView) {
     line { try await balanced.apply(#remote { [k = k as Int] (x: Int) in x * k }, 2) }
     line { [PythonFunction("math.sqrt"), PythonFunction.source("lambda x: 2 * x")] }
     line { try EngineContext.current?.namespace.get("a", as: Int.self) }
+    line { try await EngineContext.client().loadBalancedView().map($squared, samples) }
     line { PythonFunction("norm").requiring("numpy") }
     line { try $squared.requiring(["a": 1]) }
     line { try $squared.depending(on: $hasLicence, "solver") }

@@ -64,3 +64,18 @@ func sumOf(of name: String) throws -> Double {
     guard let engine = EngineContext.current else { return 0 }
     return try engine.namespace.get(name, as: [Double].self)?.reduce(0, +) ?? 0
 }
+
+/// The number of tasks in a tree of this depth; each prints when it begins and when it has waited for those below it.
+@Remote
+func talkingTree(_ depth: Int) async throws -> Int {
+    print("\(depth) begins")
+    var count = 1
+    if depth > 0 {
+        let view = try await EngineContext.client().loadBalancedView()
+        async let left = view.apply($talkingTree, depth - 1)
+        async let right = view.apply($talkingTree, depth - 1)
+        count += try await left + right
+    }
+    print("\(depth) ends")
+    return count
+}

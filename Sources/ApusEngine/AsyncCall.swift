@@ -1,0 +1,291 @@
+import ApusFunctions
+import ApusWire
+import Dispatch
+import Pickle
+import Synchronization
+
+/// An asynchronous function that was called.
+///
+/// The worker runs one request at a time; the function has its turn until it ends, or until it waits for other tasks. Then the worker
+/// sets the call aside and takes the next request. A function that has what it waited for wants its turn again, and gets it before
+/// requests that have not begun.
+///
+/// Several waits of one function may be under way (`async let`, a task group). It counts as waiting until the last is over: what it
+/// computes beside them goes on without its turn.
+final class AsyncCall: EngineTurn {
+    let number: Int
+    /// The request that the function was called for.
+    let request: MessageID?
+    private let calls: AsyncCalls
+    private let state = Mutex(State())
+
+    private struct State {
+        var phase = Phase.running
+        /// Waits under way.
+        var waits = 0
+        var task: Task<Void, Never>?
+        /// Sleeps until the limit.
+        var timer: Task<Void, Never>?
+        var stop = Stop.none
+    }
+
+    private enum Phase {
+        /// It has its turn. Becomes `aside` or `ended`, and the worker is woken.
+        case running
+        /// It waits. Becomes `wanting` or `ended`.
+        case aside
+        /// It has what it waited for, and goes on when it is taken up; one that was cancelled goes on at once, for it has only to
+        /// clean up, and its wait has no continuation any more. Becomes `running`, `ended`, or `aside` when it begins another wait.
+        case wanting(CheckedContinuation<Void, Never>?)
+        /// Terminal.
+        case ended(Result<PickleValue, any Error>)
+    }
+
+    private enum Stop {
+        case none
+        case interrupted
+        case pastLimit(Double)
+    }
+
+    fileprivate init(number: Int, request: MessageID?, calls: AsyncCalls) {
+        self.number = number
+        self.request = request
+        self.calls = calls
+    }
+
+    // MARK: The worker's side
+
+    /// What a turn ended with.
+    enum TurnEnd {
+        case ended(Result<PickleValue, any Error>)
+        case aside
+    }
+
+    /// Begins the call and blocks the calling thread for its first turn; at the limit, in seconds from now, it is cancelled.
+    func begin(limit: Double?, _ body: @escaping @Sendable () async throws -> PickleValue) -> TurnEnd {
+        // Known as running before it begins, so that an interrupt which its own doing brings about finds it.
+        self.state.withLock { state in
+            state.task = Task {
+                do { self.end(.success(try await body())) } catch { self.end(.failure(error)) }
+            }
+        }
+        if let limit { self.startTimer(limit) }
+        return self.waitForTurnsEnd()
+    }
+
+    private func startTimer(_ limit: Double) {
+        let timer = Task {
+            do { try await Task.sleep(for: .seconds(limit)) } catch { return }
+            self.stop(.pastLimit(limit))
+        }
+        let hasEnded = self.state.withLock { state in
+            state.timer = timer
+            if case .ended = state.phase { return true }
+            return false
+        }
+        if hasEnded { timer.cancel() }
+    }
+
+    enum TakingUp {
+        /// It has its turn: ``goOn(_:)``.
+        case turn(CheckedContinuation<Void, Never>?)
+        case ended(Result<PickleValue, any Error>)
+        /// It waits again.
+        case notNow
+    }
+
+    /// Gives the function its turn again, if it still wants it.
+    func takeUp() -> TakingUp {
+        self.state.withLock { state in
+            switch state.phase {
+            case .wanting(let continuation):
+                state.phase = .running
+                return .turn(continuation)
+            case .ended(let outcome): return .ended(Self.outcome(outcome, state.stop))
+            case .running, .aside: return .notNow
+            }
+        }
+    }
+
+    /// Lets the function go on, and blocks the calling thread for its turn.
+    func goOn(_ continuation: CheckedContinuation<Void, Never>?) -> TurnEnd {
+        continuation?.resume()
+        return self.waitForTurnsEnd()
+    }
+
+    private func waitForTurnsEnd() -> TurnEnd {
+        self.calls.turnEnded.wait()
+        return self.state.withLock { state in
+            if case .ended(let outcome) = state.phase { return .ended(Self.outcome(outcome, state.stop)) }
+            // It may want its turn again by now; then it has said so and is taken up like any other.
+            return .aside
+        }
+    }
+
+    private static func outcome(_ outcome: Result<PickleValue, any Error>, _ stop: Stop) -> Result<PickleValue, any Error> {
+        guard case .failure(let error) = outcome else { return outcome }
+        switch stop {
+        case .none: return outcome
+        case .interrupted: return .failure(EngineTaskError(.keyboardInterrupt, "interrupted: \(error)"))
+        case .pastLimit(let limit):
+            return .failure(EngineTaskError(.keyboardInterrupt, "stopped at its limit of \(limit) s: \(error)"))
+        }
+    }
+
+    // MARK: The function's side
+
+    private func end(_ outcome: Result<PickleValue, any Error>) {
+        let (hadTurn, left, timer) = self.state.withLock {
+            state -> (Bool, CheckedContinuation<Void, Never>?, Task<Void, Never>?) in
+            defer {
+                state.phase = .ended(outcome)
+                state.timer = nil
+            }
+            switch state.phase {
+            case .running: return (true, nil, state.timer)
+            case .wanting(let continuation): return (false, continuation, state.timer)
+            case .aside, .ended: return (false, nil, state.timer)
+            }
+        }
+        timer?.cancel()
+        // Of a wait that the function did not wait for.
+        left?.resume()
+        if hadTurn { self.calls.turnEnded.signal() } else { self.calls.wantsTurn(self.number) }
+    }
+
+    func beginWait() throws {
+        try self.calls.countWaiting(self.number)
+        let (gaveUpTurn, goesOn) = self.state.withLock { state -> (Bool, CheckedContinuation<Void, Never>?) in
+            state.waits += 1
+            switch state.phase {
+            case .running:
+                state.phase = .aside
+                return (true, nil)
+            case .wanting(let continuation):
+                // Another wait has begun, so that it counts as waiting: what wanted the turn goes on without it.
+                state.phase = .aside
+                return (false, continuation)
+            case .aside, .ended: return (false, nil)
+            }
+        }
+        goesOn?.resume()
+        if gaveUpTurn { self.calls.turnEnded.signal() }
+    }
+
+    func endWait() async {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let isCancelled = Task.isCancelled
+                let wants = self.state.withLock { state in
+                    state.waits -= 1
+                    guard state.waits == 0, case .aside = state.phase else { return false }
+                    state.phase = .wanting(isCancelled ? nil : continuation)
+                    return true
+                }
+                if wants { self.calls.wantsTurn(self.number) }
+                if !wants || isCancelled { continuation.resume() }
+            }
+        } onCancel: {
+            let continuation: CheckedContinuation<Void, Never>? = self.state.withLock { state in
+                guard case .wanting(let continuation) = state.phase else { return nil }
+                state.phase = .wanting(nil)
+                return continuation
+            }
+            continuation?.resume()
+        }
+    }
+
+    // MARK: Stopping
+
+    func interrupt() { self.stop(.interrupted) }
+
+    private func stop(_ reason: Stop) {
+        let task: Task<Void, Never>? = self.state.withLock { state in
+            if case .ended = state.phase { return nil }
+            if case .none = state.stop { state.stop = reason }
+            return state.task
+        }
+        task?.cancel()
+    }
+}
+
+/// The asynchronous calls of an engine that have not been answered.
+final class AsyncCalls: Sendable {
+    private struct State {
+        var calls: [Int: AsyncCall] = [:]
+        var lastNumber = 0
+        /// Those that wait, or have.
+        var waiting: Set<Int> = []
+    }
+
+    private let state = Mutex(State())
+    /// Signalled once for each turn that was given.
+    fileprivate let turnEnded = DispatchSemaphore(value: 0)
+    private let engineID: EngineID
+    /// How many may wait at a time.
+    private let limit: Int
+    /// Tells the worker that a call wants its turn; called from any thread.
+    fileprivate let wantsTurn: @Sendable (Int) -> Void
+
+    init(engineID: EngineID, limit: Int, wantsTurn: @escaping @Sendable (Int) -> Void) {
+        self.engineID = engineID
+        self.limit = limit
+        self.wantsTurn = wantsTurn
+    }
+
+    func add(for request: MessageID?) -> AsyncCall {
+        self.state.withLock { state in
+            state.lastNumber += 1
+            let call = AsyncCall(number: state.lastNumber, request: request, calls: self)
+            state.calls[state.lastNumber] = call
+            return call
+        }
+    }
+
+    func call(_ number: Int) -> AsyncCall? { self.state.withLock { $0.calls[number] } }
+
+    func remove(_ call: AsyncCall) {
+        self.state.withLock { state in
+            state.calls[call.number] = nil
+            state.waiting.remove(call.number)
+        }
+    }
+
+    fileprivate func countWaiting(_ call: Int) throws {
+        let isTooMany = self.state.withLock { state in
+            if state.calls[call] == nil || state.waiting.contains(call) { return false }
+            if state.waiting.count >= self.limit { return true }
+            state.waiting.insert(call)
+            return false
+        }
+        if isTooMany {
+            throw EngineTaskError(
+                .engineError,
+                "\(self.limit) functions on engine \(self.engineID) wait for tasks of their own, and no more can. Does a recursion never end?"
+            )
+        }
+    }
+
+    /// Cancels and forgets all that has not ended; nobody will answer it.
+    func abandon() {
+        let calls = self.state.withLock { state in
+            defer { state = State() }
+            return Array(state.calls.values)
+        }
+        for call in calls { call.interrupt() }
+    }
+
+    /// Cancels what runs or waits. False when nothing does, or a synchronous function only.
+    @discardableResult
+    func interrupt() -> Bool {
+        let calls = self.state.withLock { Array($0.calls.values) }
+        for call in calls { call.interrupt() }
+        return !calls.isEmpty
+    }
+
+    /// Cancels what was asked for by one of these requests.
+    func interrupt(anyOf requests: Set<MessageID>) {
+        let calls = self.state.withLock { $0.calls.values.filter { $0.request.map(requests.contains) ?? false } }
+        for call in calls { call.interrupt() }
+    }
+}
