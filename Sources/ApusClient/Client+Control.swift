@@ -10,9 +10,18 @@ extension Client {
     ///     their end.
     public func abort(_ tasks: [TaskID]? = nil, interrupting: Bool = false) async throws {
         let ids = tasks ?? Array(self.outstanding)
-        guard !ids.isEmpty, !self.ids.isEmpty else { return }
+        guard !ids.isEmpty else { return }
         var content: JSONObject = ["msg_ids": .array(ids.map { .string($0.text) })]
         if interrupting { content["apus_running"] = true }
+        if self.ids.isEmpty {
+            // Tasks that wait for an engine are stopped by the controller, on the way to whichever engine the abort is for: here to
+            // none, which the answer says. Stock controllers would not answer.
+            guard self.connection.knows(.aborts) else { return }
+            do {
+                _ = try await self.connection.request(.abortRequest, content: content, on: .control, to: EngineUUID("none"))
+            } catch is RemoteError {}
+            return
+        }
         try await self.control(.abortRequest, content, .all)
     }
 

@@ -180,9 +180,11 @@ final class ClientConnection: Sendable {
         self.announceChange()
     }
 
+    func knows(_ feature: ControllerFeature) -> Bool { self.state.withLock { $0.features.contains(feature) } }
+
     /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot do this.
     func require(_ feature: ControllerFeature) throws {
-        guard self.state.withLock({ $0.features.contains(feature) }) else {
+        guard self.knows(feature) else {
             throw ApusError(
                 .notSupported,
                 "this controller knows no \(feature.name); Apus's own does ('apus controller'), ipyparallel's does not")

@@ -6,6 +6,8 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     case resources
     /// Results of tasks as arguments of others.
     case results
+    /// Aborts of tasks that no engine has, also while there are no engines.
+    case aborts
 
     /// As messages name it.
     package var name: String {
@@ -14,6 +16,7 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
         case .retryRule: "rules for retries"
         case .resources: "resources of engines"
         case .results: "results as arguments"
+        case .aborts: "aborts without engines"
         }
     }
 }

@@ -38,6 +38,16 @@ struct InMemoryClusterTests {
         }
     }
 
+    @Test("Tasks that wait for an engine can be aborted while there is none")
+    func abortWithoutEngines() async throws {
+        try await withInMemoryCluster(engines: 0) { client, _ in
+            let waiting = try client.loadBalancedView().applyAsync($halve, 1)
+            try await waiting.abort()
+            let error = await #expect(throws: ApusError.self) { try await waiting.value(timeout: .seconds(10)) }
+            #expect(error?.code == .taskAborted)
+        }
+    }
+
     @Test("Users' tests run with a cluster inside their own process")
     func inline() async throws {
         let halves = try await withCluster(.inMemory, engines: 3) { client in
