@@ -74,9 +74,11 @@ let package = Package(
                 .product(name: "SwiftCompilerPlugin", package: "swift-syntax"),
             ], swiftSettings: settings),
 
+        floor("MemoryFiles", ["CSharedMemory", nioCore]),
+
         // Words: bytes and names, no behaviour over time. Functions lean sideways on Pickle, for values are what they carry.
         floor("Pickle", [nioCore]),
-        floor("ApusWire", ["CSharedMemory", nioCore, crypto]),
+        floor("ApusWire", ["CSharedMemory", "MemoryFiles", nioCore, crypto]),
         floor("ApusFunctions", ["CFunctionSection", "ApusMacros", "Pickle", nioCore]),
         floor("ApusTransport", [nioCore]),
 
@@ -85,7 +87,7 @@ let package = Package(
         floor("ApusStore", ["ApusWire", nioCore, deque]),
 
         // Hands: one foreign thing each.
-        floor("ZMTP", [nioCore, nioPosix]),
+        floor("ZMTP", ["MemoryFiles", nioCore, nioPosix]),
         // Leans sideways on ZMTP: it is ZMTP put behind the transport protocol, so that ZMTP itself knows nothing of Apus.
         floor("ZMTPTransport", ["ZMTP", "ApusTransport", nioCore]),
         floor("ApusSQLite", ["ApusStore", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
@@ -106,7 +108,7 @@ let package = Package(
         floor(
             "ApusEngine",
             [
-                "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "CSharedMemory", "Pickle",
+                "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "CSharedMemory", "MemoryFiles", "Pickle",
                 "ZMTPTransport",
                 nioCore, nioPosix, logging,
             ], resources: kernelSources),
@@ -169,7 +171,7 @@ let package = Package(
                 .product(name: "SwiftSyntaxMacros", package: "swift-syntax"),
             ]),
         tests("PickleTests", ["Pickle", "TestPython", nioCore]),
-        tests("ApusWireTests", ["ApusWire", nioCore]),
+        tests("ApusWireTests", ["ApusWire", "MemoryFiles", nioCore]),
         tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", "TestPython", nioCore]),
         tests("ApusTransportTests", ["ApusTransport", nioCore, nioPosix]),
         tests("ApusCoreTests", ["ApusCore", "ApusTestKit", "ApusWire"]),

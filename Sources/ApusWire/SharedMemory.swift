@@ -1,5 +1,6 @@
 private import CSharedMemory
 private import Foundation
+private import MemoryFiles
 package import NIOCore
 
 #if canImport(Glibc)
@@ -76,7 +77,7 @@ package final class SharedMemory: Sendable {
         guard apus_memory_is_sealed(file, reference.size) else {
             throw WireError("the memory that process \(reference.process) shares is not what it said")
         }
-        return try MappedMemory.buffer(of: file, length: reference.size)
+        do { return try MappedMemory.buffer(of: file, length: reference.size) } catch { throw WireError("\(error)") }
     }
 
     private static func name(_ token: String) -> String { "apus-\(token)" }

@@ -35,6 +35,14 @@ int apus_memory_create(const char *name, const void *bytes, size_t count, bool s
     return -1;
 }
 
+bool apus_memory_append(int file, const void *bytes, size_t count) {
+    off_t end = lseek(file, 0, SEEK_CUR);
+    if (end < 0) return false;
+    if (write_all(file, bytes, count)) return true;
+    lseek(file, end, SEEK_SET);
+    return false;
+}
+
 bool apus_memory_is_sealed(int file, size_t count) {
     struct stat status;
     int have = fcntl(file, F_GET_SEALS);
@@ -47,6 +55,8 @@ int apus_memory_create(const char *name, const void *bytes, size_t count, bool s
     errno = ENOSYS;
     return -1;
 }
+
+bool apus_memory_append(int file, const void *bytes, size_t count) { return false; }
 
 bool apus_memory_is_sealed(int file, size_t count) { return false; }
 

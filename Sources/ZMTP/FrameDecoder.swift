@@ -1,3 +1,4 @@
+import MemoryFiles
 import NIOCore
 
 /// Cuts a stream of bytes into messages and commands.
@@ -22,8 +23,8 @@ struct FrameDecoder: Sendable {
     /// What a frame's own buffer starts with; it grows to at most `growth` times what has arrived.
     static let initialFrameCapacity = 64 * 1024
     static let growth = 64
-    /// A large frame's memory is asked for in pieces of this size, as the bytes arrive.
-    static let prefaultStep = 4 << 20
+    /// From so many bytes on, a frame is collected in a memory file.
+    static let smallestFile = 1 << 20
     /// What one `ByteBuffer` can hold.
     static let maximumFrameSize = Int(UInt32.max)
 
@@ -38,8 +39,8 @@ struct FrameDecoder: Sendable {
     /// The frame under way, if `partialFrameHeader` is set: what has arrived of it.
     private var partialFrame = ByteBuffer()
     private var partialFrameHeader: FrameHeader?
-    /// How far the memory of the frame under way has been asked for.
-    private var prefaulted = 0
+    /// Collects the frame under way in place of `partialFrame`, if it is a large one.
+    private var partialFile: MemoryFile?
     /// The frames of the message under way, the envelope included.
     private var frames: Message = []
     /// Their bytes without the envelope.
@@ -50,7 +51,7 @@ struct FrameDecoder: Sendable {
     }
 
     /// What the frame under way has been given room for.
-    var partialFrameCapacity: Int { self.partialFrame.capacity }
+    var partialFrameCapacity: Int { self.partialFile?.count ?? self.partialFrame.capacity }
 
     /// Takes the next bytes of the stream. Everything of earlier bytes must have been taken out before.
     mutating func receive(_ bytes: ByteBuffer) {
@@ -66,9 +67,10 @@ struct FrameDecoder: Sendable {
             if let partial = self.partialFrameHeader {
                 guard self.fillPartialFrame(length: partial.length) else { return nil }
                 header = partial
-                frame = self.partialFrame
+                frame = self.partialFile?.finish() ?? self.partialFrame
                 self.partialFrameHeader = nil
                 self.partialFrame = ByteBuffer()
+                self.partialFile = nil
             } else {
                 if self.frames.isEmpty, self.partialHeader.readableBytes == 0 {
                     if let message = self.wholeMessage() { return .message(message) }
@@ -179,7 +181,10 @@ struct FrameDecoder: Sendable {
 
     private mutating func beginPartialFrame(_ header: FrameHeader) {
         self.partialFrameHeader = header
-        self.prefaulted = 0
+        if header.length >= Self.smallestFile {
+            self.partialFile = MemoryFile()
+            if self.partialFile != nil { return }
+        }
         self.partialFrame = ByteBufferAllocator().buffer(capacity: min(header.length, Self.initialFrameCapacity))
     }
 
@@ -187,16 +192,21 @@ struct FrameDecoder: Sendable {
     ///
     /// - Returns: Whether the frame is complete.
     private mutating func fillPartialFrame(length: Int) -> Bool {
+        if let file = self.partialFile {
+            let count = min(length - file.count, self.input.readableBytes)
+            if file.append(self.input.getSlice(at: self.input.readerIndex, length: count)!) {
+                self.input.moveReaderIndex(forwardBy: count)
+                return file.count == length
+            }
+            self.partialFrame = file.copy()
+            self.partialFile = nil
+        }
         while true {
             let missing = length - self.partialFrame.readableBytes
             if missing == 0 { return true }
             if self.input.readableBytes == 0 { return false }
             if self.partialFrame.writableBytes == 0 {
                 self.partialFrame.reserveCapacity(min(length, self.partialFrame.readableBytes * Self.growth))
-            }
-            if length >= Self.prefaultStep, self.partialFrame.writerIndex >= self.prefaulted {
-                self.partialFrame.prefault(Self.prefaultStep)
-                self.prefaulted = self.partialFrame.writerIndex + Self.prefaultStep
             }
             let count = min(missing, self.partialFrame.writableBytes, self.input.readableBytes)
             self.partialFrame.writeImmutableBuffer(self.input.readSlice(length: count)!)

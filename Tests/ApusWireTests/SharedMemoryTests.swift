@@ -1,5 +1,6 @@
 #if os(Linux)
     import ApusWire
+    import MemoryFiles
     import NIOCore
     import Testing
 
@@ -14,6 +15,23 @@
             memory = nil
             #expect(String(buffer: mapped) == "in common")
             #expect(throws: WireError.self) { try SharedMemory.map(reference) }
+        }
+
+        @Test("What is collected in a file is whole, can be written to, and is found as a file only as a whole")
+        func collects() throws {
+            let collected = try #require(MemoryFile())
+            #expect(collected.append(ByteBuffer(string: "one, ")))
+            #expect(collected.append(ByteBuffer()))
+            #expect(collected.append(ByteBuffer(string: "two")))
+            #expect(collected.count == 8)
+            #expect(String(buffer: collected.copy()) == "one, two")
+            var bytes = collected.finish()
+            #expect(MappedMemory.file(of: bytes) != nil)
+            #expect(MappedMemory.file(of: bytes.getSlice(at: 0, length: 7)!) == nil)
+            bytes.setString("ONE", at: 0)
+            #expect(String(buffer: bytes) == "ONE, two")
+            #expect(throws: MemoryError.self) { try MappedMemory.buffer(of: 0, at: -1, length: 1) }
+            #expect(!collected.append(ByteBuffer(string: "!")))
         }
 
         @Test("Who writes to the bytes, or beyond them, writes to a copy")

@@ -100,20 +100,49 @@ struct TrafficTests {
         #expect(session.feed(frame(1, "x") + [3] + length, pieces: [1]).violation == .messageTooLarge(limit: 1000))
     }
 
-    @Test("A frame that is announced costs no more than eight times what arrives of it")
-    func boundedGrowth() throws {
+    @Test(
+        "A frame that is announced costs no more than a stated multiple of what arrives of it",
+        arguments: [FrameDecoder.smallestFile - 1, Int(UInt32.max)])
+    func boundedGrowth(length: Int) throws {
         var decoder = FrameDecoder(limits: .init(messageSize: 1 << 40, frames: 4))
-        decoder.receive(ByteBuffer(bytes: [2, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]))
+        var header = ByteBuffer(bytes: [2])
+        header.writeInteger(UInt64(length))
+        decoder.receive(header)
         let none = try decoder.next()
         #expect(none == nil)
-        #expect(decoder.partialFrameCapacity == FrameDecoder.initialFrameCapacity)
+        #expect(decoder.partialFrameCapacity <= FrameDecoder.initialFrameCapacity)
         let piece = ByteBuffer(repeating: 1, count: 50_000)
-        for count in 1...100 {
+        for count in 1...min(100, length / 50_000) {
             decoder.receive(piece)
             let none = try decoder.next()
             #expect(none == nil)
             #expect(decoder.partialFrameCapacity <= max(FrameDecoder.initialFrameCapacity, count * 50_000 * FrameDecoder.growth))
         }
+    }
+
+    @Test(
+        "Large frames that come in pieces of any size are whole, and what follows them is read",
+        arguments: [1000, 65_536, 999_999])
+    func largeFrames(pieceSize: Int) throws {
+        let large = ByteBuffer(
+            bytes: (0..<(FrameDecoder.smallestFile + 4321)).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 9) })
+        var stream = ByteBuffer()
+        for (flags, frame) in [(3, large), (1, ByteBuffer(string: "small")), (2, large)] as [(UInt8, ByteBuffer)] {
+            stream.writeInteger(flags)
+            if flags & 2 != 0 {
+                stream.writeInteger(UInt64(frame.readableBytes))
+            } else {
+                stream.writeInteger(UInt8(frame.readableBytes))
+            }
+            stream.writeImmutableBuffer(frame)
+        }
+        var decoder = FrameDecoder(limits: .init(messageSize: 1 << 40, frames: 4))
+        var units: [FrameDecoder.Unit] = []
+        while let piece = stream.readSlice(length: min(pieceSize, stream.readableBytes)), piece.readableBytes > 0 {
+            decoder.receive(piece)
+            while let unit = try decoder.next() { units.append(unit) }
+        }
+        #expect(units == [.message([large, ByteBuffer(string: "small"), large])])
     }
 
     @Test("Frames that came in one piece are slices of it")

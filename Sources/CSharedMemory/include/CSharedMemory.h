@@ -14,7 +14,10 @@ extern "C" {
 /// A new file in memory with these bytes, which goes with its last descriptor and mapping; -1: errno says why not.
 ///
 /// A sealed one nobody can write to, shrink or grow.
-int apus_memory_create(const char *_Nonnull name, const void *_Nonnull bytes, size_t count, bool sealed);
+int apus_memory_create(const char *_Nonnull name, const void *_Nullable bytes, size_t count, bool sealed);
+
+/// Writes all of these bytes at the file's end. False, and the file as it was, when there is no memory for them.
+bool apus_memory_append(int file, const void *_Nonnull bytes, size_t count);
 
 /// Whether the file is a sealed one that `apus_memory_create` has made, of that size.
 bool apus_memory_is_sealed(int file, size_t count);
