@@ -1,7 +1,7 @@
 # What one types here. Each target does all that it needs, from a fresh clone of a Debian with the Swift toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup venv format lint bench clean
+.PHONY: help demo test build docs setup venv format lint bench clean
 
 # Sources that `swift format` keeps in shape.
 SOURCES := Package.swift Sources Tests Examples
@@ -22,6 +22,9 @@ test: setup venv build  ## Build everything and run all tests
 
 build: setup  ## Build everything and the tests, without optimisation
 	swift build --build-tests $(CHECKS)
+
+docs: build  ## Make the documentation of what users import, in .build/docs
+	@scripts/docs
 
 setup:  ## Install the packages of the system that are missing
 	@scripts/setup

@@ -12,6 +12,7 @@ extension Client {
     ///   - profileDirectory: The profile's folder, instead of its name.
     ///   - clusterID: Which of the profile's clusters; empty for the one that `apus start` makes unless told.
     ///   - timeout: How long to wait for the hub's answer.
+    ///   - logger: Where the client writes what goes wrong while nobody waits for it.
     /// - Throws: ``ApusError`` that says where it looked, or which address did not answer.
     public static func connect(
         profile: String? = nil, profileDirectory: String? = nil, clusterID: String = "", timeout: Duration = .seconds(10),

@@ -9,15 +9,19 @@ internal import Synchronization
 
 /// A controller and engines on this machine, started and stopped together.
 ///
-/// Most programs want the scope, ``withCluster(engines:options:_:)``. The object is for those whose cluster outlives a function.
+/// Most programs want the scope, ``withCluster(_:engines:options:_:)``. The object is for those whose cluster outlives a function.
 /// Engines are this very program, started again in engine mode, so they have every `@Remote` function that it has; with
 /// ``Options/python`` each has a Python interpreter besides.
 public final class Cluster: Sendable {
+    /// What a cluster is made of, and how. The defaults suit a program that uses a machine for itself.
     public struct Options: Sendable {
+        /// How the controller runs.
         public var controller = ControllerOptions()
         /// The profile whose folder gets the connection files, so that others can join; nil: a folder of its own that is removed
         /// at the end.
         public var profile: ProfileDirectory?
+        /// What tells this cluster from others of the same profile; empty for the profile's nameless one, which
+        /// ``Client/connect(profile:profileDirectory:clusterID:timeout:logger:)`` finds unless told; nil: a new one.
         public var clusterID: String?
         /// How long engines may take to register.
         public var startTimeout: Duration = .seconds(60)
@@ -32,6 +36,7 @@ public final class Cluster: Sendable {
             return logger
         }()
 
+        /// Options of which none is set.
         public init() {}
     }
 
@@ -53,7 +58,9 @@ public final class Cluster: Sendable {
         }
     }
 
+    /// What tells this cluster from others of the same profile, and is part of its files' names.
     public let clusterID: String
+    /// The profile whose folder has the connection files.
     public let profile: ProfileDirectory
     /// The controller, which runs in this process.
     public let controller: ControllerHost
@@ -61,7 +68,7 @@ public final class Cluster: Sendable {
     private let ownsProfile: Bool
     private let sets = Mutex<[any EngineSet]>([])
 
-    /// Starts a controller; engines are started by ``startEngines(_:)``.
+    /// Starts a controller; engines are started by ``startEngines(_:resources:)``.
     public init(options: Options = Options()) async throws {
         self.options = options
         self.clusterID = options.clusterID ?? ClusterFile.newClusterID()
@@ -98,7 +105,9 @@ public final class Cluster: Sendable {
 
     /// Starts engines and waits until they have registered.
     ///
-    /// - Parameter resources: What each of them owns that tasks may ask for (``LoadBalancedView/resources``): `["gpu": 1]`.
+    /// - Parameters:
+    ///   - count: How many more than there are.
+    ///   - resources: What each of them owns that tasks may ask for (``LoadBalancedView/resources``): `["gpu": 1]`.
     /// - Throws: ``ApusError`` with code `launchFailed` when one cannot be started or ends at once, with what it said last.
     public func startEngines(_ count: Int, resources: [String: Double] = [:]) async throws {
         let engine: LocalLauncher.Engine

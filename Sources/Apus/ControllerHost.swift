@@ -12,16 +12,20 @@ internal import ZMTPTransport
 public final class ControllerHost: Sendable {
     /// Where the connection files are; nil when none are written.
     public struct Files: Sendable {
+        /// The profile in whose folders they are.
         public var profile: ProfileDirectory
+        /// Part of the files' names, where it is not empty.
         public var clusterID: String
         /// Whether the files stay when the controller stops, and their ports and key are used again.
         public var reuse: Bool
         /// Whether engines that were registered when a controller last ran here have their ids again as soon as they reconnect.
         public var restore = false
-        /// The paths of the two files; those in the profile's security folder unless told.
+        /// The file that clients read. In the profile's security folder unless told, as ``engineFile`` is.
         public var clientFile: String
+        /// The file that engines read; it is for its owner's eyes, for it has the key that signs messages.
         public var engineFile: String
 
+        /// The files of a cluster in its profile's folders.
         public init(profile: ProfileDirectory, clusterID: String, reuse: Bool = false) {
             self.profile = profile
             self.clusterID = clusterID
@@ -54,7 +58,9 @@ public final class ControllerHost: Sendable {
         }
     }
 
+    /// What clients connect with: the text of the client connection file.
     public let clientInfo: ClientConnectionInfo
+    /// What engines connect with: the text of the engine connection file.
     public let engineInfo: EngineConnectionInfo
     private let files: Files?
     private let service: ControllerService

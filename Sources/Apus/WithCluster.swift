@@ -25,6 +25,8 @@ public enum ClusterPlace: Sendable, Hashable {
 /// - Parameters:
 ///   - place: Processes unless told; in a test, `.inMemory`.
 ///   - engines: How many; one per processor unless told.
+///   - options: How the cluster is made; in memory, only what is said of the controller and the logger.
+///   - body: What is done with the cluster, by way of a client of it, which is closed afterwards.
 /// - Throws: ``ApusError`` with code `launchFailed` when the cluster cannot be started; else what the body throws.
 public nonisolated(nonsending) func withCluster<Result: Sendable>(
     _ place: ClusterPlace = .processes, engines: Int? = nil, options: Cluster.Options = Cluster.Options(),

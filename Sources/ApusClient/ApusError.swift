@@ -58,11 +58,14 @@ public struct ApusError: Error, Sendable, CustomStringConvertible {
         public static let launchFailed = Code(.launchFailed)
     }
 
+    /// What kind of thing went wrong; what a program decides by.
     public let code: Code
     /// What happened, to whom, and what to try.
     public let message: String
+    /// The error behind this one, such as the system's; nil where there is none.
     public let cause: (any Error)?
 
+    /// An error of a kind, in words; for programs that report their own failures in the same way.
     public init(_ code: Code, _ message: String, cause: (any Error)? = nil) {
         self.code = code
         self.message = message

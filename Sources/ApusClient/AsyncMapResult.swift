@@ -6,6 +6,7 @@ import Pickle
 /// Iterate it to have results as they come, in the order of the input or of their arrival; or await ``value`` for all of them.
 public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
     let tasks: [PendingTask]
+    /// The client through which the map was sent.
     public let client: Client
     /// Whether iteration keeps the order of the input. ``value`` always does.
     public var isOrdered: Bool
@@ -45,11 +46,14 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
         return result
     }
 
+    /// Waits for all chunks with a progress line on standard error. False when the time is over first; see
+    /// ``AsyncResult/waitInteractive(interval:timeout:)``.
     @discardableResult
     public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
         try await self.whole.waitInteractive(interval: interval, timeout: timeout)
     }
 
+    /// What is known of each chunk's task, in the order of the input.
     public var metadata: [TaskMetadata] { self.whole.metadata }
     /// Stops the chunks that have not started; see ``AsyncResult/abort(interrupting:)``.
     public func abort(interrupting: Bool = false) async throws { try await self.whole.abort(interrupting: interrupting) }

@@ -4,7 +4,7 @@ import NIOCore
 /// A result that comes later: of one task, or of one call on several engines.
 ///
 /// Any number of callers may wait for it, from anywhere. What cancelling one of them does to the work is ``whenCancelled``. To stop
-/// work that has not started, use ``abort()``.
+/// work that has not started, use ``abort(interrupting:)``.
 public struct AsyncResult<Output: Sendable>: Sendable {
     let tasks: [PendingTask]
     let client: Client

@@ -18,7 +18,9 @@ public struct BroadcastView: Sendable {
         self.isCoalescing = isCoalescing
     }
 
+    /// The client through which the view sends.
     public var client: Client { self.direct.client }
+    /// The engines that the view addresses.
     public var targets: Targets { self.direct.targets }
     /// A name for the work sent through this view, kept in its records.
     public var label: String? {
@@ -71,6 +73,7 @@ public struct BroadcastView: Sendable {
         try await self.direct.execute(code, silent: silent)
     }
 
+    /// Runs source text in each engine's namespace, without waiting.
     public func executeAsync(_ code: String, silent: Bool = true) throws -> AsyncResult<[ExecuteReply]> {
         try self.direct.executeAsync(code, silent: silent)
     }
@@ -80,6 +83,7 @@ public struct BroadcastView: Sendable {
     /// Sets names in each engine's namespace.
     public func push(_ values: [String: any Encodable & Sendable]) async throws { try await self.pushAsync(values).value }
 
+    /// Sets names in each engine's namespace, without waiting.
     public func pushAsync(_ values: [String: any Encodable & Sendable]) throws -> AsyncResult<Void> {
         try self.direct.pushAsync(values)
     }

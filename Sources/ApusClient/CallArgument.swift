@@ -46,6 +46,7 @@ public struct PythonArgument: Sendable {
 
     let source: Source
 
+    /// A value, sent with the call.
     public static func value(_ value: some Encodable & Sendable) -> PythonArgument { PythonArgument(source: .value(value)) }
 
     /// The result of a task, when it is there.

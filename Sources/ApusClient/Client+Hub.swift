@@ -9,9 +9,11 @@ public struct QueueStatus: Sendable {
         public let queue: Int
         /// Tasks of the load-balanced kind that it has not answered.
         public let tasks: Int
+        /// How many requests of either kind it has answered since it registered.
         public let completed: Int
     }
 
+    /// Each target's work, by its id.
     public let engines: [EngineID: Engine]
     /// Tasks that no engine has yet.
     public let unassigned: Int
@@ -85,7 +87,7 @@ extension Client {
             .purgeRequest, ["msg_ids": ids, "engine_ids": .array(engines.map { .int($0.number) })])
     }
 
-    /// Forgets finished tasks here: they are no longer in ``history``, and ``getResult(_:as:)`` asks the hub for them. Results that
+    /// Forgets finished tasks here: they are no longer in ``history``, and `getResult` asks the hub for them. Results that
     /// somebody holds stay what they are.
     ///
     /// - Throws: ``ApusError`` with code `badArgument` when one of the tasks has not ended; nothing is forgotten then.
@@ -120,6 +122,7 @@ public struct QueuedTasks: Sendable {
         public let completed: [TaskID]
     }
 
+    /// Each target's tasks, by its id.
     public let engines: [EngineID: Engine]
     /// Tasks that no engine has yet.
     public let unassigned: [TaskID]

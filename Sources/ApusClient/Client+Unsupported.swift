@@ -1,11 +1,14 @@
 // Names that ipyparallel's users look for and that have nothing behind them here: each says why, and what to do instead.
 extension Client {
+    /// Does nothing: replies are taken as they come.
     @available(*, deprecated, message: "replies are taken as they come; there is nothing to do")
     public func spin() {}
 
+    /// Does nothing: there is no thread to start, for replies are taken as they come.
     @available(*, deprecated, message: "replies are taken as they come; there is no thread to start")
     public func spinThread(interval: Duration = .seconds(1)) {}
 
+    /// Does nothing: there is no thread to stop.
     @available(*, deprecated, message: "replies are taken as they come; there is no thread to stop")
     public func stopSpinThread() {}
 

@@ -8,6 +8,9 @@ extension DirectView {
         try await self.scatterAsync(name, array, partition).value
     }
 
+    /// Spreads an array's rows over the engines, without waiting.
+    ///
+    /// - Throws: ``ApusError`` with code `badArgument` for a single number, which has no rows.
     public func scatterAsync(_ name: String, _ array: NDArray, _ partition: Partition = .block) throws -> AsyncResult<Void> {
         guard let rows = array.shape.first else {
             throw ApusError(.badArgument, "a single number has no rows that could be spread over engines")

@@ -4,7 +4,9 @@ public import Pickle
 
 /// Several engines, addressed directly: calls go to each and give a list in the order of the targets.
 public struct DirectView: Sendable {
+    /// The client through which the view sends.
     public let client: Client
+    /// The engines that the view addresses.
     public let targets: Targets
     /// A name for the work sent through this view, kept in its records.
     public var label: String?
@@ -58,6 +60,7 @@ public struct DirectView: Sendable {
         try await self.many(self.calls.apply(Call(function), encode(list: arguments)), as: type).value
     }
 
+    /// Calls a Python function on every target, without waiting.
     public func applyAsync<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
     ) throws -> AsyncResult<[Output]> {
@@ -70,6 +73,7 @@ public struct DirectView: Sendable {
         try await self.executeAsync(code, silent: silent).value
     }
 
+    /// Runs source text in each engine's namespace, without waiting.
     public func executeAsync(_ code: String, silent: Bool = true) throws -> AsyncResult<[ExecuteReply]> {
         let engines = try self.calls.engines()
         let tasks = try self.calls.execute(code, silent: silent)
@@ -93,6 +97,8 @@ public struct DirectView: Sendable {
         try await self.mapAsync(function, elements).value
     }
 
+    /// Calls the function on every element, one part of the sequence per engine, without waiting; the results can be iterated as
+    /// they come.
     public func mapAsync<Input, Output>(_ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>) throws
         -> AsyncMapResult<Output>
     {
@@ -108,6 +114,7 @@ public struct DirectView: Sendable {
         try await self.mapAsync(function, first, second, repeat each others).value
     }
 
+    /// Calls the function on the elements of two sequences or more, without waiting; the results can be iterated as they come.
     public func mapAsync<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
         _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
         _ second: Second, _ others: repeat each Other
@@ -138,6 +145,7 @@ public struct DirectView: Sendable {
         ) { _ in }.value
     }
 
+    /// Sets names in each engine's namespace, without waiting; each engine is sent its own copy.
     public func pushAsync(_ values: [String: any Encodable & Sendable]) throws -> AsyncResult<Void> {
         AsyncResult(try self.calls.push(encode(namespace: values)), client: self.client, isSingle: false) { _ in }
     }
@@ -152,6 +160,7 @@ public struct DirectView: Sendable {
         try await self.pullAsync(name, as: type).value
     }
 
+    /// The value of a name on each engine, when it is there.
     public func pullAsync<Value: Decodable & Sendable>(_ name: String, as type: Value.Type = Value.self) throws -> AsyncResult<
         [Value]
     > {

@@ -4,7 +4,9 @@ public import Pickle
 
 /// One engine, addressed directly: calls give one value.
 public struct EngineView: Sendable {
+    /// The client through which the view sends.
     public let client: Client
+    /// The engine that the view addresses.
     public let id: EngineID
     /// A name for the work sent through this view, kept in its records.
     public var label: String?
@@ -51,6 +53,7 @@ public struct EngineView: Sendable {
         try await self.single(self.calls.apply(Call(function), encode(list: arguments)), as: type).value
     }
 
+    /// Calls a Python function on the engine, without waiting.
     public func applyAsync<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
     ) throws -> AsyncResult<Output> {
@@ -63,6 +66,7 @@ public struct EngineView: Sendable {
         try await self.executeAsync(code, silent: silent).value
     }
 
+    /// Runs source text in the engine's namespace, without waiting.
     public func executeAsync(_ code: String, silent: Bool = true) throws -> AsyncResult<ExecuteReply> {
         let tasks = try self.calls.execute(code, silent: silent)
         let id = self.id
@@ -76,6 +80,7 @@ public struct EngineView: Sendable {
     /// Sets names in the engine's namespace.
     public func push(_ values: [String: any Encodable & Sendable]) async throws { try await self.pushAsync(values).value }
 
+    /// Sets names in the engine's namespace, without waiting.
     public func pushAsync(_ values: [String: any Encodable & Sendable]) throws -> AsyncResult<Void> {
         AsyncResult(try self.calls.push(encode(namespace: values)), client: self.client, isSingle: true) { _ in }
     }
@@ -90,6 +95,7 @@ public struct EngineView: Sendable {
         try await self.pullAsync(name, as: type).value
     }
 
+    /// The value of a name in the engine's namespace, when it is there.
     public func pullAsync<Value: Decodable & Sendable>(_ name: String, as type: Value.Type = Value.self) throws -> AsyncResult<
         Value
     > {

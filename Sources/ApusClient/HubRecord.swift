@@ -3,12 +3,14 @@ import NIOCore
 
 /// What the hub's database knows of one task, as far as a query asked for it.
 public struct HubRecord: Sendable, CustomStringConvertible {
+    /// The task's id.
     public let id: TaskID
     /// The fields by their names on the wire: `header`, `metadata`, `content`, `submitted`, `engine_uuid`, `result_content` and
     /// so on.
     public let fields: JSONObject
-    /// Bytes of each buffer of the request, and of the result; empty unless asked for.
+    /// Bytes of each buffer of the request; empty unless the query's keys name `buffers`.
     public let bufferSizes: [Int]
+    /// Bytes of each buffer of the result; empty unless the query's keys name `result_buffers`.
     public let resultBufferSizes: [Int]
 
     /// When the client sent it.
@@ -21,13 +23,17 @@ public struct HubRecord: Sendable, CustomStringConvertible {
     public var received: WireDate? { self.date("received") }
     /// The id under which it was last run again.
     public var resubmitted: TaskID? { self.fields["resubmitted"]?.string.map { TaskID($0) } }
+    /// The engine that ran it, or has it; nil while none does.
     public var engineUUID: EngineUUID? { self.fields["engine_uuid"]?.string.map { EngineUUID($0) } }
     /// The session of the client that sent it.
     public var clientID: String? { self.fields["client_uuid"]?.string }
     /// Which way it went: `mux` for a direct view, `task` for a load-balanced one.
     public var queue: String? { self.fields["queue"]?.string }
+    /// The label of the view that it was sent through.
     public var label: String? { self.fields["label"]?.string ?? self.fields["metadata"]?["label"]?.string }
+    /// What it printed to standard output.
     public var stdout: String { self.fields["stdout"]?.string ?? "" }
+    /// What it printed to standard error.
     public var stderr: String { self.fields["stderr"]?.string ?? "" }
     /// How it ended; nil while it has not.
     public var status: TaskMetadata.Status? {

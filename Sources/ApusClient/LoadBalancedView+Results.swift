@@ -33,6 +33,7 @@ extension LoadBalancedView {
         try await self.apply(Call(function), self.sent(arguments)) { try decodeResult(type, from: $0) }.value
     }
 
+    /// Calls a Python function with values and with results of other tasks, without waiting.
     @_disfavoredOverload
     public func applyAsync<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: PythonArgument..., returning type: Output.Type = Output.self

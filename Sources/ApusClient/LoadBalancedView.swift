@@ -13,6 +13,7 @@ import Pickle
 /// let result = try careful.applyAsync($simulate, seed)
 /// ```
 public struct LoadBalancedView: Sendable {
+    /// The client through which the view sends.
     public let client: Client
     /// The engines to choose among; nil: any.
     public var targets: Targets?
@@ -84,6 +85,7 @@ public struct LoadBalancedView: Sendable {
         try await self.apply(Call(function), encode(list: arguments)) { try decodeResult(type, from: $0) }.value
     }
 
+    /// Calls a Python function on an engine of the scheduler's choice, without waiting.
     public func applyAsync<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
     ) throws -> AsyncResult<Output> {
@@ -127,6 +129,7 @@ public struct LoadBalancedView: Sendable {
         try await self.mapAsync(function, first, second, repeat each others, chunkSize: chunkSize).value
     }
 
+    /// Calls the function on the elements of two sequences or more, without waiting; the results can be iterated as they come.
     public func mapAsync<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
         _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
         _ second: Second, _ others: repeat each Other, chunkSize: Int = 1, ordered: Bool = true
@@ -144,6 +147,7 @@ public struct LoadBalancedView: Sendable {
         try await self.mapAsync(function, elements, chunkSize: chunkSize, returning: type).value
     }
 
+    /// Calls a Python function on every element, without waiting; the results can be iterated as they come.
     public func mapAsync<Input: Encodable & Sendable, Output: Decodable & Sendable>(
         _ function: PythonFunction, _ elements: some Sequence<Input>, chunkSize: Int = 1, ordered: Bool = true,
         returning type: Output.Type = Output.self

@@ -10,12 +10,21 @@ public import ApusWire
 
 /// A piece of text that a task printed.
 public struct PrintedText: Sendable, Hashable {
-    public enum Stream: String, Sendable { case stdout, stderr }
+    /// Where a task printed to.
+    public enum Stream: String, Sendable {
+        /// Standard output.
+        case stdout
+        /// Standard error.
+        case stderr
+    }
 
     /// The engine that printed it; nil for what was printed before anyone listened.
     public let engineID: EngineID?
+    /// The task that printed it.
     public let task: TaskID
+    /// Where the task printed it to.
     public let stream: Stream
+    /// The text as it came: a piece of a line, or several.
     public let text: String
 
     package init(engineID: EngineID?, task: TaskID, stream: Stream, text: String) {

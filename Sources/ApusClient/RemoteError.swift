@@ -11,6 +11,7 @@ public struct RemoteError: Error, Sendable, Hashable, CustomStringConvertible {
     public let traceback: [String]
     /// The engine that ran the code.
     public let engineID: EngineID?
+    /// What names that engine for as long as it lives; nil where the reply does not say.
     public let engineUUID: EngineUUID?
     /// How the code was called: `apply` or `execute`.
     public let method: String?

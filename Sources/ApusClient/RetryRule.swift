@@ -17,6 +17,7 @@ public struct RetryRule: Sendable, Hashable {
     /// `EngineError`.
     public var errors: Set<String>
 
+    /// A rule by which a task is tried again at once and after any error unless told.
     public init(
         pause: Duration = .zero, factor: Double = 2, longest: Duration = .seconds(60), errors: Set<String> = []
     ) {

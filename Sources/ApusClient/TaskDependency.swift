@@ -4,6 +4,7 @@ public import ApusWire
 ///
 /// As `after` it says when a task may run; as `follow` it says where: on an engine that ran them.
 public struct TaskDependency: Sendable, Hashable {
+    /// The tasks that are waited for, or followed.
     public var tasks: [TaskID]
     /// Whether all of them are needed, or any one.
     public var all: Bool
@@ -12,6 +13,7 @@ public struct TaskDependency: Sendable, Hashable {
     /// Whether a task that failed meets it.
     public var failure: Bool
 
+    /// A dependency on tasks of any client, by their ids.
     public init(_ tasks: [TaskID], all: Bool = true, success: Bool = true, failure: Bool = false) {
         self.tasks = tasks
         self.all = all

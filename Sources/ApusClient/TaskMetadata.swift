@@ -3,11 +3,19 @@ import NIOCore
 
 /// What is known of one task: when, where, and how it ended.
 public struct TaskMetadata: Sendable {
+    /// How a task ended.
     public enum Status: String, Sendable {
-        case ok, error, aborted
+        /// Well: there is a result.
+        case ok
+        /// Code on the engine raised an error, or nobody could run it.
+        case error
+        /// It was aborted before it started.
+        case aborted
     }
 
+    /// The task's id.
     public let id: TaskID
+    /// When this client sent it.
     public let submitted: WireDate
     /// When the engine began; nil while it has not said so.
     public let started: WireDate?
@@ -15,17 +23,22 @@ public struct TaskMetadata: Sendable {
     public let completed: WireDate?
     /// When the reply reached this client.
     public let received: WireDate?
+    /// The engine that ran it; nil while nobody knows, and where that engine has left.
     public let engineID: EngineID?
+    /// What names that engine for as long as it lives, also when it has left.
     public let engineUUID: EngineUUID?
     /// Nil until the task has ended.
     public let status: Status?
+    /// The label of the view that it was sent through.
     public let label: String?
     /// What the task printed and displayed.
     public let output: TaskOutput
     /// The error, if it ended with one.
     public let error: (any Error)?
 
+    /// What it printed to standard output.
     public var stdout: String { self.output.stdout }
+    /// What it printed to standard error.
     public var stderr: String { self.output.stderr }
 }
 

@@ -4,7 +4,9 @@ public import Pickle
 
 /// What a task printed and displayed while it ran.
 public struct TaskOutput: Sendable {
+    /// What it printed to standard output.
     public internal(set) var stdout = ""
+    /// What it printed to standard error.
     public internal(set) var stderr = ""
     /// Rich displays in order: the JSON content of each, with `data` by MIME type and `metadata`.
     public internal(set) var outputs: [DisplayedOutput] = []

@@ -4,14 +4,19 @@ public import ApusWire
 public struct Timeline: Sendable {
     /// One task on its engine.
     public struct Bar: Sendable {
+        /// The task's id.
         public let task: TaskID
         /// Nil where the engine has left since.
         public let engine: EngineID?
-        /// Seconds from the first submission to when the engine began and had finished.
+        /// Seconds from the first submission of all tasks to when the engine began.
         public let start: Double
+        /// Seconds from the first submission of all tasks to when the engine had finished.
         public let end: Double
+        /// Seconds from the first submission of all tasks to this one's.
         public let submitted: Double
+        /// How the task ended.
         public let status: TaskMetadata.Status?
+        /// The label of the view that it was sent through.
         public let label: String?
     }
 
@@ -20,6 +25,7 @@ public struct Timeline: Sendable {
     /// Seconds from the first submission to the last end.
     public let duration: Double
 
+    /// The timeline of any tasks, of several results if need be; those that have not ended are left out.
     public init(_ tasks: [TaskMetadata]) {
         let origin = tasks.map { $0.submitted }.min() ?? WireDate(microseconds: 0)
         self.bars = tasks.compactMap { task in

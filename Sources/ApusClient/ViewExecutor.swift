@@ -8,6 +8,7 @@ public import ApusFunctions
 /// try await executor.shutdown()
 /// ```
 public final class ViewExecutor: Sendable {
+    /// The view through which the work goes.
     public let view: LoadBalancedView
     private let work: ExecutorWork
 

@@ -68,7 +68,9 @@ extension DirectView {
 
 /// A function of a part of a sequence, bound to the engines among which the sequence is divided.
 public struct ParallelFunction<Input: Codable & Sendable, Output: Sendable>: Sendable {
+    /// The engines among which the sequence is divided.
     public let view: DirectView
+    /// What each engine calls with its part.
     public let function: RemoteFunction<[Output], [Input]>
     /// How the sequence is divided, and its results are put together again.
     public let partition: Partition

@@ -8,12 +8,15 @@ public struct ControllerOptions: Sendable {
     public var engineAddress = "127.0.0.1"
     /// The host name to write into the connection files; this machine's unless told.
     public var location = HostAddress.hostName
-    /// The tunnel that clients, and engines, are told to use; empty for none.
+    /// The tunnel that clients are told to use; empty for none.
     public var clientSSH = ""
+    /// The tunnel that engines are told to use; empty for none.
     public var engineSSH = ""
-    /// Ports to use, in order; when they are used up, free ones are taken.
+    /// Ports to use on either side, in order; when they are used up, free ones are taken.
     public var ports: [Int] = []
+    /// Ports to use for engines before those of ``ports``.
     public var enginePorts: [Int] = []
+    /// Ports to use for clients before those of ``ports``.
     public var clientPorts: [Int] = []
     /// Milliseconds between heartbeats.
     public var heartbeatPeriod = 3000
@@ -29,13 +32,16 @@ public struct ControllerOptions: Sendable {
     public var broadcastDepth = 1
     /// The key that signs messages; a random one unless told; empty: nothing is signed.
     public var key: String?
+    /// How messages are signed: `hmac-` and the name of a hash, such as `hmac-sha256`.
     public var signatureScheme = "hmac-sha256"
-    /// The controller's own session id and user name, as its messages carry them; nil for a random one and the process's user.
+    /// The controller's own session id, as its messages carry it; nil for a random one.
     public var sessionID: String?
+    /// The user name in the controller's messages; nil for the user whose process it is.
     public var username: String?
     /// Where the records of tasks are kept.
     public var database = Database.memory()
 
+    /// Options of which none is set.
     public init() {}
 
     /// Every value that ``scheme`` may have.

@@ -29,6 +29,7 @@ public struct EngineContext: Sendable {
     /// What the engine lends to those who know what it is.
     package var engine: (any Sendable)?
 
+    /// A context for code that calls remote functions itself, such as a test of one that uses names.
     public init(engineID: Int, uuid: String, namespace: any EngineNamespace) {
         self.engineID = engineID
         self.uuid = uuid

@@ -1,5 +1,6 @@
 /// Why a function could not be called here; the function itself has not run.
 public struct FunctionCallError: Error, Sendable, CustomStringConvertible {
+    /// What kind of mistake it was. More codes may come, so a `switch` needs a `default`.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
         private enum Value: String { case notFound, ambiguousName, wrongArguments, wrongType }
         private let value: Value
@@ -16,9 +17,11 @@ public struct FunctionCallError: Error, Sendable, CustomStringConvertible {
         public static let wrongType = Code(.wrongType)
     }
 
+    /// What kind of mistake it was.
     public let code: Code
     /// Which function, which argument, what was expected and what was found.
     public let message: String
+    /// The error of reading an argument; nil where that was not the mistake.
     public let cause: (any Error)?
     /// The name that was looked up; `nil` if the function was found.
     public let function: String?

@@ -5,6 +5,7 @@ import Synchronization
 public final class InMemoryNamespace: EngineNamespace {
     private let values = Mutex<[String: PickleValue]>([:])
 
+    /// A namespace in which no name has a value.
     public init() {}
 
     public var names: [String] { self.values.withLock { $0.keys.sorted() } }

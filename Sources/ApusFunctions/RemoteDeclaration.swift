@@ -11,6 +11,7 @@ public final class RemoteDeclaration: Sendable {
         /// The type's source text.
         public let type: String
 
+        /// A parameter as the macro found it.
         public init(label: String?, name: String?, type: String) {
             self.label = label
             self.name = name
@@ -20,13 +21,15 @@ public final class RemoteDeclaration: Sendable {
 
     /// Module and file, as `#fileID` gives them: "MyProgram/Sums.swift".
     public let fileID: String
-    /// Lines and columns count from 1.
+    /// The line of the declaration, from 1.
     public let line: Int
+    /// The column of the declaration, from 1.
     public let column: Int
     /// The name as callers write it within the module: "square", "Statistics.mean"; for a closure, "closure".
     public let path: String
     /// The function as its source declares it: "square(_ x: Double) -> Double".
     public let signature: String
+    /// The parameters, in their order.
     public let parameters: [Parameter]
     /// For a closure, a hash over its place and its source text, so that another build's closure is never mistaken for it.
     /// `nil` for a declared function, which is known by its name.
@@ -35,6 +38,7 @@ public final class RemoteDeclaration: Sendable {
     /// "MyProgram/Sums.swift:12:5#8c1f…".
     public let qualifiedName: String
 
+    /// A declaration as the macro found it.
     public init(
         fileID: String, line: Int, column: Int, path: String, signature: String, parameters: [Parameter],
         closureID: String? = nil

@@ -2,16 +2,22 @@
 public struct ClientConnectionInfo: Sendable, Hashable {
     /// Address and key, the same in both files.
     public var common: ConnectionCommon
+    /// The port for what overtakes work: aborts, signals, shutdown.
     public var control: Int
+    /// The port for requests to engines that are named.
     public var mux: Int
+    /// The port for tasks whose engine the scheduler chooses.
     public var task: Int
+    /// The port at which what engines print and display is published.
     public var iopub: Int
+    /// The port at which the hub tells of engines that come and go.
     public var notification: Int
     /// The root of the broadcast tree; nil from controllers older than 7.0, which have no broadcast.
     public var broadcast: Int?
     /// How the controller places tasks: `leastload` and others, `pure`, or `none`.
     public var taskScheme: String
 
+    /// The file's values, of which those that are plain numbers are ports.
     public init(
         common: ConnectionCommon, control: Int, mux: Int, task: Int, iopub: Int, notification: Int, broadcast: Int?,
         taskScheme: String
@@ -53,16 +59,24 @@ public struct ClientConnectionInfo: Sendable, Hashable {
 
 /// What an engine needs to reach a controller: the engine connection file.
 public struct EngineConnectionInfo: Sendable, Hashable {
+    /// Address and key, the same in both files.
     public var common: ConnectionCommon
+    /// The port for what overtakes work: aborts, signals, shutdown.
     public var control: Int
+    /// The port from which requests come that name the engine.
     public var mux: Int
+    /// The port from which the scheduler's tasks come.
     public var task: Int
+    /// The port to which the engine publishes what its work prints and displays.
     public var iopub: Int
+    /// The port from which heartbeats come.
     public var heartbeatPing: Int
+    /// The port at which heartbeats are answered.
     public var heartbeatPong: Int
     /// One port per leaf of the broadcast tree; engine `n` connects to the one at `n` modulo their count. Empty: no broadcast.
     public var broadcast: [Int]
 
+    /// The file's values, of which those that are plain numbers are ports.
     public init(
         common: ConnectionCommon, control: Int, mux: Int, task: Int, iopub: Int, heartbeatPing: Int, heartbeatPong: Int,
         broadcast: [Int]
@@ -112,13 +126,16 @@ public struct ConnectionCommon: Sendable, Hashable {
     public var registration: Int
     /// The key that signs messages; empty: unsigned.
     public var key: String
+    /// How messages are signed: `hmac-` and the name of a hash, such as `hmac-sha256`.
     public var signatureScheme: String
     /// The host that the controller runs on.
     public var location: String
     /// `[user@]host[:port]` to tunnel through, or empty.
     public var ssh: String
+    /// The controller's public key, where Python's controller encrypts with CURVE, which is not supported here.
     public var curveServerKey: String?
 
+    /// The keys, of which no tunnel and no encryption unless told.
     public init(
         interface: String, registration: Int, key: String, signatureScheme: String, location: String, ssh: String = "",
         curveServerKey: String? = nil

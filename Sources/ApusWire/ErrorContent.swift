@@ -7,18 +7,31 @@ public struct ErrorName: RawRepresentable, Hashable, Sendable, CustomStringConve
 
     public var description: String { self.rawValue }
 
+    /// The engine died before it answered.
     public static let engineError = ErrorName("EngineError")
+    /// The task waited longer for what it depends on than it was allowed to.
     public static let taskTimeout = ErrorName("TaskTimeout")
+    /// The task was aborted before it started.
     public static let taskAborted = ErrorName("TaskAborted")
+    /// What the task depends on can never come.
     public static let impossibleDependency = ErrorName("ImpossibleDependency")
+    /// The task depends on itself, or on a task that the scheduler was never given.
     public static let invalidDependency = ErrorName("InvalidDependency")
+    /// A condition of the function does not hold on this engine; see ``RemoteFunction/depending(on:_:)``.
     public static let unmetDependency = ErrorName("UnmetDependency")
+    /// There is no value of that name.
     public static let nameError = ErrorName("NameError")
+    /// There is no entry for that key; from the hub: no such task.
     public static let keyError = ErrorName("KeyError")
+    /// A place beyond the end; from the hub: a request that makes no sense.
     public static let indexError = ErrorName("IndexError")
+    /// An argument of the wrong type, or one too many or too few.
     public static let typeError = ErrorName("TypeError")
+    /// An argument whose value makes no sense.
     public static let valueError = ErrorName("ValueError")
+    /// The code was interrupted: by a signal, an abort, or its run-time limit.
     public static let keyboardInterrupt = ErrorName("KeyboardInterrupt")
+    /// The peer cannot do what was asked.
     public static let notImplementedError = ErrorName("NotImplementedError")
     /// Apus only: the engine has no function of that name, or is of another build.
     public static let functionNotFound = ErrorName("FunctionNotFound")

@@ -1,7 +1,9 @@
 /// The small integer by which users name an engine: 0, 1, 2 and so on, given by the hub and never given twice.
 public struct EngineID: Hashable, Comparable, Sendable, Codable, CustomStringConvertible, ExpressibleByIntegerLiteral {
+    /// The id as a plain number.
     public let number: Int
 
+    /// The id of this number, whether or not there is such an engine.
     public init(_ number: Int) { self.number = number }
     public init(integerLiteral value: Int) { self.number = value }
     public init(from decoder: any Decoder) throws {
@@ -23,8 +25,10 @@ public struct EngineID: Hashable, Comparable, Sendable, Codable, CustomStringCon
 /// New at every engine start. Peers written in Python paste it into variable names, so it holds only letters, digits,
 /// underscores and dashes.
 public struct EngineUUID: Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The id as messages carry it.
     public let text: String
 
+    /// The id of this text, whether or not there is such an engine.
     public init(_ text: String) { self.text = text }
 
     public var description: String { self.text }
@@ -34,8 +38,10 @@ public struct EngineUUID: Hashable, Comparable, Sendable, CustomStringConvertibl
 
 /// The id of a request message, and so of the task that it asks for (`msg_id` on the wire).
 public struct MessageID: Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The id as messages carry it.
     public let text: String
 
+    /// The id of this text, as another client has told it, say.
     public init(_ text: String) { self.text = text }
 
     public var description: String { self.text }

@@ -4,12 +4,19 @@ package import NIOCore
 ///
 /// Whole numbers stay whole (`int`) and others stay `double`, as Python's peers distinguish them. Of repeated keys the last wins.
 public enum JSONValue: Hashable, Sendable {
+    /// `null`.
     case null
+    /// `true` or `false`.
     case bool(Bool)
+    /// A number that was written without point and exponent, and fits.
     case int(Int)
+    /// Any other number.
     case double(Double)
+    /// A text, its escapes resolved.
     case string(String)
+    /// Values in their order.
     case array([JSONValue])
+    /// Members by their names, whose order is not kept.
     case object([String: JSONValue])
 }
 
@@ -35,10 +42,15 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Ex
 }
 
 extension JSONValue {
+    /// The text, if this is one.
     public var string: String? { if case .string(let text) = self { text } else { nil } }
+    /// The truth value, if this is one.
     public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+    /// The values of an array, if this is one.
     public var array: [JSONValue]? { if case .array(let values) = self { values } else { nil } }
+    /// The members of an object, if this is one.
     public var object: JSONObject? { if case .object(let members) = self { members } else { nil } }
+    /// Whether this is `null`; an absent member is nil and not this.
     public var isNull: Bool { self == .null }
 
     /// The value if it is a whole number, however it was written.
@@ -50,6 +62,7 @@ extension JSONValue {
         }
     }
 
+    /// The number, whole or not, if this is one.
     public var double: Double? {
         switch self {
         case .int(let value): Double(value)

@@ -5,6 +5,7 @@ public struct ProfileDirectory: Sendable, Hashable {
     /// The profile's own folder.
     public let path: String
 
+    /// The profile in this folder, which need not be there yet; a `~` in front is the user's home.
     public init(path: String) { self.path = Self.absolute(path) }
 
     /// The profile of that name under IPython's folder.
@@ -37,12 +38,18 @@ public struct ProfileDirectory: Sendable, Hashable {
         return NSHomeDirectory() + "/.ipython"
     }
 
+    /// The folder of connection files, readable by its owner only.
     public var security: String { self.path + "/security" }
+    /// The folder of what controllers and engines that run in the background have to say.
     public var log: String { self.path + "/log" }
+    /// The folder in which Python's tools keep process ids.
     public var pid: String { self.path + "/pid" }
 
+    /// The path of the connection file that clients of this cluster read.
     public func clientFile(clusterID: String) -> String { self.connectionFile("client", clusterID) }
+    /// The path of the connection file that engines of this cluster read.
     public func engineFile(clusterID: String) -> String { self.connectionFile("engine", clusterID) }
+    /// The path of the file by which `apus list` and Python's `ipcluster list` know the cluster.
     public func clusterFile(clusterID: String) -> String { self.security + "/cluster-\(clusterID).json" }
     /// Who is registered, for a controller that starts again.
     public func engineStateFile(clusterID: String) -> String { self.log + "/engines\(clusterID).json" }

@@ -13,6 +13,7 @@ public struct WireDate: Hashable, Comparable, Sendable, CustomStringConvertible 
     /// Microseconds since 1970 began in UTC.
     public let microseconds: Int64
 
+    /// The moment so many microseconds after 1970 began in UTC.
     public init(microseconds: Int64) { self.microseconds = microseconds }
 
     /// This moment, by the machine's wall clock.

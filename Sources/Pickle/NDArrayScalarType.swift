@@ -123,7 +123,9 @@ let isLittleEndianMachine = UInt16(1).littleEndian == 1
 
 /// A Swift type whose values can be the elements of an array, laid out as NumPy lays them out.
 public protocol NDArrayScalar: Sendable {
+    /// How an array in memory of this machine stores such elements.
     static var scalarType: NDArrayScalarType { get }
+    /// The same value with its bytes in the other order, for arrays of another kind of machine.
     var byteSwapped: Self { get }
 }
 

@@ -12,6 +12,7 @@ public struct PickleDictionary: Sendable, Hashable, RandomAccessCollection, Expr
         self.flat = flat
     }
 
+    /// A dictionary without pairs.
     public init() { self.flat = [] }
 
     /// The pairs, in their order. Of pairs with the same key the last counts.
@@ -30,7 +31,9 @@ public struct PickleDictionary: Sendable, Hashable, RandomAccessCollection, Expr
     public var endIndex: Int { self.flat.count / 2 }
     public subscript(position: Int) -> Element { (self.flat[position * 2], self.flat[position * 2 + 1]) }
 
+    /// The keys, in the order of the pairs.
     public var keys: some RandomAccessCollection<PickleValue> { self.lazy.map(\.key) }
+    /// The values, in the order of the pairs.
     public var values: some RandomAccessCollection<PickleValue> { self.lazy.map(\.value) }
 
     private func lastPlace(of key: PickleValue) -> Int? {

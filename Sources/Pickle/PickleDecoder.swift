@@ -12,6 +12,7 @@ public struct PickleDecoder: Sendable {
     /// What a type's own `init(from:)` may look at.
     public var userInfo: [CodingUserInfoKey: any Sendable] = [:]
 
+    /// A decoder with nothing for types to look at.
     public init() {}
 
     /// The Swift value of a Python one.

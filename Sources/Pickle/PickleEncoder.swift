@@ -16,6 +16,7 @@ public struct PickleEncoder: Sendable {
     /// What a type's own `encode(to:)` may look at.
     public var userInfo: [CodingUserInfoKey: any Sendable] = [:]
 
+    /// An encoder with nothing for types to look at.
     public init() {}
 
     /// The Python value of a Swift one.

@@ -1,5 +1,6 @@
 /// Why a pickle could not be read, or a value not be turned into a Swift type or an array.
 public struct PickleError: Error, Sendable, CustomStringConvertible {
+    /// What kind of thing is wrong. More codes may come, so a `switch` needs a `default`.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
         private enum Value: String {
             case malformed, unsupported, limitExceeded, recursive
@@ -31,13 +32,16 @@ public struct PickleError: Error, Sendable, CustomStringConvertible {
         public static let invalidValue = Code(.invalidValue)
     }
 
+    /// What kind of thing is wrong.
     public let code: Code
     /// What was expected and what was found, without the place.
     public let message: String
     /// Where in the value: "argument 2, points[3].x"; empty for the whole value.
     public let place: String
+    /// The error behind this one, such as that of a type's own `init(from:)`.
     public let cause: (any Error)?
 
+    /// An error of a kind, in words; for types that find their own values wrong.
     public init(_ code: Code, _ message: String, place: String = "", cause: (any Error)? = nil) {
         self.code = code
         self.message = message

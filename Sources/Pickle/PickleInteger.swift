@@ -15,6 +15,7 @@ public struct PickleInteger: Sendable, Hashable, CustomStringConvertible {
         self.littleEndianBytes = bytes
     }
 
+    /// The same integer, of any size that Swift has.
     public init(_ integer: some FixedWidthInteger) {
         var bytes = (0..<integer.bitWidth / 8).map { UInt8(truncatingIfNeeded: integer >> ($0 * 8)) }
         if integer > 0, bytes.last! >= 0x80 { bytes.append(0) }
@@ -43,6 +44,7 @@ public struct PickleInteger: Sendable, Hashable, CustomStringConvertible {
         self.init(littleEndianBytes: isNegative ? Self.negated(magnitude) : magnitude)
     }
 
+    /// Whether it is less than zero.
     public var isNegative: Bool { (self.littleEndianBytes.last ?? 0) >= 0x80 }
 
     /// Decimal; hexadecimal above 2048 bytes, where decimal would take long.

@@ -12,7 +12,9 @@ public struct PickleObject: Sendable, Hashable {
 
     /// The class or function, usually a ``PickleValue/global(_:)``.
     public var constructor: PickleValue
+    /// What is done with the constructor and the arguments.
     public var construction: Construction
+    /// The positional arguments, in their order.
     public var arguments: [PickleValue]
     /// Only for ``Construction/new``.
     public var keywords: PickleDictionary
@@ -23,6 +25,7 @@ public struct PickleObject: Sendable, Hashable {
     /// Entries set, for a subclass of dict.
     public var entries: PickleDictionary
 
+    /// An object from what Python's `__reduce__` would give for it.
     public init(
         constructor: PickleValue, construction: Construction = .call, arguments: [PickleValue] = [],
         keywords: PickleDictionary = [:], state: PickleValue? = nil, appended: [PickleValue] = [], entries: PickleDictionary = [:]
@@ -51,6 +54,7 @@ public struct PickleObject: Sendable, Hashable {
         if case .dictionary(let attributes)? = self.state { attributes } else { nil }
     }
 
+    /// Whether the constructor is the class or function of this module and name; subclasses are not known here.
     public func isInstance(of module: String, _ name: String) -> Bool {
         guard case .global(let global) = self.constructor else { return false }
         return global.name == name && global.module == module

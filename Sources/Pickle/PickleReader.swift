@@ -19,11 +19,14 @@ public struct PickleReader: Sendable {
         /// How large such a value may be in any case, counting a byte for a byte and one for any other value.
         public var leastAllowedSize = 1 << 24
 
+        /// The limits that a reader has unless told.
         public init() {}
     }
 
+    /// How much a pickle may ask for.
     public var limits: Limits
 
+    /// A reader with these limits.
     public init(limits: Limits = Limits()) { self.limits = limits }
 
     /// Reads one pickle and moves the reader index past it.

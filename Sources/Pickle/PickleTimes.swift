@@ -1,9 +1,13 @@
 /// A day of the Gregorian calendar, as Python's `datetime.date`.
 public struct PickleDate: Sendable, Hashable {
+    /// From 1 to 9999 in Python.
     public var year: Int
+    /// From 1.
     public var month: Int
+    /// Of the month, from 1.
     public var day: Int
 
+    /// A day, whose parts are taken as they are.
     public init(year: Int, month: Int, day: Int) {
         self.year = year
         self.month = month
@@ -35,15 +39,20 @@ public struct PickleDate: Sendable, Hashable {
 
 /// A time of day, as Python's `datetime.time`.
 public struct PickleTime: Sendable, Hashable {
+    /// From 0 to 23.
     public var hour: Int
+    /// From 0 to 59.
     public var minute: Int
+    /// From 0 to 59.
     public var second: Int
+    /// From 0 to 999,999.
     public var microsecond: Int
     /// The second of two equal readings, when clocks are put back.
     public var isFolded: Bool
     /// None for a time of no stated zone.
     public var zone: PickleTimeZone?
 
+    /// A time of day, whose parts are taken as they are.
     public init(
         hour: Int, minute: Int = 0, second: Int = 0, microsecond: Int = 0, isFolded: Bool = false, zone: PickleTimeZone? = nil
     ) {
@@ -58,9 +67,12 @@ public struct PickleTime: Sendable, Hashable {
 
 /// A day and a time of day, as Python's `datetime.datetime`.
 public struct PickleDateTime: Sendable, Hashable {
+    /// The day, in the time's own zone.
     public var date: PickleDate
+    /// The time of day, which says the zone.
     public var time: PickleTime
 
+    /// The moment when a clock of the time's zone shows this.
     public init(date: PickleDate, time: PickleTime) {
         self.date = date
         self.time = time
@@ -87,8 +99,11 @@ public struct PickleDateTime: Sendable, Hashable {
 
 /// A span of time, as Python's `datetime.timedelta`: seconds and microseconds are never negative.
 public struct PickleDuration: Sendable, Hashable {
+    /// Whole days, negative for a span that is.
     public var days: Int
+    /// From 0 to 86,399, besides the days.
     public var seconds: Int
+    /// From 0 to 999,999, besides the seconds.
     public var microseconds: Int
 
     /// The span, its parts brought into range.
@@ -101,19 +116,24 @@ public struct PickleDuration: Sendable, Hashable {
         self.microseconds = microseconds - carriedSeconds * 1_000_000
     }
 
+    /// The whole span in microseconds.
     public var totalMicroseconds: Int { (self.days * 86400 + self.seconds) * 1_000_000 + self.microseconds }
 }
 
 /// A zone at a fixed distance from UTC, as Python's `datetime.timezone`.
 public struct PickleTimeZone: Sendable, Hashable {
+    /// How far its clocks are ahead of UTC.
     public var offset: PickleDuration
+    /// What it is called; nil for Python's own name of it, such as `UTC+02:00`.
     public var name: String?
 
+    /// A zone whose clocks are so far ahead of UTC.
     public init(offset: PickleDuration, name: String? = nil) {
         self.offset = offset
         self.name = name
     }
 
+    /// UTC itself.
     public static let utc = PickleTimeZone(offset: PickleDuration())
 }
 

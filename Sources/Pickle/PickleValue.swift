@@ -9,25 +9,39 @@ public import NIOCore
 public enum PickleValue: Sendable, Hashable {
     /// Python's `None`.
     case none
+    /// Python's `bool`.
     case bool(Bool)
+    /// Python's `int`, where it fits.
     case int(Int)
     /// An integer that does not fit an `Int`.
     indirect case bigInteger(PickleInteger)
+    /// Python's `float`.
     case float(Double)
+    /// Python's `complex`.
     indirect case complex(PickleComplex)
+    /// Python's `str`.
     case string(String)
     /// Immutable bytes. Those read from a large pickle share its storage.
     case bytes(ByteBuffer)
     /// Python's `bytearray`.
     case byteArray(ByteBuffer)
+    /// Python's `list`.
     case list([PickleValue])
+    /// Python's `tuple`.
     case tuple([PickleValue])
+    /// Python's `dict`.
     case dictionary(PickleDictionary)
+    /// Python's `set`.
     case set(PickleSet)
+    /// Python's `frozenset`.
     case frozenSet(PickleSet)
+    /// Python's `datetime.date`.
     indirect case date(PickleDate)
+    /// Python's `datetime.time`.
     indirect case time(PickleTime)
+    /// Python's `datetime.datetime`.
     indirect case dateTime(PickleDateTime)
+    /// Python's `datetime.timedelta`.
     indirect case duration(PickleDuration)
     /// A time zone at a fixed distance from UTC.
     indirect case timeZone(PickleTimeZone)
@@ -41,9 +55,12 @@ public enum PickleValue: Sendable, Hashable {
 
 /// The name of a Python class or function: the module it is imported from and its qualified name there.
 public struct PickleGlobal: Sendable, Hashable, CustomStringConvertible {
+    /// The module that it is imported from, such as `numpy.linalg`.
     public var module: String
+    /// Its name in the module; with a point where it is inside a class.
     public var name: String
 
+    /// The name, whether or not there is such a class or function.
     public init(module: String, name: String) {
         self.module = module
         self.name = name
@@ -54,9 +71,12 @@ public struct PickleGlobal: Sendable, Hashable, CustomStringConvertible {
 
 /// A complex number of two doubles.
 public struct PickleComplex: Sendable, Hashable {
+    /// The real part.
     public var real: Double
+    /// The imaginary part.
     public var imaginary: Double
 
+    /// The number of these parts.
     public init(real: Double, imaginary: Double) {
         self.real = real
         self.imaginary = imaginary
