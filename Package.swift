@@ -153,6 +153,7 @@ let package = Package(
             name: "debian-closure",
             dependencies: ["Apus", "DebianClosure", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Examples/DebianClosure/Program", swiftSettings: settings),
+        example("prime-counting", "PrimeCounting"),
         example("option-pricing", "OptionPricing"),
         example("word-frequencies", "WordFrequencies"),
         example("wave-equation", "WaveEquation"),

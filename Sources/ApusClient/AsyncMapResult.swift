@@ -26,7 +26,7 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
 
     /// All results in the order of the input.
     ///
-    /// - Throws: The error of the first chunk that failed; with several, ``CompositeError``.
+    /// - Throws: ``CompositeError`` with the error of each chunk that failed; the error itself where the map is one chunk.
     public var value: [Element] {
         get async throws { try await self.whole.value }
     }

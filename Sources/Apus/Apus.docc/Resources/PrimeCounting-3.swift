@@ -1,0 +1,17 @@
+import Apus
+
+/// How many primes a range of numbers has.
+@Remote
+func countPrimes(_ range: Range<Int>) -> Int {
+    range.count { n in n > 1 && !(2...).lazy.prefix { $0 * $0 <= n }.contains { n % $0 == 0 } }
+}
+
+@main
+struct PrimeCounting {
+    static func main() async throws {
+        try await withCluster(engines: 4) { client in
+            print("the engines are", client.ids)
+            print(try await client[0].apply($countPrimes, 0..<1_000_000), "primes below", 1_000_000)
+        }
+    }
+}
