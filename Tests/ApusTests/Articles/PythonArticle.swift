@@ -1,9 +1,10 @@
 import Apus
 import Foundation
+import TestPython
 import Testing
 
 extension ArticlesTests {
-    @Test("Python from Swift", .enabled(if: Python.isAvailable), .timeLimit(.minutes(2)))
+    @Test("Python from Swift", .enabled(if: TestPython.exists), .timeLimit(.minutes(2)))
     func python() async throws {
         try await withTemporaryFolder { folder in
             let profile = ProfileDirectory(path: folder + "/profile_test")

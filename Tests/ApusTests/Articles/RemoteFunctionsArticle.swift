@@ -26,6 +26,14 @@ struct NoReadings: Error {
     return tally
 }
 
+@Remote func countWays(_ steps: Int) async throws -> Int {
+    if steps < 2 { return 1 }
+    let view = try await EngineContext.client().loadBalancedView()
+    async let one = view.apply($countWays, steps - 1)
+    async let two = view.apply($countWays, steps - 2)
+    return try await one + two
+}
+
 extension ArticlesTests {
     @Test("Remote functions and closures")
     func remoteFunctions() async throws {
@@ -49,6 +57,9 @@ extension ArticlesTests {
             let tallies = try await client[...].apply($addToTally, 3)
             let first = try await client[0].pull("tally", as: Int.self)
             #expect(tallies == [3, 3] && first == 3)
+
+            let ways = try await client.loadBalancedView().apply($countWays, 6)
+            #expect(ways == 13)
 
             let remotePressure = client.loadBalancedView().remote($pressure)
             let again = try await remotePressure(0.024, 293)
