@@ -26,7 +26,7 @@ class Calls:
         self._publisher = publisher
         self._serialize = None
         self._canners = {}
-        self._is_complete = False
+        self._answers = 0
 
     def prepare(self):
         """Imports what the first call would otherwise wait for."""
@@ -56,14 +56,17 @@ class Calls:
             self._serialize.canning.can_map[name] = canner
 
     def complete(self):
-        """Imports what the first call did without, and later ones most likely need."""
-        if not self._is_complete:
-            self._is_complete = True
+        """Called after each answer: imports what the first calls did without, and later ones most likely need.
+
+        After the second one. At the first, all engines of a cluster are starting, and would take each other's time.
+        """
+        self._answers += 1
+        if self._answers == 2:
             run_all()
-            # Stock engines have it from their first answer on, and the first array should not wait for it.
-            if "numpy" in self._canners:
+            # Stock engines have NumPy from their first answer on; and the first array should not wait for what memory.py needs.
+            for module in ["ctypes", *[name for name in self._canners if name == "numpy"]]:
                 with contextlib.suppress(Exception):
-                    importlib.import_module("numpy")
+                    importlib.import_module(module)
 
     def unpack(self, buffers, namespace):
         """The function, its arguments and its keyword arguments."""

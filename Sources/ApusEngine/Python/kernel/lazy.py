@@ -3,7 +3,7 @@
 A call needs `ipyparallel.serialize`, and importing that runs `ipyparallel/__init__.py`, which imports a whole
 client, numpy and much else. A postponed package is there with a few modules that do without its own code; the
 first use of anything else of it runs that code, before any other module of it is imported, and so does the end
-of the first call: its answer does not wait for it, and later ones find everything there.
+of the second call: its answer does not wait for it, and later ones find everything there.
 """
 
 import importlib
