@@ -6,6 +6,7 @@ public import ApusWire
 public import Logging
 internal import NIOCore
 internal import NIOPosix
+internal import Synchronization
 internal import ZMTPTransport
 
 /// A controller that runs in this process, with its connection files.
@@ -161,33 +162,67 @@ public final class ControllerHost: Sendable {
     }
 }
 
-/// Keeps the list of registered engines in its file, beside the controller's loop.
+/// Keeps the list of registered engines in its file.
 ///
-/// When a thousand engines register at once, only every so often is written; the last always is.
+/// A short list is written before anybody hears of the engine that is new in it, so that a controller that is killed then finds it
+/// again. A long one is written beside the controller's loop: when a thousand engines register at once, only every so often, and the
+/// last always.
 private final class EngineStateWriter: Sendable {
-    private let states: AsyncStream<EngineRegistry.State>.Continuation
-    private let writing: Task<Void, Never>
+    /// Longer lists would hold up the controller's loop.
+    private static let shortList = 64
+
+    private struct Version: Sendable {
+        let number: Int
+        let state: EngineRegistry.State
+    }
+
+    private struct Progress {
+        var latest = 0
+        var written = 0
+    }
+
+    private let path: String?
+    private let logger: Logger
+    private let progress = Mutex(Progress())
+    private let versions: AsyncStream<Version>.Continuation
+    private let stream: AsyncStream<Version>
+    private let writing = Mutex<Task<Void, Never>?>(nil)
 
     init(path: String?, logger: Logger) {
-        let (stream, states) = AsyncStream.makeStream(of: EngineRegistry.State.self, bufferingPolicy: .bufferingNewest(1))
-        self.states = states
-        self.writing = Task {
-            for await state in stream {
-                guard let path else { continue }
-                let engines = JSONValue.object(state.engines.mapValues { .string($0) })
-                let json: JSONValue = ["engines": engines, "next_id": .int(state.nextID)]
-                do { try PrivateFile.write(json.indentedText + "\n", to: path) } catch {
-                    logger.error("the list of engines was not saved: \(error)")
-                }
+        self.path = path
+        self.logger = logger
+        (self.stream, self.versions) = AsyncStream.makeStream(of: Version.self, bufferingPolicy: .bufferingNewest(1))
+        self.writing.withLock { writing in
+            writing = Task { for await version in self.stream { self.write(version) } }
+        }
+    }
+
+    func save(_ state: EngineRegistry.State) {
+        let version = self.progress.withLock { progress in
+            progress.latest += 1
+            return Version(number: progress.latest, state: state)
+        }
+        if state.engines.count <= Self.shortList { self.write(version) } else { self.versions.yield(version) }
+    }
+
+    private func write(_ version: Version) {
+        guard let path else { return }
+        let engines = JSONValue.object(version.state.engines.mapValues { .string($0) })
+        let json: JSONValue = ["engines": engines, "next_id": .int(version.state.nextID)]
+        self.progress.withLock { progress in
+            guard version.number > progress.written else { return }
+            do {
+                try PrivateFile.write(json.indentedText + "\n", to: path)
+                progress.written = version.number
+            } catch {
+                self.logger.error("the list of engines was not saved: \(error)")
             }
         }
     }
 
-    func save(_ state: EngineRegistry.State) { self.states.yield(state) }
-
     func finish() async {
-        self.states.finish()
-        await self.writing.value
+        self.versions.finish()
+        await self.writing.withLock { $0 }?.value
     }
 }
 

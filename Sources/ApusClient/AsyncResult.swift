@@ -173,3 +173,10 @@ public enum CancellationPolicy: Sendable, Hashable {
     /// What has not started is aborted, and what runs is interrupted; see ``Client/abort(_:interrupting:)``.
     case interrupt
 }
+
+extension TaskDependency {
+    /// The tasks of a result.
+    public init<Output>(_ result: AsyncResult<Output>, all: Bool = true, success: Bool = true, failure: Bool = false) {
+        self.init(result.messageIDs, all: all, success: success, failure: failure)
+    }
+}

@@ -1,5 +1,5 @@
 public import ApusFunctions
-import ApusWire
+public import ApusWire
 import NIOCore
 import Pickle
 

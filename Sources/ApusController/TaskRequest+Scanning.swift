@@ -34,35 +34,6 @@ extension TaskRequest {
     }
 }
 
-extension TaskDependency {
-    /// A list of ids, one id, or an object that says how they must end; nil for an empty one.
-    init?(_ json: JSONValue) {
-        let list: JSONValue
-        switch json {
-        case .object(let members): list = members["dependencies"] ?? []
-        case .string, .array: list = json
-        default: return nil
-        }
-        let ids = list.string.map { [TaskID($0)] } ?? (list.array ?? []).compactMap { $0.string.map { TaskID($0) } }
-        guard !ids.isEmpty else { return nil }
-        self.init(
-            ids, all: json["all"]?.bool ?? true, success: json["success"]?.bool ?? true, failure: json["failure"]?.bool ?? false)
-    }
-}
-
-extension RetryRule {
-    /// Seconds and names; nil for what is no object.
-    init?(_ json: JSONValue) {
-        guard json.object != nil else { return nil }
-        func duration(_ key: String, _ standIn: Double) -> Duration {
-            .seconds(min(max(json[key]?.double ?? standIn, 0), 1e9))
-        }
-        self.init(
-            errors: Set((json["errors"]?.array ?? []).compactMap { $0.string }), pause: duration("pause", 0),
-            factor: min(max(json["factor"]?.double ?? 2, 1), 1e6), longest: duration("longest", 60))
-    }
-}
-
 /// What the scheduler and the hub read of a reply's metadata.
 struct ReplyMetadata {
     var status: TaskReply.Status?

@@ -224,8 +224,8 @@ public struct SimulatedCluster: Sendable {
         if self.chance(30) { request.retries = Int(self.below(6)) }
         if self.chance(5) { request.resources = ["gpu": Double(1 + self.below(2))] }
         if self.chance(10) {
-            request.retryRule = RetryRule(
-                errors: self.chance(50) ? [] : ["EngineError"], pause: .milliseconds(Int(self.below(20))))
+            let errors: Set<String> = self.chance(50) ? [] : ["EngineError"]
+            request.retryRule = RetryRule(pause: .milliseconds(Int(self.below(20))), errors: errors)
         }
         if mayDepend, self.chance(20), !self.submitted.isEmpty {
             request.inputs = (0...self.below(3)).map { _ in self.submitted[Int(self.below(UInt64(self.submitted.count)))] }

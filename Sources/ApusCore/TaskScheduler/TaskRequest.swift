@@ -51,22 +51,7 @@ package struct TaskRequest: Sendable, Equatable {
     }
 }
 
-/// When a task is given out again after it failed, and after which errors.
-package struct RetryRule: Sendable, Equatable {
-    /// The errors worth another try, by their names on the wire; empty for any. An engine's death is an `EngineError`.
-    package var errors: Set<String>
-    /// How long the task waits before its first retry; each further wait is longer by the factor, up to the longest.
-    package var pause: Duration
-    package var factor: Double
-    package var longest: Duration
-
-    package init(errors: Set<String> = [], pause: Duration = .zero, factor: Double = 2, longest: Duration = .seconds(60)) {
-        self.errors = errors
-        self.pause = pause
-        self.factor = factor
-        self.longest = longest
-    }
-
+extension RetryRule {
     func covers(_ error: String?) -> Bool { self.errors.isEmpty || error.map(self.errors.contains) ?? false }
 
     /// The wait before a retry, of which the first has number 0.
@@ -74,24 +59,6 @@ package struct RetryRule: Sendable, Equatable {
         var pause = self.pause
         for _ in 0..<retry where pause < self.longest { pause = pause * max(1, self.factor) }
         return min(pause, self.longest)
-    }
-}
-
-/// A condition on how other tasks have ended (`Dependency` in ipyparallel; protocol section 6.2).
-package struct TaskDependency: Sendable, Equatable {
-    package var tasks: [TaskID]
-    /// Whether all of the tasks must end in an accepted way, or any one of them.
-    package var all: Bool
-    /// Whether success is an accepted way to end.
-    package var success: Bool
-    /// Whether failure is an accepted way to end.
-    package var failure: Bool
-
-    package init(_ tasks: [TaskID], all: Bool = true, success: Bool = true, failure: Bool = false) {
-        self.tasks = tasks
-        self.all = all
-        self.success = success
-        self.failure = failure
     }
 }
 

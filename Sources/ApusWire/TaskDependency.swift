@@ -1,6 +1,4 @@
-public import ApusWire
-
-/// What other tasks a task waits for, and how they must have ended.
+/// What other tasks a task waits for, and how they must have ended (ipyparallel's `Dependency`; protocol article, "Request metadata").
 ///
 /// As `after` it says when a task may run; as `follow` it says where: on an engine that ran them.
 public struct TaskDependency: Sendable, Hashable {
@@ -21,12 +19,21 @@ public struct TaskDependency: Sendable, Hashable {
         self.failure = failure
     }
 
-    /// The tasks of a result.
-    public init<Output>(_ result: AsyncResult<Output>, all: Bool = true, success: Bool = true, failure: Bool = false) {
-        self.init(result.messageIDs, all: all, success: success, failure: failure)
+    /// A list of ids, one id, or an object that says how they must end; nil for an empty one.
+    package init?(_ json: JSONValue) {
+        let list: JSONValue
+        switch json {
+        case .object(let members): list = members["dependencies"] ?? []
+        case .string, .array: list = json
+        default: return nil
+        }
+        let ids = list.string.map { [TaskID($0)] } ?? (list.array ?? []).compactMap { $0.string.map { TaskID($0) } }
+        guard !ids.isEmpty else { return nil }
+        self.init(
+            ids, all: json["all"]?.bool ?? true, success: json["success"]?.bool ?? true, failure: json["failure"]?.bool ?? false)
     }
 
-    var json: JSONValue {
+    package var json: JSONValue {
         [
             "dependencies": .array(self.tasks.map { .string($0.text) }), "all": .bool(self.all), "success": .bool(self.success),
             "failure": .bool(self.failure),

@@ -1,5 +1,3 @@
-import ApusWire
-
 /// When a task that failed is tried again, as long as it has ``LoadBalancedView/retries`` left, and after which errors.
 ///
 /// ```swift
@@ -27,7 +25,18 @@ public struct RetryRule: Sendable, Hashable {
         self.errors = errors
     }
 
-    var json: JSONValue {
+    /// Seconds and names; nil for what is no object.
+    package init?(_ json: JSONValue) {
+        guard json.object != nil else { return nil }
+        func duration(_ key: String, _ standIn: Double) -> Duration {
+            .seconds(min(max(json[key]?.double ?? standIn, 0), 1e9))
+        }
+        self.init(
+            pause: duration("pause", 0), factor: min(max(json["factor"]?.double ?? 2, 1), 1e6),
+            longest: duration("longest", 60), errors: Set((json["errors"]?.array ?? []).compactMap { $0.string }))
+    }
+
+    package var json: JSONValue {
         [
             "pause": .double(self.pause / .seconds(1)), "factor": .double(self.factor),
             "longest": .double(self.longest / .seconds(1)), "errors": .array(self.errors.sorted().map { .string($0) }),
