@@ -171,7 +171,32 @@ private final class EngineStateWriter: Sendable {
     /// Longer lists would hold up the controller's loop.
     private static let shortList = 64
 
-    private struct Version: Sendable {
+    private let file: EngineStateFile
+    private let later: AsyncStream<EngineStateFile.Version>.Continuation
+    private let writing: Task<Void, Never>
+
+    init(path: String?, logger: Logger) {
+        let file = EngineStateFile(path: path, logger: logger)
+        let (versions, later) = AsyncStream.makeStream(of: EngineStateFile.Version.self, bufferingPolicy: .bufferingNewest(1))
+        self.file = file
+        self.later = later
+        self.writing = Task { for await version in versions { file.write(version) } }
+    }
+
+    func save(_ state: EngineRegistry.State) {
+        let version = self.file.newVersion(state)
+        if state.engines.count <= Self.shortList { self.file.write(version) } else { self.later.yield(version) }
+    }
+
+    func finish() async {
+        self.later.finish()
+        await self.writing.value
+    }
+}
+
+/// The file, which never goes back to an older list, whoever writes last.
+private final class EngineStateFile: Sendable {
+    struct Version: Sendable {
         let number: Int
         let state: EngineRegistry.State
     }
@@ -184,28 +209,20 @@ private final class EngineStateWriter: Sendable {
     private let path: String?
     private let logger: Logger
     private let progress = Mutex(Progress())
-    private let versions: AsyncStream<Version>.Continuation
-    private let stream: AsyncStream<Version>
-    private let writing = Mutex<Task<Void, Never>?>(nil)
 
     init(path: String?, logger: Logger) {
         self.path = path
         self.logger = logger
-        (self.stream, self.versions) = AsyncStream.makeStream(of: Version.self, bufferingPolicy: .bufferingNewest(1))
-        self.writing.withLock { writing in
-            writing = Task { for await version in self.stream { self.write(version) } }
-        }
     }
 
-    func save(_ state: EngineRegistry.State) {
-        let version = self.progress.withLock { progress in
+    func newVersion(_ state: EngineRegistry.State) -> Version {
+        self.progress.withLock { progress in
             progress.latest += 1
             return Version(number: progress.latest, state: state)
         }
-        if state.engines.count <= Self.shortList { self.write(version) } else { self.versions.yield(version) }
     }
 
-    private func write(_ version: Version) {
+    func write(_ version: Version) {
         guard let path else { return }
         let engines = JSONValue.object(version.state.engines.mapValues { .string($0) })
         let json: JSONValue = ["engines": engines, "next_id": .int(version.state.nextID)]
@@ -218,11 +235,6 @@ private final class EngineStateWriter: Sendable {
                 self.logger.error("the list of engines was not saved: \(error)")
             }
         }
-    }
-
-    func finish() async {
-        self.versions.finish()
-        await self.writing.withLock { $0 }?.value
     }
 }
 

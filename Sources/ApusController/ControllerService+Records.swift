@@ -26,13 +26,22 @@ extension ControllerService {
         let records: [TaskRecord]
         do { records = try await answers.tasksToResubmit(content) } catch { return HubAnswer(error) }
         let tasks = records.compactMap { Resubmission(of: $0, as: self.session.nextMessageID(), at: .now) }
+        var again: [(task: Resubmission, message: Message, request: TaskRequest, inputs: TaskInputs?)] = []
         for task in tasks {
-            let request = self.session.signed(task.parts, identities: [Self.ownIdentity], buffers: task.buffers)
-            self.changes += task.changes(request: request)
+            let message = self.session.signed(task.parts, identities: [Self.ownIdentity], buffers: task.buffers)
+            var request = TaskRequest(task.id)
+            do {
+                request.inputs = Array(try ResultPlaces(scanning: message.metadata).results.values)
+                again.append((task, message, request, try self.inputs(of: message, request)))
+            } catch {
+                // Of a request to an engine, what it says of results was not read when it came.
+                return HubAnswer(TaskStoreError(.valueError, "task '\(task.original)' cannot be run again: \(error)"))
+            }
+        }
+        for (task, message, request, inputs) in again {
+            self.changes += task.changes(request: message)
             self.resubmitted.insert(task.id)
-            var again = TaskRequest(task.id)
-            again.inputs = (try? ResultPlaces(scanning: request.metadata)).map { Array($0.results.values) } ?? []
-            self.submit(request, again, try? self.inputs(of: request, again))
+            self.submit(message, request, inputs)
         }
         self.scheduleFlush()
         return HubAnswers.resubmitted(tasks)

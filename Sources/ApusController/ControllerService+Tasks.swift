@@ -254,7 +254,7 @@ extension ControllerService {
     private func takeWaitNotice(_ message: Message, from engine: EngineUUID) {
         guard let content = try? JSONValue(parsing: message.content), let id = content["msg_id"]?.string,
             let waits = content["waits"]?.bool
-        else { return self.dropped("a reply names no client", at: .taskEngine) }
+        else { return self.dropped("a wait notice names no task", at: .taskEngine) }
         self.perform(waits ? .waits(TaskID(id), on: engine) : .goesOn(TaskID(id), on: engine))
     }
 

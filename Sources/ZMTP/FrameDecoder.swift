@@ -22,7 +22,7 @@ struct FrameDecoder: Sendable {
 
     /// What a frame's own buffer starts with; it grows to at most `growth` times what has arrived.
     static let initialFrameCapacity = 64 * 1024
-    static let growth = 64
+    static let growth = 8
     /// From so many bytes on, a frame is collected in a memory file.
     static let smallestFile = 1 << 20
     /// What one `ByteBuffer` can hold.

@@ -102,6 +102,24 @@ struct ResultInputTests {
         await world.stop()
     }
 
+    @Test("A request to an engine that says what cannot be is not run again, and the hub says why", arguments: [0, 9])
+    func nonsenseAgain(place: Int) async throws {
+        let world = try await World()
+        let engine = try await world.startEngine("ada")
+        let direct = world.socket(.dealer, world.client.mux)
+        let given = world.message(
+            .applyRequest, metadata: ["apus_results": [[.int(place), "x"]]], identities: [ByteBuffer(string: "ada")],
+            buffers: self.call([1]))
+        direct.send(given)
+        engine.mux.send(engine.reply(to: try await engine.mux.next()))
+        _ = try await direct.next()
+        let hub = world.socket(.dealer, world.client.common.registration)
+        let answer = try await hub.ask(world.message(.resubmitRequest, content: ["msg_ids": [.string(given.id)]]))
+        #expect(answer.json["status"] == "error")
+        #expect(answer.json["evalue"]?.string?.contains("cannot be run again") == true)
+        await world.stop()
+    }
+
     @Test("An ok without a result leaves the call short of an argument")
     func emptyResult() async throws {
         let world = try await World()
