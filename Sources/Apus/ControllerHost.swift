@@ -51,11 +51,10 @@ public final class ControllerHost: Sendable {
         /// Who was registered when a controller last ran here; nil when nobody knows.
         func savedEngines() throws(WireError) -> EngineRegistry.State? {
             guard PrivateFile.exists(self.stateFile) else { return nil }
-            let json = try PrivateFile.readJSON(self.stateFile)
-            guard let engines = json["engines"]?.object, let nextID = json["next_id"]?.int else {
+            guard let state = EngineRegistry.State(try PrivateFile.readJSON(self.stateFile)) else {
                 throw WireError("\(self.stateFile) lists no engines")
             }
-            return EngineRegistry.State(engines: engines.compactMapValues { $0.string }, nextID: nextID)
+            return state
         }
     }
 
@@ -224,12 +223,11 @@ private final class EngineStateFile: Sendable {
 
     func write(_ version: Version) {
         guard let path else { return }
-        let engines = JSONValue.object(version.state.engines.mapValues { .string($0) })
-        let json: JSONValue = ["engines": engines, "next_id": .int(version.state.nextID)]
+        let text = version.state.json.indentedText + "\n"
         self.progress.withLock { progress in
             guard version.number > progress.written else { return }
             do {
-                try PrivateFile.write(json.indentedText + "\n", to: path)
+                try PrivateFile.write(text, to: path)
                 progress.written = version.number
             } catch {
                 self.logger.error("the list of engines was not saved: \(error)")

@@ -33,9 +33,7 @@ final class ClientConnection: Sendable {
         var subscribers: [any TransportSocket] = []
         /// Sockets that have reached the controller, so that nothing published from now on is missed.
         var connected: Set<String> = []
-        var engines: [EngineID: EngineUUID] = [:]
-        /// Whose memory an engine can map, of those that say so.
-        var memoryPlaces: [EngineUUID: String] = [:]
+        var directory = EngineDirectory()
         /// What the controller can do beyond ipyparallel's.
         var features: Set<ControllerFeature> = []
         var pending: [MessageID: PendingTask] = [:]
@@ -146,22 +144,24 @@ final class ClientConnection: Sendable {
 
     // MARK: Engines
 
-    var engines: [EngineID: EngineUUID] { self.state.withLock { $0.engines } }
+    var engines: [EngineID: EngineUUID] { self.state.withLock { $0.directory.engines } }
 
-    func engineID(of uuid: EngineUUID) -> EngineID? {
-        self.state.withLock { state in state.engines.first { $0.value == uuid }?.key }
+    func engineID(of uuid: EngineUUID) -> EngineID? { self.state.withLock { $0.directory.id(of: uuid) } }
+
+    func withDirectory<Result: Sendable>(_ body: (inout EngineDirectory) -> Result) -> Result {
+        self.state.withLock { body(&$0.directory) }
     }
 
     /// Whether all these engines can map this process's memory.
     func sharesMemory(with engines: [EngineUUID]) -> Bool {
         guard let place = SharedMemory.place else { return false }
-        return self.state.withLock { state in engines.allSatisfy { state.memoryPlaces[$0] == place } }
+        return self.state.withLock { $0.directory.shareMemory(engines, of: place) }
     }
 
     /// Asks the hub who is registered.
     func refreshEngines() async throws {
         let reply = try await self.request(.connectionRequest, content: [:], on: .query)
-        guard let engines = reply["engines"]?.object else {
+        guard let directory = EngineDirectory(reply) else {
             throw ApusError(.hubError, "the hub answered a connection request without a list of engines")
         }
         let features = (reply["apus"]?["features"]?.array ?? []).compactMap {
@@ -169,13 +169,7 @@ final class ClientConnection: Sendable {
         }
         self.state.withLock { state in
             state.features = Set(features)
-            state.engines = [:]
-            state.memoryPlaces = [:]
-            for (id, uuid) in engines {
-                guard let number = Int(id), let uuid = uuid.string.map({ EngineUUID($0) }) else { continue }
-                state.engines[EngineID(number)] = uuid
-                state.memoryPlaces[uuid] = reply["apus"]?["memory"]?[id]?.string
-            }
+            state.directory.replace(with: directory)
         }
         self.announceChange()
     }
@@ -196,7 +190,8 @@ final class ClientConnection: Sendable {
     /// Sends a request and gives the task that its reply completes.
     func submit(
         _ type: MessageType, on channel: Channel, to target: EngineUUID? = nil, metadata: ByteBuffer = MessageParts.emptyObject,
-        content: ByteBuffer = MessageParts.emptyObject, buffers: [ByteBuffer] = [], waitsForOutput: Bool = false
+        content: ByteBuffer = MessageParts.emptyObject, buffers: [ByteBuffer] = [], waitsForOutput: Bool = false,
+        limitedOn: [EngineUUID]? = nil
     ) -> PendingTask {
         let number = self.nextNumber.wrappingAdd(1, ordering: .relaxed).oldValue
         let now = WireDate.now
@@ -205,7 +200,8 @@ final class ClientConnection: Sendable {
             type, id: id, identities: target.map { [ByteBuffer(string: $0.text)] } ?? [], metadata: metadata, content: content,
             buffers: buffers, date: now)
         let task = PendingTask(
-            id: id, targets: target.map { [$0] } ?? [], submitted: now, outputPolicy: waitsForOutput ? .awaited : .counted)
+            id: id, targets: target.map { [$0] } ?? [], submitted: now, outputPolicy: waitsForOutput ? .awaited : .counted,
+            limitedOn: limitedOn)
         self.send(message, on: channel, for: CollectionOfOne(task))
         return task
     }
@@ -214,19 +210,19 @@ final class ClientConnection: Sendable {
     /// copy, in the order of the targets; only one of all where the replies are to be made one.
     func broadcast(
         _ type: MessageType, to targets: [EngineUUID], isCoalescing: Bool, metadata: ByteBuffer, content: ByteBuffer,
-        buffers: [ByteBuffer], waitsForOutput: Bool
+        buffers: [ByteBuffer], waitsForOutput: Bool, limitedOn: [EngineUUID]?
     ) -> [PendingTask] {
         let id = self.session.messageID(number: self.nextNumber.wrappingAdd(1, ordering: .relaxed).oldValue)
         let now = WireDate.now
         let message = self.session.message(type, id: id, metadata: metadata, content: content, buffers: buffers, date: now)
         let tasks: [PendingTask]
         if isCoalescing {
-            tasks = [PendingTask(id: id, targets: targets, submitted: now, outputPolicy: .ignored)]
+            tasks = [PendingTask(id: id, targets: targets, submitted: now, outputPolicy: .ignored, limitedOn: limitedOn)]
         } else {
             tasks = targets.map { target in
                 PendingTask(
                     id: MessageID("\(id.text)_\(target.text)"), targets: [target], submitted: now,
-                    outputPolicy: waitsForOutput ? .awaited : .counted)
+                    outputPolicy: waitsForOutput ? .awaited : .counted, limitedOn: limitedOn.map { _ in [target] })
             }
         }
         self.send(message, on: .broadcast, for: tasks)
@@ -402,17 +398,11 @@ final class ClientConnection: Sendable {
         switch header.type {
         case .registrationNotification:
             guard let id = content["id"]?.int, let uuid = content["uuid"]?.string else { return }
-            self.state.withLock { state in
-                state.engines[EngineID(id)] = EngineUUID(uuid)
-                state.memoryPlaces[EngineUUID(uuid)] = content["apus"]?["memory"]?.string
-            }
+            self.withDirectory { $0.add(EngineID(id), EngineUUID(uuid), content) }
             self.announceChange()
         case .unregistrationNotification:
             guard let id = content["id"]?.int, let uuid = content["uuid"]?.string else { return }
-            self.state.withLock { state in
-                state.engines.removeValue(forKey: EngineID(id))
-                state.memoryPlaces.removeValue(forKey: EngineUUID(uuid))
-            }
+            self.withDirectory { $0.remove(EngineID(id), EngineUUID(uuid)) }
             self.announceChange()
             // The engine's last replies come by another connection and may be read after this; they get a moment.
             self.eventLoop.scheduleTask(in: .milliseconds(100)) { self.failTasks(on: EngineUUID(uuid), EngineID(id)) }
@@ -438,7 +428,7 @@ final class ClientConnection: Sendable {
     private func end(_ reason: ApusError, failingAfter delay: TimeAmount) {
         self.state.withLock { state in
             if state.ended == nil { state.ended = reason }
-            state.engines = [:]
+            state.directory = EngineDirectory()
         }
         self.announceChange()
         self.eventLoop.scheduleTask(in: delay) { self.failEverything(reason) }

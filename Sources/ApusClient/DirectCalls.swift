@@ -33,10 +33,10 @@ struct DirectCalls: Sendable {
     func map(_ call: Call, _ sequences: [[PickleValue]]) throws -> [PendingTask] {
         let engines = try self.engines()
         let count = sequences.map { $0.count }.min() ?? 0
-        return zip(engines, Partition.blocks(of: count, over: engines.count)).compactMap { engine, range in
+        return try zip(engines, Partition.blocks(of: count, over: engines.count)).compactMap { engine, range in
             guard !range.isEmpty else { return nil }
             let buffers = call.mapBuffers(sequences.map { .list(Array($0[range])) })
-            return self.send(call, self.outgoing(buffers, to: [engine]), maps: true, to: [engine])[0]
+            return try self.send(call, self.outgoing(buffers, to: [engine]), maps: true, to: [engine])[0]
         }
     }
 
@@ -45,10 +45,12 @@ struct DirectCalls: Sendable {
         let engines = try self.engines()
         switch self.route {
         case .direct:
+            let limitedOn = try self.limited(on: engines)
             let metadata = self.metadata(nil, maps: false, isQuiet: false)
             return engines.map { engine in
                 self.connection.submit(
-                    .executeRequest, on: .mux, to: engine.uuid, metadata: metadata, content: content, waitsForOutput: true)
+                    .executeRequest, on: .mux, to: engine.uuid, metadata: metadata, content: content, waitsForOutput: true,
+                    limitedOn: limitedOn.map { _ in [engine.uuid] })
             }
         case .broadcast:
             return try self.broadcast(.executeRequest, nil, to: engines, content: content, waitsForOutput: true)
@@ -82,8 +84,8 @@ struct DirectCalls: Sendable {
 
     /// Sets a name to each target's own part.
     func scatter(_ name: String, _ parts: [PickleValue]) throws -> [PendingTask] {
-        zip(try self.engines(), parts).map { engine, part in
-            self.send(nil, self.outgoing(Self.pushBuffers([(name, part)]), to: [engine]), maps: false, to: [engine])[0]
+        try zip(self.engines(), parts).map { engine, part in
+            try self.send(nil, self.outgoing(Self.pushBuffers([(name, part)]), to: [engine]), maps: false, to: [engine])[0]
         }
     }
 
@@ -112,7 +114,7 @@ struct DirectCalls: Sendable {
 
     private func send(_ call: Call?, _ buffers: SharedBuffers, to engines: [Engine]) throws -> [PendingTask] {
         switch self.route {
-        case .direct: return self.send(call, buffers, maps: false, to: engines)
+        case .direct: return try self.send(call, buffers, maps: false, to: engines)
         case .broadcast:
             let tasks = try self.broadcast(.applyRequest, call, to: engines, buffers: buffers)
             self.keep(buffers, until: tasks)
@@ -120,13 +122,23 @@ struct DirectCalls: Sendable {
         }
     }
 
-    private func send(_ call: Call?, _ buffers: SharedBuffers, maps: Bool, to engines: [Engine]) -> [PendingTask] {
+    private func send(_ call: Call?, _ buffers: SharedBuffers, maps: Bool, to engines: [Engine]) throws -> [PendingTask] {
+        let limitedOn = call == nil ? nil : try self.limited(on: engines)
         let metadata = self.metadata(call, maps: maps, buffers: buffers)
         let tasks = engines.map { engine in
-            self.connection.submit(.applyRequest, on: .mux, to: engine.uuid, metadata: metadata, buffers: buffers.frames)
+            self.connection.submit(
+                .applyRequest, on: .mux, to: engine.uuid, metadata: metadata, buffers: buffers.frames,
+                limitedOn: limitedOn.map { _ in [engine.uuid] })
         }
         self.keep(buffers, until: tasks)
         return tasks
+    }
+
+    /// The engines that must keep the run limit; nil where there is none.
+    private func limited(on engines: [Engine]) throws -> [EngineUUID]? {
+        guard self.limit != nil else { return nil }
+        try self.connection.requireLimits(of: engines)
+        return engines.map { $0.uuid }
     }
 
     /// Large buffers go by memory where all these engines can map ours, and by the network otherwise.
@@ -150,6 +162,8 @@ struct DirectCalls: Sendable {
         guard self.connection.info.broadcast != nil else {
             throw ApusError(.notSupported, "this controller has no broadcast scheduler; use a direct view")
         }
+        // What moves values only ends by itself.
+        let limitedOn = call == nil && !waitsForOutput ? nil : try self.limited(on: engines)
         var metadata = ByteBuffer()
         metadata.writeStaticString("{\"targets\": ")
         JSONValue.array(engines.map { [.string($0.uuid.text), .int($0.id.number)] }).write(into: &metadata)
@@ -160,7 +174,7 @@ struct DirectCalls: Sendable {
         metadata.writeStaticString("}")
         return self.connection.broadcast(
             type, to: engines.map { $0.uuid }, isCoalescing: isCoalescing, metadata: metadata, content: content,
-            buffers: buffers.frames, waitsForOutput: waitsForOutput)
+            buffers: buffers.frames, waitsForOutput: waitsForOutput, limitedOn: limitedOn)
     }
 
     private func metadata(
@@ -177,7 +191,7 @@ struct DirectCalls: Sendable {
     private func writeMembers(_ call: Call?, maps: Bool, isQuiet: Bool, into metadata: inout ByteBuffer) {
         metadata.writeStaticString(", \"label\": ")
         if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
-        metadata.writeLimit(self.limit)
+        if call != nil || !isQuiet { metadata.writeLimit(self.limit) }
         if let call {
             call.writeMetadata(maps: maps, into: &metadata)
         } else if isQuiet {

@@ -100,8 +100,8 @@ extension LoadBalancedView {
         return LazyMap(
             client: self.client, maxOutstanding: room, isOrdered: ordered,
             send: { flight in
-                let metadata = try view.metadata(call, maps: true)
-                try await read(flight) { chunk in flight.sent(view.send(call.mapBuffers(chunk), metadata: metadata)) }
+                let terms = try view.terms(call, maps: true)
+                try await read(flight) { chunk in flight.sent(view.send(call.mapBuffers(chunk), terms)) }
             }, decode: decode)
     }
 }

@@ -54,7 +54,7 @@ extension LoadBalancedView {
         _ call: Call, _ arguments: [SentArgument], decode: @escaping @Sendable (Message) throws -> Output
     ) throws -> AsyncResult<Output> {
         let (buffers, results) = call.buffers(arguments)
-        return self.result(of: self.send(buffers, metadata: try self.metadata(call, maps: false, results: results)), decode)
+        return self.result(of: self.send(buffers, try self.terms(call, maps: false, results: results)), decode)
     }
 }
 

@@ -37,7 +37,8 @@ public struct LoadBalancedView: Sendable {
     ///
     /// At the limit an asynchronous Swift function is cancelled, and a Python function interrupted, then its kernel replaced; the
     /// result throws ``RemoteError`` named `KeyboardInterrupt`. A synchronous Swift function cannot be stopped: it runs to its
-    /// end, and then the result throws one named `EngineError`. Engines of ipyparallel know no limit and pass over it.
+    /// end, and then the result throws one named `EngineError`. Engines of ipyparallel keep no limits: a task that would run on one is
+    /// refused with code `notSupported`, or its result is where only the engine's answer tells what it is.
     public var runLimit: Duration?
     /// A name for the work sent through this view, kept in its records.
     public var label: String?
@@ -95,7 +96,7 @@ public struct LoadBalancedView: Sendable {
     private func apply<Output>(
         _ call: Call, _ arguments: [PickleValue], decode: @escaping @Sendable (Message) throws -> Output
     ) throws -> AsyncResult<Output> {
-        self.result(of: self.send(call.buffers(arguments), metadata: try self.metadata(call, maps: false)), decode)
+        self.result(of: self.send(call.buffers(arguments), try self.terms(call, maps: false)), decode)
     }
 
     func result<Output>(of task: PendingTask, _ decode: @escaping @Sendable (Message) throws -> Output) -> AsyncResult<Output> {
@@ -163,10 +164,10 @@ public struct LoadBalancedView: Sendable {
     ) throws -> AsyncMapResult<Output> {
         guard chunkSize > 0 else { throw ApusError(.badArgument, "the chunk size is \(chunkSize); it must be at least 1") }
         let count = sequences.map { $0.count }.min() ?? 0
-        let metadata = try self.metadata(call, maps: true)
+        let terms = try self.terms(call, maps: true)
         let chunks = Partition.blocks(of: count, over: (count + chunkSize - 1) / chunkSize)
         let tasks = chunks.map { range in
-            self.send(call.mapBuffers(sequences.map { .list(Array($0[range])) }), metadata: metadata)
+            self.send(call.mapBuffers(sequences.map { .list(Array($0[range])) }), terms)
         }
         var result = AsyncMapResult(tasks, client: self.client, isOrdered: ordered, decode: decode)
         result.whenCancelled = self.whenCancelled
@@ -175,12 +176,29 @@ public struct LoadBalancedView: Sendable {
 
     // MARK: On the wire
 
-    func send(_ buffers: [ByteBuffer], metadata: ByteBuffer) -> PendingTask {
-        self.client.connection.submit(.applyRequest, on: .task, metadata: metadata, buffers: buffers)
+    /// What the view's flags make of a request; the same for all the tasks of a map.
+    struct Terms: Sendable {
+        let metadata: ByteBuffer
+        /// See ``PendingTask/limitedOn``.
+        let limitedOn: [EngineUUID]?
+    }
+
+    func send(_ buffers: [ByteBuffer], _ terms: Terms) -> PendingTask {
+        self.client.connection.submit(
+            .applyRequest, on: .task, metadata: terms.metadata, buffers: buffers, limitedOn: terms.limitedOn)
+    }
+
+    func terms(_ call: Call, maps: Bool, results: [(place: Int, task: TaskID)] = []) throws -> Terms {
+        let limitedOn = try self.runLimit.map { _ in
+            let engines = try self.targets.map(self.client.connection.resolve)
+            return try self.client.connection.requireLimits(
+                amongAnyOf: engines ?? self.client.connection.engines.map { (id: $0.key, uuid: $0.value) })
+        }
+        return Terms(metadata: try self.metadata(call, maps: maps, results: results), limitedOn: limitedOn)
     }
 
     /// The request's metadata, in which Python's schedulers expect every key.
-    func metadata(_ call: Call, maps: Bool, results: [(place: Int, task: TaskID)] = []) throws -> ByteBuffer {
+    private func metadata(_ call: Call, maps: Bool, results: [(place: Int, task: TaskID)]) throws -> ByteBuffer {
         if let ended = self.client.connection.ended { throw ended }
         guard self.client.connection.info.taskScheme != "none" else {
             throw ApusError(

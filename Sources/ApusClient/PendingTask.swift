@@ -10,6 +10,8 @@ final class PendingTask: Sendable {
     /// The engines that the request was addressed to; empty where a scheduler chooses.
     let targets: [EngineUUID]
     let submitted: WireDate
+    /// The engines that must keep its run limit, as far as the client chose them; nil where there is no limit.
+    let limitedOn: [EngineUUID]?
     private let outputPolicy: OutputPolicy
 
     /// What must be in, besides the reply, for the result to be there.
@@ -42,7 +44,10 @@ final class PendingTask: Sendable {
         case failed(ApusError)
     }
 
-    init(id: MessageID, targets: [EngineUUID], submitted: WireDate, outputPolicy: OutputPolicy) {
+    init(
+        id: MessageID, targets: [EngineUUID], submitted: WireDate, outputPolicy: OutputPolicy, limitedOn: [EngineUUID]? = nil
+    ) {
+        self.limitedOn = limitedOn
         self.id = id
         self.targets = targets
         self.submitted = submitted
@@ -53,6 +58,8 @@ final class PendingTask: Sendable {
     var isDone: Bool { self.state.withLock { $0.isDone } }
     var outcome: Outcome? { self.state.withLock { $0.isDone ? $0.outcome : nil } }
     var output: TaskOutput { self.state.withLock { $0.output } }
+    /// Whether its reply must say that the run limit was heeded. One made of many replies says nothing.
+    var mustSayLimit: Bool { self.limitedOn != nil && self.outputPolicy != .ignored }
 
     // MARK: On the connection's event loop. Each gives true when nothing more is expected.
 

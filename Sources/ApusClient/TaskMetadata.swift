@@ -81,13 +81,15 @@ extension ClientConnection {
         case .failed(let error): throw error
         case .reply(let message, _):
             // Most replies say no more than this, and there are hundreds of thousands.
-            if message.content == Self.plainOK { return message }
+            if message.content == Self.plainOK, !task.mustSayLimit { return message }
             let content: JSONValue
             do { content = try JSONValue(parsing: message.content) } catch {
                 throw ApusError(.badResult, "the reply to task '\(task.id)' cannot be read: \(error)")
             }
             switch content["status"]?.string {
-            case "ok": return message
+            case "ok":
+                try self.requireLimit(heededIn: message, of: task)
+                return message
             case "aborted": throw ApusError(.taskAborted, "task '\(task.id)' was aborted before it started")
             default: throw self.error(ErrorContent(content), of: task, message)
             }

@@ -24,6 +24,7 @@ extension ControllerService {
             let places = self.registry.engines.compactMap { engine in
                 engine.memoryPlace.map { ("\(engine.id)", JSONValue.string($0)) }
             }
+            let limiting = self.registry.engines.filter { $0.abilities.keepsLimits }.map { JSONValue.int($0.id.number) }
             let features = ControllerFeature.allCases.map { JSONValue.string($0.rawValue) }
             self.answer(
                 message, header,
@@ -31,6 +32,7 @@ extension ControllerService {
                     "status": "ok", "engines": .object(JSONObject(uniqueKeysWithValues: engines)),
                     "apus": [
                         "features": .array(features), "memory": .object(JSONObject(uniqueKeysWithValues: places)),
+                        "limits": .array(limiting),
                     ],
                 ])
         case .queueRequest: self.answer(message, header) { try self.queueStatus(content) }

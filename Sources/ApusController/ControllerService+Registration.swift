@@ -13,19 +13,24 @@ extension ControllerService {
         guard let uuid = content["uuid"]?.string, !uuid.isEmpty else {
             return self.dropped("a registration request names no uuid", at: .registration)
         }
-        let request = EngineRegistry.Request(
-            EngineUUID(uuid), wantedID: content["id"]?.int.map { EngineID($0) },
-            understandsRecall: content["apus"]?["recall"]?.bool ?? false,
-            abilities: self.abilities(in: content),
-            resources: (content["apus"]?["resources"]?.object ?? [:]).compactMapValues { $0.double },
-            memoryPlace: content["apus"]?["memory"]?.string)
+        let request = self.request(EngineUUID(uuid), content["id"]?.int.map { EngineID($0) }, content["apus"])
         self.registrations[request.uuid] = Array(message.identities)
         self.perform(self.registry.handle(.registrationRequested(request), at: self.now))
     }
 
-    /// What a registration says that the engine can run.
-    private func abilities(in content: JSONValue) -> EngineAbilities {
-        guard let apus = content["apus"], let python = apus["python"]?.bool else { return .stock }
+    /// - Parameter apus: What the engine says of itself; nil from ipyparallel's.
+    private func request(_ uuid: EngineUUID, _ wantedID: EngineID?, _ apus: JSONValue?) -> EngineRegistry.Request {
+        // Without what differs from engine to engine: most say the same.
+        let words = apus?.object?.filter { !["pid", "host"].contains($0.key) }
+        return EngineRegistry.Request(
+            uuid, wantedID: wantedID, understandsRecall: apus?["recall"]?.bool ?? false, abilities: self.abilities(in: apus),
+            resources: (apus?["resources"]?.object ?? [:]).compactMapValues { $0.double }, memoryPlace: apus?["memory"]?.string,
+            announcement: words.map { .object($0) })
+    }
+
+    /// What the engine can run by its own words.
+    private func abilities(in apus: JSONValue?) -> EngineAbilities {
+        guard let apus, let python = apus["python"]?.bool else { return .stock }
         var names: Set<String> = []
         for function in apus["functions"]?.array ?? [] {
             // It is found by its whole name, and by what is left of it behind each dot.
@@ -48,10 +53,10 @@ extension ControllerService {
     /// Expects the engines of an earlier controller, which reconnect but do not register again: each has its id as soon as it
     /// is reachable, and is forgotten like any that registers and does not come.
     package func restore(_ state: EngineRegistry.State) {
-        _ = self.registry.restore(EngineRegistry.State(engines: [:], nextID: state.nextID))
+        self.registry.skipIDs(below: state.nextID)
         for (id, uuid) in state.engines {
             guard let number = Int(id), number >= 0 else { continue }
-            let request = EngineRegistry.Request(EngineUUID(uuid), wantedID: EngineID(number))
+            let request = self.request(EngineUUID(uuid), EngineID(number), state.announcements[uuid])
             self.perform(self.registry.handle(.registrationRequested(request), at: self.now))
         }
     }
@@ -230,7 +235,11 @@ extension ControllerService {
 
     private func publish(_ type: MessageType, _ engine: EngineRegistry.Engine) {
         var content: JSONObject = ["id": .int(engine.id.number), "uuid": .string(engine.uuid.text)]
-        if let place = engine.memoryPlace { content["apus"] = ["memory": .string(place)] }
+        if engine.announcement != nil {
+            var apus: JSONObject = ["limits": .bool(engine.abilities.keepsLimits)]
+            if let place = engine.memoryPlace { apus["memory"] = .string(place) }
+            content["apus"] = .object(apus)
+        }
         let notice = self.session.message(type, content: content)
         self.send(notice.frames, on: .notification)
         self.sockets[.notification]?.flush()

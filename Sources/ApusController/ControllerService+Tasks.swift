@@ -22,6 +22,7 @@ extension ControllerService {
             // A pure scheduler honours none of what a request says of itself.
             if self.scheme != .pure { request = try TaskRequest(header.id, client: request.client, scanning: message.metadata) }
             if request.need == nil, self.scheme != .pure { request.need = self.need(of: message, header.type) }
+            if request.isLimited { request.need = .limit(request.need) }
             guard self.live[header.id] == nil else { throw WireError("task '\(header.id)' is here already") }
             let inputs = try self.inputs(of: message, request)
             self.changes.append(

@@ -26,6 +26,7 @@ extension TaskRequest {
                 case "apus_results":
                     request.inputs = Set(try ResultPlaces(try cursor.readValue()).results.values).sorted { $0.text < $1.text }
                 case "apus_build": request.need = try cursor.readStringOrSkip().map { .build($0) }
+                case "apus_limit": request.isLimited = try cursor.readValue().double != nil
                 default: try cursor.skipValue()
                 }
             }

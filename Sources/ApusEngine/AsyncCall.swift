@@ -153,8 +153,10 @@ final class AsyncCall: EngineTurn {
         if hadTurn { self.calls.turnEnded.signal() } else { self.calls.wantsTurn(self.number) }
     }
 
+    func expectWait() throws { try self.calls.countWaiting(self.number) }
+
     func beginWait() throws {
-        try self.calls.countWaiting(self.number)
+        try self.expectWait()
         let (gaveUpTurn, goesOn) = self.state.withLock { state -> (Bool, CheckedContinuation<Void, Never>?) in
             state.waits += 1
             switch state.phase {
@@ -214,7 +216,7 @@ final class AsyncCalls: Sendable {
     private struct State {
         var calls: [Int: AsyncCall] = [:]
         var lastNumber = 0
-        /// Those that wait, or have.
+        /// Those that wait, or have, or will.
         var waiting: Set<Int> = []
     }
 

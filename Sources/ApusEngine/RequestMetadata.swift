@@ -95,6 +95,11 @@ struct RequestMetadata {
                 json.writeDecimal(work)
             }
         }
+        if let limit = self.limit {
+            // Said again, so that the client knows that it was heeded.
+            json.writeStaticString(", \"apus_limit\": ")
+            JSONValue.double(limit).write(into: &json)
+        }
         json.writeStaticString("}")
         return json
     }

@@ -39,6 +39,12 @@ public struct EngineContext: Sendable {
 
 /// The turn of an asynchronous function at its engine, which runs one at a time.
 package protocol EngineTurn: Sendable {
+    /// The function is about to send tasks, for which it will wait: it counts among those that wait from now on.
+    ///
+    /// - Throws: When too many of the engine's functions wait. Said before anything is sent, it ends a recursion that would go on for
+    ///   ever; said at the wait, what was sent goes on without the function.
+    func expectWait() throws
+
     /// The function waits, and the engine may run others. Several waits of one function may be under way.
     ///
     /// - Throws: When too many of the engine's functions wait.

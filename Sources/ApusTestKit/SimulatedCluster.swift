@@ -235,8 +235,10 @@ public struct SimulatedCluster: Sendable {
             request.targets = (0...self.below(2)).map { _ in self.engineOrder[Int(self.below(UInt64(self.engineOrder.count)))] }
         }
         if self.chance(60) {
-            let needs: [TaskNeed] = [.python, .name("f"), .name("g"), .name("x"), .build("1"), .build("3")]
-            request.need = needs[Int(self.below(6))]
+            let needs: [TaskNeed] = [
+                .python, .name("f"), .name("g"), .name("x"), .build("1"), .build("3"), .limit(.python), .limit(.name("f")),
+            ]
+            request.need = needs[Int(self.below(UInt64(needs.count)))]
         }
         self.requests[id] = request
         if self.chance(10) { request.priority = Int(self.below(5)) - 2 }
@@ -468,17 +470,21 @@ public struct SimulatedCluster: Sendable {
         guard let request = self.requests[task], let need = request.need, request.targets.isEmpty, request.follow == nil else {
             return
         }
-        func can(_ engine: Engine) -> Bool {
+        let present = self.scheduler.registeredEngines.compactMap { self.engines[$0]?.abilities }
+        func can(_ abilities: EngineAbilities, _ need: TaskNeed?, amongAll present: [EngineAbilities]) -> Bool {
             switch need {
-            case .python: engine.abilities.runsPython
-            case .build(let build): engine.abilities.build == build
+            case nil: true
+            case .python: abilities.runsPython
+            case .build(let build): abilities.build == build
             case .name(let name):
-                engine.abilities.functions.contains(name)
-                    || (engine.abilities.runsPython && !present.contains { $0.abilities.functions.contains(name) })
+                abilities.functions.contains(name)
+                    || (abilities.runsPython && !present.contains { $0.functions.contains(name) })
+            case .limit(let need): abilities.keepsLimits && can(abilities, need, amongAll: present.filter { $0.keepsLimits })
             }
         }
-        let present = self.scheduler.registeredEngines.compactMap { self.engines[$0] }
-        if !can(engine), present.contains(where: can) { self.violate("\(task) sent to \(engine.uuid), which cannot run it") }
+        if !can(engine.abilities, need, amongAll: present), present.contains(where: { can($0, need, amongAll: present) }) {
+            self.violate("\(task) sent to \(engine.uuid), which cannot run it")
+        }
     }
 
     private mutating func end(_ task: TaskID) {

@@ -8,6 +8,8 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     case results
     /// Aborts of tasks that no engine has, also while there are no engines.
     case aborts
+    /// Tells which engines keep run limits, and hands tasks with one to no other.
+    case limits
 
     /// As messages name it.
     package var name: String {
@@ -17,6 +19,7 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
         case .resources: "resources of engines"
         case .results: "results as arguments"
         case .aborts: "aborts without engines"
+        case .limits: "run limits"
         }
     }
 }

@@ -35,6 +35,10 @@ struct InMemoryClusterTests {
             try await client[...].scatter("x", numbers)
             #expect(try await client[...].gather("x", as: Double.self) == numbers)
             #expect(try await client[[2, 0]].pull("x", as: [Double].self).count == 2)
+            try await client[1]["x"].set([4.5])
+            #expect(try await client[1]["x"].get(as: [Double].self) == [4.5])
+            try await client.broadcastView()["y"].set("all")
+            #expect(try await client[...]["y"].get(as: String.self) == ["all", "all", "all"])
         }
     }
 

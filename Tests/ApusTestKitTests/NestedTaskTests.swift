@@ -133,6 +133,9 @@ struct NestedTaskTests {
             let error = await #expect(throws: RemoteError.self) { try await client.loadBalancedView().apply($withoutEnd, 0) }
             #expect(error?.value.contains("Does a recursion never end?") == true)
             #expect(error?.traceback.count ?? 0 < 50, "an error that came a long way is no longer than others")
+            // It has ended, and does not go on with tasks that nobody waits for.
+            let status = try await client.queueStatus()
+            #expect(status.unassigned == 0 && status.engines.values.allSatisfy { $0.tasks == 0 }, "\(status)")
             let five = try await client.loadBalancedView().apply($fibonacci, 5)
             #expect(five == 5)
         }

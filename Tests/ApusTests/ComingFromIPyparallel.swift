@@ -84,8 +84,9 @@ private func views(
     line { try await view.execute("import numpy; a = numpy.arange(10)") }
     line { try await view.run(file: "setup.py") }
     line { try await view.push(["a": 1, "b": [2.5]]) }
-    line { try await view.push("a", 1) }
+    line { try await view["a"].set(1) }
     line { try await view.pull("a", as: Int.self) }
+    line { try await view["a"].get(as: Int.self) }
     line { try await view.pull(["a", "b"]) }
     line { try await view.scatter("x", [1, 2, 3], .block) }
     line { try await view.scatter("rank", 0..<4, flatten: true) }

@@ -85,7 +85,9 @@ struct CommandTests {
             let controller = ["controller", "--profile-dir=" + profile, "--log-level=40"]
             let first = try Apus.start(controller + ["--reuse"])
             let client = try await connectWhenThere(ProfileDirectory(path: profile))
-            let engines = try (0..<2).map { _ in try Apus.start(["engine", "--profile-dir=" + profile, "--no-python"]) }
+            let engines = try (0..<2).map { _ in
+                try Apus.start(["engine", "--profile-dir=" + profile, "--no-python", "--resources", "gpu=1"])
+            }
             try await client.waitForEngines(2)
             #expect(client.ids == [0, 1])
             first.kill()
@@ -97,6 +99,10 @@ struct CommandTests {
             #expect(client.ids == [0, 1])
             try await client[...].push("x", 7)
             #expect(try await client[1].pull("x", as: Int.self) == 7)
+            // What the engines said of themselves is known, too: a task finds what it needs, and one that needs more waits.
+            let view = client.loadBalancedView().with { ($0.resources, $0.runLimit) = (["gpu": 1], .seconds(60)) }
+            let refused = await #expect(throws: RemoteError.self) { try await view.apply("nowhere") as Int }
+            #expect(refused?.name == "FunctionNotFound", "\(refused as Any)")
             try await client.shutdown(hub: true)
             await client.close()
             for process in engines + [second] { #expect(await process.result().status == 0) }

@@ -129,6 +129,19 @@ struct EightCellsTests {
             #expect(try await behind.value == 8)
         }
 
+        // A run limit is kept, or refused; also by an engine that only its answer tells what it is.
+        let nap = PythonFunction.source("lambda: __import__('time').sleep(3)")
+        let hurried = balanced.with { $0.runLimit = .milliseconds(200) }
+        var hurriedOne = client[1]
+        hurriedOne.runLimit = .milliseconds(200)
+        for run in [{ try await hurried.apply(nap) as Int? }, { [hurriedOne] in try await hurriedOne.apply(nap) as Int? }] {
+            let error = await #expect(throws: (any Error).self) { try await run() }
+            switch cell.engines {
+            case .apus: #expect((error as? RemoteError)?.name == "KeyboardInterrupt", "\(error as Any)")
+            case .stock: #expect((error as? ApusError)?.code == .notSupported, "\(error as Any)")
+            }
+        }
+
         // The hub.
         #expect(try await client.getResult(first.messageIDs[0], as: Int.self).value == 2)
         #expect(try await client.resubmit(first.messageIDs, as: Int.self).value(timeout: .seconds(20)) == [2])

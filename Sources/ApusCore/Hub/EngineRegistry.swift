@@ -18,11 +18,14 @@ package struct EngineRegistry: Sendable {
         package var resources: [String: Double]
         /// Whose memory it can map (``SharedMemory/place``); nil for nobody's.
         package var memoryPlace: String?
+        /// All of this in its own words, for a controller that takes over from this one; nil if it says nothing.
+        package var announcement: JSONValue?
 
         package init(
             _ uuid: EngineUUID, wantedID: EngineID? = nil, understandsRecall: Bool = false, abilities: EngineAbilities = .stock,
-            resources: [String: Double] = [:], memoryPlace: String? = nil
+            resources: [String: Double] = [:], memoryPlace: String? = nil, announcement: JSONValue? = nil
         ) {
+            self.announcement = announcement
             self.abilities = abilities
             self.uuid = uuid
             self.wantedID = wantedID
@@ -39,11 +42,13 @@ package struct EngineRegistry: Sendable {
         package let abilities: EngineAbilities
         package let resources: [String: Double]
         package let memoryPlace: String?
+        package let announcement: JSONValue?
 
         package init(
             id: EngineID, uuid: EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock,
-            resources: [String: Double] = [:], memoryPlace: String? = nil
+            resources: [String: Double] = [:], memoryPlace: String? = nil, announcement: JSONValue? = nil
         ) {
+            self.announcement = announcement
             self.abilities = abilities
             self.id = id
             self.uuid = uuid
@@ -100,23 +105,6 @@ package struct EngineRegistry: Sendable {
         case setTimer(MonotonicTime)
     }
 
-    /// The content of the engines file, by which a restarted controller finds its engines again.
-    package struct State: Sendable, Equatable, Codable {
-        /// Uuid text by id text.
-        package var engines: [String: String]
-        package var nextID: Int
-
-        package init(engines: [String: String], nextID: Int) {
-            self.engines = engines
-            self.nextID = nextID
-        }
-
-        private enum CodingKeys: String, CodingKey {
-            case engines
-            case nextID = "next_id"
-        }
-    }
-
     private struct Pending: Sendable {
         let engine: Engine
         let deadline: MonotonicTime
@@ -127,7 +115,7 @@ package struct EngineRegistry: Sendable {
     /// How long after its goodbye an engine may answer what was sent to it.
     package static let lastAnswers: Duration = .seconds(5)
 
-    private var nextID = 0
+    private(set) var nextID = 0
     private var byID: [EngineID: Engine] = [:]
     private var byUUID: [EngineUUID: Engine] = [:]
     /// Accepted, and not heard of by heart. Their ids are taken.
@@ -150,24 +138,8 @@ package struct EngineRegistry: Sendable {
 
     package subscript(uuid: EngineUUID) -> Engine? { self.byUUID[uuid] }
 
-    package var state: State {
-        let engines = self.byID.values.map { (String($0.id.number), $0.uuid.text) }
-        return State(engines: Dictionary(uniqueKeysWithValues: engines), nextID: self.nextID)
-    }
-
-    /// Takes engines from an earlier life of the controller as registered, hearts beating. Nothing is published.
-    ///
-    /// - Returns: the engines, to tell the heart monitor and the schedulers of.
-    package mutating func restore(_ state: State) -> [Engine] {
-        for (id, uuid) in state.engines {
-            guard let number = Int(id), number >= 0, self.byUUID[EngineUUID(uuid)] == nil else { continue }
-            // Whether it understands recall was not written down; it does its work without.
-            self.insert(Engine(id: EngineID(number), uuid: EngineUUID(uuid), understandsRecall: false))
-            self.nextID = max(self.nextID, number + 1)
-        }
-        self.nextID = max(self.nextID, state.nextID)
-        return self.engines
-    }
+    /// Gives out no ids below this one: they were given in an earlier life of the controller.
+    package mutating func skipIDs(below id: Int) { self.nextID = max(self.nextID, id) }
 
     // MARK: What happens
 
@@ -188,7 +160,7 @@ package struct EngineRegistry: Sendable {
         let id = self.newID(request.wantedID)
         let engine = Engine(
             id: id, uuid: request.uuid, understandsRecall: request.understandsRecall, abilities: request.abilities,
-            resources: request.resources, memoryPlace: request.memoryPlace)
+            resources: request.resources, memoryPlace: request.memoryPlace, announcement: request.announcement)
         let deadline = now + self.registrationTimeout
         self.pending[request.uuid] = Pending(engine: engine, deadline: deadline)
         return [.accept(id, request.uuid), .expectHeart(request.uuid)] + self.wake(at: deadline)

@@ -5,32 +5,39 @@ package struct EngineAbilities: Sendable, Hashable {
     package var functions: Set<String>
     /// The build that closures must be of; nil for an engine without Swift functions.
     package var build: String?
+    /// Whether it stops a task at its run limit.
+    package var keepsLimits: Bool
 
-    package init(runsPython: Bool, functions: Set<String> = [], build: String? = nil) {
+    package init(runsPython: Bool, functions: Set<String> = [], build: String? = nil, keepsLimits: Bool = true) {
         self.runsPython = runsPython
         self.functions = functions
         self.build = build
+        self.keepsLimits = keepsLimits
     }
 
     /// What an engine can that says nothing: those of ipyparallel run Python.
-    package static let stock = EngineAbilities(runsPython: true)
+    package static let stock = EngineAbilities(runsPython: true, keepsLimits: false)
 }
 
 extension EngineAbilities: CustomStringConvertible {
     /// Always the same for the same abilities, as a set's own is not.
     package var description: String {
         let python = self.runsPython ? ["Python"] : []
-        return "[" + (python + self.functions.sorted() + (self.build.map { ["build \($0)"] } ?? [])).joined(separator: ", ") + "]"
+        let build = self.build.map { ["build \($0)"] } ?? []
+        let limits = self.keepsLimits ? ["limits"] : []
+        return "[" + (python + self.functions.sorted() + build + limits).joined(separator: ", ") + "]"
     }
 }
 
 /// What a task asks of the engine that runs it.
-package enum TaskNeed: Sendable, Hashable {
+package indirect enum TaskNeed: Sendable, Hashable {
     case python
     /// A Swift function of this name; where no engine has one, it is an expression of Python's.
     case name(String)
     /// A closure of this build.
     case build(String)
+    /// A run limit, besides what the function itself needs.
+    case limit(TaskNeed?)
 }
 
 extension TaskScheduler {
@@ -59,7 +66,7 @@ extension TaskScheduler {
 
     private func findAble(for need: TaskNeed) -> [Int32]? {
         var able = self.kinds.map { $0.count > 0 && $0.abilities.has(need) }
-        if !able.contains(true), case .name = need { able = self.kinds.map { $0.count > 0 && $0.abilities.runsPython } }
+        if !able.contains(true) { able = self.kinds.map { $0.count > 0 && $0.abilities.mayHave(need) } }
         guard able.contains(true) else { return nil }
         let serials = self.registered.filter { able[Int(self.engines[Int($0.value)].kind)] }.map(\.key)
         return serials.count == self.registered.count ? nil : serials.sorted()
@@ -100,6 +107,16 @@ extension EngineAbilities {
         case .python: self.runsPython
         case .name(let name): self.functions.contains(name)
         case .build(let build): self.build == build
+        case .limit(let need): self.keepsLimits && need.map(self.has) ?? true
+        }
+    }
+
+    /// Whether it could make sense of what the need names: a name that no engine has is an expression of Python's.
+    func mayHave(_ need: TaskNeed) -> Bool {
+        switch need {
+        case .python, .build: self.has(need)
+        case .name: self.runsPython
+        case .limit(let need): self.keepsLimits && need.map(self.mayHave) ?? true
         }
     }
 }
