@@ -110,7 +110,7 @@ package actor EngineService {
 
     private func startKernel() {
         guard let python = self.options.python, self.kernel == nil else { return }
-        let kernel = PythonKernel(python) { event in
+        let kernel = PythonKernel(python, on: self.eventLoop) { event in
             self.eventLoop.execute { self.assumeIsolated { $0.kernelReports(event) } }
         }
         self.kernel = kernel

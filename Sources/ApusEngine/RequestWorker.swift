@@ -36,6 +36,8 @@ struct RequestWorker: ~Copyable {
     private let context: EngineContext
     /// What is to be sent, in order.
     private var outgoing: [OutgoingMessage] = []
+    /// The function that was called last, as it was sent, and whether it is one of this program.
+    private var lastCall: (function: ByteBuffer, isSwift: Bool)?
     /// Requests whose functions wait for other tasks, by the number of the call.
     private var aside: [Int: OpenRequest] = [:]
 
@@ -116,22 +118,22 @@ struct RequestWorker: ~Copyable {
             self.outgoing += self.messages.abortion(of: message, type: type, metadata, on: request.channel)
             return
         }
+        var problem: WireError?
+        if let shared = metadata.shared { do { message = try message.mapping(shared) } catch { problem = error } }
+        if problem == nil, let kernel = self.setup.kernel, !self.isSwiftCall(message, type, metadata) {
+            // All that is said of it comes from the kernel, so what was said before goes first.
+            self.setup.exchange.send(&self.outgoing)
+            if kernel.run(message, type: type, metadata, on: request.channel) { try self.abortCells() }
+            return
+        }
         if !metadata.isQuiet {
             // At once: output that is published while the function runs must not overtake it.
             self.outgoing.append(self.messages.status(.busy, parent: message.header))
             self.setup.exchange.send(&self.outgoing)
         }
-        if let shared = metadata.shared {
-            do { message = try message.mapping(shared) } catch {
-                self.refuse(message, type, metadata, on: request.channel, EngineTaskError(.engineError, "\(error)"))
-                if !metadata.isQuiet { self.outgoing.append(self.messages.status(.idle, parent: message.header)) }
-                return
-            }
-        }
-        if let kernel = self.setup.kernel, !self.isSwiftCall(message, type, metadata) {
-            // Its output and its reply come from the kernel's own thread, so what was said before goes first.
-            self.setup.exchange.send(&self.outgoing)
-            if kernel.run(message, type: type, metadata, on: request.channel) { try self.abortCells() }
+        if let problem {
+            self.refuse(message, type, metadata, on: request.channel, EngineTaskError(.engineError, "\(problem)"))
+            if !metadata.isQuiet { self.outgoing.append(self.messages.status(.idle, parent: message.header)) }
             return
         }
         switch type {
@@ -146,14 +148,18 @@ struct RequestWorker: ~Copyable {
     }
 
     /// Whether the request calls a function of this program. On an engine with Python all others are Python's.
-    private func isSwiftCall(_ message: Message, _ type: MessageType, _ metadata: RequestMetadata) -> Bool {
+    private mutating func isSwiftCall(_ message: Message, _ type: MessageType, _ metadata: RequestMetadata) -> Bool {
         guard type == .applyRequest, let function = message.buffers.first else { return false }
         if metadata.build != nil { return true }
         // The pickle of a name is short.
         guard function.readableBytes < 512 else { return false }
+        // One function is called many times.
+        if let last = self.lastCall, last.function == function { return last.isSwift }
         var buffers = message.buffers.prefix(1)
-        guard let name = (try? ObjectBuffers.deserialize(&buffers))?.referenceName else { return false }
-        return (try? self.setup.options.lookUp(name)) != nil
+        let name = (try? ObjectBuffers.deserialize(&buffers))?.referenceName
+        let isSwift = name.map { (try? self.setup.options.lookUp($0)) != nil } ?? false
+        self.lastCall = (function, isSwift)
+        return isSwift
     }
 
     /// Answers the cells that wait behind one that failed: whoever sent them meant them to follow its success.

@@ -52,9 +52,9 @@ int apus_receive_descriptor(int socket) {
     message.msg_control = &control;
     message.msg_controllen = sizeof(control.room);
 #if defined(MSG_CMSG_CLOEXEC)
-    int flags = MSG_CMSG_CLOEXEC;
+    int flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
 #else
-    int flags = 0;
+    int flags = MSG_DONTWAIT;
 #endif
     while (1) {
         ssize_t received = recvmsg(socket, &message, flags);

@@ -13,11 +13,11 @@ enum KernelFrames {
     /// Larger parts leave by themselves and not as a copy.
     private static let copyLimit = 1 << 16
     /// In a length: the part is lent, and in its place stands where in its file it begins.
-    fileprivate static let lent = UInt64(1) << 63
+    static let lent = UInt64(1) << 63
     /// So many of a frame's parts are lent at most.
     private static let loans = 32
 
-    /// Writes a frame to a blocking socket. False when the other end is gone.
+    /// Writes a frame, and blocks while the socket is full. False when the other end is gone.
     ///
     /// - Parameter lender: The socket that large parts are lent over; nil to send them as they are.
     static func write(_ parts: [ByteBuffer], to socket: Int32, lender: Int32? = nil) -> Bool {
@@ -51,79 +51,21 @@ enum KernelFrames {
             while sent < bytes.count {
                 let count = sendQuietly(socket, bytes.baseAddress! + sent, bytes.count - sent)
                 if count < 0 && errno == EINTR { continue }
+                if count < 0 && errno == EAGAIN {
+                    self.waitUntilWritable(socket)
+                    continue
+                }
                 guard count > 0 else { return false }
                 sent += count
             }
             return true
         }
     }
-}
 
-/// Reads frames from a blocking socket.
-struct KernelFrameReader {
-    private let socket: Int32
-    private let lender: Int32
-    private var buffer = ByteBuffer()
-
-    private static let chunk = 1 << 14
-
-    /// - Parameter lender: The socket that large parts are lent over.
-    init(socket: Int32, lender: Int32) {
-        self.socket = socket
-        self.lender = lender
-    }
-
-    /// The next frame's parts; nil at the end. They share memory with each other and with nothing that is still to come.
-    mutating func next() -> [ByteBuffer]? {
-        guard self.fill(4), let count = self.buffer.getInteger(at: self.buffer.readerIndex, endianness: .little, as: UInt32.self),
-            count < 1 << 24, self.fill(4 + 8 * Int(count))
-        else { return nil }
-        self.buffer.moveReaderIndex(forwardBy: 4)
-        var lengths: [(length: Int, isLent: Bool)] = []
-        lengths.reserveCapacity(Int(count))
-        var total = 0
-        for _ in 0..<count {
-            guard let word = self.buffer.readInteger(endianness: .little, as: UInt64.self) else { return nil }
-            let (length, isLent) = (Int(word & ~KernelFrames.lent), word & KernelFrames.lent != 0)
-            guard length <= UInt32.max else { return nil }
-            lengths.append((length, isLent))
-            total += isLent ? 8 : length
-        }
-        guard self.fill(total) else { return nil }
-        var parts: [ByteBuffer] = []
-        parts.reserveCapacity(Int(count))
-        for (length, isLent) in lengths {
-            guard let part = isLent ? self.takeLoan(length) : self.buffer.readSlice(length: length) else { return nil }
-            parts.append(part)
-        }
-        // The next read must not write into, or copy, what the parts hold.
-        self.buffer = ByteBuffer(bytes: self.buffer.readableBytesView)
-        return parts
-    }
-
-    private mutating func takeLoan(_ length: Int) -> ByteBuffer? {
-        self.buffer.readInteger(endianness: .little, as: UInt64.self).flatMap { Int(exactly: $0) }
-            .flatMap { KernelMemory.take(length, at: $0, from: self.lender) }
-    }
-
-    /// Reads until so many bytes are there. Large amounts are read exactly, so that nothing of a later frame lies behind them.
-    private mutating func fill(_ count: Int) -> Bool {
-        while self.buffer.readableBytes < count {
-            let missing = count - self.buffer.readableBytes
-            let room = missing > Self.chunk ? missing : Self.chunk
-            let socket = self.socket
-            var isOpen = true
-            self.buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: room) { space in
-                while true {
-                    let received = recv(socket, space.baseAddress, min(room, space.count), 0)
-                    if received < 0 && errno == EINTR { continue }
-                    isOpen = received > 0
-                    return max(0, received)
-                }
-            }
-            guard isOpen else { return false }
-        }
-        return true
+    /// The end of the socket does not block, for an event loop reads it.
+    private static func waitUntilWritable(_ socket: Int32) {
+        var waiting = pollfd(fd: socket, events: Int16(POLLOUT), revents: 0)
+        while poll(&waiting, 1, -1) < 0 && errno == EINTR {}
     }
 }
 

@@ -15,8 +15,8 @@ import Synchronization
 
 /// Runs requests in a Python process of its own, and goes on with a new one when that dies.
 ///
-/// The worker hands it one request at a time and waits. A thread of the kernel's reads what Python sends: it publishes output
-/// while the request runs, answers it at its end, and answers it in Python's place when the process is gone.
+/// The worker hands it one request at a time and waits. The event loop reads what Python sends: output is published while the request
+/// runs, and its end answered. A thread of the kernel's starts the process, and answers in its place when it is gone.
 final class PythonKernel: Sendable {
     /// What the engine must know of its kernel.
     enum Event: Sendable {
@@ -31,6 +31,7 @@ final class PythonKernel: Sendable {
     }
 
     private let options: PythonOptions
+    private let eventLoop: any EventLoop
     private let state = Mutex(State())
     /// Held while a frame is written, so that frames stay whole and a dead kernel's socket is not closed under one.
     private let writing = Mutex(())
@@ -80,6 +81,8 @@ final class PythonKernel: Sendable {
         let metadata: RequestMetadata
         let channel: EngineChannel
         let started: WireDate
+        /// Whether nobody has been told yet that the engine is busy with it.
+        var owesBusy: Bool
         /// Messages published for it so far.
         var outputs = 0
         /// Whether a process was handed it. One that was not outlives the process's end.
@@ -88,15 +91,22 @@ final class PythonKernel: Sendable {
         var hasBegun = false
         /// Someone wants it interrupted.
         var isInterrupted = false
+
+        /// Adds the busy status, which comes before all of the request's output, unless it was sent already.
+        mutating func sayBusy(_ outgoing: inout [OutgoingMessage], _ messages: inout EngineMessages) {
+            if self.owesBusy { outgoing.append(messages.status(.busy, parent: self.message.header)) }
+            self.owesBusy = false
+        }
     }
 
-    /// Starts Python at once; requests may follow before it is up.
-    init(_ options: PythonOptions, report: @escaping @Sendable (Event) -> Void) {
+    /// Requests may follow before Python is up.
+    init(_ options: PythonOptions, on eventLoop: any EventLoop, report: @escaping @Sendable (Event) -> Void) {
         self.options = options
+        self.eventLoop = eventLoop
         self.report = report
     }
 
-    /// Starts the thread that starts and reads Python. It lives until ``stop(within:)``, or until there is no kernel any more.
+    /// Starts the thread that starts Python. It lives until ``stop(within:)``, or until there is no kernel any more.
     func start() {
         let thread = Thread { [self] in self.serve() }
         thread.name = "apus-kernel"
@@ -111,10 +121,11 @@ final class PythonKernel: Sendable {
 
     // MARK: The worker's side
 
-    /// Runs a request: its busy status is sent already, everything else is from here. True when it ended with an error that
-    /// stops the cells queued behind it.
+    /// Runs a request and sends whatever is to be said of it. True when it ended with an error that stops the cells queued behind
+    /// it.
     func run(_ message: Message, type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel) -> Bool {
-        let running = Running(message: message, type: type, metadata: metadata, channel: channel, started: .now)
+        let running = Running(
+            message: message, type: type, metadata: metadata, channel: channel, started: .now, owesBusy: !metadata.isQuiet)
         let (capture, failure) = self.state.withLock { state in
             state.stopsOthers = false
             state.current = running
@@ -127,6 +138,14 @@ final class PythonKernel: Sendable {
         } else {
             self.handOver(
                 [FrameKind.request, ByteBuffer(string: type.rawValue), message.metadata, message.content] + message.buffers)
+            // After it: Python need not wait for what only onlookers want to know.
+            self.state.withLock { state in
+                guard var connection = state.connection else { return }
+                var outgoing: [OutgoingMessage] = []
+                state.current?.sayBusy(&outgoing, &connection.messages)
+                state.connection = connection
+                if !outgoing.isEmpty { connection.exchange.send(&outgoing) }
+            }
             if let limit = metadata.limit { self.watch(limit) }
         }
         self.answered.wait()
@@ -289,8 +308,8 @@ final class PythonKernel: Sendable {
                 _ = child.ending(within: 0)
                 return
             }
-            let wasReady = self.read(child)
-            guard self.replace(child, wasReady: wasReady) else { return }
+            self.read(child)
+            guard self.replace(child) else { return }
         }
     }
 
@@ -320,45 +339,52 @@ final class PythonKernel: Sendable {
         }
     }
 
-    /// Reads until the kernel is gone; whether it was ever ready.
-    private func read(_ child: KernelChild) -> Bool {
-        var reader = KernelFrameReader(socket: child.socket, lender: child.lender)
-        var isReady = false
-        while let parts = reader.next(), let kind = parts.first {
-            switch kind {
-            case FrameKind.publish where parts.count >= 5: self.publish(parts)
-            case FrameKind.request where parts.count >= 5: self.finish(parts)
-            case FrameKind.begun: self.noteBeginning()
-            case FrameKind.missedInterrupt: self.interruptAgain()
-            case FrameKind.ready where parts.count >= 2:
-                isReady = true
-                let about = try? JSONValue(parsing: parts[1])
-                self.state.withLock { state in
-                    state.isReady = true
-                    state.borrows = about?["memory"]?.bool == true
-                }
-                self.interruptAgain()
-                let shell = about?["ipython"]?.bool == true ? "with IPython" : "without IPython"
-                self.report(.ready("Python \(about?["python"]?.string ?? "?") \(shell), \(self.options.interpreter)"))
-            default: break
-            }
+    /// Has the loop read until the kernel is gone.
+    private func read(_ child: KernelChild) {
+        let ended = DispatchSemaphore(value: 0)
+        KernelReading.start(child, on: self.eventLoop) {
+            self.take($0)
+        } whenEnded: {
+            ended.signal()
         }
-        return isReady
+        ended.wait()
+    }
+
+    /// Takes what Python says, on the event loop.
+    private func take(_ parts: [ByteBuffer]) {
+        switch parts.first {
+        case FrameKind.publish where parts.count >= 5: self.publish(parts)
+        case FrameKind.request where parts.count >= 5: self.finish(parts)
+        case FrameKind.begun: self.noteBeginning()
+        case FrameKind.missedInterrupt: self.interruptAgain()
+        case FrameKind.ready where parts.count >= 2:
+            let about = try? JSONValue(parsing: parts[1])
+            self.state.withLock { state in
+                state.isReady = true
+                state.borrows = about?["memory"]?.bool == true
+            }
+            self.interruptAgain()
+            let shell = about?["ipython"]?.bool == true ? "with IPython" : "without IPython"
+            self.report(.ready("Python \(about?["python"]?.string ?? "?") \(shell), \(self.options.interpreter)"))
+        default: break
+        }
     }
 
     /// After a kernel's end: answers what it ran, and says whether another is to be started.
-    private func replace(_ child: KernelChild, wasReady: Bool) -> Bool {
+    private func replace(_ child: KernelChild) -> Bool {
         // A writer that is stuck comes free: nobody reads there any more.
         shutdown(child.socket, Int32(SHUT_RDWR))
         let ending = child.ending(within: 2)
         return self.writing.withLock { _ in
-            let (isStopping, killReason, wasRunning, restarts) = self.state.withLock { state in
-                defer { state.killReason = nil }
+            let (isStopping, wasReady, killReason, wasRunning, restarts) = self.state.withLock { state in
+                defer {
+                    state.killReason = nil
+                    state.isReady = false
+                }
                 state.child = nil
-                state.isReady = false
                 state.borrows = false
-                let restarts = state.killReason != nil || wasReady && self.options.restarts
-                return (state.isStopping, state.killReason, state.current?.isSent == true, restarts)
+                let restarts = state.killReason != nil || state.isReady && self.options.restarts
+                return (state.isStopping, state.isReady, state.killReason, state.current?.isSent == true, restarts)
             }
             if isStopping {
                 self.answerInPlace("the engine was stopped")
@@ -400,7 +426,9 @@ final class PythonKernel: Sendable {
     private func publish(_ parts: [ByteBuffer]) {
         self.state.withLock { state in
             guard let parent = state.lastParent, var connection = state.connection else { return }
-            var outgoing = [connection.messages.publication(parts, parent: parent)]
+            var outgoing: [OutgoingMessage] = []
+            state.current?.sayBusy(&outgoing, &connection.messages)
+            outgoing.append(connection.messages.publication(parts, parent: parent))
             state.connection = connection
             state.current?.outputs += 1
             connection.exchange.send(&outgoing)
@@ -456,9 +484,10 @@ final class PythonKernel: Sendable {
         _ body: (inout Connection, Running, inout [OutgoingMessage], _ outputs: Int) -> Bool
     ) {
         let answered = self.state.withLock { state -> Running? in
-            guard let running = state.current, var connection = state.connection else { return nil }
+            guard var running = state.current, var connection = state.connection else { return nil }
             state.current = nil
             var outgoing: [OutgoingMessage] = []
+            running.sayBusy(&outgoing, &connection.messages)
             let outputs = running.outputs + (connection.capture?.end(&outgoing) ?? 0)
             state.stopsOthers = body(&connection, running, &outgoing, outputs)
             let idle =
@@ -468,9 +497,12 @@ final class PythonKernel: Sendable {
             return running
         }
         guard let answered else { return }
-        if answered.metadata.limit != nil, !answered.hasBegun { self.begun.signal() }
-        self.answered.signal()
-        if !answered.isSent { self.started.signal() }
+        // The answer leaves first; the worker's next request can wait for that.
+        self.eventLoop.execute {
+            if answered.metadata.limit != nil, !answered.hasBegun { self.begun.signal() }
+            self.answered.signal()
+            if !answered.isSent { self.started.signal() }
+        }
     }
 }
 

@@ -25,7 +25,7 @@ bool apus_memory_is_sealed(int file, size_t count);
 /// Gives the other end of a Unix socket a copy of a descriptor. False when the system refuses.
 bool apus_send_descriptor(int socket, int descriptor);
 
-/// Takes a descriptor that `apus_send_descriptor` sent; -1 when there will be none.
+/// Takes a descriptor that `apus_send_descriptor` has sent; -1 when it has sent none. Does not wait.
 int apus_receive_descriptor(int socket);
 
 #if defined(__cplusplus)

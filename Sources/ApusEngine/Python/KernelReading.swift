@@ -1,0 +1,131 @@
+package import NIOCore
+import NIOPosix
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Takes frames apart (`channel.py`) as their bytes come.
+package struct KernelFrameDecoder {
+    private let lender: Int32
+    private var buffer = ByteBuffer()
+    /// How many bytes must be there before it is worth looking again.
+    private var wanted = 4
+
+    package struct Torn: Error {}
+
+    /// - Parameter lender: The socket that large parts are lent over.
+    package init(lender: Int32) { self.lender = lender }
+
+    package mutating func append(_ bytes: ByteBuffer) {
+        if self.buffer.readableBytes == 0 {
+            self.buffer = bytes
+        } else {
+            self.buffer.reserveCapacity(minimumWritableBytes: max(bytes.readableBytes, self.wanted - self.buffer.readableBytes))
+            self.buffer.writeImmutableBuffer(bytes)
+        }
+    }
+
+    /// The next frame's parts; nil until it is whole. They share memory with each other and with nothing that is still to come.
+    ///
+    /// - Throws: ``Torn`` when what came is no frame; nothing behind it can be understood.
+    package mutating func next() throws(Torn) -> [ByteBuffer]? {
+        guard self.buffer.readableBytes >= self.wanted, let (lengths, size) = try self.readLengths() else { return nil }
+        guard self.buffer.readableBytes >= size else {
+            self.wanted = size
+            return nil
+        }
+        self.wanted = 4
+        self.buffer.moveReaderIndex(forwardBy: 4 + 8 * lengths.count)
+        var parts: [ByteBuffer] = []
+        parts.reserveCapacity(lengths.count)
+        for (length, isLent) in lengths {
+            guard let part = isLent ? self.takeLoan(length) : self.buffer.readSlice(length: length) else { throw Torn() }
+            parts.append(part)
+        }
+        // What follows must not be written into, or be copied with, what the parts hold.
+        self.buffer = self.buffer.readableBytes == 0 ? ByteBuffer() : ByteBuffer(bytes: self.buffer.readableBytesView)
+        return parts
+    }
+
+    /// The parts' lengths and how long the whole frame is, from the start of the buffer; nil while they are not all there.
+    private mutating func readLengths() throws(Torn) -> (lengths: [(length: Int, isLent: Bool)], size: Int)? {
+        var head = self.buffer
+        guard let count = head.readInteger(endianness: .little, as: UInt32.self), count < 1 << 24 else { throw Torn() }
+        guard head.readableBytes >= 8 * Int(count) else {
+            self.wanted = 4 + 8 * Int(count)
+            return nil
+        }
+        var lengths: [(length: Int, isLent: Bool)] = []
+        lengths.reserveCapacity(Int(count))
+        var size = 4 + 8 * Int(count)
+        for _ in 0..<count {
+            guard let word = head.readInteger(endianness: .little, as: UInt64.self) else { throw Torn() }
+            let (length, isLent) = (Int(word & ~KernelFrames.lent), word & KernelFrames.lent != 0)
+            guard length <= UInt32.max else { throw Torn() }
+            lengths.append((length, isLent))
+            size += isLent ? 8 : length
+        }
+        return (lengths, size)
+    }
+
+    private mutating func takeLoan(_ length: Int) -> ByteBuffer? {
+        self.buffer.readInteger(endianness: .little, as: UInt64.self).flatMap { Int(exactly: $0) }
+            .flatMap { KernelMemory.take(length, at: $0, from: self.lender) }
+    }
+}
+
+/// Reads a kernel's frames on the engine's event loop, from where its answers leave: a thread between them would cost each answer
+/// the time to wake it.
+final class KernelReading: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private var decoder: KernelFrameDecoder
+    private let take: @Sendable ([ByteBuffer]) -> Void
+    private let whenEnded: @Sendable () -> Void
+
+    private init(
+        lender: Int32, take: @escaping @Sendable ([ByteBuffer]) -> Void, whenEnded: @escaping @Sendable () -> Void
+    ) {
+        self.decoder = KernelFrameDecoder(lender: lender)
+        self.take = take
+        self.whenEnded = whenEnded
+    }
+
+    /// Starts to read; from then on the kernel's socket does not block. `whenEnded` is called once, also if this throws.
+    ///
+    /// - Parameter eventLoop: Of NIOPosix.
+    static func start(
+        _ child: KernelChild, on eventLoop: any EventLoop, take: @escaping @Sendable ([ByteBuffer]) -> Void,
+        whenEnded: @escaping @Sendable () -> Void
+    ) {
+        // The channel closes what it is given, and the child its own.
+        let descriptor = fcntl(child.socket, F_DUPFD_CLOEXEC, 10)
+        NIOPipeBootstrap(group: eventLoop)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(
+                        KernelReading(lender: child.lender, take: take, whenEnded: whenEnded))
+                }
+            }
+            .takingOwnershipOfDescriptor(input: descriptor)
+            .whenFailure { _ in
+                close(descriptor)
+                whenEnded()
+            }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        self.decoder.append(self.unwrapInboundIn(data))
+        do { while let parts = try self.decoder.next() { self.take(parts) } } catch { context.close(promise: nil) }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) { self.whenEnded() }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+}
