@@ -198,7 +198,7 @@ let package = Package(
                 logging,
             ]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
-        tests("ApusTests", ["Apus", "TestPython"]),
+        tests("ApusTests", ["Apus", "TestPython", nioCore, nioPosix]),
         tests(
             "ExamplesTests",
             ["TestPython", "option-pricing", "word-frequencies", "wave-equation", "task-graph", "cross-validation"]),

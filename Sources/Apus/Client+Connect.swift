@@ -1,6 +1,7 @@
 public import ApusClient
 public import ApusWire
 public import Logging
+public import NIOCore
 internal import NIOPosix
 internal import ZMTPTransport
 
@@ -12,30 +13,36 @@ extension Client {
     ///   - profileDirectory: The profile's folder, instead of its name.
     ///   - clusterID: Which of the profile's clusters; empty for the one that `apus start` makes unless told.
     ///   - timeout: How long to wait for the hub's answer.
+    ///   - eventLoopGroup: Where the client's sockets live: one of NIOPosix's, which the caller keeps until the client is closed. The
+    ///     process-wide one unless told.
     ///   - logger: Where the client writes what goes wrong while nobody waits for it.
     /// - Throws: ``ApusError`` that says where it looked, or which address did not answer.
     public static func connect(
         profile: String? = nil, profileDirectory: String? = nil, clusterID: String = "", timeout: Duration = .seconds(10),
-        logger: Logger = Logger(label: "apus.client")
+        eventLoopGroup: (any EventLoopGroup)? = nil, logger: Logger = Logger(label: "apus.client")
     ) async throws -> Client {
         let directory = ProfileDirectory(explicitPath: profileDirectory, profile: profile)
         return try await Self.connect(
-            to: ConnectionFinder.client(profile: directory, clusterID: clusterID), timeout: timeout, logger: logger)
+            to: ConnectionFinder.client(profile: directory, clusterID: clusterID), timeout: timeout,
+            eventLoopGroup: eventLoopGroup, logger: logger)
     }
 
     /// Connects to the cluster of a client connection file, given by its path or as its JSON text.
     public static func connect(
-        file: String, timeout: Duration = .seconds(10), logger: Logger = Logger(label: "apus.client")
+        file: String, timeout: Duration = .seconds(10), eventLoopGroup: (any EventLoopGroup)? = nil,
+        logger: Logger = Logger(label: "apus.client")
     ) async throws -> Client {
-        try await Self.connect(to: ConnectionFinder.client(file: file), timeout: timeout, logger: logger)
+        try await Self.connect(
+            to: ConnectionFinder.client(file: file), timeout: timeout, eventLoopGroup: eventLoopGroup, logger: logger)
     }
 
     /// Connects to a controller whose addresses are known.
     public static func connect(
-        to info: ClientConnectionInfo, timeout: Duration = .seconds(10), logger: Logger = Logger(label: "apus.client")
+        to info: ClientConnectionInfo, timeout: Duration = .seconds(10), eventLoopGroup: (any EventLoopGroup)? = nil,
+        logger: Logger = Logger(label: "apus.client")
     ) async throws -> Client {
         // The threads of the process-wide group live as long as the process, so a client owns no thread.
-        let eventLoop = MultiThreadedEventLoopGroup.singleton.next()
+        let eventLoop = (eventLoopGroup ?? MultiThreadedEventLoopGroup.singleton).next()
         return try await Client(
             info, transport: ZMTPTransport(), eventLoop: eventLoop, timeout: timeout, logger: logger)
     }

@@ -1,5 +1,7 @@
 import Apus
 import Foundation
+import NIOCore
+import NIOPosix
 import Synchronization
 import Testing
 
@@ -34,6 +36,17 @@ struct ClusterTests {
             await client.close()
         } catch { Issue.record(error) }
         await cluster.stop()
+    }
+
+    @Test("A client lives on the event loops that it is given")
+    func ownEventLoops() async throws {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let host = try await ControllerHost()
+        let client = try await Client.connect(to: host.clientInfo, eventLoopGroup: group)
+        #expect(try await client.queueStatus().engines.isEmpty)
+        await client.close()
+        try await group.shutdownGracefully()
+        await host.stop()
     }
 
     @Test("A result is an argument of another task, on another engine, and after the controller was started again")

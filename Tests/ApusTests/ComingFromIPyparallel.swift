@@ -1,5 +1,7 @@
 import Apus
 import Foundation
+import NIOCore
+import NIOPosix
 import Testing
 
 // The lines of Swift in docs/ComingFromIPyparallel.md. They are compiled and not run.
@@ -15,6 +17,7 @@ private func hasLicence(_ product: String) -> Bool { product == "solver" }
 
 private let samples = [1.0, 2, 3]
 private let k = 3
+private let group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton
 
 /// Takes a line and leaves it alone.
 private func line<Value>(_ body: () async throws -> Value) {}
@@ -25,6 +28,7 @@ private func aboutClient(_ client: Client, _ engine: EngineView, _ result: Async
     line { try await Client.connect(file: "ipcontroller-client.json", sshServer: "me@gate") }
     line { try await Client.connect(profile: "mpi", clusterID: "night", timeout: .seconds(30)) }
     line { try await Client.connect(profileDirectory: "/home/me/.ipython/profile_mpi") }
+    line { try await Client.connect(eventLoopGroup: group) }
     line { client.ids }
     line { client.history }
     line { client.historyLimit = 100 }
