@@ -13,37 +13,41 @@ extension Client {
     ///   - profileDirectory: The profile's folder, instead of its name.
     ///   - clusterID: Which of the profile's clusters; empty for the one that `apus start` makes unless told.
     ///   - timeout: How long to wait for the hub's answer.
+    ///   - patience: How long the controller may be out of reach later on before whoever waits is told by an error with code
+    ///     `controllerGone`; the client finds a controller that comes back all the same.
     ///   - eventLoopGroup: Where the client's sockets live: one of NIOPosix's, which the caller keeps until the client is closed. The
     ///     process-wide one unless told.
     ///   - logger: Where the client writes what goes wrong while nobody waits for it.
     /// - Throws: ``ApusError`` that says where it looked, or which address did not answer.
     public static func connect(
         profile: String? = nil, profileDirectory: String? = nil, clusterID: String = "", timeout: Duration = .seconds(10),
-        eventLoopGroup: (any EventLoopGroup)? = nil, logger: Logger = Logger(label: "apus.client")
+        patience: Duration = .seconds(60), eventLoopGroup: (any EventLoopGroup)? = nil,
+        logger: Logger = Logger(label: "apus.client")
     ) async throws -> Client {
         let directory = ProfileDirectory(explicitPath: profileDirectory, profile: profile)
         return try await Self.connect(
-            to: ConnectionFinder.client(profile: directory, clusterID: clusterID), timeout: timeout,
+            to: ConnectionFinder.client(profile: directory, clusterID: clusterID), timeout: timeout, patience: patience,
             eventLoopGroup: eventLoopGroup, logger: logger)
     }
 
     /// Connects to the cluster of a client connection file, given by its path or as its JSON text.
     public static func connect(
-        file: String, timeout: Duration = .seconds(10), eventLoopGroup: (any EventLoopGroup)? = nil,
-        logger: Logger = Logger(label: "apus.client")
+        file: String, timeout: Duration = .seconds(10), patience: Duration = .seconds(60),
+        eventLoopGroup: (any EventLoopGroup)? = nil, logger: Logger = Logger(label: "apus.client")
     ) async throws -> Client {
         try await Self.connect(
-            to: ConnectionFinder.client(file: file), timeout: timeout, eventLoopGroup: eventLoopGroup, logger: logger)
+            to: ConnectionFinder.client(file: file), timeout: timeout, patience: patience, eventLoopGroup: eventLoopGroup,
+            logger: logger)
     }
 
     /// Connects to a controller whose addresses are known.
     public static func connect(
-        to info: ClientConnectionInfo, timeout: Duration = .seconds(10), eventLoopGroup: (any EventLoopGroup)? = nil,
-        logger: Logger = Logger(label: "apus.client")
+        to info: ClientConnectionInfo, timeout: Duration = .seconds(10), patience: Duration = .seconds(60),
+        eventLoopGroup: (any EventLoopGroup)? = nil, logger: Logger = Logger(label: "apus.client")
     ) async throws -> Client {
         // The threads of the process-wide group live as long as the process, so a client owns no thread.
         let eventLoop = (eventLoopGroup ?? MultiThreadedEventLoopGroup.singleton).next()
         return try await Client(
-            info, transport: ZMTPTransport(), eventLoop: eventLoop, timeout: timeout, logger: logger)
+            info, transport: ZMTPTransport(), eventLoop: eventLoop, timeout: timeout, patience: patience, logger: logger)
     }
 }

@@ -7,7 +7,7 @@ public struct ApusError: Error, Sendable, CustomStringConvertible {
         private enum Value: String {
             case noEnginesRegistered, noSuchEngine, engineDied, taskAborted, taskTimeout, impossibleDependency, invalidDependency
             case unmetDependency, resultNotFound, timeout, connectionFileNotFound, badConnectionFile, controllerUnreachable
-            case controllerGone, closed, badArgument, badResult, hubError, notSupported, launchFailed
+            case controllerGone, connectionLost, taskLost, closed, badArgument, badResult, hubError, notSupported, launchFailed
         }
 
         private let value: Value
@@ -42,8 +42,12 @@ public struct ApusError: Error, Sendable, CustomStringConvertible {
         public static let badConnectionFile = Code(.badConnectionFile)
         /// Nobody answers at the connection file's address.
         public static let controllerUnreachable = Code(.controllerUnreachable)
-        /// The controller said that it stops.
+        /// The controller said that it stops, or has been out of reach for long.
         public static let controllerGone = Code(.controllerGone)
+        /// The connection to the controller broke before it answered; it may have done what it was asked to.
+        public static let connectionLost = Code(.connectionLost)
+        /// The task was with a controller that has ended, and nobody there now will bring a result of it.
+        public static let taskLost = Code(.taskLost)
         /// The client was closed.
         public static let closed = Code(.closed)
         /// An argument that cannot be sent, or makes no sense.

@@ -21,6 +21,8 @@ final class ClientConnection: Sendable {
     let session: Session
     let logger: Logger
     private let eventLoop: any EventLoop
+    /// How long the controller may be out of reach before those who wait are told.
+    private let patience: Duration
     private let nextNumber = Atomic<UInt64>(1)
     /// When, in the event loop's nanoseconds, the next batch may leave.
     private let nextDrain = Atomic<UInt64>(0)
@@ -34,6 +36,10 @@ final class ClientConnection: Sendable {
         /// Sockets that have reached the controller, so that nothing published from now on is missed.
         var connected: Set<String> = []
         var directory = EngineDirectory()
+        /// The session of the hub that answered last; another one has another.
+        var hubSession: String?
+        /// Sockets that have lost the controller: since when, and who its hub was.
+        var lost: [Channel: (date: WireDate, hub: String?)] = [:]
         /// What the controller can do beyond ipyparallel's.
         var features: Set<ControllerFeature> = []
         var pending: [MessageID: PendingTask] = [:]
@@ -53,9 +59,10 @@ final class ClientConnection: Sendable {
     ///
     /// - Throws: ``ApusError`` with code `controllerUnreachable` when the hub does not answer in time.
     init(
-        _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration, username: String?,
-        logger: Logger
+        _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration, patience: Duration,
+        username: String?, logger: Logger
     ) async throws {
+        self.patience = patience
         self.info = info
         self.logger = logger
         self.eventLoop = eventLoop
@@ -201,7 +208,7 @@ final class ClientConnection: Sendable {
             buffers: buffers, date: now)
         let task = PendingTask(
             id: id, targets: target.map { [$0] } ?? [], submitted: now, outputPolicy: waitsForOutput ? .awaited : .counted,
-            limitedOn: limitedOn)
+            limitedOn: limitedOn, channel: channel)
         self.send(message, on: channel, for: CollectionOfOne(task))
         return task
     }
@@ -217,12 +224,17 @@ final class ClientConnection: Sendable {
         let message = self.session.message(type, id: id, metadata: metadata, content: content, buffers: buffers, date: now)
         let tasks: [PendingTask]
         if isCoalescing {
-            tasks = [PendingTask(id: id, targets: targets, submitted: now, outputPolicy: .ignored, limitedOn: limitedOn)]
+            tasks = [
+                PendingTask(
+                    id: id, targets: targets, submitted: now, outputPolicy: .ignored, limitedOn: limitedOn,
+                    channel: .broadcast)
+            ]
         } else {
             tasks = targets.map { target in
                 PendingTask(
                     id: MessageID("\(id.text)_\(target.text)"), targets: [target], submitted: now,
-                    outputPolicy: waitsForOutput ? .awaited : .counted, limitedOn: limitedOn.map { _ in [target] })
+                    outputPolicy: waitsForOutput ? .awaited : .counted, limitedOn: limitedOn.map { _ in [target] },
+                    channel: .broadcast)
             }
         }
         self.send(message, on: .broadcast, for: tasks)
@@ -278,15 +290,32 @@ final class ClientConnection: Sendable {
     func request(_ type: MessageType, content: JSONObject, on channel: Channel, to target: EngineUUID? = nil) async throws
         -> JSONValue
     {
-        try await self.answer(to: self.submit(type, on: channel, to: target, content: JSONValue.object(content).packed)).content
+        try await self.answer(to: type, JSONValue.object(content).packed, on: channel, to: target).content
     }
 
     /// The same with the answer's buffers.
     func requestWithBuffers(_ type: MessageType, content: JSONObject, on channel: Channel) async throws -> (
         content: JSONValue, buffers: [ByteBuffer]
     ) {
-        try await self.answer(to: self.submit(type, on: channel, content: JSONValue.object(content).packed))
+        try await self.answer(to: type, JSONValue.object(content).packed, on: channel, to: nil)
     }
+
+    /// A question that the connection lost is asked again; what changes something may have been done, and only its asker can know
+    /// whether to ask again.
+    private func answer(
+        to type: MessageType, _ content: ByteBuffer, on channel: Channel, to target: EngineUUID?
+    ) async throws -> (content: JSONValue, buffers: [ByteBuffer]) {
+        while true {
+            do { return try await self.answer(to: self.submit(type, on: channel, to: target, content: content)) } catch {
+                guard (error as? ApusError)?.code == .connectionLost, Self.questions.contains(type) else { throw error }
+            }
+        }
+    }
+
+    /// Requests that change nothing.
+    private static let questions: Set<MessageType> = [
+        .connectionRequest, .queueRequest, .loadRequest, .resultRequest, .historyRequest, .databaseRequest,
+    ]
 
     private func answer(to task: PendingTask) async throws -> (content: JSONValue, buffers: [ByteBuffer]) {
         try await task.wait()
@@ -308,9 +337,15 @@ final class ClientConnection: Sendable {
 
     private func handle(_ event: SocketEvent, on channel: Channel) {
         switch event {
-        case .received(let messages): self.takeReplies(messages)
-        case .peerConnected: self.noteConnected("\(channel)")
-        case .peerDisconnected: self.logger.debug("connection lost", metadata: ["socket": "\(channel)"])
+        case .received(let messages):
+            if channel == .query { self.noteHub(messages) }
+            self.takeReplies(messages)
+        case .peerConnected:
+            self.noteConnected("\(channel)")
+            self.noteReturn(of: channel)
+        case .peerDisconnected:
+            self.logger.debug("connection lost", metadata: ["socket": "\(channel)"])
+            self.noteLoss(of: channel)
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "\(channel)"])
         }
     }
@@ -331,6 +366,52 @@ final class ClientConnection: Sendable {
     private func noteConnected(_ name: String) {
         self.state.withLock { _ = $0.connected.insert(name) }
         self.announceChange()
+    }
+
+    private func noteHub(_ messages: [[ByteBuffer]]) {
+        guard let session = messages.last.flatMap({ try? Message(frames: $0) })?.header.textMember("session") else { return }
+        self.state.withLock { $0.hubSession = session }
+    }
+
+    var hubSession: String? { self.state.withLock { $0.hubSession } }
+
+    private func noteLoss(of channel: Channel) {
+        let isFirst = self.state.withLock { state in
+            guard state.ended == nil, state.lost[channel] == nil else { return false }
+            state.lost[channel] = (.now, state.hubSession)
+            return true
+        }
+        if isFirst, channel == .query { self.failWhenUnreachable() }
+    }
+
+    /// Tells those who wait when the controller stays away; again and again, for they may ask again.
+    private func failWhenUnreachable() {
+        self.eventLoop.scheduleTask(in: .nanoseconds(Int64(self.patience / .nanoseconds(1)))) { [weak self] in
+            guard let self, self.ended == nil, self.state.withLock({ $0.lost[.query] != nil }) else { return }
+            self.failEverything(
+                ApusError(
+                    .controllerGone,
+                    "the controller at \(self.info.common.interface):\(self.info.common.registration) has been out of reach for "
+                        + "\(self.patience). Should it come back, the results of tasks that have ended are in its database (getResult)"
+                ))
+            self.failWhenUnreachable()
+        }
+    }
+
+    /// Sees to what was on its way when the channel lost the controller.
+    private func noteReturn(of channel: Channel) {
+        let (loss, waiting) = self.state.withLock { state -> ((date: WireDate, hub: String?)?, [PendingTask]) in
+            guard let loss = state.lost.removeValue(forKey: channel) else { return (nil, []) }
+            // What was sent later waits in the socket, and goes to the controller that is there now.
+            return (loss, state.pending.values.filter { $0.channel == channel && !$0.isDone && $0.submitted <= loss.date })
+        }
+        guard let loss, !waiting.isEmpty else { return }
+        if channel.takesTasks {
+            Task { await self.recover(waiting, earlierHub: loss.hub) }
+        } else {
+            self.forget(waiting.map { $0.id })
+            for task in waiting { task.fail(Self.unanswered) }
+        }
     }
 
     /// The message, or nil when it is malformed or not the controller's: then it is counted, logged and dropped.
@@ -380,7 +461,7 @@ final class ClientConnection: Sendable {
         if !complete.isEmpty { self.forget(complete) }
     }
 
-    private func forget(_ ids: [MessageID]) {
+    func forget(_ ids: [MessageID]) {
         self.state.withLock { state in for id in ids { state.pending.removeValue(forKey: id) } }
     }
 

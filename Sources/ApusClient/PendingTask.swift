@@ -12,6 +12,8 @@ final class PendingTask: Sendable {
     let submitted: WireDate
     /// The engines that must keep its run limit, as far as the client chose them; nil where there is no limit.
     let limitedOn: [EngineUUID]?
+    /// Where it was sent; nil for one that somebody else sent.
+    let channel: ClientConnection.Channel?
     private let outputPolicy: OutputPolicy
 
     /// What must be in, besides the reply, for the result to be there.
@@ -45,8 +47,10 @@ final class PendingTask: Sendable {
     }
 
     init(
-        id: MessageID, targets: [EngineUUID], submitted: WireDate, outputPolicy: OutputPolicy, limitedOn: [EngineUUID]? = nil
+        id: MessageID, targets: [EngineUUID], submitted: WireDate, outputPolicy: OutputPolicy, limitedOn: [EngineUUID]? = nil,
+        channel: ClientConnection.Channel? = nil
     ) {
+        self.channel = channel
         self.limitedOn = limitedOn
         self.id = id
         self.targets = targets

@@ -107,6 +107,8 @@ extension ControllerService {
         guard let id = MessageHeader.messageID(scanning: message.parent) else {
             return self.dropped("a reply has no parent", at: .taskEngine)
         }
+        // A task of an earlier controller's: nobody is there to answer, but its record is, for those who ask the hub.
+        if self.live[id] == nil { self.changes.append(.completed(id, reply: message, received: .now)) }
         do {
             var metadata = try ReplyMetadata(scanning: message.metadata)
             // Metadata without a status would leave the task without an end; the content has one too.

@@ -1,5 +1,6 @@
 import Apus
 import Foundation
+import TestPython
 import Testing
 
 @Suite("The apus command", .serialized, .timeLimit(.minutes(2)))
@@ -106,6 +107,70 @@ struct CommandTests {
             try await client.shutdown(hub: true)
             await client.close()
             for process in engines + [second] { #expect(await process.result().status == 0) }
+        }
+    }
+
+    @Test(
+        "What was under way when a controller is killed comes by the next one, or is said to be lost",
+        .enabled(if: TestPython.exists), arguments: ["--sqlitedb", "--dictdb"])
+    func takeOver(database: String) async throws {
+        try await withTemporaryFolder { folder in
+            let profile = ProfileDirectory(path: folder + "/profile_test")
+            let controller = ["controller", "--profile-dir=" + profile.path, "--log-level=40", database]
+            let first = try Apus.start(controller + ["--reuse"])
+            let client = try await connectWhenThere(profile)
+            let engine = try ProgramProcess(apusEngine: profile)
+            try await client.waitForEngines(1)
+            let balanced = client.loadBalancedView()
+            let ended = try balanced.applyAsync("math.sqrt", 4.0, returning: Double.self)
+            _ = try await ended.value
+            // One that runs, one behind it at the engine, and one that no engine can have.
+            let slow = PythonFunction.source("lambda: (print('begun', flush=True), __import__('time').sleep(1), 7)[2]")
+            let running = try balanced.applyAsync(slow, returning: Int.self)
+            for await _ in running.streamOutput() { break }
+            let queued = try client[0].applyAsync(.source("lambda: 8"), returning: Int.self)
+            let waiting = try balanced.with { $0.resources = ["gpu": 1] }.applyAsync(slow, returning: Int.self)
+            while try await client.hubHistory().count < 4 { await Task.yield() }
+            first.kill()
+            _ = await first.result()
+
+            let second = try Apus.start(controller + ["--restore"])
+            if database == "--sqlitedb" {
+                #expect(try await running.value == 7)
+                #expect(try await queued.value == 8)
+                #expect(try await client.getResult(ended.messageIDs, as: Double.self).value == [2])
+            } else {
+                for lost in [running, queued] {
+                    let error = await #expect(throws: ApusError.self) { try await lost.value }
+                    #expect(error?.code == .taskLost, "\(error as Any)")
+                }
+            }
+            let error = await #expect(throws: ApusError.self) { try await waiting.value }
+            #expect(error?.code == .taskLost, "\(error as Any)")
+            #expect(try await balanced.apply("math.sqrt", 9.0) as Double == 3)
+            #expect(client.outstanding.isEmpty)
+            try await client.shutdown(hub: true)
+            await client.close()
+            for process in [engine, second] { #expect(await process.result().status == 0) }
+        }
+    }
+
+    @Test("A controller that is killed and stays away does not keep anybody waiting for ever")
+    func outOfReach() async throws {
+        try await withTemporaryFolder { folder in
+            let profile = ProfileDirectory(path: folder + "/profile_test")
+            let controller = try Apus.start(["controller", "--profile-dir=" + profile.path, "--log-level=40"])
+            await (try connectWhenThere(profile)).close()
+            let client = try await Client.connect(profileDirectory: profile.path, patience: .milliseconds(200))
+            let waiting = try client.loadBalancedView().applyAsync("math.sqrt", 2.0, returning: Double.self)
+            while try await client.hubHistory().isEmpty { await Task.yield() }
+            controller.kill()
+            let error = await #expect(throws: ApusError.self) { try await waiting.value }
+            #expect(error?.code == .controllerGone, "\(error as Any)")
+            // Nor those who ask when it is away already.
+            let other = await #expect(throws: ApusError.self) { try await client.queueStatus() }
+            #expect(other?.code == .controllerGone, "\(other as Any)")
+            await client.close()
         }
     }
 

@@ -1,0 +1,96 @@
+import ApusFunctions
+import ApusWire
+import NIOCore
+
+// Results from the hub's database.
+extension ClientConnection {
+    /// Asks the hub for these tasks' results; those that are there complete their tasks.
+    ///
+    /// - Throws: What the hub answers; it refuses the request as a whole when it does not know one of the tasks.
+    func fetchResults(of tasks: [PendingTask]) async throws {
+        if tasks.isEmpty { return }
+        let reply = try await self.requestWithBuffers(
+            .resultRequest, content: ["msg_ids": .array(tasks.map { .string($0.id.text) }), "status_only": false], on: .query)
+        // The buffers of all results follow each other in the order of the sorted ids.
+        var buffers = reply.buffers[...]
+        for task in tasks.sorted(by: { $0.id.text.utf8.lexicographicallyPrecedes($1.id.text.utf8) }) {
+            guard let record = reply.content[task.id.text] else { continue }
+            let before = buffers
+            if record["result_content"]?["status"] == "ok", record["result_header"]?["msg_type"] == "apply_reply" {
+                _ = try ObjectBuffers.deserialize(&buffers)
+            }
+            task.restore(record, buffers: Array(before.prefix(before.count - buffers.count)))
+        }
+    }
+}
+
+/// Asks the hub for results until all are there, or nobody holds the tasks any more.
+final class HubPolling: Sendable {
+    private struct Wanted: Sendable {
+        let id: TaskID
+        weak var task: PendingTask?
+    }
+
+    private let connection: ClientConnection
+    private let wanted: [Wanted]
+
+    init(connection: ClientConnection, tasks: [PendingTask]) {
+        self.connection = connection
+        self.wanted = tasks.map { Wanted(id: $0.id, task: $0) }
+    }
+
+    private var waiting: [PendingTask] { self.wanted.compactMap { $0.task }.filter { !$0.isDone } }
+
+    func run() async {
+        var pause = PollingPause()
+        while !self.waiting.isEmpty {
+            do { try await pause.wait() } catch { return }
+            await self.ask()
+        }
+    }
+
+    func ask() async {
+        let waiting = self.waiting
+        do { try await self.connection.fetchResults(of: waiting) } catch {
+            let reason = (error as? RemoteError).map { ApusError(hub: $0) } ?? error as? ApusError
+            for task in waiting {
+                task.fail(reason ?? ApusError(.badResult, "a result from the hub cannot be read", cause: error))
+            }
+        }
+    }
+}
+
+/// The growing time between two questions to the hub.
+struct PollingPause {
+    private var next = Duration.milliseconds(20)
+
+    mutating func wait() async throws {
+        try await Task.sleep(for: self.next)
+        self.next = min(self.next * 2, .seconds(1))
+    }
+}
+
+extension PendingTask {
+    /// Completes the task by its record in the hub's database.
+    fileprivate func restore(_ record: JSONValue, buffers: [ByteBuffer]) {
+        func part(_ key: String) -> ByteBuffer { (record[key] ?? [:]).packed }
+        let reply = Message(
+            identities: [], signature: ByteBuffer(),
+            parts: MessageParts(
+                header: part("result_header"), parent: part("header"), metadata: part("result_metadata"),
+                content: part("result_content")), buffers: buffers)
+        self.restore(reply, output: TaskOutput(hub: record["io"] ?? [:]))
+    }
+}
+
+extension TaskOutput {
+    /// The output in a record of the hub's database.
+    fileprivate init(hub io: JSONValue) {
+        self.init()
+        self.stdout = io["stdout"]?.string ?? ""
+        self.stderr = io["stderr"]?.string ?? ""
+        self.outputs = (io["outputs"]?.array ?? []).map { DisplayedOutput($0) }
+        self.input = io["execute_input"]?.string ?? io["execute_input"]?["code"]?.string
+        if let result = io["execute_result"], !result.isNull { self.result = DisplayedOutput(result) }
+    }
+}
