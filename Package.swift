@@ -193,9 +193,8 @@ let package = Package(
         tests(
             "ApusControllerTests",
             [
-                "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "Pickle", nioCore,
-                nioPosix,
-                logging,
+                "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "MemoryFiles", "Pickle",
+                nioCore, nioPosix, logging,
             ]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
         tests("ApusTests", ["Apus", "TestPython", nioCore, nioPosix]),

@@ -64,6 +64,7 @@ extension ControllerService {
         let uuid = EngineUUID(String(buffer: engine))
         if let id = MessageHeader.messageID(scanning: message.parent) {
             self.direct.replied(id, by: uuid, wasAborted: message.content.textMember("status") == "aborted")
+            self.letGo(of: id)
             self.changes.append(.completed(id, reply: message, received: .now))
         }
         do {
@@ -135,7 +136,7 @@ extension ControllerService {
             // The client counts on an answer for each target, and learns of this engine's end by the notice.
             return
         }
-        self.broadcastLeaves[self.leaves[uuid] ?? 0].send([identity] + request.frames)
+        self.broadcastLeaves[self.leaves[uuid] ?? 0].send([identity] + self.lending(request, to: uuid, for: copy.id).frames)
         self.direct.submitted(copy.id, to: uuid)
         self.changes.append(
             .submitted(copy.id, request: request, client: header.session, date: header.date, queue: .direct, engine: uuid))

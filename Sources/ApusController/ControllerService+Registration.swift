@@ -226,6 +226,7 @@ extension ControllerService {
 
     private func strand(_ engine: EngineRegistry.Engine) {
         for task in self.direct.remove(engine.uuid) {
+            self.letGo(of: task)
             self.changes.append(.stranded(task, on: engine.uuid, at: .now))
             self.keepIfWanted(task, nil)
         }

@@ -17,7 +17,7 @@ extension ControllerService {
         let uuid = EngineUUID(String(buffer: message.identities[1]))
         if side == .controlEngine, header.type == .abortRequest { self.abortWaiting(message) }
         guard self.engines[uuid] != nil else { return self.answerUnknownEngine(message, header, uuid, on: source) }
-        var relayed = message.frames
+        var relayed = (side == .muxEngine ? self.lending(message, to: uuid, for: header.id) : message).frames
         relayed.swapAt(0, 1)
         self.send(relayed, on: side)
         if side == .muxEngine, header.type == .applyRequest || header.type == .executeRequest {
@@ -64,6 +64,7 @@ extension ControllerService {
         if let id = MessageHeader.messageID(scanning: message.parent) {
             let wasAborted = message.content.textMember("status") == "aborted"
             self.direct.replied(id, by: uuid, wasAborted: wasAborted)
+            self.letGo(of: id)
             self.changes.append(.completed(id, reply: message, received: .now))
             self.keepIfWanted(id, message)
             self.performFollowUps()

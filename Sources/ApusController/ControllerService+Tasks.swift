@@ -84,6 +84,7 @@ extension ControllerService {
     @discardableResult
     private func forget(_ task: TaskID) -> LiveTask? {
         guard let ended = self.live.removeValue(forKey: task) else { return nil }
+        self.letGo(of: task)
         if let inputs = ended.inputs { self.release(inputs, of: task) }
         return ended
     }
@@ -182,6 +183,7 @@ extension ControllerService {
         guard let identity = self.engines[engine]?.identity, let live = self.live[task] else { return }
         var message = again ? self.resigned(live) : live.message
         if let inputs = live.inputs { message = self.completed(message, inputs) }
+        message = self.lending(message, to: engine, for: task)
         var frames: [ByteBuffer] = []
         frames.reserveCapacity(message.frames.count + 1)
         frames.append(identity)

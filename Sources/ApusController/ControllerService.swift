@@ -36,6 +36,8 @@ package actor ControllerService {
     var registry: EngineRegistry
     var heart: HeartMonitor
     var direct = DirectQueues()
+    /// Large buffers that engines map, until they have answered.
+    var lent: [TaskID: SharedBuffers] = [:]
     /// The identity frame of each registered engine, and what it can do.
     var engines: [EngineUUID: KnownEngine] = [:]
     /// Which sockets each identity is connected to now: an engine whose last connection has gone is dead.

@@ -25,6 +25,16 @@ package struct SharedBuffers: Sendable {
         }
     }
 
+    /// Leaves out what was collected in memory files as it came from the network, for processes of the same place.
+    package init(lending buffers: [ByteBuffer]) {
+        self.frames = buffers
+        for place in buffers.indices where buffers[place].readableBytes >= Self.smallest {
+            guard let memory = SharedMemory(of: buffers[place]) else { continue }
+            self.frames[place] = ByteBuffer()
+            self.shared.append((place, memory))
+        }
+    }
+
     /// What must live until the message is answered; empty if nothing is shared.
     package var memory: [SharedMemory] { self.shared.map { $0.memory } }
 
@@ -32,15 +42,19 @@ package struct SharedBuffers: Sendable {
     package func writeMember(into metadata: inout ByteBuffer) {
         guard !self.shared.isEmpty else { return }
         metadata.writeStaticString(", \"apus_shared\": ")
-        JSONValue.array(
+        self.list.write(into: &metadata)
+    }
+
+    /// The member's value.
+    package var list: JSONValue {
+        .array(
             self.shared.map { place, memory in
                 let reference = memory.reference
                 return [
                     "buffer": .int(place), "process": .int(reference.process), "descriptor": .int(reference.descriptor),
                     "token": .string(reference.token), "size": .int(reference.size),
                 ]
-            }
-        ).write(into: &metadata)
+            })
     }
 }
 

@@ -37,6 +37,8 @@ package final class SharedMemory: Sendable {
     }
 
     package let reference: Reference
+    /// Whose file it is; nil if it is our own.
+    private let owner: ByteBuffer?
 
     /// What has memory in common: the boot of a machine, a process namespace and a user. Nil where nothing has.
     ///
@@ -51,9 +53,19 @@ package final class SharedMemory: Sendable {
         }
         guard file >= 0 else { return nil }
         self.reference = Reference(process: Int(getpid()), descriptor: Int(file), token: token, size: bytes.readableBytes)
+        self.owner = nil
     }
 
-    deinit { close(Int32(self.reference.descriptor)) }
+    /// The memory file in which the bytes were collected as they came from the network (`MemoryFile`), sealed from now on. Nil when
+    /// they were not, or it is not open any more.
+    package init?(of bytes: ByteBuffer) {
+        guard let file = MappedMemory.file(of: bytes), apus_memory_seal(file.descriptor) else { return nil }
+        self.reference = Reference(
+            process: Int(getpid()), descriptor: Int(file.descriptor), token: file.token, size: bytes.readableBytes)
+        self.owner = bytes
+    }
+
+    deinit { if self.owner == nil { close(Int32(self.reference.descriptor)) } }
 
     /// The bytes, not copied.
     ///

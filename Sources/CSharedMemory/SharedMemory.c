@@ -43,10 +43,16 @@ bool apus_memory_append(int file, const void *bytes, size_t count) {
     return false;
 }
 
+static bool is_sealed(int file) {
+    int have = fcntl(file, F_GET_SEALS);
+    return have >= 0 && (have & seals) == seals;
+}
+
+bool apus_memory_seal(int file) { return is_sealed(file) || fcntl(file, F_ADD_SEALS, seals) == 0; }
+
 bool apus_memory_is_sealed(int file, size_t count) {
     struct stat status;
-    int have = fcntl(file, F_GET_SEALS);
-    return have >= 0 && (have & seals) == seals && fstat(file, &status) == 0 && (size_t)status.st_size == count;
+    return is_sealed(file) && fstat(file, &status) == 0 && (size_t)status.st_size == count;
 }
 
 #else
@@ -57,6 +63,8 @@ int apus_memory_create(const char *name, const void *bytes, size_t count, bool s
 }
 
 bool apus_memory_append(int file, const void *bytes, size_t count) { return false; }
+
+bool apus_memory_seal(int file) { return false; }
 
 bool apus_memory_is_sealed(int file, size_t count) { return false; }
 

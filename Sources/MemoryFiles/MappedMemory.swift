@@ -20,8 +20,15 @@ package enum MappedMemory {
         try self.buffer(of: file, at: offset, length: length, keeping: nil)
     }
 
-    /// - Parameter kept: A descriptor that is closed with the mapping.
-    static func buffer(of file: Int32, at offset: Int, length: Int, keeping kept: Int32?) throws(MemoryError) -> ByteBuffer {
+    /// The file of a mapping, open as long as that is.
+    package struct KeptFile: Sendable {
+        package let descriptor: Int32
+        /// What tells it from other files: its name is `apus-` and this.
+        package let token: String
+    }
+
+    /// - Parameter kept: A file that is closed with the mapping.
+    static func buffer(of file: Int32, at offset: Int, length: Int, keeping kept: KeptFile?) throws(MemoryError) -> ByteBuffer {
         let start = offset % Int(getpagesize())
         var status = stat()
         // Reading behind the file's end would be the end of us.
@@ -44,7 +51,7 @@ package enum MappedMemory {
     /// The memory file that these bytes, and no others, were collected in (``MemoryFile``), if it is still open here.
     ///
     /// Another process that maps it and writes to it changes the bytes: for an owner who is done with them.
-    package static func file(of bytes: ByteBuffer) -> Int32? {
+    package static func file(of bytes: ByteBuffer) -> KeptFile? {
         bytes.withUnsafeReadableBytes { bytes in
             bytes.baseAddress.flatMap { address in
                 self.mappings.withLock { mappings in
@@ -60,7 +67,7 @@ package enum MappedMemory {
     private struct Mappings {
         /// Bytes by address: a deallocator is told no length.
         var sizes: [UInt: Int] = [:]
-        var files: [UInt: Int32] = [:]
+        var files: [UInt: KeptFile] = [:]
     }
 
     private static let mappings = Mutex(Mappings())
@@ -86,7 +93,7 @@ package enum MappedMemory {
                 mappings.files.removeValue(forKey: UInt(bitPattern: address))
             )
         }
-        if let file { close(file) }
+        if let file { close(file.descriptor) }
         if let size { munmap(address, size) } else { free(address) }
     }
 }

@@ -21,10 +21,13 @@ package final class MemoryFile: Sendable {
     }
 
     private let state: Mutex<State>
+    /// Random; with `apus-` before it the file's name.
+    private let token: String
 
     /// Nil when the system has no such files, or no descriptor.
     package init?() {
-        let file = apus_memory_create("apus", nil, 0, false)
+        self.token = String(UInt64.random(in: 0 ... .max), radix: 16)
+        let file = apus_memory_create("apus-\(self.token)", nil, 0, false)
         guard file >= 0 else { return nil }
         self.state = Mutex(State(file: file))
     }
@@ -51,7 +54,8 @@ package final class MemoryFile: Sendable {
             defer { state.file = -1 }
             let keeps = MappedMemory.mayKeepFile
             if let bytes = try? MappedMemory.buffer(
-                of: state.file, at: 0, length: state.count, keeping: keeps ? state.file : nil)
+                of: state.file, at: 0, length: state.count,
+                keeping: keeps ? .init(descriptor: state.file, token: self.token) : nil)
             {
                 if !keeps { close(state.file) }
                 return bytes

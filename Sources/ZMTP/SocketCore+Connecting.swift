@@ -50,7 +50,7 @@ extension SocketCore {
         try options.setOption(.maxMessagesPerRead, value: Self.readsPerTick)
         try options.setOption(.writeBufferWaterMark, value: Self.writeBufferWaterMark)
         try options.setOption(
-            .recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 4 * 1024, initial: 16 * 1024, maximum: 256 * 1024))
+            .recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 4 * 1024, initial: 16 * 1024, maximum: 1024 * 1024))
         let connection = Connection(peer: self.makePeerID(), connector: connector, socket: self)
         try channel.pipeline.syncOperations.addHandler(connection)
     }

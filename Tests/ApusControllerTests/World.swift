@@ -57,11 +57,15 @@ final class World: Sendable {
     }
 
     /// An engine that has registered and is known to the client's side.
-    func startEngine(_ uuid: String, restored: Bool = false) async throws -> FakeEngine {
+    ///
+    /// - Parameter apus: What it says of itself beyond ipyparallel's.
+    func startEngine(_ uuid: String, restored: Bool = false, apus: JSONObject? = nil) async throws -> FakeEngine {
         let notices = self.socket(.subscriber, self.client.notification)
         let registrar = self.socket(.dealer, self.engine.common.registration, identity: uuid)
         if !restored {
-            registrar.send(self.message(.registrationRequest, content: ["uuid": .string(uuid)]))
+            var content: JSONObject = ["uuid": .string(uuid)]
+            content["apus"] = apus.map { .object($0) }
+            registrar.send(self.message(.registrationRequest, content: content))
             guard try await registrar.next().json["status"] == "ok" else { throw WireError("the engine was refused") }
         }
         let engine = FakeEngine(self, uuid, registrar)

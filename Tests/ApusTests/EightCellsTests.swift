@@ -180,6 +180,15 @@ struct EightCellsTests {
         assert client[0].apply_sync(lambda: float(m.sum())) == 15
         assert client.broadcast_view().pull("n", block=True) == [7, 7]
 
+        # Each engine has its own of what is pushed to both, however large.
+        big = numpy.arange(300_000.0)
+        for pushing in (view, client.broadcast_view()):
+            pushing.push({"big": big}, block=True)
+            client[0].execute("big += 1", block=True)
+            assert view.apply_sync(lambda: float(big[-1])) == [300_000.0, 299_999.0]
+            assert (client[1].pull("big", block=True) == big).all()
+        assert balanced.apply_sync(lambda a: float(a[-1]), big) == 299_999.0
+
         first = balanced.apply_async(double, 1)
         with balanced.temp_flags(after=[first]):
             assert balanced.apply_sync(double, 2) == 4

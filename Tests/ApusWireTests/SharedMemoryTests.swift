@@ -34,6 +34,26 @@
             #expect(!collected.append(ByteBuffer(string: "!")))
         }
 
+        @Test("What was collected in a file can be shared as it is, and cannot change from then on")
+        func lends() throws {
+            let file = try #require(MemoryFile())
+            #expect(file.append(ByteBuffer(string: "collected")))
+            var bytes: ByteBuffer? = file.finish()
+            var memory: SharedMemory? = SharedMemory(of: try #require(bytes))
+            let reference = try #require(memory?.reference)
+            #expect(SharedMemory(of: try #require(bytes))?.reference == reference)
+            #expect(SharedMemory(of: try #require(bytes?.getSlice(at: 0, length: 4))) == nil)
+            #expect(SharedMemory(of: ByteBuffer(string: "not in a file")) == nil)
+            // Who writes to them has a copy.
+            var mine = try #require(bytes)
+            mine.setString("COLL", at: 0)
+            #expect(String(buffer: try SharedMemory.map(reference)) == "collected")
+            memory = nil
+            #expect(String(buffer: try SharedMemory.map(reference)) == "collected")
+            bytes = nil
+            #expect(throws: WireError.self) { try SharedMemory.map(reference) }
+        }
+
         @Test("Who writes to the bytes, or beyond them, writes to a copy")
         func writes() throws {
             let memory = try #require(SharedMemory(copying: ByteBuffer(string: "in common")))

@@ -28,7 +28,7 @@ enum KernelMemory {
     /// Gives the other end of the socket a copy of the part. False when the system refuses; then nothing was sent.
     static func lend(_ part: ByteBuffer, over socket: Int32) -> Bool {
         // What came from the network in a file of its own is the kernel's from now on: nobody reads it here again.
-        if let file = MappedMemory.file(of: part) { return apus_send_descriptor(socket, file) }
+        if let file = MappedMemory.file(of: part) { return apus_send_descriptor(socket, file.descriptor) }
         let descriptor = Self.makeFile(part)
         guard descriptor >= 0 else { return false }
         defer { close(descriptor) }

@@ -19,6 +19,12 @@ int apus_memory_create(const char *_Nonnull name, const void *_Nullable bytes, s
 /// Writes all of these bytes at the file's end. False, and the file as it was, when there is no memory for them.
 bool apus_memory_append(int file, const void *_Nonnull bytes, size_t count);
 
+/// Seals a file that `apus_memory_create` has made, and whose mappings are all private. False when the system refuses.
+bool apus_memory_seal(int file);
+
+/// Seals a file that `apus_memory_create` has made, and whose mappings are all private. False when the system refuses.
+bool apus_memory_seal(int file);
+
 /// Whether the file is a sealed one that `apus_memory_create` has made, of that size.
 bool apus_memory_is_sealed(int file, size_t count);
 
