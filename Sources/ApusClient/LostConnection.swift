@@ -9,6 +9,9 @@ extension ClientConnection {
     /// How long engines may take to find a new controller, in which they do what they were told by the old one.
     private static let engineReturn = Duration.seconds(10)
 
+    /// As many tasks as the hub is asked for at a time: their results come in one message.
+    private static let askedAtOnce = 1000
+
     /// An answer to a question that was on its way when the connection broke.
     static let unanswered = ApusError(.connectionLost, "the connection to the controller broke before it answered")
 
@@ -25,10 +28,12 @@ extension ClientConnection {
             while true {
                 let waiting = tasks.filter { !$0.isDone }
                 if waiting.isEmpty { break }
-                await self.fetchKnown(waiting, isAnother)
-                if isAnother {
-                    try await self.failLost(
-                        waiting.filter { !$0.isDone }, engineMayReturn: began.duration(to: .now) < Self.engineReturn)
+                for start in stride(from: 0, to: waiting.count, by: Self.askedAtOnce) {
+                    let some = Array(waiting[start..<min(start + Self.askedAtOnce, waiting.count)])
+                    await self.fetchKnown(some, isAnother)
+                    guard isAnother else { continue }
+                    let engineMayReturn = began.duration(to: .now) < Self.engineReturn
+                    try await self.failLost(some.filter { !$0.isDone }, engineMayReturn: engineMayReturn)
                 }
                 try await pause.wait()
             }

@@ -16,20 +16,15 @@ package struct SharedBuffers: Sendable {
     package init(sending buffers: [ByteBuffer]) { self.frames = buffers }
 
     /// Moves large buffers to memory that processes of the same ``SharedMemory/place`` can map, as far as there is any.
-    package init(sharing buffers: [ByteBuffer]) {
-        self.frames = buffers
-        for place in buffers.indices where buffers[place].readableBytes >= Self.smallest {
-            guard let memory = SharedMemory(copying: buffers[place]) else { return }
-            self.frames[place] = ByteBuffer()
-            self.shared.append((place, memory))
-        }
-    }
+    package init(sharing buffers: [ByteBuffer]) { self.init(buffers) { SharedMemory(copying: $0) } }
 
     /// Leaves out what was collected in memory files as it came from the network, for processes of the same place.
-    package init(lending buffers: [ByteBuffer]) {
+    package init(lending buffers: [ByteBuffer]) { self.init(buffers) { SharedMemory(of: $0) } }
+
+    private init(_ buffers: [ByteBuffer], _ share: (ByteBuffer) -> SharedMemory?) {
         self.frames = buffers
         for place in buffers.indices where buffers[place].readableBytes >= Self.smallest {
-            guard let memory = SharedMemory(of: buffers[place]) else { continue }
+            guard let memory = share(buffers[place]) else { continue }
             self.frames[place] = ByteBuffer()
             self.shared.append((place, memory))
         }
