@@ -22,7 +22,8 @@ extension EngineContext {
     /// `async let` and task groups may wait for many at once. The engine knows the waiting of the function's own Swift task and its
     /// children, not that of a detached one. Tasks submitted here go before those of the same priority from outside. A run limit counts
     /// what the function waits, and an interrupt ends the wait. As many as 10,000 functions of one engine may have a client and not
-    /// have ended; the next one gets none. Should the engine die, the tasks that its functions submitted run on, and their results are in the hub's records.
+    /// have ended; the next one gets none. Should the engine die, the tasks that its functions submitted run on, and their results are
+    /// in the hub's records.
     ///
     /// - Throws: ``ApusError`` with code `notSupported` where no engine runs the function, or where its controller is ipyparallel's,
     ///   which would count tasks that wait as running until every engine waits; an error that clients see as an `EngineError` where

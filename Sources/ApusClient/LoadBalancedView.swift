@@ -38,7 +38,7 @@ public struct LoadBalancedView: Sendable {
     /// At the limit an asynchronous Swift function is cancelled, and a Python function interrupted, then its kernel replaced; the
     /// result throws ``RemoteError`` named `KeyboardInterrupt`. A synchronous Swift function cannot be stopped: it runs to its
     /// end, and then the result throws one named `EngineError`. Engines of ipyparallel keep no limits: a task that would run on one is
-    /// refused with code `notSupported`, or its result is where only the engine's answer tells what it is.
+    /// refused with code `notSupported`; where only the engine's own answer tells which kind it is, the result throws that.
     public var runLimit: Duration?
     /// A name for the work sent through this view, kept in its records.
     public var label: String?

@@ -38,17 +38,24 @@ extension ClientConnection {
                 try await pause.wait()
             }
         } catch {
-            // The connection broke again, and whoever finds it next looks again; or the client was closed, which all know.
+            // Whom a closed client or a controller out of reach concerns was told so already.
+            for task in tasks where !task.isDone {
+                task.fail(ApusError(.taskLost, "what became of task '\(task.id)' cannot be found out", cause: error))
+            }
         }
-        self.forget(tasks.filter { $0.isDone }.map { $0.id })
+        self.forget(tasks.map { $0.id })
     }
 
     /// Completes what the hub has results of, and fails what it does not know.
     private func fetchKnown(_ tasks: [PendingTask], _ isAnother: Bool) async {
-        do { try await self.fetchResults(of: tasks) } catch let error as RemoteError {
+        do { try await self.fetchResults(of: tasks) } catch {
             guard tasks.count == 1, let task = tasks.first else {
-                for task in tasks { await self.fetchKnown([task], isAnother) }
+                for task in tasks where !task.isDone { await self.fetchKnown([task], isAnother) }
                 return
+            }
+            guard let error = error as? RemoteError else {
+                return task.fail(
+                    error as? ApusError ?? ApusError(.badResult, "a result from the hub cannot be read", cause: error))
             }
             let why =
                 isAnother ? "the controller that had it has ended, and the one there now has no record of it" : "\(error.value)"
@@ -56,7 +63,7 @@ extension ClientConnection {
                 ApusError(
                     .taskLost, "task '\(task.id)' was lost with the connection to the controller: \(why). Submit it again",
                     cause: error))
-        } catch {}
+        }
     }
 
     /// Fails what no engine has that a new controller knows.

@@ -92,6 +92,7 @@ extension ClientConnection {
         let tasks = self.pendingTasks.filter { $0.limitedOn?.contains(engine) == true }
         // To abort nothing in particular is to abort everything.
         guard !tasks.isEmpty else { return }
+        self.forget(tasks.map { $0.id })
         for task in tasks { task.fail(error) }
         // Those that wait in its queue need not run at all.
         let ids = JSONValue.array(tasks.map { .string($0.id.text) })

@@ -97,7 +97,7 @@ final class KernelReading: ChannelInboundHandler {
         self.whenEnded = whenEnded
     }
 
-    /// Starts to read; from then on the kernel's socket does not block. `whenEnded` is called once, also if this throws.
+    /// Starts to read; from then on the kernel's socket does not block. `whenEnded` is called once, also if reading cannot begin.
     ///
     /// - Parameter eventLoop: Of NIOPosix.
     static func start(

@@ -140,11 +140,11 @@ final class PythonKernel: Sendable {
                 [FrameKind.request, ByteBuffer(string: type.rawValue), message.metadata, message.content] + message.buffers)
             // After it: Python need not wait for what only onlookers want to know.
             self.state.withLock { state in
-                guard var connection = state.connection else { return }
+                guard state.current?.owesBusy == true, var connection = state.connection else { return }
                 var outgoing: [OutgoingMessage] = []
                 state.current?.sayBusy(&outgoing, &connection.messages)
                 state.connection = connection
-                if !outgoing.isEmpty { connection.exchange.send(&outgoing) }
+                connection.exchange.send(&outgoing)
             }
             if let limit = metadata.limit { self.watch(limit) }
         }
