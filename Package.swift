@@ -45,6 +45,8 @@ let package = Package(
     platforms: [.macOS(.v15)],
     products: [
         .library(name: "Apus", targets: ["Apus"]),
+        // One copy of Apus for a program and the libraries of remote functions that its engines load.
+        .library(name: "ApusDynamic", type: .dynamic, targets: ["Apus"]),
         .executable(name: "apus", targets: ["apus-command"]),
     ],
     dependencies: [
@@ -197,7 +199,11 @@ let package = Package(
                 nioCore, nioPosix, logging,
             ]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
-        tests("ApusTests", ["Apus", "TestPython", nioCore, nioPosix]),
+        // Compiled here and linked by a test: what it leaves open it finds in the program that loads it, which exports its symbols.
+        .target(name: "SampleModule", dependencies: ["ApusFunctions"], path: "Tests/SampleModule", swiftSettings: settings),
+        .testTarget(
+            name: "ApusTests", dependencies: ["Apus", "TestPython", nioCore, nioPosix], swiftSettings: settings,
+            linkerSettings: [.unsafeFlags(["-Xlinker", "--export-dynamic"])]),
         tests(
             "ExamplesTests",
             ["TestPython", "option-pricing", "word-frequencies", "wave-equation", "task-graph", "cross-validation"]),

@@ -31,6 +31,10 @@ public struct PythonFunction: Sendable, Hashable, ExpressibleByStringLiteral {
 
     private init(form: Form) { self.form = form }
 
+    /// A function by a name that engines know without importing anything: one that their namespace has, or a Swift function of their
+    /// program that this one has not, by its whole name ("Statistics.mean") or a shorter one.
+    public static func named(_ name: String) -> PythonFunction { PythonFunction(form: .expression(name)) }
+
     /// A function as a Python expression, such as `lambda x: x + 1`, evaluated in the engine's namespace.
     public static func source(_ expression: String) -> PythonFunction {
         PythonFunction(form: .expression("(" + expression + ")"))

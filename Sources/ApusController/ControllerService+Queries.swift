@@ -19,6 +19,7 @@ extension ControllerService {
         switch header.type {
         case .registrationRequest: self.register(message, content)
         case .unregistrationRequest: self.unregister(content)
+        case .functionsRequest: self.answer(message, header) { try self.describe(content) }
         case .connectionRequest:
             let engines = self.registry.engines.map { ("\($0.id)", JSONValue.string($0.uuid.text)) }
             let places = self.registry.engines.compactMap { engine in
@@ -76,8 +77,8 @@ extension ControllerService {
     // MARK: Queues
 
     /// A request that cannot be answered, under the name by which Python knows the reason.
-    private struct HubRequestError: Error {
-        let content: ErrorContent
+    struct HubRequestError: Error {
+        fileprivate let content: ErrorContent
         init(_ name: ErrorName, _ text: String) { self.content = ErrorContent(name, text) }
     }
 

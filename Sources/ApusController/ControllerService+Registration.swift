@@ -46,6 +46,22 @@ extension ControllerService {
         return abilities
     }
 
+    /// An engine has other functions than it said when it registered.
+    func describe(_ content: JSONValue) throws -> JSONObject {
+        let uuid = EngineUUID(content["uuid"]?.string ?? "")
+        guard let functions = content["functions"], functions.array != nil else {
+            throw HubRequestError(.valueError, "the request has no list of functions")
+        }
+        guard case .object(var words)? = self.registry.announcement(of: uuid) else {
+            throw HubRequestError(.keyError, "no engine of Apus has the uuid '\(uuid)'")
+        }
+        words["functions"] = functions
+        let changed = EngineRegistry.Event.abilitiesChanged(
+            uuid, self.abilities(in: .object(words)), announcement: .object(words))
+        self.perform(self.registry.handle(changed, at: self.now))
+        return ["status": "ok"]
+    }
+
     func unregister(_ content: JSONValue) {
         self.perform(self.registry.handle(.unregistrationRequested(content["id"]?.int.map { EngineID($0) }), at: self.now))
     }
@@ -143,6 +159,7 @@ extension ControllerService {
                 self.expectedHearts.remove(uuid)
                 self.perform(self.heart.handle(.forgotten(uuid), at: self.now))
             case .announce(let engine): self.announce(engine)
+            case .describe(let engine): self.perform(.engineChanged(engine.uuid, engine.abilities))
             case .withdraw(let engine, let departure): self.withdraw(engine, departure)
             case .strand(let engine): self.strand(engine)
             case .saveState: self.onStateChange?(self.registry.state)

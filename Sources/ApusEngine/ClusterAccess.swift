@@ -11,6 +11,8 @@ package final class ClusterAccess: Sendable {
     package let connection: ClientConnectionInfo?
     package let transport: any Transport
     package let eventLoop: any EventLoop
+    /// Tells the hub of functions that the engine has besides those it said at its registration.
+    let tellFunctions: @Sendable ([String]) async throws -> Void
     private let state = Mutex<Shared?>(nil)
 
     private struct Shared {
@@ -18,7 +20,11 @@ package final class ClusterAccess: Sendable {
         let close: @Sendable (any Sendable) async -> Void
     }
 
-    init(connection: ClientConnectionInfo?, transport: any Transport, eventLoop: any EventLoop) {
+    init(
+        connection: ClientConnectionInfo?, transport: any Transport, eventLoop: any EventLoop,
+        tellFunctions: @escaping @Sendable ([String]) async throws -> Void
+    ) {
+        self.tellFunctions = tellFunctions
         self.connection = connection
         self.transport = transport
         self.eventLoop = eventLoop

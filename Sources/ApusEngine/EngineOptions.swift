@@ -24,7 +24,7 @@ package struct EngineOptions: Sendable {
     /// How to run Python; nil: the engine runs Swift functions only.
     package var python: PythonOptions?
     /// The functions that the hub is told of, by their whole names.
-    package var functionNames = FunctionRegistry.shared.all.filter { $0.declaration.closureID == nil }.map(\.qualifiedName)
+    package var functionNames = FunctionRegistry.shared.names
     /// What this program is; requests with closures name the build that they are of.
     package var build = BuildFingerprint.current
 

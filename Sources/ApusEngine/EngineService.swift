@@ -34,6 +34,8 @@ package actor EngineService {
     private var sockets: [EngineChannel: any TransportSocket] = [:]
     private var heart: (ping: any TransportSocket, pong: any TransportSocket)?
     private var registrar: (any TransportSocket)?
+    /// Questions to the hub that it has not answered, by message id.
+    private var questions: [MessageID: CheckedContinuation<Void, any Error>] = [:]
     /// Request and output sockets that have no peer yet.
     private var unconnected: Set<EngineChannel> = []
     private var timers: [EngineSession.Timer: Scheduled<Void>] = [:]
@@ -179,6 +181,7 @@ package actor EngineService {
         self.logger.info("engine ends", metadata: ["why": "\(ending)"].merging(missing) { $1 })
         self.fetch(all: true)
         self.setup?.exchange.abandon()
+        for id in self.questions.keys { self.giveUp(id, "the engine ends") }
         let sockets = [self.registrar, self.heart?.ping, self.heart?.pong].compactMap { $0 } + self.sockets.values
         for socket in sockets { socket.flush() }
         self.sockets = [:]
@@ -244,6 +247,9 @@ package actor EngineService {
                 guard let id = content["id"]?.int else { throw WireError("a registration reply has no id") }
                 self.clientConnection = ClientConnectionInfo(registrationReply: content, of: self.connection)
                 self.handle(.registered(EngineID(id), heartbeatPeriod: content["hb_period"]?.int ?? 3000))
+            case .functionsReply: self.answer(message.parent, .success(()))
+            case .hubError where self.answer(message.parent, .failure(EngineTaskError(.engineError, ErrorContent(content).value))):
+                break
             case .registrationReply, .hubError:
                 let error = ErrorContent(content)
                 self.handle(.refused("\(error.name): \(error.value)"))
@@ -252,6 +258,41 @@ package actor EngineService {
         } catch {
             self.note("\(error)")
         }
+    }
+
+    /// Tells the hub of functions that the engine has besides those it said at its registration, and waits until it has heard.
+    private func tell(functions: [String]) async throws {
+        // Python's controllers do not ask which engine has what.
+        guard self.clientConnection != nil, let registrar else { return }
+        let content: JSONObject = [
+            "uuid": .string(self.uuid.text), "functions": JSONValue(Set(self.options.functionNames).union(functions).sorted()),
+        ]
+        let id = self.session.nextMessageID()
+        try await withCheckedThrowingContinuation { continuation in
+            self.questions[id] = continuation
+            registrar.send(
+                self.session.message(.functionsRequest, id: id, content: JSONValue.object(content).packed).frames)
+            registrar.flush()
+            self.eventLoop.scheduleTask(in: .seconds(30)) {
+                self.assumeIsolated { $0.giveUp(id, "the controller has not answered for 30 seconds") }
+            }
+        }
+    }
+
+    /// - Parameter parent: The header of the question.
+    /// - Returns: Whether somebody has waited for it.
+    @discardableResult
+    private func answer(_ parent: ByteBuffer, _ answer: Result<Void, any Error>) -> Bool {
+        guard let id = MessageHeader.messageID(scanning: parent), let question = self.questions.removeValue(forKey: id) else {
+            return false
+        }
+        question.resume(with: answer)
+        return true
+    }
+
+    private func giveUp(_ id: MessageID, _ why: String) {
+        self.questions.removeValue(forKey: id)?.resume(
+            throwing: EngineTaskError(.engineError, "the controller was not told of the new functions: \(why)"))
     }
 
     private func verified(_ frames: [ByteBuffer]) throws(WireError) -> Message {
@@ -278,7 +319,9 @@ package actor EngineService {
             engineID: id, uuid: self.uuid, signer: self.signer, options: self.options, exchange: exchange,
             namespace: InMemoryNamespace(),
             calls: AsyncCalls(engineID: id, limit: self.options.waitingLimit) { exchange.wantTurn($0) },
-            access: ClusterAccess(connection: self.clientConnection, transport: self.transport, eventLoop: self.eventLoop),
+            access: ClusterAccess(connection: self.clientConnection, transport: self.transport, eventLoop: self.eventLoop) {
+                try await self.tell(functions: $0)
+            },
             tellsWaits: self.clientConnection != nil, kernel: self.kernel, replays: SharedReplayMemory(),
             noteProblem: { problem in self.eventLoop.execute { self.assumeIsolated { $0.note(problem) } } })
         self.setup = setup

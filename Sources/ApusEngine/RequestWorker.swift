@@ -308,7 +308,8 @@ struct RequestWorker: ~Copyable {
     private var noPython: EngineTaskError {
         EngineTaskError(
             .notImplementedError,
-            "engine \(self.setup.engineID) runs Swift functions; source text runs on Python engines. Call a function by its name instead"
+            "engine \(self.setup.engineID) runs Swift functions; source text runs on Python engines. Call a function by its name instead, "
+                + "or load a compiled module (loadModule)"
         )
     }
 

@@ -12,7 +12,7 @@ package final class FunctionRegistry: Sendable {
         do {
             try registry.loadNewImages()
         } catch {
-            fatalError("\(error)")
+            fatalError("this program's remote functions cannot be used: \(error)")
         }
         return registry
     }()
@@ -23,10 +23,14 @@ package final class FunctionRegistry: Sendable {
 
     /// Finds the functions of libraries loaded since. Call it after `dlopen`; functions known already stay.
     ///
-    /// - Throws: ``FunctionTable/DuplicateName``.
-    package func loadNewImages() throws(FunctionTable.DuplicateName) {
-        let records = __FunctionSection.records()
-        try self.table.withLock { (table) throws(FunctionTable.DuplicateName) in try table.add(records) }
+    /// - Throws: ``FunctionTable/DuplicateName`` and ``FunctionLayoutError``; then no function is added.
+    package func loadNewImages() throws {
+        let records = try __FunctionSection.records()
+        try self.table.withLock { table in
+            var whole = table
+            try whole.add(records)
+            table = whole
+        }
     }
 
     /// The function of this name, qualified or short.
@@ -38,4 +42,7 @@ package final class FunctionRegistry: Sendable {
 
     /// All functions, by qualified name.
     package var all: [FunctionRecord] { self.table.withLock { $0.all } }
+
+    /// The whole names of all functions that have names; closures have none.
+    package var names: [String] { self.all.filter { $0.declaration.closureID == nil }.map(\.qualifiedName) }
 }

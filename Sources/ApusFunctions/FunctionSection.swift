@@ -16,8 +16,8 @@ public enum __FunctionSection {
     static let mark: UInt32 = 0x6170_7573
     static let version: UInt32 = 1
 
-    /// Makes the records of all functions in images loaded now.
-    static func records() -> [FunctionRecord] {
+    /// The sections of all images loaded now.
+    static func all() -> [UnsafeRawBufferPointer] {
         var bounds: [UnsafeRawBufferPointer] = []
         withUnsafeMutablePointer(to: &bounds) { bounds in
             // The visitor only notes the bounds: the loader's lock is held, and accessors may run any code.
@@ -27,20 +27,26 @@ public enum __FunctionSection {
                         .append(UnsafeRawBufferPointer(start: start, count: stop - start))
                 }, bounds)
         }
-        return bounds.flatMap(self.records(in:))
+        return bounds
     }
 
-    private static func records(in section: UnsafeRawBufferPointer) -> [FunctionRecord] {
+    /// Makes the records of all functions in images loaded now, but for libraries that were refused.
+    ///
+    /// - Throws: ``FunctionLayoutError``.
+    static func records() throws(FunctionLayoutError) -> [FunctionRecord] {
+        var records: [FunctionRecord] = []
+        for section in self.all() where !isRefused(section) { records += try self.records(in: section) }
+        return records
+    }
+
+    private static func records(in section: UnsafeRawBufferPointer) throws(FunctionLayoutError) -> [FunctionRecord] {
         let stride = MemoryLayout<__FunctionSectionEntry>.stride
         var records: [FunctionRecord] = []
         for offset in Swift.stride(from: 0, through: section.count - stride, by: stride) {
             let mark = section.load(fromByteOffset: offset, as: UInt32.self)
             guard mark == self.mark else { continue }
             let entry = section.load(fromByteOffset: offset, as: __FunctionSectionEntry.self)
-            precondition(
-                entry.version == self.version,
-                "this program was compiled with Apus macros of layout \(entry.version), and linked with a library of \(self.version)"
-            )
+            guard entry.version == self.version else { throw FunctionLayoutError(version: entry.version) }
             var slot: FunctionRecord?
             withUnsafeMutablePointer(to: &slot) { entry.accessor($0) }
             if let slot { records.append(slot) }
@@ -50,6 +56,15 @@ public enum __FunctionSection {
 
     static func store(_ record: FunctionRecord, into slot: UnsafeMutableRawPointer) {
         slot.assumingMemoryBound(to: FunctionRecord?.self).pointee = record
+    }
+}
+
+/// Functions that were compiled with the macros of another version of Apus than the library's.
+struct FunctionLayoutError: Error, CustomStringConvertible {
+    let version: UInt32
+
+    var description: String {
+        "it was compiled with Apus macros of layout \(self.version), and linked with a library of \(__FunctionSection.version)"
     }
 }
 

@@ -41,6 +41,9 @@ extension MessageType {
     package static let registrationRequest = MessageType("registration_request")
     package static let registrationReply = MessageType("registration_reply")
     package static let unregistrationRequest = MessageType("unregistration_request")
+    /// Apus only: an engine tells which functions it has now, after it loaded a library.
+    package static let functionsRequest = MessageType("apus_functions_request")
+    package static let functionsReply = MessageType("apus_functions_reply")
     package static let connectionRequest = MessageType("connection_request")
     package static let connectionReply = MessageType("connection_reply")
     package static let queueRequest = MessageType("queue_request")

@@ -1,10 +1,12 @@
 import Logging
 import ApusController
 import ApusCore
+import ApusFunctions
 import ApusTransport
 import ApusStore
 import ApusWire
 import NIOCore
+import Pickle
 import Testing
 
 @Suite("A hub request")
@@ -21,6 +23,8 @@ struct HubRequestTests {
             ("result_request", ["msg_ids": 7], "result_reply", "TypeError"),
             ("purge_request", ["engine_ids": [9]], "purge_reply", "IndexError"),
             ("resubmit_request", ["msg_ids": ["none"]], "resubmit_reply", "KeyError"),
+            ("apus_functions_request", ["uuid": "nobody", "functions": []], "hub_error", "KeyError"),
+            ("apus_functions_request", ["uuid": "nobody"], "hub_error", "ValueError"),
             ("become_dask_request", [:], "become_dask_reply", "NotImplementedError"),
         ] as [(String, JSONObject, String, String)])
     func errors(type: String, content: JSONObject, reply: String, name: String) async throws {
@@ -31,6 +35,29 @@ struct HubRequestTests {
         #expect(answer.json["ename"]?.string == name)
         #expect(answer.json["evalue"]?.string?.isEmpty == false)
         #expect(answer.json["traceback"]?.array != nil)
+        await world.stop()
+    }
+
+    @Test("From an engine that has loaded functions brings it the tasks that call them")
+    func functions() async throws {
+        let world = try await World()
+        let python = try await world.startEngine("ada", apus: ["python": true, "functions": []])
+        let swift = try await world.startEngine("bob", apus: ["python": false, "functions": []])
+        let answer = try await swift.registrar.ask(
+            world.message(.functionsRequest, content: ["uuid": "bob", "functions": ["Module.square"]]))
+        #expect(answer.type == "apus_functions_reply")
+        #expect(answer.json["status"] == "ok")
+        let client = world.socket(.dealer, world.client.task)
+        // More than engines hold at a time.
+        let call = ApplyPayload(function: .reference("square"), arguments: [3]).encode()
+        let requests = (0..<8).map { _ in world.message(.applyRequest, buffers: call) }
+        for request in requests { client.send(request) }
+        for request in requests {
+            let arrived = try await swift.task.next()
+            #expect(arrived.id == request.id)
+            swift.task.send(swift.reply(to: arrived))
+        }
+        #expect(python.task.received == 0)
         await world.stop()
     }
 

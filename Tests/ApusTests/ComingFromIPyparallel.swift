@@ -113,6 +113,8 @@ private func views(
     line { balanced.with { $0.priority = 10 } }
     line { balanced.with { $0.runLimit = .seconds(30) } }
     line { try await view.syncImports("numpy", "scipy.linalg as la") }
+    line { try await view.loadModule("libStatistics.so") }
+    line { try await view.apply(.named("Statistics.mean"), samples, returning: Double.self) }
     line { try await view.usePickle() }
     line { try await view.useDill() }
     line { try await view.useCloudpickle() }

@@ -39,10 +39,10 @@ package struct EngineRegistry: Sendable {
         package let id: EngineID
         package let uuid: EngineUUID
         package let understandsRecall: Bool
-        package let abilities: EngineAbilities
+        package fileprivate(set) var abilities: EngineAbilities
         package let resources: [String: Double]
         package let memoryPlace: String?
-        package let announcement: JSONValue?
+        package fileprivate(set) var announcement: JSONValue?
 
         package init(
             id: EngineID, uuid: EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock,
@@ -73,6 +73,8 @@ package struct EngineRegistry: Sendable {
 
     package enum Event: Sendable, Equatable {
         case registrationRequested(Request)
+        /// `apus_functions_request`: the engine has other functions than it said at its registration. All that it says of itself now.
+        case abilitiesChanged(EngineUUID, EngineAbilities, announcement: JSONValue)
         case heartFound(EngineUUID)
         case heartStopped(EngineUUID)
         /// `unregistration_request`, from anyone. Without an id it means nothing.
@@ -95,6 +97,8 @@ package struct EngineRegistry: Sendable {
         case forgetHeart(EngineUUID)
         /// Tell the schedulers of the engine, then publish its `registration_notification`.
         case announce(Engine)
+        /// Tell the schedulers that the engine can run other things than before.
+        case describe(Engine)
         /// Tell the schedulers that it is gone, then publish its `unregistration_notification`.
         case withdraw(Engine, Departure)
         /// What was sent to the engine directly and not answered will not be answered.
@@ -106,7 +110,7 @@ package struct EngineRegistry: Sendable {
     }
 
     private struct Pending: Sendable {
-        let engine: Engine
+        var engine: Engine
         let deadline: MonotonicTime
     }
 
@@ -138,6 +142,11 @@ package struct EngineRegistry: Sendable {
 
     package subscript(uuid: EngineUUID) -> Engine? { self.byUUID[uuid] }
 
+    /// What the engine said of itself, though it may not be visible yet; nil if it said nothing, or nobody has that uuid.
+    package func announcement(of uuid: EngineUUID) -> JSONValue? {
+        (self.byUUID[uuid] ?? self.pending[uuid]?.engine)?.announcement
+    }
+
     /// Gives out no ids below this one: they were given in an earlier life of the controller.
     package mutating func skipIDs(below id: Int) { self.nextID = max(self.nextID, id) }
 
@@ -146,6 +155,7 @@ package struct EngineRegistry: Sendable {
     package mutating func handle(_ event: Event, at now: MonotonicTime) -> [Effect] {
         switch event {
         case .registrationRequested(let request): self.register(request, at: now)
+        case .abilitiesChanged(let uuid, let abilities, let words): self.describe(uuid, abilities, words)
         case .heartFound(let uuid): self.complete(uuid)
         case .heartStopped(let uuid): self.withdraw(self.byUUID[uuid], .heartStopped, at: now)
         case .unregistrationRequested(let id): self.unregister(id, at: now)
@@ -186,6 +196,21 @@ package struct EngineRegistry: Sendable {
         guard let engine = self.pending.removeValue(forKey: uuid)?.engine else { return [] }
         self.insert(engine)
         return [.saveState, .announce(engine)]
+    }
+
+    private mutating func describe(_ uuid: EngineUUID, _ abilities: EngineAbilities, _ words: JSONValue) -> [Effect] {
+        func described(_ engine: Engine) -> Engine {
+            var engine = engine
+            (engine.abilities, engine.announcement) = (abilities, words)
+            return engine
+        }
+        if let pending = self.pending[uuid] {
+            self.pending[uuid]?.engine = described(pending.engine)
+            return []
+        }
+        guard let known = self.byUUID[uuid], known.abilities != abilities else { return [] }
+        self.insert(described(known))
+        return [.saveState, .describe(described(known))]
     }
 
     private mutating func insert(_ engine: Engine) {

@@ -68,6 +68,14 @@ extension TaskScheduler {
         if !resources.isEmpty { self.awakenThoseInNeed() }
     }
 
+    /// The engine can run other things than before.
+    mutating func change(_ uuid: EngineUUID, _ abilities: EngineAbilities) {
+        guard let engine = self.engineSlots[uuid], !self.engines[Int(engine)].isRetired else { return }
+        self.discountKind(of: engine)
+        self.countKind(of: engine, abilities)
+        self.roomy.append(engine)
+    }
+
     /// Has tasks that wait for engines with resources looked at again: one more may have come.
     private mutating func awakenThoseInNeed() {
         for group in self.groups.indices where self.groups[group].live > 0 {

@@ -17,6 +17,8 @@ package struct TaskScheduler: Sendable {
         /// What it owns (`gpu`: 1) a task there has to itself, for an engine runs one task at a time.
         case engineJoined(
             EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock, resources: [String: Double] = [:])
+        /// The engine can run other things than it said when it joined.
+        case engineChanged(EngineUUID, EngineAbilities)
         /// The engine said goodbye but its connection still stands: it gets no more tasks, and has five seconds to
         /// answer those it holds.
         case engineRetired(EngineUUID)
@@ -192,6 +194,7 @@ package struct TaskScheduler: Sendable {
         case .replied(let reply): self.take(reply, at: now, effects: &effects)
         case .engineJoined(let engine, let understandsRecall, let abilities, let resources):
             self.join(engine, understandsRecall: understandsRecall, abilities, resources: resources)
+        case .engineChanged(let engine, let abilities): self.change(engine, abilities)
         case .engineRetired(let engine): self.retire(engine, at: now, effects: &effects)
         case .engineLeft(let engine): self.leave(engine, at: now, effects: &effects)
         case .recalled(let tasks, let engine): self.takeBack(tasks, from: engine, at: now)

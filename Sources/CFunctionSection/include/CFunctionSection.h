@@ -1,5 +1,5 @@
-// What only C can ask of the running program: where the binary section that lists remote functions begins and ends, and
-// which build the executable is.
+// What only C can ask of the running program: where the binary section that lists remote functions begins and ends, which
+// image an address is of, and which build the executable is.
 
 #ifndef APUS_CFUNCTION_SECTION_H
 #define APUS_CFUNCTION_SECTION_H
@@ -21,6 +21,12 @@ typedef void (*apus_section_visitor)(const void *start, const void *stop, void *
 /// Visits the section of function records of every image loaded now: the executable and its shared libraries. Each section
 /// is visited once. The visitor must not load or unload libraries.
 void apus_visit_function_sections(apus_section_visitor visit, void *context);
+
+/// Where the image begins that has this address, as the loader put it; null for none.
+const void *_Nullable apus_image_of(const void *address);
+
+/// The image that has the copy of these functions which a library uses that was loaded with dlopen; null when it is ours.
+const void *_Nullable apus_foreign_copy(void *library);
 
 /// Writes what identifies the build of the running executable: its linker's build id where there is one, else a hash over
 /// everything of it that gets loaded. Returns the number of bytes written, at most `capacity`; 0 when neither can be read.

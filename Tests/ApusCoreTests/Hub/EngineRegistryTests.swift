@@ -47,6 +47,32 @@ struct EngineRegistryTests {
         #expect(registry.handle(.registrationRequested(.init(self.ada)), at: self.now) == [.refuse(self.ada)])
     }
 
+    @Test("An engine that has other functions than it said is described anew, and kept so")
+    func changes() {
+        var registry = Registry()
+        let (first, second) = (
+            EngineAbilities(runsPython: false, functions: ["a"]), EngineAbilities(runsPython: false, functions: ["a", "b"])
+        )
+        let request = Registry.Request(self.ada, abilities: first, announcement: ["functions": ["a"]])
+        _ = registry.handle(.registrationRequested(request), at: self.now)
+        let words: JSONValue = ["functions": ["a", "b"]]
+        // It may say so before it is visible.
+        #expect(registry.announcement(of: self.ada) == ["functions": ["a"]])
+        #expect(registry.handle(.abilitiesChanged(self.ada, second, announcement: words), at: self.now) == [])
+        _ = registry.handle(.heartFound(self.ada), at: self.now)
+        #expect(registry[self.ada]?.abilities == second)
+        #expect(registry.handle(.abilitiesChanged(self.ada, second, announcement: words), at: self.now) == [])
+        let engine = Registry.Engine(
+            id: 0, uuid: self.ada, understandsRecall: false, abilities: first, announcement: ["functions": ["a"]])
+        #expect(
+            registry.handle(.abilitiesChanged(self.ada, first, announcement: ["functions": ["a"]]), at: self.now) == [
+                .saveState, .describe(engine),
+            ])
+        #expect(registry[0] == engine)
+        #expect(registry.state.announcements == ["ada": ["functions": ["a"]]])
+        #expect(registry.handle(.abilitiesChanged(self.bob, first, announcement: words), at: self.now) == [])
+    }
+
     @Test("Ids count up and are not given twice; a wanted one is granted if it is free")
     func ids() {
         var registry = Registry()

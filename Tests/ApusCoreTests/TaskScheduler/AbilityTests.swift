@@ -78,6 +78,20 @@ struct AbilityTests {
         #expect(world.reply(a, from: ada, .error) == [.relay(a, from: ada)])
     }
 
+    @Test("An engine that has loaded a function gets the tasks that call it, also those that wait already")
+    func changes() {
+        var world = self.mixed()
+        world.on(.engineJoined(eve, understandsRecall: true, abilities: self.swift))
+        #expect(world.submit(a, need: .name("cube")) == [.send(a, to: ada)])
+        #expect(world.submit(b, need: .name("cube")) == [])
+        var more = self.swift
+        more.functions.formUnion(["Program.cube", "cube"])
+        #expect(world.on(.engineChanged(eve, more)) == [.send(b, to: eve)])
+        // What it had, it has.
+        #expect(world.reply(b, from: eve) == [.relay(b, from: eve)])
+        #expect(world.submit(c, targets: [eve], need: .name("square")) == [.send(c, to: eve)])
+    }
+
     @Test("A user's choice of engines counts for more than what they can run")
     func targets() {
         var world = self.mixed()

@@ -61,6 +61,13 @@ extension ArticlesTests {
             let ways = try await client.loadBalancedView().apply($countWays, 6)
             #expect(ways == 13)
 
+            try await withTemporaryFolder { folder in
+                let library = try await ModuleTests.link(["SampleModule"], to: folder + "/libSample.so")
+                let added = try await client.directView().loadModule(library)
+                let tripled = try await client.loadBalancedView().apply(.named("SampleModule.triple"), 14, returning: Int.self)
+                #expect(added.contains("SampleModule.triple") && tripled == 42)
+            }
+
             let remotePressure = client.loadBalancedView().remote($pressure)
             let again = try await remotePressure(0.024, 293)
             #expect(again == here)

@@ -1,0 +1,72 @@
+import CFunctionSection
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// A library that gives this process no functions.
+package struct LibraryError: Error, CustomStringConvertible {
+    package let path: String
+    package let reason: String
+
+    package var description: String { "the library \(self.path) cannot be used: \(self.reason)" }
+}
+
+extension FunctionRegistry {
+    /// Loads a library, for as long as the process lives, and finds its remote functions. Loading it again changes nothing.
+    ///
+    /// The library and this program must share one copy of Apus. A library that has its own would have its own idea of what runs its
+    /// functions, and of every type that they take.
+    ///
+    /// - Parameter path: The library's file; a name without a slash is looked for where the system's loader looks.
+    /// - Returns: The functions that are new, by their whole names.
+    /// - Throws: ``LibraryError``, also where one of its functions has the name of another; then no function is added.
+    package func load(libraryAt path: String) throws -> [String] {
+        try loading.withLock { _ in
+            let imagesBefore = functionImages()
+            guard let handle = dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
+                let reason = dlerror().map { String(cString: $0) } ?? "the system does not say why"
+                let known = path + ": "
+                throw LibraryError(
+                    path: path, reason: reason.hasPrefix(known) ? String(reason.dropFirst(known.count)) : reason)
+            }
+            do {
+                guard apus_foreign_copy(handle) == nil else {
+                    throw LibraryError(
+                        path: path,
+                        reason: "it has a copy of Apus of its own. Link it and the engine's program with the product ApusDynamic")
+                }
+                let known = Set(self.all.map(\.qualifiedName))
+                try self.loadNewImages()
+                return self.all.map(\.qualifiedName).filter { !known.contains($0) }
+            } catch {
+                // What was loaded stays, for the Swift runtime knows its types by now; its functions are never looked at again.
+                refusedImages.withLock { $0.formUnion(functionImages().subtracting(imagesBefore)) }
+                throw error is LibraryError ? error : LibraryError(path: path, reason: "\(error)")
+            }
+        }
+    }
+}
+
+/// One library at a time, so that what is new is of that library.
+private let loading = Mutex(())
+
+/// Where images begin whose functions are not this program's, though they are loaded.
+private let refusedImages = Mutex<Set<UInt>>([])
+
+/// Whether the functions of this section are none of this program's.
+func isRefused(_ section: UnsafeRawBufferPointer) -> Bool {
+    refusedImages.withLock { $0.contains(image(of: section)) }
+}
+
+/// Where the images begin that have remote functions.
+private func functionImages() -> Set<UInt> { Set(__FunctionSection.all().map(image)) }
+
+private func image(of section: UnsafeRawBufferPointer) -> UInt {
+    UInt(bitPattern: section.baseAddress.flatMap { apus_image_of($0) })
+}

@@ -1,0 +1,19 @@
+// Which image has what: the executable, or one of its shared libraries.
+
+#define _GNU_SOURCE
+#include "CFunctionSection.h"
+
+#include <dlfcn.h>
+
+const void *apus_image_of(const void *address) {
+    Dl_info info;
+    return dladdr(address, &info) != 0 ? info.dli_fbase : NULL;
+}
+
+const void *apus_foreign_copy(void *library) {
+    // Each copy of Apus has this function. A library that uses ours has none, or finds ours.
+    const void *theirs = dlsym(library, "apus_visit_function_sections");
+    if (!theirs) return NULL;
+    const void *image = apus_image_of(theirs);
+    return image != apus_image_of((const void *)&apus_visit_function_sections) ? image : NULL;
+}
