@@ -5,7 +5,7 @@ extension DirectView {
     /// Loads a compiled module into each engine's program: a shared library, whose `@Remote` functions the engine has from then on.
     ///
     /// ```swift
-    /// try await view.loadModule("/work/lib/libStatistics.so")
+    /// try await view.loadModule("/opt/statistics/libStatistics.so")
     /// let mean: [Double] = try await view.apply(.named("Statistics.mean"), [1.0, 2, 4])
     /// ```
     ///
