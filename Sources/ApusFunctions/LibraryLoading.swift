@@ -27,7 +27,7 @@ extension FunctionRegistry {
     /// - Returns: The functions that are new, by their whole names.
     /// - Throws: ``LibraryError``, also where one of its functions has the name of another; then no function is added.
     package func load(libraryAt path: String) throws -> [String] {
-        try loading.withLock { _ in
+        try refusals.withLock { refusals in
             let imagesBefore = functionImages()
             guard let handle = dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
                 let reason = dlerror().map { String(cString: $0) } ?? "the system does not say why"
@@ -35,8 +35,10 @@ extension FunctionRegistry {
                 throw LibraryError(
                     path: path, reason: reason.hasPrefix(known) ? String(reason.dropFirst(known.count)) : reason)
             }
+            let library = UInt(bitPattern: handle)
+            if let refusal = refusals[library] { throw LibraryError(path: path, reason: refusal) }
             do {
-                guard apus_foreign_copy(handle) == nil else {
+                guard apus_has_own_copy(handle) == 0 else {
                     throw LibraryError(
                         path: path,
                         reason: "it has a copy of Apus of its own. Link it and the engine's program with the product ApusDynamic")
@@ -47,14 +49,17 @@ extension FunctionRegistry {
             } catch {
                 // What was loaded stays, for the Swift runtime knows its types by now; its functions are never looked at again.
                 refusedImages.withLock { $0.formUnion(functionImages().subtracting(imagesBefore)) }
-                throw error is LibraryError ? error : LibraryError(path: path, reason: "\(error)")
+                let refusal = (error as? LibraryError)?.reason ?? "\(error)"
+                refusals[library] = refusal
+                throw LibraryError(path: path, reason: refusal)
             }
         }
     }
 }
 
-/// One library at a time, so that what is new is of that library.
-private let loading = Mutex(())
+/// Why libraries were refused, by the loader's handle, for whoever tries again. Held while one is loaded, so that what is new is of that
+/// library.
+private let refusals = Mutex<[UInt: String]>([:])
 
 /// Where images begin whose functions are not this program's, though they are loaded.
 private let refusedImages = Mutex<Set<UInt>>([])

@@ -10,10 +10,8 @@ const void *apus_image_of(const void *address) {
     return dladdr(address, &info) != 0 ? info.dli_fbase : NULL;
 }
 
-const void *apus_foreign_copy(void *library) {
+int apus_has_own_copy(void *library) {
     // Each copy of Apus has this function. A library that uses ours has none, or finds ours.
     const void *theirs = dlsym(library, "apus_visit_function_sections");
-    if (!theirs) return NULL;
-    const void *image = apus_image_of(theirs);
-    return image != apus_image_of((const void *)&apus_visit_function_sections) ? image : NULL;
+    return theirs && apus_image_of(theirs) != apus_image_of((const void *)&apus_visit_function_sections);
 }

@@ -25,8 +25,8 @@ void apus_visit_function_sections(apus_section_visitor visit, void *context);
 /// Where the image begins that has this address, as the loader put it; null for none.
 const void *_Nullable apus_image_of(const void *address);
 
-/// The image that has the copy of these functions which a library uses that was loaded with dlopen; null when it is ours.
-const void *_Nullable apus_foreign_copy(void *library);
+/// Whether a library that was loaded with dlopen uses a copy of these functions of its own, and not ours.
+int apus_has_own_copy(void *library);
 
 /// Writes what identifies the build of the running executable: its linker's build id where there is one, else a hash over
 /// everything of it that gets loaded. Returns the number of bytes written, at most `capacity`; 0 when neither can be read.
