@@ -209,3 +209,13 @@ let package = Package(
             ["TestPython", "option-pricing", "word-frequencies", "wave-equation", "task-graph", "cross-validation"]),
     ]
 )
+
+// A quick loop for one room: APUS_TEST_TARGETS=ApusCoreTests,ApusTestKitTests builds only these tests, and no example.
+if let chosen = Context.environment["APUS_TEST_TARGETS"], !chosen.isEmpty {
+    let names = Set(chosen.split(separator: ",").map(String.init))
+    package.targets.removeAll { target in
+        (target.type == .test && !names.contains(target.name))
+            || (target.type == .executable && target.path?.hasPrefix("Examples/") == true && !names.contains("ExamplesTests"))
+    }
+    package.products.removeAll { $0.name == "ApusDynamic" }
+}
