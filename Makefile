@@ -35,8 +35,9 @@ venv: setup  ## Make .venv, the Python whose ipyparallel the tests talk to
 format:  ## Lay out all sources as `swift format` wants them
 	swift format -i -p -r $(SOURCES)
 
-lint:  ## Tell what `make format` would change
+lint:  ## Tell what `make format` would change, and which references of comments and pages lead nowhere
 	swift format lint --strict -p -r $(SOURCES)
+	@scripts/check-references
 
 bench: setup  ## Compare with ipyparallel and others on this machine
 	@scripts/bench $(ARGUMENTS)
