@@ -46,7 +46,7 @@ extension EngineSet {
 
 /// What is to be launched.
 package struct EngineOrder: Sendable, Hashable {
-    package var count: Int
+    package let count: Int
     /// The set's name in files: ``ClusterFile/newSetID(besides:)``.
     package var setID: String
     package var clusterID: String
@@ -55,12 +55,15 @@ package struct EngineOrder: Sendable, Hashable {
     package var connection: EngineConnectionInfo?
     /// Variables of the user's own, for the engines.
     package var environment: [String: String]
+    /// What each engine is called on the wire, by its number; an engine that is started again is called the same.
+    package let uuids: [EngineUUID]
 
     package init(
         count: Int, setID: String, clusterID: String, profile: ProfileDirectory, connection: EngineConnectionInfo? = nil,
         environment: [String: String] = [:]
     ) {
         self.count = count
+        self.uuids = (0..<count).map { _ in EngineUUID(Session.newID()) }
         self.setID = setID
         self.clusterID = clusterID
         self.profile = profile
@@ -68,9 +71,10 @@ package struct EngineOrder: Sendable, Hashable {
         self.environment = environment
     }
 
-    /// All that the engines' environment adds to ours (protocol article, "Environment").
-    package var variables: [String: String] {
+    /// All that an engine's environment adds to ours (protocol article, "Environment").
+    package func variables(ofEngine number: Int) -> [String: String] {
         var variables = self.environment
+        variables[EngineUUID.variable] = self.uuids[number].text
         variables["IPP_CLUSTER_ID"] = self.clusterID
         variables["IPP_PROFILE_DIR"] = self.profile.path
         if let connection { variables["IPP_CONNECTION_INFO"] = connection.json.description }
@@ -82,12 +86,15 @@ package struct EngineOrder: Sendable, Hashable {
 package struct EngineExit: Sendable, Hashable, CustomStringConvertible {
     /// Its number within the set.
     package let engine: Int
+    /// What it is called on the wire, if it takes its name from its environment as ours do; the hub's id is found by it.
+    package let uuid: EngineUUID
     package let exit: ProcessExit
-    /// Whether it was told to stop or restart; else nobody expected this.
+    /// Whether its set was told to stop or restart it.
     package let wasStopped: Bool
 
-    package init(engine: Int, exit: ProcessExit, wasStopped: Bool) {
+    package init(engine: Int, uuid: EngineUUID, exit: ProcessExit, wasStopped: Bool) {
         self.engine = engine
+        self.uuid = uuid
         self.exit = exit
         self.wasStopped = wasStopped
     }

@@ -1,11 +1,21 @@
 private import ApusWire
+private import Foundation
 package import Logging
+
+#if canImport(Glibc)
+    private import Glibc
+#elseif canImport(Musl)
+    private import Musl
+#elseif canImport(Darwin)
+    private import Darwin
+#endif
 
 /// Starts engines as processes of this machine.
 package struct LocalLauncher: EngineLauncher {
     /// Which program an engine is.
     package struct Engine: Sendable, Hashable {
-        package var executable: String
+        /// A path, or a name to be found in `PATH`; nil: this very program's, as it is at each start.
+        package var executable: String?
         package var arguments: [String]
         package var environment: [String: String]
         package var parentWatch: ParentWatch
@@ -13,7 +23,7 @@ package struct LocalLauncher: EngineLauncher {
         /// Any program that reads an engine's environment, watched over by a ``ParentWatch/watchdog`` unless it can do so
         /// itself.
         package init(
-            _ executable: String, arguments: [String] = [], environment: [String: String] = [:],
+            _ executable: String?, arguments: [String] = [], environment: [String: String] = [:],
             parentWatch: ParentWatch = .watchdog
         ) {
             self.executable = executable
@@ -27,9 +37,35 @@ package struct LocalLauncher: EngineLauncher {
 
         /// This very program, started as an engine: what holds the remote functions can run them.
         package static func thisProgram(arguments: [String] = []) -> Engine {
-            Engine(
-                LocalCommand.thisExecutable, arguments: arguments, environment: [Self.modeVariable: "1"],
-                parentWatch: .process)
+            Engine(nil, arguments: arguments, environment: [Self.modeVariable: "1"], parentWatch: .process)
+        }
+
+        /// The engine that a user's words name: a program that imports Apus in engine mode, any other as it is; nil if there are none.
+        package init?(command: [String]) {
+            guard let program = command.first else { return nil }
+            self.init(program, arguments: Array(command.dropFirst()))
+            // Of 'apus engine' the words say more than the mode would.
+            guard self.arguments.first != "engine", Self.hasEngineMode(program) else { return }
+            self.environment[Self.modeVariable] = "1"
+            self.parentWatch = .process
+        }
+
+        /// Whether a program can be an engine: then the variable that makes it one is named in it.
+        private static func hasEngineMode(_ program: String) -> Bool {
+            guard let path = try? LocalCommand(program).resolvedExecutable(),
+                let image = try? Data(contentsOf: URL(filePath: path), options: .alwaysMapped)
+            else { return false }
+            let name = Array(Self.modeVariable.utf8)
+            return image.withUnsafeBytes { image in
+                // A hundred megabytes are looked through, so the search for the first letter is the C library's.
+                var rest = image[...]
+                while let start = UnsafeRawBufferPointer(rebasing: rest).firstIndex(ofByte: name[0]) {
+                    rest = rest.dropFirst(start)
+                    if rest.starts(with: name) { return true }
+                    rest = rest.dropFirst()
+                }
+                return false
+            }
         }
 
         /// ipyparallel's engine, run by that interpreter.
@@ -85,8 +121,8 @@ package struct LocalLauncher: EngineLauncher {
             case .inherited: .inherited
             }
         return LocalCommand(
-            self.engine.executable, arguments: self.engine.arguments,
-            environment: self.engine.environment.merging(order.variables) { $1 }, output: output,
+            self.engine.executable ?? LocalCommand.thisExecutable, arguments: self.engine.arguments,
+            environment: self.engine.environment.merging(order.variables(ofEngine: number)) { $1 }, output: output,
             parentWatch: self.engine.parentWatch, stopGrace: self.stopGrace)
     }
 }
@@ -134,9 +170,10 @@ actor LocalEngineSet: EngineSet {
     private func ended(_ number: Int, _ process: LocalProcess, _ exit: ProcessExit) {
         guard self.running[number] === process else { return }
         self.running[number] = nil
-        let event = EngineExit(engine: number, exit: exit, wasStopped: self.stopping.remove(number) != nil)
-        self.launcher.logger.log(level: event.wasStopped || exit.isSuccess ? .debug : .warning, "\(event)")
-        self.exitContinuation.yield(event)
+        // Whoever reads the exits warns of them, by the hub's ids.
+        self.exitContinuation.yield(
+            EngineExit(
+                engine: number, uuid: self.order.uuids[number], exit: exit, wasStopped: self.stopping.remove(number) != nil))
     }
 
     func signal(_ number: Int32, to engine: Int?) throws {
@@ -198,5 +235,12 @@ actor LocalEngineSet: EngineSet {
     private func noSuchEngine(_ number: Int) -> LauncherError {
         LauncherError(
             .noSuchEngine, "set \(self.id) has no engine \(number) that runs; it has \(self.running.keys.sorted())")
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    fileprivate func firstIndex(ofByte byte: UInt8) -> Int? {
+        guard let start = self.baseAddress, let found = memchr(start, Int32(byte), self.count) else { return nil }
+        return start.distance(to: UnsafeRawPointer(found))
     }
 }

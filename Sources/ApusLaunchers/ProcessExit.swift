@@ -30,16 +30,18 @@ package struct ProcessExit: Sendable, Hashable, CustomStringConvertible {
 
     /// Fit to follow a name: "ended with signal 11 (Segmentation fault); last lines: …".
     package var description: String {
-        var text =
-            switch self.cause {
-            case .code(let code): "ended with code \(code)"
-            case .signal(let number): "ended with signal \(number) (\(String(cString: strsignal(number))))"
-            case .unknown: "ended, nobody knows how"
-            }
-        if !self.lastLines.isEmpty {
-            text += "; last lines:" + self.lastLines.map { "\n    " + $0 }.joined()
+        self.lastLines.isEmpty ? "\(self.cause)" : "\(self.cause); last lines:" + self.lastLines.map { "\n    " + $0 }.joined()
+    }
+}
+
+extension ProcessExit.Cause: CustomStringConvertible {
+    /// Fit to follow a name: "ended with signal 11 (Segmentation fault)".
+    package var description: String {
+        switch self {
+        case .code(let code): "ended with code \(code)"
+        case .signal(let number): "ended with signal \(number) (\(String(cString: strsignal(number))))"
+        case .unknown: "ended, nobody knows how"
         }
-        return text
     }
 }
 

@@ -22,8 +22,9 @@ public struct EngineID: Hashable, Comparable, Sendable, Codable, CustomStringCon
 
 /// The text by which the wire names an engine: its session id, which is also its socket identity.
 ///
-/// New at every engine start. Peers written in Python paste it into variable names, so it holds only letters, digits,
-/// underscores and dashes.
+/// New at every engine start, but for an engine whose launcher keeps its place: that one is started again under its old uuid, by which
+/// the hub gives it its old id. Peers written in Python paste it into variable names, so it holds only letters, digits, underscores and
+/// dashes.
 public struct EngineUUID: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// The id as messages carry it.
     public let text: String
@@ -34,6 +35,9 @@ public struct EngineUUID: Hashable, Comparable, Sendable, CustomStringConvertibl
     public var description: String { self.text }
 
     public static func < (left: EngineUUID, right: EngineUUID) -> Bool { left.text < right.text }
+
+    /// The environment variable by which a launcher tells an engine its uuid, the same at every start in the same place.
+    package static let variable = "APUS_ENGINE_UUID"
 }
 
 /// The id of a request message, and so of the task that it asks for (`msg_id` on the wire).

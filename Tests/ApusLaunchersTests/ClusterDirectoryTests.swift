@@ -15,7 +15,8 @@ struct ClusterDirectoryTests {
         let order = EngineOrder(count: 2, setID: "17", clusterID: id, profile: profile)
         let controller = try await LocalProcess.start(
             LocalCommand(
-                "sleep", arguments: ["100"], environment: order.variables, output: .log(profile.log + "/ipcontroller-\(id).log")))
+                "sleep", arguments: ["100"], environment: order.variables(ofEngine: 0),
+                output: .log(profile.log + "/ipcontroller-\(id).log")))
         let engines = try await LocalLauncher(.init("sleep", arguments: ["100"])).launch(order)
         var file = ClusterFile(clusterID: id, profile: profile, engineCount: 2)
         file.controller = .init(

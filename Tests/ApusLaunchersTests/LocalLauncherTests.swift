@@ -40,13 +40,15 @@ struct LocalLauncherTests {
     func exits() async throws {
         let folder = try TemporaryFolder()
         let launcher = LocalLauncher(self.engines("echo up; case $0 in *) sleep 100; esac"), output: .logFiles)
-        let set = try await launcher.launch(self.order(2, in: folder))
+        let order = self.order(2, in: folder)
+        let set = try await launcher.launch(order)
         #expect(try await eventually { folder.text("profile_p/log/ipengine-c-17-1.log") == "up\n" })
         try await set.signal(SIGKILL, to: 1)
         var exits = set.exits.makeAsyncIterator()
         #expect(
             await exits.next()
-                == EngineExit(engine: 1, exit: ProcessExit(.signal(SIGKILL), lastLines: ["up"]), wasStopped: false))
+                == EngineExit(
+                    engine: 1, uuid: order.uuids[1], exit: ProcessExit(.signal(SIGKILL), lastLines: ["up"]), wasStopped: false))
         let error = await #expect(throws: LauncherError.self) { try await set.signal(SIGKILL, to: 1) }
         #expect(error?.description == "set 17 has no engine 1 that runs; it has [0]")
         #expect(await set.record?.engines.keys.sorted() == ["0"])
@@ -82,6 +84,20 @@ struct LocalLauncherTests {
         #expect(await set.record == nil)
     }
 
+    @Test("Each engine has a uuid of its own, and keeps it when it is started again")
+    func uuids() async throws {
+        let folder = try TemporaryFolder()
+        let order = self.order(2, in: folder)
+        let set = try await LocalLauncher(self.engines("echo $APUS_ENGINE_UUID")).launch(order)
+        await set.wait()
+        try await set.restart(1)
+        await set.wait()
+        let (first, second) = (order.uuids[0].text, order.uuids[1].text)
+        #expect(first != second)
+        #expect(folder.text("profile_p/log/ipengine-c-17-0.log") == "\(first)\n")
+        #expect(folder.text("profile_p/log/ipengine-c-17-1.log") == "\(second)\n\(second)\n")
+    }
+
     @Test("When an engine cannot be started, those before it are stopped")
     func allOrNothing() async throws {
         let folder = try TemporaryFolder()
@@ -105,7 +121,7 @@ struct LocalLauncherTests {
         let command = LocalLauncher().command(engine: 0, of: order)
         let itself = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
         #expect(command.executable == itself)
-        #expect(command.environment == order.variables.merging(["APUS_ENGINE_MODE": "1"]) { $1 })
+        #expect(command.environment == order.variables(ofEngine: 0).merging(["APUS_ENGINE_MODE": "1"]) { $1 })
         #expect(command.parentWatch == .process)
         #expect(LocalLauncher.Engine.python("py", arguments: ["--x"]).arguments == ["-m", "ipyparallel.engine", "--x"])
     }

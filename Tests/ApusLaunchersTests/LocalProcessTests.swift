@@ -32,7 +32,7 @@ struct LocalProcessTests {
         let exit = try #require(await process.wait())
         #expect(exit.cause == .signal(SIGSEGV))
         #expect(
-            EngineExit(engine: 2, exit: ProcessExit(exit.cause, lastLines: ["line 29", "line 30"]), wasStopped: false).description
+            "engine 2 \(ProcessExit(exit.cause, lastLines: ["line 29", "line 30"]))"
                 == "engine 2 ended with signal 11 (Segmentation fault); last lines:\n    line 29\n    line 30")
         #expect(exit.lastLines == (19...30).map { "line \($0)" })
     }
