@@ -16,7 +16,7 @@ public struct ApusError: Error, Sendable, CustomStringConvertible {
 
         public var description: String { self.value.rawValue }
 
-        /// The operation needs engines and there are none.
+        /// The operation needs engines and there are none; for a task: none is left, and none is coming.
         public static let noEnginesRegistered = Code(.noEnginesRegistered)
         /// A target names an engine that is not registered.
         public static let noSuchEngine = Code(.noSuchEngine)

@@ -104,6 +104,7 @@ extension ClientConnection {
             let text = content.value.isEmpty ? nil : content.value
             switch ErrorName(rawValue: content.name) {
             case .engineError: return ApusError(.engineDied, text ?? "the engine died while running task '\(task.id)'")
+            case .noEnginesRegistered: return ApusError(.noEnginesRegistered, text ?? "no engine is left, and none is coming")
             case .taskTimeout:
                 return ApusError(
                     .taskTimeout, text ?? "task '\(task.id)' waited longer for its dependencies than its timeout allows")

@@ -239,6 +239,8 @@ extension ControllerService {
             error = ErrorContent(.engineError, "Engine b'\(engine)' died while running task '\(task)'")
             metadata = ["status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description)]
             identities.append(ByteBuffer(string: engine.text))
+        case .noEngine(let reason):
+            error = ErrorContent(.noEnginesRegistered, "no engine is left, and none is coming: \(reason)")
         case .aborted: error = ErrorContent(name: ErrorName.taskAborted.rawValue, value: "")
         }
         var content = error.json

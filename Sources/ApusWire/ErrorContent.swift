@@ -9,6 +9,8 @@ public struct ErrorName: RawRepresentable, Hashable, Sendable, CustomStringConve
 
     /// The engine died before it answered.
     public static let engineError = ErrorName("EngineError")
+    /// The task needs an engine; there is none, and none is coming.
+    public static let noEnginesRegistered = ErrorName("NoEnginesRegistered")
     /// The task waited longer for what it depends on than it was allowed to.
     public static let taskTimeout = ErrorName("TaskTimeout")
     /// The task was aborted before it started.

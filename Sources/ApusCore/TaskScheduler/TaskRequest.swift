@@ -106,6 +106,8 @@ package enum TaskFailure: Sendable, Hashable {
     case timeout
     /// Its engine left while holding it.
     case engineDied(EngineUUID)
+    /// No engine is registered and none is coming, and why.
+    case noEngine(String)
     /// Its client aborted it before it had an engine.
     case aborted
 }

@@ -125,6 +125,17 @@ extension TaskScheduler {
         self.freeEngines.append(engine)
     }
 
+    /// Ends every task that waits, where no engine is registered to run it.
+    mutating func failForLackOfEngines(_ reason: String, at now: MonotonicTime, effects: inout [Effect]) {
+        guard self.registered.isEmpty, self.waitingCount > 0 else { return }
+        for task in self.waiting {
+            if let slot = self.slot(of: task) { self.fail(slot, .noEngine(reason), at: now, effects: &effects) }
+        }
+        // Those that waited for one of these were among them.
+        self.doomed.removeAll(keepingCapacity: true)
+        self.awakened.removeAll(keepingCapacity: true)
+    }
+
     private mutating func canRetryElsewhere(_ slot: Int32, after serial: Int32) -> Bool {
         self.noteAttempt(slot, on: serial, .failed)
         return self.rule(for: slot) != nil

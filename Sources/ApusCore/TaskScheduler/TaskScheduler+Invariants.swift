@@ -26,6 +26,9 @@ extension TaskScheduler {
         try demand(
             assigned.count == self.assignedCount, "\(self.assignedCount) tasks are said to be assigned, \(assigned.count) are")
         try demand(live.count - assigned.count == self.waitingCount, "\(self.waitingCount) tasks are said to wait")
+        if self.reasonForNoEngine != nil, self.registered.isEmpty {
+            try demand(self.waitingCount == 0, "\(self.waitingCount) tasks wait for an engine that is not coming")
+        }
         let detailed = Set(live.map { self.tasks[$0].details }.filter { $0 >= 0 })
         try demand(detailed.count + self.freeDetails.count == self.details.count, "details have leaked")
 

@@ -24,6 +24,10 @@ package struct TaskScheduler: Sendable {
         case engineRetired(EngineUUID)
         /// The engine is gone, or as good as gone. What it held fails now, or is given to another.
         case engineLeft(EngineUUID)
+        /// The cluster's owner has no engine left and starts none, and why: from now on tasks fail where no engine is registered.
+        case noEngineIsComing(String)
+        /// The owner has an engine again, or starts one: tasks wait for it.
+        case engineIsComing
         case submitted(TaskRequest)
         case replied(TaskReply)
         /// The engine gives tasks back that it has not started, asked to or not.
@@ -127,6 +131,8 @@ package struct TaskScheduler: Sendable {
     /// The slot of each engine that may be given tasks, by the serial number that is never given twice.
     var registered: [Int32: Int32] = [:]
     var lastSerial: Int32 = 0
+    /// Why no engine is left and none is coming; nil while one may come.
+    var reasonForNoEngine: String?
     /// What there is to tell engines apart by; more than one place once engines of two kinds were here together.
     var kinds: [EngineKind] = []
     /// The engines that can run it, for needs that were asked for since an engine came or went; nil where all can.
@@ -197,6 +203,8 @@ package struct TaskScheduler: Sendable {
         case .engineChanged(let engine, let abilities): self.change(engine, abilities)
         case .engineRetired(let engine): self.retire(engine, at: now, effects: &effects)
         case .engineLeft(let engine): self.leave(engine, at: now, effects: &effects)
+        case .noEngineIsComing(let reason): self.reasonForNoEngine = reason
+        case .engineIsComing: self.reasonForNoEngine = nil
         case .recalled(let tasks, let engine): self.takeBack(tasks, from: engine, at: now)
         case .waits(let task, let engine): self.setWaiting(task, on: engine, true, at: now)
         case .goesOn(let task, let engine): self.setWaiting(task, on: engine, false, at: now)
@@ -414,6 +422,7 @@ package struct TaskScheduler: Sendable {
             }
             self.awakened.removeAll(keepingCapacity: true)
         }
+        if let reason = self.reasonForNoEngine { self.failForLackOfEngines(reason, at: now, effects: &effects) }
         if self.deepEngines > 0, self.recallCheck == .distantFuture, !self.idle.isEmpty {
             self.recallCheck = now.advanced(byNanoseconds: Self.recallCheckDelay)
             self.wake(at: self.recallCheck, effects: &effects)
