@@ -69,8 +69,15 @@ public final class ControllerHost: Sendable {
     /// Binds the sockets, writes the files and serves from then on.
     ///
     /// - Throws: ``ApusError`` when a port is in use or a file cannot be written.
-    public init(
+    public convenience init(
         options: ControllerOptions = ControllerOptions(), files: Files? = nil, logger: Logger = Logger(label: "apus.controller")
+    ) async throws {
+        try await self.init(options: options, files: files, logger: logger, onPresence: nil)
+    }
+
+    /// - Parameter onPresence: Called when an engine comes or goes.
+    init(
+        options: ControllerOptions, files: Files?, logger: Logger, onPresence: (@Sendable (EnginePresence) -> Void)?
     )
         async throws
     {
@@ -93,7 +100,8 @@ public final class ControllerHost: Sendable {
             }
             service = try ControllerService(
                 options: options, transport: ZMTPTransport(), store: try Self.store(options.database, files?.profile, logger),
-                eventLoop: MultiThreadedEventLoopGroup.singleton.next(), onStateChange: { states.save($0) }, logger: logger)
+                eventLoop: MultiThreadedEventLoopGroup.singleton.next(), onStateChange: { states.save($0) },
+                onPresence: onPresence, logger: logger)
             if let files, files.restore {
                 do { if let saved = try files.savedEngines() { await service.restore(saved) } } catch {
                     logger.error("the engines cannot be restored: \(error)")
@@ -146,6 +154,15 @@ public final class ControllerHost: Sendable {
         }
         self.removeFiles()
     }
+
+    /// Waits until the controller has ended, however it did; changes nothing.
+    func waitForEnd() async { _ = await self.running.result }
+
+    /// Has tasks fail where no engine is registered, for none is coming, and why; nil: has them wait again.
+    func expectNoEngine(_ reason: String?) { self.service.expectNoEngine(reason) }
+
+    /// Tells the controller that the process of an engine has ended, which its connections may not show.
+    func engineProcessEnded(_ uuid: EngineUUID) { self.service.engineProcessEnded(uuid) }
 
     /// Stops serving and removes the files.
     public func stop() async {

@@ -41,6 +41,14 @@ public final class InMemoryCluster: Sendable {
             engines.append((service: service, running: Task { _ = await service.run() }))
         }
         self.engines = engines
+        // None is ever started again.
+        if count > 0 {
+            let running = engines.map { $0.running }
+            Task {
+                for engine in running { await engine.value }
+                controller.expectNoEngine("every engine of this cluster in memory has ended")
+            }
+        }
     }
 
     /// A further client.

@@ -213,6 +213,7 @@ extension ControllerService {
         self.announcements.append((engine, .now()))
         self.forgetOldAnnouncements()
         self.publish(.registrationNotification, engine)
+        self.onPresence?(.joined(engine.uuid, engine.id))
     }
 
     /// Tells a client that has just subscribed what it may have missed.
@@ -232,13 +233,16 @@ extension ControllerService {
 
     private func withdraw(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
         self.engines[engine.uuid] = nil
+        self.endedProcesses.remove(engine.uuid)
         self.announcements.removeAll { $0.engine.uuid == engine.uuid }
         self.logger.info("engine \(engine.id) is gone", metadata: ["uuid": "\(engine.uuid)", "reason": "\(departure)"])
+        let hadWork = self.hasWork(engine.uuid)
         // The scheduler speaks first, so that a task's end is under way before its engine's is known.
         self.perform(departure.mayStillAnswer ? .engineRetired(engine.uuid) : .engineLeft(engine.uuid))
         self.sockets[.taskClient]?.flush()
         self.broadcastLost(engine.uuid)
         self.publish(.unregistrationNotification, engine)
+        self.onPresence?(.left(engine.uuid, departure, hadWork: hadWork))
     }
 
     private func strand(_ engine: EngineRegistry.Engine) {

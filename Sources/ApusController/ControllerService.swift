@@ -44,6 +44,8 @@ package actor ControllerService {
     var connections: [EngineUUID: Set<ControllerSocket>] = [:]
     /// Accepted engines that are not yet known to be reachable.
     var expectedHearts: Set<EngineUUID> = []
+    /// Registered engines whose processes have ended, as their launcher says.
+    var endedProcesses: Set<EngineUUID> = []
     /// Where the answer to a registration goes, while it is being decided.
     var registrations: [EngineUUID: [ByteBuffer]] = [:]
     var registryTimer: Scheduled<Void>?
@@ -53,6 +55,8 @@ package actor ControllerService {
     var announcements: [(engine: EngineRegistry.Engine, time: NIODeadline)] = []
     /// Told who is registered whenever that changes, for the engines file.
     let onStateChange: (@Sendable (EngineRegistry.State) -> Void)?
+    /// Called when an engine comes or goes, for those who launched it.
+    let onPresence: (@Sendable (EnginePresence) -> Void)?
     /// Changes to the records since they were last handed to the store.
     var changes: [TaskChange] = []
     var flushIsScheduled = false
@@ -118,7 +122,8 @@ package actor ControllerService {
 
     package init(
         options: ControllerOptions, transport: any Transport, store: any TaskStore, eventLoop: any EventLoop,
-        onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil, logger: Logger = Logger(label: "apus.controller")
+        onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil,
+        onPresence: (@Sendable (EnginePresence) -> Void)? = nil, logger: Logger = Logger(label: "apus.controller")
     ) throws {
         self.options = options
         self.transport = transport
@@ -136,6 +141,7 @@ package actor ControllerService {
         self.scheme = TaskScheme(options.scheme)
         self.scheduler = TaskScheduler(self.scheme.configuration(highWaterMark: options.highWaterMark))
         self.onStateChange = onStateChange
+        self.onPresence = onPresence
         (self.ended, self.endContinuation) = AsyncStream.makeStream(of: Void.self)
     }
 

@@ -198,6 +198,8 @@ private func clusters(_ cluster: Cluster) {
     line { try await withCluster(engines: 4) { client in client.ids } }
     line { try await Cluster() }
     line { try await cluster.startEngines(4) }
+    line { try await cluster.restartEngines() }
+    line { try await cluster.restartEngines([1]) }
     line { try await cluster.connect() }
     line { await cluster.stop() }
 }

@@ -29,6 +29,7 @@ struct CommandTests {
                 #expect(status.output.contains("0 tasks wait for an engine"), "\(status.output)")
                 let list = try await Apus.run(["list"] + place)
                 #expect(list.output.contains("yes"), "\(list.output)")
+                try await self.json(profile)
 
                 let bench = try await Apus.run(["bench", "--join", "--engines", "2", "--tasks", "20", "--json"] + place)
                 let figures = try #require(
@@ -46,12 +47,112 @@ struct CommandTests {
         }
     }
 
+    /// What `--json` prints of a cluster of two engines.
+    private func json(_ profile: String) async throws {
+        let status = try await Apus.json(["status", "--json", "--profile-dir", profile])
+        let idle: JSONValue = ["queue": 0, "tasks": 0, "completed": 0]
+        #expect(status == ["engines": ["0": idle, "1": idle], "unassigned": 0, "waiting": [:]])
+        try "{".write(toFile: profile + "/security/cluster-torn.json", atomically: true, encoding: .utf8)
+        let list = try await Apus.json(["list", "--json", "--profile-dir", profile])
+        #expect(list.array?.count == 2)
+        #expect(
+            list.array?.first == [
+                "profile_dir": .string(profile), "cluster_id": "", "running": true, "controller": true, "engines": 2,
+                "launcher": "local", "file": .string(profile + "/security/cluster-.json"),
+            ])
+        #expect(list.array?.last?["file"]?.string == profile + "/security/cluster-torn.json")
+        #expect(list.array?.last?["error"]?.string?.contains("describes no cluster") == true)
+    }
+
+    @Test(
+        "The engines of a cluster run a stock client's Python, and come back when they are killed",
+        .enabled(if: TestPython.exists))
+    func python() async throws {
+        try await withTemporaryFolder { folder in
+            let place = ["--profile-dir", folder + "/profile_test"]
+            let interpreter = try TestPython.path()
+            let started = try await Apus.run(["start", "-n", "2", "--daemonize", "--python", interpreter] + place)
+            #expect(started.status == 0, "\(started.output)")
+            #expect(started.output.contains("2 engines run Swift functions and Python (\(interpreter))"), "\(started.output)")
+            let script = """
+                import os, signal, sys, time
+                import ipyparallel as ipp
+
+                client = ipp.Client(profile_dir=sys.argv[1])
+                client.wait_for_engines(2, timeout=60, interactive=False)
+                assert client[:].apply_sync(lambda x: x + 1, 41) == [42, 42]
+                before = client[:].apply_sync(os.getppid)
+                os.kill(before[1], signal.SIGKILL)
+
+                def second():
+                    try:
+                        return client[1].apply_sync(os.getppid)
+                    except (IndexError, ipp.RemoteError):
+                        return before[1]
+
+                while second() == before[1]:
+                    time.sleep(0.05)
+                assert client.ids == [0, 1], client.ids
+                after = client[:].apply_sync(os.getppid)
+                assert after[0] == before[0] and after[1] != before[1]
+                client.close()
+                print("all is well", after[0], after[1])
+                """
+            let output = try await Python.run(script, [folder + "/profile_test"])
+            #expect(output.contains("all is well"), "\(output)")
+            // The new engine is the cluster's as the old one was.
+            let stopped = try await Apus.run(["stop"] + place)
+            #expect(stopped.status == 0, "\(stopped.output)")
+            for process in output.split(whereSeparator: \.isWhitespace).suffix(2).compactMap({ Int32($0) }) {
+                #expect(kill(process, 0) != 0, "engine process \(process) outlived its cluster")
+            }
+        }
+    }
+
+    @Test("Without a Python that works engines run Swift functions, and one line says how to change that")
+    func withoutPython() async throws {
+        try await withTemporaryFolder { folder in
+            let place = ["--profile-dir", folder + "/profile_test"]
+            try "#!/bin/sh\necho no version is set >&2\nexit 127\n".write(
+                toFile: folder + "/python3", atomically: true, encoding: .utf8)
+            try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder + "/python3")
+            let environment = ["PATH": folder, "VIRTUAL_ENV": "/nowhere", "CONDA_PREFIX": "/nowhere"]
+            let started = try await Apus.run(["start", "-n", "1", "--daemonize"] + place, environment: environment)
+            #expect(started.status == 0, "\(started.output)")
+            let lines = started.output.split(separator: "\n")
+            #expect(lines.count == 2, "\(started.output)")
+            #expect(lines[0].contains("\(folder)/python3 ended with code 127 ('no version is set')"))
+            #expect(lines[0].contains("--python PATH") && lines[0].contains("--no-python"))
+            #expect(lines[1].hasPrefix("1 engine runs Swift functions in the background"))
+            _ = try await Apus.run(["stop"] + place)
+
+            let asked = try await Apus.run(["start", "--python", folder + "/python3"] + place)
+            #expect(asked.status == 1)
+            #expect(asked.output.contains("--python names no Python that works"), "\(asked.output)")
+        }
+    }
+
+    @Test("A command that is no engine is told what to add; one whose engines end at once says why")
+    func otherEngines() async throws {
+        try await withTemporaryFolder { folder in
+            let start = ["start", "-n", "1", "--profile-dir", folder + "/profile_test", "--engines"]
+            let (status, output) = try await Apus.run(start + ["echo my-program did its work"])
+            #expect(status == 1)
+            #expect(output.contains("my-program did its work"), "\(output)")
+            #expect(output.contains("env APUS_ENGINE_MODE=1 echo"), "\(output)")
+            let background = try await Apus.run(start + ["cat /nowhere/licence", "--daemonize"])
+            #expect(background.status == 1)
+            #expect(background.output.contains("/nowhere/licence"), "\(background.output)")
+        }
+    }
+
     @Test(
         "A mistake is answered by a sentence and an exit code",
         arguments: [
             (["nonsense"], "nonsense"),
             (["start", "-n", "many"], "many"),
-            (["start", "-n=-1"], "-1"),
+            (["start", "-n=-1"], "-1"), (["start", "--restart-limit=-1"], "--no-restart"),
+            (["start", "--engines", "x", "--no-python"], "--engines"),
             (["bench", "--tasks", "0"], "--tasks is 0"),
             (["engine", "--file", "/nowhere/engine.json"], "/nowhere/engine.json"),
             (["status", "--profile-dir", "/nowhere/profile"], "/nowhere/profile"),
@@ -196,7 +297,14 @@ private enum Apus {
     }
 
     /// Runs it to its end and gives its exit code and all that it said.
-    static func run(_ arguments: [String]) async throws -> (status: Int32, output: String) {
-        await (try Self.start(arguments)).result()
+    static func run(_ arguments: [String], environment: [String: String] = [:]) async throws -> (status: Int32, output: String) {
+        await (try ProgramProcess(built: "apus", arguments, environment: environment)).result()
+    }
+
+    /// Runs it and reads all that it said as JSON.
+    static func json(_ arguments: [String]) async throws -> JSONValue {
+        let (status, output) = try await Self.run(arguments)
+        #expect(status == 0, "\(output)")
+        return try JSONValue(parsing: output)
     }
 }

@@ -38,9 +38,9 @@ final class ProgramProcess: Sendable {
     var pid: pid_t { self.process.processIdentifier }
 
     /// A program of this package, which is built beside the tests.
-    convenience init(built name: String, _ arguments: [String]) throws {
+    convenience init(built name: String, _ arguments: [String], environment: [String: String] = [:]) throws {
         let folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-        try self.init(folder.appending(path: name).path, arguments)
+        try self.init(folder.appending(path: name).path, arguments, environment: environment)
     }
 
     /// `apus engine` with Python inside.

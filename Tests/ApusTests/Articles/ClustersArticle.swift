@@ -35,4 +35,8 @@ extension ArticlesTests {
         let third = try await Client.connect(file: "/shared/ipcontroller-client.json")
         return [client, other, third]
     }
+
+    private func again(_ cluster: Cluster) async throws {
+        try await cluster.restartEngines()
+    }
 }
