@@ -12,7 +12,14 @@ struct Start: AsyncParsableCommand {
 
               apus start -n 4                 four engines, in the foreground
               apus start -n 4 --daemonize     the same in the background
+              apus start -n 2 --python ~/venvs/numpy/bin/python
+              apus start -n 2 --engines ./my-program
               apus start -n 2 --engines "python3 -m ipyparallel.engine"
+
+            The engines are 'apus engine': they run Python, of the active environment unless told, and Swift functions. An
+            engine that dies is started again in its place with its id, unless told not to: at once, then after pauses that
+            grow from 0.1 to 10 seconds. One that dies more often in a row than --restart-limit allows, without having had
+            work and before it has run for a minute, is given up. Where no engine is left, tasks end with an error.
             """)
 
     @Option(name: [.short, .customLong("n")], help: "How many engines; one per processor unless told.")
@@ -26,12 +33,39 @@ struct Start: AsyncParsableCommand {
     @Option(help: "The address to listen on; '*' for every interface. Only this machine can connect unless told.")
     var ip = "127.0.0.1"
 
-    @Option(help: "The command that is an engine, instead of 'apus engine'.")
+    @Option(
+        help: ArgumentHelp(
+            "The interpreter that engines run: a path or a name.",
+            discussion: "Unless told, the active environment's, else python3 on the path."))
+    var python: String?
+
+    @Flag(name: .customLong("no-python"), help: "Have engines run Swift functions only.")
+    var withoutPython = false
+
+    @Option(
+        help: ArgumentHelp(
+            "The command that is an engine, instead of 'apus engine'.",
+            discussion: "A program of yours that imports Apus is started in engine mode."))
     var engines: String?
+
+    @Flag(
+        inversion: .prefixedNo, help: "Whether an engine that dies is started again in its place, with its id.")
+    var restart = true
+
+    @Option(help: "How often in a row an engine may die without having had work before it is given up.")
+    var restartLimit = 5
 
     func validate() throws {
         if let n, n < 0 { throw ValidationError("-n is \(n); a cluster cannot have fewer than no engines.") }
         if self.ip.isEmpty { throw ValidationError("--ip is empty; leave it out to listen on this machine only.") }
+        if self.restartLimit < 0 {
+            throw ValidationError("--restart-limit is \(self.restartLimit); --no-restart leaves dead engines alone.")
+        }
+        if self.engines != nil, self.python != nil || self.withoutPython {
+            throw ValidationError("--python and --no-python are for 'apus engine'; write them into the command of --engines.")
+        }
+        if self.python != nil, self.withoutPython { throw ValidationError("--python and --no-python contradict each other.") }
+        if let engines, engines.allSatisfy(\.isWhitespace) { throw ValidationError("--engines is empty.") }
     }
 
     private var count: Int { self.n ?? ProcessInfo.processInfo.activeProcessorCount }
@@ -45,16 +79,42 @@ struct Start: AsyncParsableCommand {
                     .joined(separator: " "))', or give this one a --cluster-id
                 """, code: 10)
         }
-        if self.daemonize { try await self.runInBackground(profile) } else { try await self.runHere(profile) }
+        let python = try await self.findPython()
+        if self.daemonize {
+            try await self.runInBackground(profile, python)
+        } else {
+            try await self.runHere(profile, python)
+        }
     }
 
-    private func runHere(_ profile: ProfileDirectory) async throws {
+    /// The interpreter that the engines are to run; nil where they run Swift functions only, or are another program.
+    private func findPython() async throws -> String? {
+        if self.withoutPython || self.engines != nil { return nil }
+        do { return try await PythonSearch.find(self.python) } catch {
+            if self.python != nil { throw fail("--python names no Python that works: \(error.reason)") }
+            standardError(
+                "apus: the engines run Swift functions only, for no Python works: \(error.reason). Name one with --python PATH, or say --no-python"
+            )
+            return nil
+        }
+    }
+
+    /// This program's engine, with the interpreter or none.
+    private static func engine(_ python: String?) -> LocalLauncher.Engine {
+        LocalLauncher.Engine(
+            nil, arguments: ["engine", python.map { "--python=\($0)" } ?? "--no-python"], parentWatch: .process)
+    }
+
+    private func runHere(_ profile: ProfileDirectory, _ python: String?) async throws {
         var options = Cluster.Options()
         options.profile = profile
         options.clusterID = self.cluster.clusterID
         options.controller.clientAddress = self.ip
         options.controller.engineAddress = self.ip
-        options.engineCommand = self.engines?.split(separator: " ").map(String.init)
+        options.engineCommand = self.engines?.split(whereSeparator: \.isWhitespace).map(String.init)
+        if self.engines == nil { options.engineProgram = Self.engine(python) }
+        options.restartsEngines = self.restart
+        options.restartLimit = self.restartLimit
         let cluster: Cluster
         do { cluster = try await Cluster(options: options) } catch { throw fail("\(error)") }
         do { try await cluster.startEngines(self.count) } catch {
@@ -63,7 +123,7 @@ struct Start: AsyncParsableCommand {
         }
         print(
             """
-            \(self.count) engines run; the connection file is \(profile.clientFile(clusterID: self.cluster.clusterID))
+            \(self.account(python)); the connection file is \(profile.clientFile(clusterID: self.cluster.clusterID))
               Swift:   let client = try await Client.connect(\(self.cluster.clusterID.isEmpty ? "" : "clusterID: \"\(self.cluster.clusterID)\""))
               Python:  client = ipyparallel.Client(\(self.cluster.clusterID.isEmpty ? "" : "cluster_id=\"\(self.cluster.clusterID)\""))
             Ctrl-C stops the cluster.
@@ -78,11 +138,24 @@ struct Start: AsyncParsableCommand {
         await cluster.stop()
     }
 
-    private func runInBackground(_ profile: ProfileDirectory) async throws {
+    /// "2 engines run Swift functions and Python (/usr/bin/python3)"
+    private func account(_ python: String?) -> String {
+        let engines = self.count == 1 ? "1 engine runs" : "\(self.count) engines run"
+        if self.engines != nil { return engines }
+        return engines + (python.map { " Swift functions and Python (\($0))" } ?? " Swift functions")
+    }
+
+    private func runInBackground(_ profile: ProfileDirectory, _ python: String?) async throws {
         do { try profile.create() } catch { throw fail("the folder \(profile.path) cannot be made: \(error)") }
         let log = profile.log + "/apus-\(self.cluster.clusterID).log"
         var arguments = ["start", "-n", String(self.count), "--ip", self.ip] + self.cluster.arguments
-        if let engines { arguments += ["--engines", engines] }
+        if let engines {
+            arguments += ["--engines", engines]
+        } else {
+            arguments += python.map { ["--python", $0] } ?? ["--no-python"]
+        }
+        if !self.restart { arguments.append("--no-restart") }
+        arguments += ["--restart-limit", String(self.restartLimit)]
         let process: LocalProcess
         do {
             process = try await LocalProcess.start(
@@ -104,7 +177,7 @@ struct Start: AsyncParsableCommand {
             throw fail("\(error)")
         }
         print(
-            "\(self.count) engines run in the background (process \(process.processID)); stop them with 'apus \((["stop"] + self.cluster.arguments).joined(separator: " "))'"
+            "\(self.account(python)) in the background (process \(process.processID)); stop them with 'apus \((["stop"] + self.cluster.arguments).joined(separator: " "))'"
         )
     }
 }

@@ -1,5 +1,6 @@
 import Apus
 import ApusLaunchers
+import ApusWire
 import ArgumentParser
 import Foundation
 
@@ -28,9 +29,19 @@ struct List: ParsableCommand {
     @Option(help: "The profile's folder to look in; all profiles unless told.")
     var profileDir: String?
 
+    @Flag(
+        help: ArgumentHelp(
+            "Print one JSON array.",
+            discussion: """
+                Of each cluster: profile_dir, cluster_id, running, controller (whether it runs), engines (how many run), launcher and
+                file; of a file that cannot be read: file and error.
+                """))
+    var json = false
+
     func run() throws {
         let profiles = self.profileDir.map { [ProfileDirectory(path: $0)] }
         let listings = ClusterDirectory(profiles: profiles).list()
+        if self.json { return print(JSONValue.array(listings.map { $0.json })) }
         if listings.isEmpty { return print("no clusters; 'apus start -n 4' starts one") }
         print(
             table(
@@ -54,11 +65,24 @@ struct Status: AsyncParsableCommand {
 
     @OptionGroup var cluster: ClusterChoice
 
+    @Flag(
+        help: ArgumentHelp(
+            "Print one JSON object.",
+            discussion: """
+                engines: of each, by its id, queue (direct messages not answered), tasks (not answered) and completed; unassigned: how
+                many tasks no engine has; waiting: why the first hundred of them wait, by id.
+                """))
+    var json = false
+
     func run() async throws {
         do {
             let client = try await Client.connect(
                 profileDirectory: self.cluster.directory.path, clusterID: self.cluster.clusterID, timeout: .seconds(5))
             let status = try await client.queueStatus()
+            if self.json {
+                print(JSONValue.object(status.json))
+                return await client.close()
+            }
             if status.engines.isEmpty {
                 print("the controller runs and has no engines; 'apus engine' starts one")
             } else {
@@ -75,5 +99,33 @@ struct Status: AsyncParsableCommand {
         } catch {
             throw fail("\(error)")
         }
+    }
+}
+
+extension ClusterListing {
+    fileprivate var json: JSONValue {
+        switch self.contents {
+        case .success(let file):
+            [
+                "profile_dir": .string(file.profile.path), "cluster_id": .string(file.clusterID),
+                "running": .bool(self.isRunning),
+                "controller": .bool(self.hasController), "engines": .int(self.engineCount), "launcher": .string(file.engineKind),
+                "file": .string(self.path),
+            ]
+        case .failure(let error): ["file": .string(self.path), "error": .string("\(error)")]
+        }
+    }
+}
+
+extension QueueStatus {
+    fileprivate var json: JSONObject {
+        let engines = self.engines.map { id, engine -> (String, JSONValue) in
+            ("\(id)", ["queue": .int(engine.queue), "tasks": .int(engine.tasks), "completed": .int(engine.completed)])
+        }
+        let waiting = self.waiting.map { ($0.key.text, JSONValue.string($0.value)) }
+        return [
+            "engines": .object(JSONObject(uniqueKeysWithValues: engines)), "unassigned": .int(self.unassigned),
+            "waiting": .object(JSONObject(uniqueKeysWithValues: waiting)),
+        ]
     }
 }

@@ -44,18 +44,26 @@ package struct PythonOptions: Sendable {
     package static func findInterpreter(
         _ asked: String? = nil, environment: [String: String] = ProcessInfo.processInfo.environment
     ) throws(WireError) -> String {
-        let folders = (environment["PATH"] ?? "").split(separator: ":").map(String.init)
-        if let asked {
-            let candidates = asked.contains("/") ? [asked] : folders.map { $0 + "/" + asked }
-            if let found = candidates.first(where: Self.isProgram) { return found }
-            throw WireError("there is no Python interpreter \(asked)")
-        }
-        var candidates = ["VIRTUAL_ENV", "CONDA_PREFIX"].compactMap { environment[$0] }.map { $0 + "/bin/python" }
-        for name in ["python3", "python"] { candidates += folders.map { $0 + "/" + name } }
-        if let found = candidates.first(where: Self.isProgram) { return found }
+        if let found = Self.interpreters(asked, environment: environment).first { return found }
+        if let asked { throw WireError("there is no Python interpreter \(asked)") }
         throw WireError(
             "there is no Python: neither an active environment nor python3 on the path. Name one with --python, or say --no-python"
         )
+    }
+
+    /// Every interpreter of that path or name; unless told, the active environment's and then those on the path, in this order.
+    package static func interpreters(
+        _ asked: String? = nil, environment: [String: String] = ProcessInfo.processInfo.environment
+    ) -> [String] {
+        let folders = (environment["PATH"] ?? "").split(separator: ":").map(String.init)
+        var candidates: [String]
+        if let asked {
+            candidates = asked.contains("/") ? [asked] : folders.map { $0 + "/" + asked }
+        } else {
+            candidates = ["VIRTUAL_ENV", "CONDA_PREFIX"].compactMap { environment[$0] }.map { $0 + "/bin/python" }
+            for name in ["python3", "python"] { candidates += folders.map { $0 + "/" + name } }
+        }
+        return candidates.filter(Self.isProgram)
     }
 
     private static func isProgram(_ path: String) -> Bool { FileManager.default.isExecutableFile(atPath: path) }
