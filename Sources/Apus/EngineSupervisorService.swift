@@ -240,7 +240,9 @@ extension EngineSupervisor.End {
             case .signal(SIGTERM), .code(128 + SIGTERM): .terminated
             case .code, .signal, .unknown: .died
             }
-        self.init(kind, "\(exit.exit.cause)", lastLines: exit.exit.lastLines)
+        // What an engine logs of its everyday life explains no end.
+        let lines = exit.exit.lastLines.filter { !$0.contains(" info apus.engine: ") && !$0.contains(" debug apus.engine: ") }
+        self.init(kind, "\(exit.exit.cause)", lastLines: lines)
     }
 }
 
