@@ -162,7 +162,7 @@ public final class ControllerHost: Sendable {
     func expectNoEngine(_ reason: String?) { self.service.expectNoEngine(reason) }
 
     /// Tells the controller that the process of an engine has ended, which its connections may not show.
-    func engineProcessEnded(_ uuid: EngineUUID) { self.service.engineProcessEnded(uuid) }
+    func engineProcessEnded(_ uuid: EngineUUID, _ end: EngineEnd) { self.service.engineProcessEnded(uuid, end) }
 
     /// Stops serving and removes the files.
     public func stop() async {

@@ -485,20 +485,22 @@ final class ClientConnection: Sendable {
             guard let id = content["id"]?.int, let uuid = content["uuid"]?.string else { return }
             self.withDirectory { $0.remove(EngineID(id), EngineUUID(uuid)) }
             self.announceChange()
-            // The engine's last replies come by another connection and may be read after this; they get a moment.
-            self.eventLoop.scheduleTask(in: .milliseconds(100)) { self.failTasks(on: EngineUUID(uuid), EngineID(id)) }
+            // The engine's last replies come by another connection and may be read after this; they get a moment. An engine
+            // that comes back under the uuid has what is sent to it from now on.
+            let lost = self.tasks(on: EngineUUID(uuid))
+            self.eventLoop.scheduleTask(in: .milliseconds(100)) { self.failTasks(lost, on: EngineID(id)) }
         case .shutdownNotification:
             self.end(ApusError(.controllerGone, "the controller has shut down"), failingAfter: .milliseconds(200))
         default: break
         }
     }
 
-    private func failTasks(on uuid: EngineUUID, _ id: EngineID) {
-        let lost = self.state.withLock { state -> [PendingTask] in
-            let lost = state.pending.values.filter { $0.targets.contains(uuid) }
-            for task in lost { state.pending.removeValue(forKey: task.id) }
-            return lost
-        }
+    private func tasks(on uuid: EngineUUID) -> [MessageID] {
+        self.state.withLock { $0.pending.values.filter { $0.targets.contains(uuid) }.map(\.id) }
+    }
+
+    private func failTasks(_ ids: [MessageID], on id: EngineID) {
+        let lost = self.state.withLock { state in ids.compactMap { state.pending.removeValue(forKey: $0) } }
         for task in lost {
             task.fail(ApusError(.engineDied, "engine \(id) died while running task '\(task.id)'; the task gave no result"))
         }

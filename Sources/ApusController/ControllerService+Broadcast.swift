@@ -62,6 +62,7 @@ extension ControllerService {
     private func takeBroadcastReply(_ frames: [ByteBuffer]) {
         guard let message = self.accept(frames, at: .broadcastClient), let engine = message.identities.first else { return }
         let uuid = EngineUUID(String(buffer: engine))
+        guard self.isTimely(message, from: uuid) else { return }
         if let id = MessageHeader.messageID(scanning: message.parent) {
             self.direct.replied(id, by: uuid, wasAborted: message.content.textMember("status") == "aborted")
             self.letGo(of: id)
@@ -78,10 +79,12 @@ extension ControllerService {
         }
     }
 
-    func broadcastLost(_ engine: EngineUUID) {
-        for effect in self.broadcast.handle(.engineLeft(engine)) {
+    func broadcastLost(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
+        for effect in self.broadcast.handle(.engineLeft(engine.uuid)) {
             if case .gather(let gathering) = effect { self.gather(gathering) }
-            if case .fail(let id, let targets) = effect { self.failBroadcast(id, targets) }
+            if case .fail(let id, let targets) = effect {
+                self.failBroadcast(id, targets, "engine \(engine.id), for which broadcast '\(id)' was, is gone: \(departure)")
+            }
         }
         self.sockets[.broadcastClient]?.flush()
     }
@@ -97,7 +100,8 @@ extension ControllerService {
         case .relay: if let reply { self.answer(Array(reply.frames.dropFirst()), on: .broadcastClient) }
         case .keep(let id, let outlet): self.gathered[id]?.replies[outlet] = reply
         case .gather(let gathering): self.gather(gathering)
-        case .fail(let id, let targets): self.failBroadcast(id, targets)
+        case .fail(let id, let targets):
+            self.failBroadcast(id, targets, "an engine that broadcast '\(id)' was for is not registered")
         case .refuse(let id): self.logger.debug("broadcast '\(id)' is under way already")
         }
     }
@@ -137,7 +141,7 @@ extension ControllerService {
             return
         }
         self.broadcastLeaves[self.leaves[uuid] ?? 0].send([identity] + self.lending(request, to: uuid, for: copy.id).frames)
-        self.direct.submitted(copy.id, to: uuid)
+        self.direct.submitted(copy.id, to: uuid, by: DirectQueues.Asker(request, at: .broadcastClient))
         self.changes.append(
             .submitted(copy.id, request: request, client: header.session, date: header.date, queue: .direct, engine: uuid))
     }
@@ -155,9 +159,9 @@ extension ControllerService {
         self.answer(reply.frames, on: .broadcastClient)
     }
 
-    private func failBroadcast(_ id: MessageID, _ targets: [BroadcastRequest.Target]) {
+    private func failBroadcast(_ id: MessageID, _ targets: [BroadcastRequest.Target], _ reason: String) {
         guard let gathered = self.gathered.removeValue(forKey: id) else { return }
-        let error = ErrorContent(.engineError, "an engine that broadcast '\(id)' was for is gone")
+        let error = ErrorContent(.engineError, reason)
         let reply = self.session.message(
             .applyReply, identities: [gathered.client], parent: gathered.request.header,
             metadata: [

@@ -13,7 +13,11 @@ extension ControllerService {
         guard let uuid = content["uuid"]?.string, !uuid.isEmpty else {
             return self.dropped("a registration request names no uuid", at: .registration)
         }
-        let request = self.request(EngineUUID(uuid), content["id"]?.int.map { EngineID($0) }, content["apus"])
+        var request = self.request(EngineUUID(uuid), content["id"]?.int.map { EngineID($0) }, content["apus"])
+        if let process = content["apus"]?["pid"]?.int, let host = content["apus"]?["host"]?.string {
+            request.process = "\(host) \(process)"
+        }
+        request.replaces = content["apus"]?["replaces"]?.bool ?? false
         self.registrations[request.uuid] = Array(message.identities)
         self.perform(self.registry.handle(.registrationRequested(request), at: self.now))
     }
@@ -21,7 +25,7 @@ extension ControllerService {
     /// - Parameter apus: What the engine says of itself; nil from ipyparallel's.
     private func request(_ uuid: EngineUUID, _ wantedID: EngineID?, _ apus: JSONValue?) -> EngineRegistry.Request {
         // Without what differs from engine to engine: most say the same.
-        let words = apus?.object?.filter { !["pid", "host"].contains($0.key) }
+        let words = apus?.object?.filter { !["pid", "host", "replaces"].contains($0.key) }
         return EngineRegistry.Request(
             uuid, wantedID: wantedID, understandsRecall: apus?["recall"]?.bool ?? false, abilities: self.abilities(in: apus),
             resources: (apus?["resources"]?.object ?? [:]).compactMapValues { $0.double }, memoryPlace: apus?["memory"]?.string,
@@ -82,6 +86,29 @@ extension ControllerService {
         guard frames.count == 2 else { return self.dropped("a heartbeat has \(frames.count) frames", at: .heartbeatPong) }
         let uuid = EngineUUID(String(buffer: frames[0]))
         self.perform(self.heart.handle(.answered(uuid, String(buffer: frames[1])), at: self.now))
+        if !self.registry.knows(uuid) { self.askToRegister(uuid, identity: frames[0]) }
+    }
+
+    /// Whether the engine may answer still. What one that was given up sends comes too late, for whoever asked was told that it is
+    /// gone, or has the answer of another.
+    func isTimely(_ reply: Message, from engine: @autoclosure () -> EngineUUID) -> Bool {
+        guard self.registry.remembersAny, case let engine = engine(), self.registry.hasGivenUp(engine) else { return true }
+        self.logger.debug(
+            "a late answer was dropped",
+            metadata: ["uuid": "\(engine)", "parent": "\(MessageHeader.messageID(scanning: reply.parent)?.text ?? "?")"])
+        return false
+    }
+
+    /// Tells an engine that answers pings, and that nobody knows, to register again: it was given up and lives, or this controller
+    /// took the place of one that knew it. Stock engines pass over the message.
+    private func askToRegister(_ uuid: EngineUUID, identity: ByteBuffer) {
+        let pongs = self.strangers[uuid, default: 0] + 1
+        self.strangers[uuid] = pongs
+        // The first may come before its control socket has connected again. A stock engine logs each, so they become rare.
+        guard pongs <= 8 || pongs.nonzeroBitCount == 1 else { return }
+        let message = self.session.message(
+            .registerAgainRequest, identities: [identity, Self.ownIdentity], content: ["uuid": .string(uuid.text)])
+        self.send(message.frames, on: .controlEngine)
     }
 
     /// Begins to ping.
@@ -100,6 +127,7 @@ extension ControllerService {
     }
 
     func noteDisconnection(_ identity: ByteBuffer, at socket: ControllerSocket) {
+        if socket == .heartbeatPong { self.strangers[EngineUUID(String(buffer: identity))] = nil }
         if socket == .taskClient, let number = self.clientNumbers.removeValue(forKey: identity) {
             self.logger.debug("a client left", metadata: ["client": "\(number)"])
         }
@@ -109,16 +137,30 @@ extension ControllerService {
         guard self.connections[uuid]?.isEmpty == true else { return }
         self.connections[uuid] = nil
         // One socket may lose its connection and come back. All at once is a process that ended; a moment tells the two apart.
-        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(30)) {
+        self.partings[uuid] = self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(30)) {
             self.assumeIsolated { service in
+                service.partings[uuid] = nil
                 guard service.connections[uuid] == nil else { return }
                 service.perform(service.registry.handle(.disconnected(uuid), at: service.now))
-                service.perform(.engineLeft(uuid))
                 service.flushSockets()
                 service.scheduleFlush()
             }
         }
     }
+
+    /// Closes what an engine's uuid is connected by. The drop of these connections says nothing of the one that comes next.
+    private func cutConnections(_ uuid: EngineUUID) {
+        let identity = ByteBuffer(string: uuid.text)
+        for socket in Self.namingEngines { self.sockets[socket]?.disconnect(identity) }
+        for leaf in self.broadcastLeaves { leaf.disconnect(identity) }
+        self.connections[uuid] = nil
+        self.partings.removeValue(forKey: uuid)?.cancel()
+        self.strangers[uuid] = nil
+        self.perform(self.heart.handle(.forgotten(uuid), at: self.now))
+    }
+
+    /// The sockets that know an engine by its uuid.
+    private static let namingEngines: [ControllerSocket] = [.muxEngine, .taskEngine, .controlEngine, .heartbeatPong]
 
     /// An engine whose heart has connected is alive, and can be used once its shell has connected too: nobody need wait for a ping.
     private func completeIfReachable(_ uuid: EngineUUID) {
@@ -158,8 +200,10 @@ extension ControllerService {
             case .forgetHeart(let uuid):
                 self.expectedHearts.remove(uuid)
                 self.perform(self.heart.handle(.forgotten(uuid), at: self.now))
+            case .cutConnections(let uuid): self.cutConnections(uuid)
             case .announce(let engine): self.announce(engine)
             case .describe(let engine): self.perform(.engineChanged(engine.uuid, engine.abilities))
+            case .retire(let engine): self.perform(.engineRetired(engine.uuid))
             case .withdraw(let engine, let departure): self.withdraw(engine, departure)
             case .strand(let engine): self.strand(engine)
             case .saveState: self.onStateChange?(self.registry.state)
@@ -233,20 +277,29 @@ extension ControllerService {
 
     private func withdraw(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
         self.engines[engine.uuid] = nil
-        self.endedProcesses.remove(engine.uuid)
         self.announcements.removeAll { $0.engine.uuid == engine.uuid }
         self.logger.info("engine \(engine.id) is gone", metadata: ["uuid": "\(engine.uuid)", "reason": "\(departure)"])
         let hadWork = self.hasWork(engine.uuid)
+        defer { self.onPresence?(.left(engine.uuid, departure, hadWork: hadWork)) }
         // The scheduler speaks first, so that a task's end is under way before its engine's is known.
-        self.perform(departure.mayStillAnswer ? .engineRetired(engine.uuid) : .engineLeft(engine.uuid))
+        guard !departure.mayStillAnswer else {
+            self.perform(.engineRetired(engine.uuid))
+            self.broadcastLost(engine, departure)
+            return self.publish(.unregistrationNotification, engine)
+        }
+        var begun: Set<TaskID>?
+        if case .ended(let end) = departure { begun = end.begun }
+        self.perform(.engineLeft(engine.uuid, begun: begun))
         self.sockets[.taskClient]?.flush()
-        self.broadcastLost(engine.uuid)
-        self.publish(.unregistrationNotification, engine)
-        self.onPresence?(.left(engine.uuid, departure, hadWork: hadWork))
+        let hasAnswered = self.answerDirectRequests(of: engine.uuid)
+        self.broadcastLost(engine, departure)
+        // At the notice clients end their direct requests by themselves. The answers that say why come by other connections.
+        self.publish(.unregistrationNotification, engine, after: hasAnswered ? .milliseconds(10) : .zero)
     }
 
     private func strand(_ engine: EngineRegistry.Engine) {
-        for task in self.direct.remove(engine.uuid) {
+        self.perform(.engineLeft(engine.uuid))
+        for (task, _) in self.direct.remove(engine.uuid) {
             self.letGo(of: task)
             self.changes.append(.stranded(task, on: engine.uuid, at: .now))
             self.keepIfWanted(task, nil)
@@ -255,7 +308,7 @@ extension ControllerService {
         self.scheduleFlush()
     }
 
-    private func publish(_ type: MessageType, _ engine: EngineRegistry.Engine) {
+    private func publish(_ type: MessageType, _ engine: EngineRegistry.Engine, after delay: TimeAmount = .zero) {
         var content: JSONObject = ["id": .int(engine.id.number), "uuid": .string(engine.uuid.text)]
         if engine.announcement != nil {
             var apus: JSONObject = ["limits": .bool(engine.abilities.keepsLimits)]
@@ -263,7 +316,15 @@ extension ControllerService {
             content["apus"] = .object(apus)
         }
         let notice = self.session.message(type, content: content)
-        self.send(notice.frames, on: .notification)
+        self.laterNotices.append(notice)
+        guard delay > .zero else { return self.publishNotices() }
+        self.eventLoop.assumeIsolated().scheduleTask(in: delay) { [weak self] in self?.assumeIsolated { $0.publishNotices() } }
+    }
+
+    /// Publishes what is to be published, in order.
+    private func publishNotices() {
+        for notice in self.laterNotices { self.send(notice.frames, on: .notification) }
+        self.laterNotices = []
         self.sockets[.notification]?.flush()
     }
 }

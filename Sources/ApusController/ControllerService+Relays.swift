@@ -21,7 +21,7 @@ extension ControllerService {
         relayed.swapAt(0, 1)
         self.send(relayed, on: side)
         if side == .muxEngine, header.type == .applyRequest || header.type == .executeRequest {
-            self.direct.submitted(header.id, to: uuid)
+            self.direct.submitted(header.id, to: uuid, by: DirectQueues.Asker(message, at: source))
             self.changes.append(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .direct, engine: uuid))
         }
@@ -57,6 +57,7 @@ extension ControllerService {
         guard self.muxReplyReplay.remember(message.signature) else {
             return self.dropped("a message was played again", at: source)
         }
+        guard self.isTimely(message, from: uuid) else { return }
         var relayed = message.frames
         relayed.swapAt(0, 1)
         guard side == .muxClient else { return self.send(relayed, on: side) }

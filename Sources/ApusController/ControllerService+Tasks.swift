@@ -104,10 +104,11 @@ extension ControllerService {
             return self.dropped("a message was played again", at: .taskEngine)
         }
         // Replies name their client.
-        if message.identities.count == 1 { return self.takeWaitNotice(message, from: EngineUUID(String(buffer: engine))) }
+        if message.identities.count == 1 { return self.takeNotice(message, from: EngineUUID(String(buffer: engine))) }
         guard let id = MessageHeader.messageID(scanning: message.parent) else {
             return self.dropped("a reply has no parent", at: .taskEngine)
         }
+        guard self.isTimely(message, from: EngineUUID(String(buffer: engine))) else { return }
         // A task of an earlier controller's: nobody is there to answer, but its record is, for those who ask the hub.
         if self.live[id] == nil { self.changes.append(.completed(id, reply: message, received: .now)) }
         do {
@@ -182,6 +183,8 @@ extension ControllerService {
     private func sendTask(_ task: TaskID, to engine: EngineUUID, again: Bool) {
         guard let identity = self.engines[engine]?.identity, let live = self.live[task] else { return }
         var message = again ? self.resigned(live) : live.message
+        let failures = self.scheduler.failures(of: task)
+        if failures > 0 { message = self.telling(attempt: failures + 1, in: message) }
         if let inputs = live.inputs { message = self.completed(message, inputs) }
         message = self.lending(message, to: engine, for: task)
         var frames: [ByteBuffer] = []
@@ -203,6 +206,15 @@ extension ControllerService {
             self.live[id] = LiveTask(message: again, inputs: task.inputs)
         }
         return again
+    }
+
+    /// The request with how often its task has been tried, for what its engine may have to say of its end.
+    private func telling(attempt: Int, in message: Message) -> Message {
+        guard var metadata = (try? JSONValue(parsing: message.metadata))?.object else { return message }
+        metadata["apus_attempt"] = .int(attempt)
+        var parts = message.parts
+        parts.metadata = JSONValue.object(metadata).packed
+        return self.session.signed(parts, identities: Array(message.identities), buffers: Array(message.buffers))
     }
 
     private func relayTaskReply(_ task: TaskID, from engine: EngineUUID) {
@@ -235,8 +247,8 @@ extension ControllerService {
                 .impossibleDependency,
                 "the result of task '\(input)', an argument of task '\(task)', is not to be had: \(reason)")
         case .timeout: error = ErrorContent(name: ErrorName.taskTimeout.rawValue, value: "")
-        case .engineDied(let engine):
-            error = ErrorContent(.engineError, "Engine b'\(engine)' died while running task '\(task)'")
+        case .engineDied(let engine, let tries):
+            error = self.engineDied(engine, task, Self.name(ofFunction: request.buffers.first), tries: tries)
             metadata = ["status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description)]
             identities.append(ByteBuffer(string: engine.text))
         case .noEngine(let reason):
@@ -253,6 +265,14 @@ extension ControllerService {
         self.changes.append(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
         self.answer(reply.frames, on: .taskClient)
+    }
+
+    /// What an engine says of itself: `[engine, delimiter, …]`.
+    private func takeNotice(_ message: Message, from engine: EngineUUID) {
+        switch try? MessageHeader(scanning: message.header).type {
+        case .engineEnded: self.takeLastWords(message, from: engine)
+        default: self.takeWaitNotice(message, from: engine)
+        }
     }
 
     // MARK: Tasks that wait

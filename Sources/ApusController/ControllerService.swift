@@ -42,10 +42,12 @@ package actor ControllerService {
     var engines: [EngineUUID: KnownEngine] = [:]
     /// Which sockets each identity is connected to now: an engine whose last connection has gone is dead.
     var connections: [EngineUUID: Set<ControllerSocket>] = [:]
+    /// Engines that have just lost their last connection, and may be back in a moment.
+    var partings: [EngineUUID: Scheduled<Void>] = [:]
+    /// How often a heart that belongs to no engine has beaten since it connected.
+    var strangers: [EngineUUID: Int] = [:]
     /// Accepted engines that are not yet known to be reachable.
     var expectedHearts: Set<EngineUUID> = []
-    /// Registered engines whose processes have ended, as their launcher says.
-    var endedProcesses: Set<EngineUUID> = []
     /// Where the answer to a registration goes, while it is being decided.
     var registrations: [EngineUUID: [ByteBuffer]] = [:]
     var registryTimer: Scheduled<Void>?
@@ -53,6 +55,8 @@ package actor ControllerService {
     var lastCall: (function: ByteBuffer, need: TaskNeed?)?
     /// Engines announced of late, oldest first, and when.
     var announcements: [(engine: EngineRegistry.Engine, time: NIODeadline)] = []
+    /// Notifications that wait for answers to be there before them, oldest first; soon published.
+    var laterNotices: [Message] = []
     /// Told who is registered whenever that changes, for the engines file.
     let onStateChange: (@Sendable (EngineRegistry.State) -> Void)?
     /// Called when an engine comes or goes, for those who launched it.

@@ -268,6 +268,9 @@ final class AsyncCalls: Sendable {
         }
     }
 
+    /// What the calls that have not ended were for.
+    var requests: [MessageID] { self.state.withLock { $0.calls.values.compactMap(\.request) } }
+
     /// Cancels and forgets all that has not ended; nobody will answer it.
     func abandon() {
         let calls = self.state.withLock { state in

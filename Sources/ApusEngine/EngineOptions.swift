@@ -4,8 +4,10 @@ package import ApusWire
 
 /// What an engine is told besides where its controller is.
 package struct EngineOptions: Sendable {
-    /// The engine's name on the wire, new at every start: letters, digits, underscores and dashes.
+    /// The engine's name on the wire, new at every start unless its launcher says otherwise: letters, digits, underscores and dashes.
     package var uuid = EngineUUID(Session.newID())
+    /// Whether the engine takes the place of any other of its uuid: its launcher gave it that uuid, and sees that one runs at a time.
+    package var replaces = false
     /// The id to ask the hub for, as an MPI rank does; nil: whatever it gives.
     package var wantedID: EngineID?
     /// What it owns that tasks may ask for, and how much: `gpu`: 1.

@@ -43,6 +43,13 @@ package actor EngineService {
     /// Messages dropped so far, by what was wrong.
     private var problemCount = 0
 
+    /// The id that the hub gave us last.
+    private var lastID: EngineID?
+    /// Closes the sockets of a registration that is over.
+    private var standingDown: Task<Void, Never>?
+    /// Functions that came with libraries.
+    private var laterFunctions: Set<String> = []
+
     /// Started with the engine, for Python takes longer to be up than registration.
     private var kernel: PythonKernel?
 
@@ -100,6 +107,14 @@ package actor EngineService {
     /// Ends the engine because whoever started it is gone.
     package nonisolated func parentIsLost() { self.tell(.parentLost) }
 
+    /// Tells the controller that this process ends, by a crash or a function's `exit`, and how; then lets it.
+    package nonisolated func processEnds(_ cause: EngineEnd.Cause, goOn: @escaping @Sendable () -> Void) {
+        self.eventLoop.execute {
+            self.assumeIsolated { $0.tellOfEnd(cause) }
+            goOn()
+        }
+    }
+
     /// Interrupts what runs, if it can be (SIGINT). Nothing happens when the engine is idle.
     package nonisolated func interrupt() {
         self.eventLoop.execute { self.assumeIsolated { _ = $0.interruptWork() } }
@@ -126,6 +141,18 @@ package actor EngineService {
         case .failed(let why): self.handle(.kernelLost(why))
         case .quit: self.handle(.kernelLost("user code ended the interpreter"))
         }
+    }
+
+    private func tellOfEnd(_ cause: EngineEnd.Cause) {
+        guard let setup, let task = self.sockets[.task] else { return }
+        var words: [OutgoingMessage] = []
+        let lines = self.options.capture?.lastWords(&words) ?? []
+        // What was answered goes first, by the same connection: those tasks have ended.
+        self.fetch(all: true)
+        for outgoing in words { self.send(outgoing) }
+        let end = EngineEnd(cause, lastLines: lines, begun: Set(setup.begunRequests))
+        task.send(self.session.message(.engineEnded, content: end.json).frames)
+        task.flush()
     }
 
     private nonisolated func tell(_ event: EngineSession.Event) {
@@ -165,6 +192,7 @@ package actor EngineService {
                 self.send(output)
             }
         case .endWork: self.setup?.exchange.close()
+        case .standDown: self.standDown()
         case .finish(let ending): self.finish(ending)
         }
     }
@@ -202,10 +230,41 @@ package actor EngineService {
         }
     }
 
+    /// Lets go of all that the hub gave us: it has given our tasks to others.
+    private func standDown() {
+        self.logger.warning("the controller does not know this engine any more: it drops what it has and registers again")
+        let sockets = [self.heart?.ping, self.heart?.pong].compactMap { $0 } + self.sockets.values
+        self.sockets = [:]
+        self.unconnected = []
+        self.heart = nil
+        for id in self.questions.keys { self.giveUp(id, "the engine registers again") }
+        self.setup?.exchange.abandon()
+        _ = self.interruptWork()
+        let access = self.setup?.access
+        self.standingDown = Task {
+            for socket in sockets { await socket.close(linger: .zero) }
+        }
+        Task { await access?.close() }
+    }
+
     // MARK: Registration
 
     private func register() {
-        let registrar = self.makeSocket(.dealer) { service, event in
+        guard let standingDown else { return self.askForRegistration() }
+        // A socket that is not closed yet would connect again under the name that the next one needs.
+        self.standingDown = nil
+        Task {
+            await standingDown.value
+            // The engine may have ended meanwhile.
+            if self.core.isRegistering { self.askForRegistration() }
+        }
+    }
+
+    private func askForRegistration() {
+        // One that is there already waits for an answer that may never come, or was heard by another controller.
+        if let silent = self.registrar { Task { await silent.close(linger: .zero) } }
+        // Without an identity: a connection of the process before us may still bear ours.
+        let registrar = self.makeSocket(.dealer, identity: ByteBuffer()) { service, event in
             switch event {
             case .received(let messages): for frames in messages { service.receiveFromHub(frames) }
             case .problem(let problem): service.logger.debug("registration socket", metadata: ["problem": "\(problem)"])
@@ -218,16 +277,16 @@ package actor EngineService {
             "uuid": .string(self.uuid.text),
             "apus": [
                 "recall": true, "python": .bool(self.options.python != nil),
-                "functions": JSONValue(self.options.functionNames), "build": .string(self.options.build),
+                "functions": JSONValue(self.functionNames), "build": .string(self.options.build),
                 "pid": .int(Int(ProcessIdentity.current)), "host": .string(HostAddress.hostName),
-                "resources": .object(self.options.resources.mapValues { .double($0) }),
+                "resources": .object(self.options.resources.mapValues { .double($0) }), "replaces": .bool(self.options.replaces),
             ],
         ]
         if let place = SharedMemory.place, case .object(var apus) = content["apus"] {
             apus["memory"] = .string(place)
             content["apus"] = .object(apus)
         }
-        if let id = self.options.wantedID { content["id"] = .int(id.number) }
+        if let id = self.lastID ?? self.options.wantedID { content["id"] = .int(id.number) }
         registrar.send(self.session.message(.registrationRequest, content: content).frames)
         registrar.flush()
     }
@@ -262,10 +321,11 @@ package actor EngineService {
 
     /// Tells the hub of functions that the engine has besides those it said at its registration, and waits until it has heard.
     private func tell(functions: [String]) async throws {
+        self.laterFunctions.formUnion(functions)
         // Python's controllers do not ask which engine has what.
         guard self.clientConnection != nil, let registrar else { return }
         let content: JSONObject = [
-            "uuid": .string(self.uuid.text), "functions": JSONValue(Set(self.options.functionNames).union(functions).sorted()),
+            "uuid": .string(self.uuid.text), "functions": JSONValue(self.functionNames),
         ]
         let id = self.session.nextMessageID()
         try await withCheckedThrowingContinuation { continuation in
@@ -277,6 +337,12 @@ package actor EngineService {
                 self.assumeIsolated { $0.giveUp(id, "the controller has not answered for 30 seconds") }
             }
         }
+    }
+
+    /// All functions that the engine has now.
+    private var functionNames: [String] {
+        if self.laterFunctions.isEmpty { return self.options.functionNames }
+        return self.laterFunctions.union(self.options.functionNames).sorted()
     }
 
     /// - Parameter parent: The header of the question.
@@ -312,16 +378,19 @@ package actor EngineService {
 
     private func serve(as id: EngineID) {
         self.logger[metadataKey: "engine"] = "\(id)"
+        self.lastID = id
         let messages = EngineMessages(engineID: id, uuid: self.uuid, signer: self.signer)
         self.messages = messages
         let exchange = WorkExchange { self.eventLoop.execute { self.assumeIsolated { $0.fetch() } } }
         let setup = WorkSetup(
             engineID: id, uuid: self.uuid, signer: self.signer, options: self.options, exchange: exchange,
-            namespace: InMemoryNamespace(),
+            // What was pushed here outlives a registration.
+            namespace: self.setup?.namespace ?? InMemoryNamespace(),
             calls: AsyncCalls(engineID: id, limit: self.options.waitingLimit) { exchange.wantTurn($0) },
             access: ClusterAccess(connection: self.clientConnection, transport: self.transport, eventLoop: self.eventLoop) {
                 try await self.tell(functions: $0)
             },
+            // A new memory, for a task that was dropped when we registered again may be given to us again, as it is.
             tellsWaits: self.clientConnection != nil, kernel: self.kernel, replays: SharedReplayMemory(),
             noteProblem: { problem in self.eventLoop.execute { self.assumeIsolated { $0.note(problem) } } })
         self.setup = setup
@@ -429,12 +498,16 @@ package actor EngineService {
             let message = try self.verified(frames)
             let type = try MessageType(scanning: message.header)
             let content = try JSONValue(parsing: message.content)
-            // A recall is between the scheduler and us; no client waits for its status.
-            let isQuiet = try RequestMetadata(scanning: message.metadata).isQuiet || type == .recallRequest
+            // These are between the controller and us; no client waits for their status.
+            let isOurs = type == .recallRequest || type == .registerAgainRequest
+            let isQuiet = try RequestMetadata(scanning: message.metadata).isQuiet || isOurs
             self.controlRequest = message
             defer { self.controlRequest = nil }
             if !isQuiet { self.publish(.busy, for: message) }
-            if let request = ControlRequest(type, content: content) { self.handle(.requested(request)) }
+            if let request = ControlRequest(type, content: content) {
+                if case .registerAgain(let uuid) = request, uuid != self.uuid { throw WireError("it is for another engine") }
+                self.handle(.requested(request))
+            }
             if !isQuiet { self.publish(.idle, for: message) }
         } catch {
             self.note("\(error)")
@@ -540,9 +613,10 @@ package actor EngineService {
     // MARK: Sockets
 
     private func makeSocket(
-        _ role: SocketRole, _ handler: @escaping @Sendable (isolated EngineService, SocketEvent) -> Void
+        _ role: SocketRole, identity: ByteBuffer? = nil,
+        _ handler: @escaping @Sendable (isolated EngineService, SocketEvent) -> Void
     ) -> any TransportSocket {
-        let options = SocketOptions(identity: ByteBuffer(string: self.uuid.text))
+        let options = SocketOptions(identity: identity ?? ByteBuffer(string: self.uuid.text))
         return self.transport.makeSocket(role, options: options, on: self.eventLoop) { event in
             self.assumeIsolated { handler($0, event) }
         }

@@ -16,6 +16,8 @@ struct RequestMetadata {
     var limit: Double?
     /// How many tasks it was submitted within.
     var depth = 0
+    /// How often the task has been tried, this time among them.
+    var attempt = 1
     /// The build that the function must be of.
     var build: String?
     /// Where the buffers are that did not come with the message (``SharedBuffers``).
@@ -40,6 +42,7 @@ struct RequestMetadata {
                 case "apus_captures": self.captureCount = try cursor.readValue().int ?? 0
                 case "apus_limit": self.limit = try cursor.readValue().double
                 case "apus_depth": self.depth = max(0, try cursor.readValue().int ?? 0)
+                case "apus_attempt": self.attempt = max(1, try cursor.readValue().int ?? 1)
                 case "apus_build": self.build = try cursor.readStringOrSkip()
                 case SharedBuffers.member: self.shared = try cursor.readValue()
                 default: try cursor.skipValue()

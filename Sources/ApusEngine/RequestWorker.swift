@@ -1,6 +1,7 @@
 import ApusCore
 import ApusFunctions
 import ApusWire
+import CEngineMode
 import Foundation
 import NIOCore
 import Pickle
@@ -24,6 +25,9 @@ struct WorkSetup: Sendable {
     let replays: SharedReplayMemory
     /// Called with the reason, from the worker, for each request that is dropped.
     let noteProblem: @Sendable (String) -> Void
+
+    /// The requests that were begun and are not answered: the one that has its turn, and those that were set aside.
+    var begunRequests: [MessageID] { [self.exchange.current?.messageID].compactMap { $0 } + self.calls.requests }
 }
 
 /// Runs requests one at a time on a thread of its own, so that nothing a function does holds up heartbeats and control.
@@ -77,6 +81,8 @@ struct RequestWorker: ~Copyable {
     /// Starts the thread; it ends when the exchange is closed, and then calls `whenEnded`.
     static func start(_ setup: WorkSetup, whenEnded: @escaping @Sendable () -> Void) {
         let thread = Thread {
+            // So that a recursion without end can be told of.
+            if setup.options.ownsProcess { apus_use_signal_stack() }
             var context = EngineContext(engineID: setup.engineID.number, uuid: setup.uuid.text, namespace: setup.namespace)
             context.engine = setup.access
             // Bound once for the thread and not for each task.

@@ -403,8 +403,8 @@ public struct SimulatedCluster: Sendable {
 
     private mutating func deliver(_ event: TaskScheduler.Event) {
         // A retired or fallen engine's answers may come after its end was announced.
-        if case .engineLeft(let uuid) = event { self.departed.insert(uuid) }
-        if case .engineLeft(let uuid) = event, self.chance(50) { self.engines[uuid] = nil }
+        if case .engineLeft(let uuid, _) = event { self.departed.insert(uuid) }
+        if case .engineLeft(let uuid, _) = event, self.chance(50) { self.engines[uuid] = nil }
         if case .resultFound(let input, let task) = event { self.found[task, default: []].insert(input) }
         self.effects.removeAll(keepingCapacity: true)
         self.scheduler.handle(event, at: MonotonicTime(nanoseconds: self.now), effects: &self.effects)

@@ -72,6 +72,9 @@ package protocol TransportSocket: Sendable {
     func send(_ frames: [ByteBuffer])
     /// On the event loop only.
     func flush()
+    /// Closes a router's connection to the peer of this identity, if there is one; what was not sent yet is lost, and nothing more
+    /// comes from it. A peer that connected to us may connect again. On the event loop only.
+    func disconnect(_ identity: ByteBuffer)
     /// Stops or resumes taking messages, for a receiver that is behind: its peers then wait, or drop by their own rules. A
     /// message that has been read already still comes. On the event loop only.
     func setReading(_ isReading: Bool)

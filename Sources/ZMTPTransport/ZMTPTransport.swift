@@ -77,5 +77,8 @@ private struct ZMTPTransportSocket: TransportSocket {
     func send(_ frames: [ByteBuffer]) { self.socket.send(frames) }
     func flush() { self.socket.flush() }
     func setReading(_ isReading: Bool) { self.socket.setReading(isReading) }
+    func disconnect(_ identity: ByteBuffer) {
+        if let peer = self.socket.peer(withIdentity: identity) { self.socket.disconnect(peer) }
+    }
     func close(linger: TimeAmount) async { await self.socket.close(linger: linger) }
 }

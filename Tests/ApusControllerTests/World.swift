@@ -42,12 +42,20 @@ final class World: Sendable {
         Peer(self, role, port: port, identity: identity)
     }
 
+    /// - Parameter session: In whose name; nil: a client's.
     func message(
-        _ type: MessageType, content: JSONObject = [:], metadata: JSONObject = [:], parent: ByteBuffer = MessageParts.emptyObject,
+        _ type: MessageType, session: String? = nil, content: JSONObject = [:], metadata: JSONObject = [:],
+        parent: ByteBuffer = MessageParts.emptyObject,
         identities: [ByteBuffer] = [], buffers: [ByteBuffer] = []
     ) -> Message {
-        self.session.withLock {
-            $0.message(type, identities: identities, parent: parent, metadata: metadata, content: content, buffers: buffers)
+        self.session.withLock { own in
+            func make(_ sender: inout Session) -> Message {
+                sender.message(
+                    type, identities: identities, parent: parent, metadata: metadata, content: content, buffers: buffers)
+            }
+            guard let session else { return make(&own) }
+            var other = Session(id: session, signer: own.signer)
+            return make(&other)
         }
     }
 
@@ -110,8 +118,10 @@ final class Peer: Sendable {
     func send(_ message: Message) { self.send(message.frames) }
 
     /// The next message, as it came.
-    func next() async throws -> Message {
-        for await frames in self.inbox { return try Message(frames: frames) }
+    func next() async throws -> Message { try Message(frames: await self.nextFrames()) }
+
+    func nextFrames() async throws -> [ByteBuffer] {
+        for await frames in self.inbox { return frames }
         throw CancellationError()
     }
 
@@ -162,6 +172,12 @@ final class FakeEngine: Sendable {
         return self.world.message(
             .applyReply, content: ["status": .string(status)], metadata: metadata, parent: request.header,
             identities: Array(request.identities), buffers: [ByteBuffer(string: "result of \(self.uuid)")])
+    }
+
+    /// Answers pings until the task is cancelled.
+    func beat() -> Task<Void, any Error> {
+        let pings = self.world.socket(.subscriber, self.world.engine.heartbeatPing, identity: "")
+        return Task { while true { self.pong.send(try await pings.nextFrames()) } }
     }
 
     /// Ends as a process that is killed: every connection at once.

@@ -104,8 +104,8 @@ package enum TaskFailure: Sendable, Hashable {
     case inputMissing(TaskID, String)
     /// It waited here longer than its time-out.
     case timeout
-    /// Its engine left while holding it.
-    case engineDied(EngineUUID)
+    /// Its engine left while holding it; how often it was tried, this time among them.
+    case engineDied(EngineUUID, tries: Int = 1)
     /// No engine is registered and none is coming, and why.
     case noEngine(String)
     /// Its client aborted it before it had an engine.

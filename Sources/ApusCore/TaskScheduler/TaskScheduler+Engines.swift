@@ -105,19 +105,28 @@ extension TaskScheduler {
     }
 
     /// What the engine holds fails, or goes to another.
-    mutating func leave(_ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]) {
+    mutating func leave(_ uuid: EngineUUID, begun: Set<TaskID>? = nil, at now: MonotonicTime, effects: inout [Effect]) {
         guard let engine = self.engineSlots.removeValue(forKey: uuid) else { return }
         if !self.engines[Int(engine)].isRetired { self.deregister(engine) }
         self.retirements.removeAll { $0.engine == uuid }
         let serial = self.engines[Int(engine)].serial
         while case let slot = self.engines[Int(engine)].first, slot >= 0 {
             self.detach(slot, from: engine)
-            if self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted,
+            if let begun, !begun.contains(self.tasks[Int(slot)].id), self.rule(for: slot) != nil {
+                // It waited there for its turn.
+                if self.tasks[Int(slot)].isAborted {
+                    self.fail(slot, .aborted, at: now, effects: &effects)
+                } else {
+                    self.log.note(self.tasks[Int(slot)].id, .givenBack(uuid), at: now)
+                    self.awakened.append(self.handle(slot))
+                }
+            } else if self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted,
                 self.isWorthARetry(slot, after: ErrorName.engineError.rawValue), self.canRetryElsewhere(slot, after: serial)
             {
                 self.retry(slot, at: now, effects: &effects)
             } else {
-                self.fail(slot, .engineDied(uuid), at: now, effects: &effects)
+                let tries = Int(self.tasks[Int(slot)].failures) + 1
+                self.fail(slot, .engineDied(uuid, tries: tries), at: now, effects: &effects)
             }
         }
         self.roomy.removeAll { $0 == engine }

@@ -23,7 +23,10 @@ package struct TaskScheduler: Sendable {
         /// answer those it holds.
         case engineRetired(EngineUUID)
         /// The engine is gone, or as good as gone. What it held fails now, or is given to another.
-        case engineLeft(EngineUUID)
+        ///
+        /// Where it is known which tasks it had begun, the others are given out again as if it had never had them; nil: any may
+        /// have begun.
+        case engineLeft(EngineUUID, begun: Set<TaskID>? = nil)
         /// The cluster's owner has no engine left and starts none, and why: from now on tasks fail where no engine is registered.
         case noEngineIsComing(String)
         /// The owner has an engine again, or starts one: tasks wait for it.
@@ -120,6 +123,8 @@ package struct TaskScheduler: Sendable {
     /// Finds the slot of each live task.
     var slots = FingerprintTable()
     var finished: FinishedTasks
+    /// Whether any task was ever given out again.
+    private var hasRetried = false
     /// Numbers tasks in order of submission, from 1.
     var lastSequence: UInt64 = 0
 
@@ -202,7 +207,7 @@ package struct TaskScheduler: Sendable {
             self.join(engine, understandsRecall: understandsRecall, abilities, resources: resources)
         case .engineChanged(let engine, let abilities): self.change(engine, abilities)
         case .engineRetired(let engine): self.retire(engine, at: now, effects: &effects)
-        case .engineLeft(let engine): self.leave(engine, at: now, effects: &effects)
+        case .engineLeft(let engine, let begun): self.leave(engine, begun: begun, at: now, effects: &effects)
         case .noEngineIsComing(let reason): self.reasonForNoEngine = reason
         case .engineIsComing: self.reasonForNoEngine = nil
         case .recalled(let tasks, let engine): self.takeBack(tasks, from: engine, at: now)
@@ -322,9 +327,17 @@ package struct TaskScheduler: Sendable {
         return self.details[Int(index)].retryRule.map { !$0.errors.isEmpty } ?? false
     }
 
+    /// How often a live task was tried and given out again.
+    package func failures(of task: TaskID) -> Int {
+        guard self.hasRetried, let slot = self.slot(of: task) else { return 0 }
+        return Int(self.tasks[Int(slot)].failures)
+    }
+
     /// Gives a failed task out again, now or after its pause.
     mutating func retry(_ slot: Int32, at now: MonotonicTime, effects: inout [Effect]) {
         self.tasks[Int(slot)].retries -= 1
+        self.tasks[Int(slot)].failures += 1
+        self.hasRetried = true
         self.awakened.append(self.handle(slot))
         let index = self.makeDetails(of: slot)
         guard let rule = self.details[index].retryRule else { return }

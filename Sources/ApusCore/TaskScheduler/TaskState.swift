@@ -19,6 +19,8 @@ struct TaskState: Sendable {
     var client: Int
     var priority: Int32
     var retries: Int32
+    /// How often it was tried and given out again.
+    var failures: Int32 = 0
     var place: Int32 = -1
     /// Neighbours among its engine's tasks; `next` also links free slots. -1 at either end.
     var next: Int32 = -1

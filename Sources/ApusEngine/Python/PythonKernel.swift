@@ -1,8 +1,10 @@
+import ApusCore
 import ApusFunctions
 import ApusWire
 import Dispatch
 import Foundation
 import NIOCore
+import Pickle
 import Synchronization
 
 #if canImport(Glibc)
@@ -91,6 +93,17 @@ final class PythonKernel: Sendable {
         var hasBegun = false
         /// Someone wants it interrupted.
         var isInterrupted = false
+
+        /// The request, for people: `square (task 'abc', tried twice)`.
+        var words: String {
+            let id = MessageHeader.messageID(scanning: self.message.header)?.text ?? "?"
+            let tries = self.metadata.attempt == 1 ? "tried once" : "tried \(self.metadata.attempt) times"
+            guard self.type == .applyRequest else { return "task '\(id)', \(tries)," }
+            var buffers = self.message.buffers.prefix(1)
+            let value = (buffers.first?.readableBytes ?? .max) < 1 << 16 ? try? ObjectBuffers.deserialize(&buffers) : nil
+            let function = value.flatMap { $0.referenceName ?? $0.pythonFunctionName?.name }
+            return function.map { "\($0) (task '\(id)', \(tries))" } ?? "task '\(id)', \(tries),"
+        }
 
         /// Adds the busy status, which comes before all of the request's output, unless it was sent already.
         mutating func sayBusy(_ outgoing: inout [OutgoingMessage], _ messages: inout EngineMessages) {
@@ -428,6 +441,9 @@ final class PythonKernel: Sendable {
             guard let parent = state.lastParent, var connection = state.connection else { return }
             var outgoing: [OutgoingMessage] = []
             state.current?.sayBusy(&outgoing, &connection.messages)
+            if parts[1] == FrameKind.errorStream, let text = (try? JSONValue(parsing: parts[4]))?["text"]?.string {
+                connection.capture?.remember(text)
+            }
             outgoing.append(connection.messages.publication(parts, parent: parent))
             state.connection = connection
             state.current?.outputs += 1
@@ -459,10 +475,11 @@ final class PythonKernel: Sendable {
     private func answerInPlace(_ why: String, goesOn: Bool = false) {
         self.answer { connection, running, outgoing, outputs in
             let isExecute = running.type == .executeRequest
-            let id = MessageHeader.messageID(scanning: running.message.header)?.text ?? "?"
             let rest = goesOn ? ". The engine goes on with a new kernel, whose namespace is empty" : ""
-            let error = EngineTaskError(
-                .engineError, "engine \(connection.messages.engineID) could not finish task '\(id)': \(why)\(rest)")
+            var text = "engine \(connection.messages.engineID) could not finish \(running.words): \(why)\(rest)"
+            let lines = connection.capture.map { EngineEnd(.unknown, lastLines: $0.rememberedLines).lastLines } ?? []
+            if !lines.isEmpty { text += "\nThe last lines of its error output:" + lines.map { "\n    " + $0 }.joined() }
+            let error = EngineTaskError(.engineError, text)
             let content = ErrorContent(
                 error, method: isExecute ? "execute" : "apply", function: nil, arguments: [], by: connection.messages)
             outgoing.append(connection.messages.error(content, parent: running.message.header))
@@ -518,6 +535,8 @@ private enum FrameKind {
     static let ok = ByteBuffer(string: "ok")
     static let none = ByteBuffer(string: "none")
     static let abort = ByteBuffer(string: "abort")
+    /// The topic of what Python writes to its error stream.
+    static let errorStream = ByteBuffer(string: "stderr")
     static let unmetDependency = ByteBuffer(string: ErrorName.unmetDependency.rawValue)
 }
 

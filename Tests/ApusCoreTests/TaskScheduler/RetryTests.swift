@@ -108,6 +108,44 @@ struct RetryTests {
         #expect(world.reply(b, from: bob) == [.relay(b, from: bob)])
     }
 
+    @Test("A task that waited behind the one that ended its engine is given out again as if it had not been there")
+    func waitedBehindACrash() {
+        var world = Transcript(hwm: 0, engines: [ada])
+        world.submit(a)
+        world.submit(b)
+        world.submit(c, retries: 1)
+        world.on(.engineJoined(bob, understandsRecall: false))
+        #expect(
+            world.on(.engineLeft(ada, begun: [a])) == [.fail(a, .engineDied(ada)), .send(b, to: bob), .send(c, to: bob)])
+        // Its one retry is still there.
+        #expect(world.reply(c, from: bob, .error) == [.sendAgain(c, to: bob)])
+        #expect(world.scheduler.failures(of: c) == 1)
+    }
+
+    @Test("One that was aborted there, or that no other engine may run, ends")
+    func waitedBehindACrashForNothing() {
+        var world = Transcript(hwm: 0, engines: [ada])
+        world.submit(a)
+        world.submit(b)
+        world.submit(c, targets: [ada])
+        world.on(.engineJoined(bob, understandsRecall: false))
+        world.on(.aborted([b]))
+        #expect(
+            world.on(.engineLeft(ada, begun: [a])) == [
+                .fail(a, .engineDied(ada)), .fail(b, .aborted), .fail(c, .engineDied(ada)),
+            ])
+    }
+
+    @Test("An error says how often the task was tried")
+    func countsTries() {
+        var world = Transcript(engines: [ada, bob])
+        world.submit(a, retries: 2)
+        #expect(world.on(.engineLeft(bob)) == [.send(a, to: ada)])
+        #expect(world.reply(a, from: ada, .error) == [.sendAgain(a, to: ada)])
+        #expect(world.scheduler.failures(of: a) == 2)
+        #expect(world.on(.engineLeft(ada)) == [.fail(a, .engineDied(ada, tries: 3))])
+    }
+
     @Test("An engine that says goodbye gets nothing more, and has five seconds for what it holds")
     func engineRetires() {
         var world = Transcript(hwm: 2, engines: [ada])
