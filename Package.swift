@@ -35,7 +35,7 @@ func example(_ name: String, _ folder: String) -> Target {
 
 /// The Python side of an engine that runs Python, carried inside the binary.
 let kernelSources: [Resource] = [
-    "boot", "calls", "channel", "ipython_shell", "kernel", "lazy", "memory", "output", "plain_shell",
+    "boot", "calls", "channel", "comms", "ipython_shell", "kernel", "lazy", "loop", "memory", "output", "plain_shell",
 ].map {
     .embedInCode("Python/kernel/\($0).py")
 }

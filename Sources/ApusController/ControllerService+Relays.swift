@@ -30,6 +30,7 @@ extension ControllerService {
     /// Python's relays lose such a message and its sender waits; ours says that there is nobody.
     private func answerUnknownEngine(_ message: Message, _ header: MessageHeader, _ uuid: EngineUUID, on source: ControllerSocket)
     {
+        guard header.type.isAnswered else { return }
         let error = ErrorContent(.engineError, "Engine '\(uuid)' is not registered; message '\(header.id)' was not delivered")
         let reply = self.session.message(
             header.type.reply, identities: [message.identities[0], message.identities[1]], parent: message.header,

@@ -142,7 +142,7 @@ package enum EngineProcess {
             // As the client asked: whoever watches this process sees it.
             ProcessIdentity.raise(SIGKILL)
             return 137
-        case .shutDown, .controllerLost, .parentLost, .cancelled, .signalled: return 0
+        case .shutDown, .quit, .controllerLost, .parentLost, .cancelled, .signalled: return 0
         }
     }
 

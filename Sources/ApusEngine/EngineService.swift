@@ -122,9 +122,11 @@ package actor EngineService {
     private func kernelReports(_ event: PythonKernel.Event) {
         switch event {
         case .ready(let what): self.logger.info("kernel is ready", metadata: ["kernel": "\(what)"])
-        case .restarted(let why): self.logger.warning("a new kernel was started", metadata: ["why": "\(why)"])
+        case .restarted(let why, let pause):
+            let text = pause > .zero ? "a new kernel is started in \(pause)" : "a new kernel is started"
+            self.logger.warning("\(text)", metadata: ["why": "\(why)"])
         case .failed(let why): self.handle(.kernelLost(why))
-        case .quit: self.handle(.kernelLost("user code ended the interpreter"))
+        case .quit: self.handle(.kernelQuit)
         }
     }
 

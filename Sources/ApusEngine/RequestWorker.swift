@@ -357,6 +357,7 @@ extension EngineMessages {
     mutating func abortion(
         of message: Message, type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel
     ) -> [OutgoingMessage] {
+        guard type.isAnswered else { return [] }
         let reply = self.reply(
             type.reply, to: message, on: channel,
             metadata: metadata.reply(.aborted, by: self, started: .now, outputs: 0),

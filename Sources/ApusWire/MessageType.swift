@@ -20,6 +20,12 @@ extension MessageType {
     package static let applyReply = MessageType("apply_reply")
     package static let executeRequest = MessageType("execute_request")
     package static let executeReply = MessageType("execute_reply")
+    package static let commOpen = MessageType("comm_open")
+    package static let commMessage = MessageType("comm_msg")
+    package static let commClose = MessageType("comm_close")
+
+    /// Whether whoever sends such a message to an engine waits for a reply.
+    package var isAnswered: Bool { self != .commOpen && self != .commMessage && self != .commClose }
 
     // Control
     package static let abortRequest = MessageType("abort_request")

@@ -27,6 +27,8 @@ package struct EngineSession: Sendable {
         case parentLost
         /// What runs Python has ended for good, and why.
         case kernelLost(String)
+        /// User code ended what runs Python: `exit()` in a cell.
+        case kernelQuit
     }
 
     package enum Timer: Sendable, Hashable {
@@ -160,6 +162,7 @@ package struct EngineSession: Sendable {
         case .cancelled: return self.leave(.cancelled)
         case .parentLost: return self.leave(.parentLost)
         case .kernelLost(let reason): return self.leave(.kernelLost(reason))
+        case .kernelQuit: return self.leave(.quit)
         }
     }
 
@@ -277,6 +280,8 @@ package enum EngineEnding: Sendable, Hashable {
     case cancelled
     /// What runs Python has ended for good.
     case kernelLost(String)
+    /// User code ended the interpreter.
+    case quit
     /// A client sent SIGTERM through the control channel.
     case signalled
     /// A client sent SIGKILL through the control channel.
@@ -294,6 +299,7 @@ extension EngineEnding: CustomStringConvertible {
         case .parentLost: "the process that started this engine is gone"
         case .cancelled: "stopped"
         case .kernelLost(let reason): reason
+        case .quit: "user code ended the interpreter"
         case .signalled: "ended by a client's SIGTERM"
         case .killed: "ended by a client's SIGKILL"
         }

@@ -12,11 +12,9 @@ import pickle
 import sys
 import types
 
+from apus_kernel.channel import LARGEST
 from apus_kernel.lazy import import_alone, run_all
 
-
-# What an engine's process can hold in one piece.
-LARGEST = (1 << 32) - 1
 
 
 class Calls:
@@ -100,7 +98,28 @@ class CannedObject:
     """An object in the form in which it crosses: state to rebuild it from."""
 
     def get_object(self, namespace):
-        raise TypeError(f"a {type(self).__name__} needs ipyparallel in this interpreter: {sys.executable}")
+        if type(self) is not CannedObject:
+            raise TypeError(f"a {type(self).__name__} needs ipyparallel in this interpreter: {sys.executable}")
+        for key in self.keys:
+            setattr(self.obj, key, uncan(getattr(self.obj, key), namespace))
+        if self.hook:
+            uncan(self.hook, namespace)(self.obj, namespace)
+        return self.obj
+
+
+class UnmetDependency(Exception):
+    pass
+
+
+class dependent:
+    """A function and what must hold where it runs: ipyparallel's `@depend` and `@require`."""
+
+    def check_dependency(self):
+        if self.df(*self.dargs, **self.dkwargs) is False:
+            raise UnmetDependency
+
+    def __call__(self, *arguments, **keywords):
+        return self.f(*arguments, **keywords)
 
 
 class Reference(CannedObject):
@@ -209,12 +228,17 @@ def map_scattered(namespace):
     return lambda function, *names: list(map(function, *(namespace.pop(name) for name in names)))
 
 
+def check_dependency_in(namespace):
+    return lambda function, namespace=None: function.check_dependency()
+
+
 # ipyparallel's own helpers, which its client sends as code that imports ipyparallel.
 HELPERS = {
     ("ipyparallel.util", "_push"): push_into,
     ("ipyparallel.util", "_pull"): pull_from,
     ("ipyparallel.client.remotefunction", "_map"): map_all,
     ("ipyparallel.client.view", "_broadcast_map"): map_scattered,
+    ("ipyparallel.serialize.canning", "_uncan_dependent_hook"): check_dependency_in,
 }
 
 SEQUENCES = (list, tuple, set)
@@ -307,25 +331,29 @@ def use_pickle():
 
 def stand_in():
     """Puts these classes where the pickles of ipyparallel's clients look for them."""
-    package = types.ModuleType("ipyparallel", "Stands in for ipyparallel, which is not installed here.")
-    package.__path__ = []
-    serialize = types.ModuleType("ipyparallel.serialize")
-    serialize.__path__ = []
-    canning = types.ModuleType("ipyparallel.serialize.canning")
-    codeutil = types.ModuleType("ipyparallel.serialize.codeutil")
-    engine = types.ModuleType("ipyparallel.engine")
-    engine.__path__ = []
+    modules = {"ipyparallel": types.ModuleType("ipyparallel", "Stands in for ipyparallel, which is not installed here.")}
+    for name in (
+        "serialize", "serialize.canning", "serialize.codeutil", "engine", "controller", "controller.dependency", "error",
+    ):
+        parent, _, last = f"ipyparallel.{name}".rpartition(".")
+        modules[f"ipyparallel.{name}"] = types.ModuleType(f"ipyparallel.{name}")
+        setattr(modules[parent], last, modules[f"ipyparallel.{name}"])
+        modules[parent].__path__ = []
+    serialize, canning = modules["ipyparallel.serialize"], modules["ipyparallel.serialize.canning"]
     for kind in (
         CannedObject, Reference, CannedBytes, CannedMemoryView, CannedArray, CannedCell, CannedPartial, CannedFunction,
+        use_pickle, can, uncan,
     ):
-        kind.__module__ = canning.__name__
-        setattr(canning, kind.__name__, kind)
-    use_pickle.__module__ = canning.__name__
-    canning.use_pickle = use_pickle
-    codeutil.code_ctor = code_ctor
-    for function in (serialize_object, deserialize_object, unpack_apply_message):
+        put(kind, canning)
+    put(UnmetDependency, modules["ipyparallel.error"])
+    put(dependent, modules["ipyparallel.controller.dependency"])
+    modules["ipyparallel.serialize.codeutil"].code_ctor = code_ctor
+    for function in (serialize_object, deserialize_object, unpack_apply_message, can, uncan):
         setattr(serialize, function.__name__, function)
-    package.serialize, serialize.canning, serialize.codeutil = serialize, canning, codeutil
-    for module in (package, serialize, canning, codeutil, engine):
-        sys.modules[module.__name__] = module
+    sys.modules.update(modules)
     return serialize
+
+
+def put(thing, module):
+    thing.__module__ = module.__name__
+    setattr(module, thing.__name__, thing)
