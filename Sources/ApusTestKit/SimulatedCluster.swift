@@ -59,6 +59,12 @@ public struct SimulatedCluster: Sendable {
         var outboundUntil: UInt64 = 0
     }
 
+    /// A task as one engine runs it.
+    private struct RunningTask: Hashable, Sendable {
+        let task: TaskID
+        let engine: EngineUUID
+    }
+
     private struct Nature: Sendable {
         var duration: UInt64
         var failsIn100: Int
@@ -85,9 +91,10 @@ public struct SimulatedCluster: Sendable {
     private var startedEngines = 0
     private var natures: [TaskID: Nature] = [:]
     private var submitted: [TaskID] = []
-    /// Who waits for a task that it submitted, and for how many more.
-    private var parents: [TaskID: (task: TaskID, engine: EngineUUID)] = [:]
-    private var unfinishedChildren: [TaskID: Set<TaskID>] = [:]
+    /// Who waits for a task that it submitted, and for which more. A task runs on at an engine that was given up while it runs again
+    /// at another; each of the two submits and awaits tasks of its own.
+    private var parents: [TaskID: RunningTask] = [:]
+    private var unfinishedChildren: [RunningTask: Set<TaskID>] = [:]
     /// Whether tasks submit tasks.
     private let isNested: Bool
     /// Tasks that ended well, and so have a result.
@@ -344,8 +351,9 @@ public struct SimulatedCluster: Sendable {
         // Known before the first is submitted, which may end at once.
         let first = self.submitted.count
         let children = (first..<first + (self.natures[task]?.children ?? 0)).map { TaskID("t\($0)") }
-        self.unfinishedChildren[task] = Set(children)
-        for child in children { self.parents[child] = (task, uuid) }
+        let parent = RunningTask(task: task, engine: uuid)
+        self.unfinishedChildren[parent] = Set(children)
+        for child in children { self.parents[child] = parent }
         for _ in children { self.submit(within: task) }
     }
 
@@ -490,8 +498,8 @@ public struct SimulatedCluster: Sendable {
     private mutating func end(_ task: TaskID) {
         self.endings[task, default: 0] += 1
         if let parent = self.parents.removeValue(forKey: task) {
-            self.unfinishedChildren[parent.task]?.remove(task)
-            if self.unfinishedChildren[parent.task]?.isEmpty == true {
+            self.unfinishedChildren[parent]?.remove(task)
+            if self.unfinishedChildren[parent]?.isEmpty == true {
                 self.plan(.awakening(parent.task, parent.engine), in: 20_000 + self.below(60_000))
             }
         }
