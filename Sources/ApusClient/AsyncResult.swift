@@ -104,10 +104,15 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         return try await self.client.wait(for: self.tasks, until: condition, timeout: timeout)
     }
 
-    /// Waits with a progress line on standard error: done of all, rate, time left.
+    /// Why those of the tasks wait that no engine has, by id; nothing when all are with engines or have ended.
+    ///
+    /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot say; Apus's own can.
+    public func whyWaiting() async throws -> [TaskID: String] { try await self.client.whyWaiting(self.messageIDs) }
+
+    /// Waits with a progress line on standard error: done of all, rate, time left, and whether engines are missing.
     @discardableResult
     public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
-        try await ProgressLine.wait(for: self.tasks, interval: interval, timeout: timeout)
+        try await ProgressLine.wait(for: self.tasks, of: self.client.connection, interval: interval, timeout: timeout)
     }
 
     /// Whether every task has ended.

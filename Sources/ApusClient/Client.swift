@@ -35,22 +35,39 @@ public final class Client: Sendable {
     /// The ids of the registered engines, in order.
     public var ids: [EngineID] { self.connection.engines.keys.sorted() }
 
-    /// Waits until so many engines are registered.
+    /// Waits until so many engines are registered; ``ids`` has them then.
     ///
-    /// - Throws: ``ApusError`` with code `timeout`, saying how many there are.
+    /// - Throws: ``ApusError`` with code `timeout`, saying how many there are, or `noEnginesRegistered` when whoever starts the engines
+    ///   says that none is coming, and why.
     public func waitForEngines(_ count: Int = 1, timeout: Duration? = nil) async throws {
         let enough: Void? = try await withDeadline(timeout) {
-            while self.connection.engines.count < count {
+            while true {
+                // Before the look, so that no engine comes unseen between the two.
+                let change = self.connection.nextEngineChange()
                 if let ended = self.connection.ended { throw ended }
-                try await self.connection.engineChange()
-                // A notification can be missed only while the subscription is on its way; asking again costs little.
-                if self.connection.engines.count < count { try await self.connection.refreshEngines() }
+                if self.connection.engines.count >= count { return }
+                // A notification can be missed while a subscription is on its way; asking costs little.
+                try await self.connection.refreshEngines()
+                let here = self.connection.engines.count
+                if here >= count { return }
+                if let reason = self.connection.noEngineIsComing {
+                    throw ApusError(
+                        .noEnginesRegistered, "\(here) of \(count) engines are registered, and none is coming: \(reason)")
+                }
+                try await change.wait(atMost: .milliseconds(500))
             }
         }
         if enough == nil {
             throw ApusError(
                 .timeout, "\(self.ids.count) of \(count) engines registered within \(timeout.map { "\($0)" } ?? "the time")")
         }
+    }
+
+    /// How long tasks of load-balanced views that are made from now on may wait while no engine is registered; nil: as long as the
+    /// controller says, which is for ever unless it was told otherwise. See ``LoadBalancedView/engineTimeout``.
+    public var engineTimeout: Duration? {
+        get { self.connection.engineTimeout }
+        set { self.connection.engineTimeout = newValue }
     }
 
     // MARK: Views
@@ -100,7 +117,8 @@ public final class Client: Sendable {
     /// The same with a progress line on standard error.
     @discardableResult
     public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
-        try await ProgressLine.wait(for: self.connection.pendingTasks, interval: interval, timeout: timeout)
+        try await ProgressLine.wait(
+            for: self.connection.pendingTasks, of: self.connection, interval: interval, timeout: timeout)
     }
 
     /// The ids of what was sent and not yet answered.

@@ -36,6 +36,11 @@ final class ClientConnection: Sendable {
         /// Sockets that have reached the controller, so that nothing published from now on is missed.
         var connected: Set<String> = []
         var directory = EngineDirectory()
+        /// Why no engine is coming, by the words of whoever starts them; nil while one may.
+        var noEngineIsComing: String?
+        var engineTimeout: Duration?
+        /// Whether it has been said that tasks wait while no engine is registered. Said again after engines have been there.
+        var hasWarnedOfNoEngines = false
         /// The session of the hub that answered last; another one has another.
         var hubSession: String?
         /// Sockets that have lost the controller: since when, and who its hub was.
@@ -123,22 +128,30 @@ final class ClientConnection: Sendable {
 
     private func everySocketIsConnected() async throws {
         while true {
+            let change = self.nextEngineChange()
             let count = self.state.withLock { state in
                 state.sockets.count + state.subscribers.count - state.connected.count
             }
             if count == 0 { return }
-            try await self.engineChange()
+            try await change.wait(atMost: .milliseconds(500))
         }
     }
 
-    /// Waits until something about engines or connections has changed, or half a second.
-    func engineChange() async throws {
-        _ = try await withDeadline(.milliseconds(500)) {
-            let (stream, continuation) = AsyncStream.makeStream(of: Void.self)
-            self.state.withLock { $0.engineWatchers.append { continuation.finish() } }
-            for await _ in stream {}
+    /// The next change of engines or connections, from now on.
+    struct EngineChange: Sendable {
+        fileprivate let stream: AsyncStream<Void>
+
+        /// Waits until there has been one, or the time is over.
+        func wait(atMost time: Duration) async throws {
+            _ = try await withDeadline(time) { for await _ in self.stream {} }
+            try Task.checkCancellation()
         }
-        try Task.checkCancellation()
+    }
+
+    func nextEngineChange() -> EngineChange {
+        let (stream, continuation) = AsyncStream.makeStream(of: Void.self)
+        self.state.withLock { $0.engineWatchers.append { continuation.finish() } }
+        return EngineChange(stream: stream)
     }
 
     private func announceChange() {
@@ -165,20 +178,65 @@ final class ClientConnection: Sendable {
         return self.state.withLock { $0.directory.shareMemory(engines, of: place) }
     }
 
-    /// Asks the hub who is registered.
+    /// Asks the hub who is registered. Notifications that come meanwhile may be newer than the answer, and hold.
     func refreshEngines() async throws {
+        let question = self.state.withLock { $0.directory.ask() }
+        defer { self.state.withLock { $0.directory.close(question) } }
         let reply = try await self.request(.connectionRequest, content: [:], on: .query)
-        guard let directory = EngineDirectory(reply) else {
-            throw ApusError(.hubError, "the hub answered a connection request without a list of engines")
-        }
         let features = (reply["apus"]?["features"]?.array ?? []).compactMap {
             $0.string.flatMap { ControllerFeature(rawValue: $0) }
         }
-        self.state.withLock { state in
+        let isAnswer = self.state.withLock { state in
             state.features = Set(features)
-            state.directory.replace(with: directory)
+            state.noEngineIsComing = reply["apus"]?["no_engine_is_coming"]?.string
+            let isAnswer = state.directory.take(reply, to: question)
+            if !state.directory.engines.isEmpty { state.hasWarnedOfNoEngines = false }
+            return isAnswer
+        }
+        guard isAnswer else {
+            throw ApusError(.hubError, "the hub answered a connection request without a list of engines")
         }
         self.announceChange()
+        self.warnOfNoEnginesSoon()
+    }
+
+    private func take(_ news: EngineDirectory.News) {
+        self.state.withLock { state in
+            state.directory.take(news)
+            if !state.directory.engines.isEmpty { state.hasWarnedOfNoEngines = false }
+        }
+        self.announceChange()
+        self.warnOfNoEnginesSoon()
+    }
+
+    /// A moment after the last engine has gone: what it had may end with it, and another may take its place.
+    private func warnOfNoEnginesSoon() {
+        guard self.state.withLock({ $0.directory.engines.isEmpty && !$0.pending.isEmpty && !$0.hasWarnedOfNoEngines }) else { return }
+        self.eventLoop.scheduleTask(in: .seconds(1)) { [weak self] in self?.warnOfNoEngines() }
+    }
+
+    /// Says once, until engines have been there again, that tasks wait while there are none.
+    private func warnOfNoEngines() {
+        let waiting = self.state.withLock { state -> Int in
+            guard state.directory.engines.isEmpty, !state.hasWarnedOfNoEngines, state.ended == nil, state.lost[.query] == nil
+            else {
+                return 0
+            }
+            let count = state.pending.values.count { $0.channel == .task && !$0.isDone }
+            if count > 0 { state.hasWarnedOfNoEngines = true }
+            return count
+        }
+        guard waiting > 0 else { return }
+        self.logger.warning(
+            "\(NoEngineText.isRegistered): \(waiting) task\(waiting == 1 ? " waits" : "s wait") for one; \(NoEngineText.remedy)")
+    }
+
+    var noEngineIsComing: String? { self.state.withLock { $0.noEngineIsComing } }
+
+    /// See ``Client/engineTimeout``.
+    var engineTimeout: Duration? {
+        get { self.state.withLock { $0.engineTimeout } }
+        set { self.state.withLock { $0.engineTimeout = newValue } }
     }
 
     func knows(_ feature: ControllerFeature) -> Bool { self.state.withLock { $0.features.contains(feature) } }
@@ -242,15 +300,16 @@ final class ClientConnection: Sendable {
     }
 
     private func send(_ message: Message, on channel: Channel, for tasks: some Collection<PendingTask>) {
-        let (ended, mustSchedule) = self.state.withLock { state -> (ApusError?, Bool) in
-            if let ended = state.ended { return (ended, false) }
+        let (ended, mustSchedule, mustWarn) = self.state.withLock { state -> (ApusError?, Bool, Bool) in
+            if let ended = state.ended { return (ended, false, false) }
             for task in tasks { state.pending[task.id] = task }
             if channel.takesTasks { for task in tasks { state.history.append(task) } }
             state.outbound.append((channel: channel, frames: message.frames))
             defer { state.drainIsScheduled = true }
-            return (nil, !state.drainIsScheduled)
+            return (nil, !state.drainIsScheduled, channel == .task && state.directory.engines.isEmpty)
         }
         if let ended { for task in tasks { task.fail(ended) } }
+        if mustWarn { self.warnOfNoEngines() }
         if mustSchedule { self.scheduleDrain() }
     }
 
@@ -357,15 +416,29 @@ final class ClientConnection: Sendable {
                 guard let message = self.accept(frames) else { continue }
                 if subscriber == "iopub" { self.takeOutput(message) } else { self.takeNotification(message) }
             }
-        case .peerConnected: self.noteConnected(subscriber)
+        case .peerConnected:
+            let isBack = !self.noteConnected(subscriber)
+            // What was published meanwhile is lost.
+            if isBack, subscriber == "notification" { self.refreshEnginesSoon() }
         case .peerDisconnected: self.logger.debug("connection lost", metadata: ["socket": "\(subscriber)"])
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "\(subscriber)"])
         }
     }
 
-    private func noteConnected(_ name: String) {
-        self.state.withLock { _ = $0.connected.insert(name) }
+    /// False when it was connected before.
+    @discardableResult
+    private func noteConnected(_ name: String) -> Bool {
+        let isNew = self.state.withLock { $0.connected.insert(name).inserted }
         self.announceChange()
+        return isNew
+    }
+
+    private func refreshEnginesSoon() {
+        Task {
+            do { try await self.refreshEngines() } catch {
+                self.logger.debug("who is registered now could not be asked: \(error)")
+            }
+        }
     }
 
     private func noteHub(_ messages: [[ByteBuffer]]) {
@@ -479,12 +552,10 @@ final class ClientConnection: Sendable {
         switch header.type {
         case .registrationNotification:
             guard let id = content["id"]?.int, let uuid = content["uuid"]?.string else { return }
-            self.withDirectory { $0.add(EngineID(id), EngineUUID(uuid), content) }
-            self.announceChange()
+            self.take(.added(EngineID(id), EngineUUID(uuid), content))
         case .unregistrationNotification:
             guard let id = content["id"]?.int, let uuid = content["uuid"]?.string else { return }
-            self.withDirectory { $0.remove(EngineID(id), EngineUUID(uuid)) }
-            self.announceChange()
+            self.take(.removed(EngineID(id), EngineUUID(uuid)))
             // The engine's last replies come by another connection and may be read after this; they get a moment.
             self.eventLoop.scheduleTask(in: .milliseconds(100)) { self.failTasks(on: EngineUUID(uuid), EngineID(id)) }
         case .shutdownNotification:
@@ -509,7 +580,7 @@ final class ClientConnection: Sendable {
     private func end(_ reason: ApusError, failingAfter delay: TimeAmount) {
         self.state.withLock { state in
             if state.ended == nil { state.ended = reason }
-            state.directory = EngineDirectory()
+            state.directory.removeAll()
         }
         self.announceChange()
         self.eventLoop.scheduleTask(in: delay) { self.failEverything(reason) }

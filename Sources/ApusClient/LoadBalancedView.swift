@@ -23,6 +23,10 @@ public struct LoadBalancedView: Sendable {
     public var follow: TaskDependency?
     /// How long a task may wait for its dependencies before it fails with code `taskTimeout`; nil: as long as it takes.
     public var timeout: Duration?
+    /// How long a task may wait while no engine is registered before it fails with code `noEnginesRegistered`; nil: as long as the
+    /// controller says, which is for ever unless it was told otherwise; zero: for ever. A new view has the client's
+    /// (``Client/engineTimeout``).
+    public var engineTimeout: Duration?
     /// How many times more a task is tried when it fails or its engine dies.
     public var retries = 0
     /// When a task is tried again, and after which errors; nil: at once and after any.
@@ -48,6 +52,7 @@ public struct LoadBalancedView: Sendable {
     init(_ client: Client, targets: Targets? = nil) {
         self.client = client
         self.targets = targets
+        self.engineTimeout = client.engineTimeout
     }
 
     /// A copy of the view with other flags, for a scope or a single call:
@@ -225,6 +230,11 @@ public struct LoadBalancedView: Sendable {
             try self.client.connection.require(.resources)
             metadata.writeStaticString(", \"apus_resources\": ")
             JSONValue.object(self.resources.mapValues { .double($0) }).write(into: &metadata)
+        }
+        if let engineTimeout {
+            try self.client.connection.require(.engineTimeout)
+            metadata.writeStaticString(", \"apus_engine_timeout\": ")
+            JSONValue.double(max(0, engineTimeout / .seconds(1))).write(into: &metadata)
         }
         if let retryRule {
             try self.client.connection.require(.retryRule)

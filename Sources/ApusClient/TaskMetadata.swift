@@ -104,7 +104,6 @@ extension ClientConnection {
             let text = content.value.isEmpty ? nil : content.value
             switch ErrorName(rawValue: content.name) {
             case .engineError: return ApusError(.engineDied, text ?? "the engine died while running task '\(task.id)'")
-            case .noEnginesRegistered: return ApusError(.noEnginesRegistered, text ?? "no engine is left, and none is coming")
             case .taskTimeout:
                 return ApusError(
                     .taskTimeout, text ?? "task '\(task.id)' waited longer for its dependencies than its timeout allows")
@@ -114,6 +113,7 @@ extension ClientConnection {
                 return ApusError(
                     .invalidDependency,
                     text ?? "task '\(task.id)' depends on itself, or on a task that the scheduler was never given")
+            case .noEnginesRegistered: return ApusError(.noEnginesRegistered, text ?? NoEngineText.isRegistered)
             case .taskAborted: return ApusError(.taskAborted, text ?? "task '\(task.id)' was aborted before it started")
             default: break
             }

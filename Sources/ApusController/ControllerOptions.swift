@@ -26,6 +26,12 @@ public struct ControllerOptions: Sendable {
     public var scheme = "leastload"
     /// How many unfinished tasks one engine may hold; 0 for any number; nil to let short tasks queue and long ones not.
     public var highWaterMark: Int?
+    /// How long a load-balanced task waits while no engine is registered, before it ends with an error that says so; nil: for ever.
+    /// A task may say another time of itself.
+    public var engineTimeout: Duration?
+    /// How long after an engine has refused a task for a condition (`@depend`) it is offered the task again, though nothing is known
+    /// to have changed there; nil: not before something has.
+    public var dependencyInterval: Duration? = .seconds(10)
     /// Seconds that an engine may take from its registration to its first sign of life; nil: thirty, or ten heartbeats.
     public var registrationTimeout: Int?
     /// The depth of the broadcast tree: 2 to this power are its leaves.

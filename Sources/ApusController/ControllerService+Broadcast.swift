@@ -66,6 +66,7 @@ extension ControllerService {
             self.direct.replied(id, by: uuid, wasAborted: message.content.textMember("status") == "aborted")
             self.letGo(of: id)
             self.changes.append(.completed(id, reply: message, received: .now))
+            self.noteTouch(of: uuid)
         }
         do {
             let metadata = try JSONValue(parsing: message.metadata)

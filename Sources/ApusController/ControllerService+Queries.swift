@@ -26,15 +26,19 @@ extension ControllerService {
                 engine.memoryPlace.map { ("\(engine.id)", JSONValue.string($0)) }
             }
             let limiting = self.registry.engines.filter { $0.abilities.keepsLimits }.map { JSONValue.int($0.id.number) }
+            var apus: JSONObject = [:]
+            // Nobody need wait for engines that will not come.
+            apus["no_engine_is_coming"] = self.scheduler.noEngineIsComing.map { .string($0) }
             let features = ControllerFeature.allCases.map { JSONValue.string($0.rawValue) }
             self.answer(
                 message, header,
                 [
                     "status": "ok", "engines": .object(JSONObject(uniqueKeysWithValues: engines)),
-                    "apus": [
-                        "features": .array(features), "memory": .object(JSONObject(uniqueKeysWithValues: places)),
-                        "limits": .array(limiting),
-                    ],
+                    "apus": .object(
+                        apus.merging([
+                            "features": .array(features), "memory": .object(JSONObject(uniqueKeysWithValues: places)),
+                            "limits": .array(limiting),
+                        ]) { $1 }),
                 ])
         case .queueRequest: self.answer(message, header) { try self.queueStatus(content) }
         case .loadRequest: self.answer(message, header) { try self.loads(content) }
@@ -109,9 +113,11 @@ extension ControllerService {
         reply["unassigned"] = verbose ? ids(self.scheduler.waiting) : .int(self.scheduler.waitingCount)
         if self.scheduler.waitingCount > 0 {
             // Why tasks wait, for whoever asks; a hundred say it all.
+            let asked = content["apus_tasks"]?.array?.prefix(10_000).compactMap { $0.string.map { TaskID($0) } }
+            let context = self.reasonContext
             var reasons: JSONObject = [:]
-            for task in self.scheduler.waiting.prefix(100) {
-                reasons[task.text] = JSONValue(self.scheduler.whyWaiting(task)?.description)
+            for task in asked ?? Array(self.scheduler.waiting.prefix(100)) {
+                if let reason = self.scheduler.whyWaiting(task) { reasons[task.text] = .string(reason.text(context)) }
             }
             reply["apus_waiting"] = .object(reasons)
         }

@@ -59,7 +59,10 @@ extension ControllerService {
         }
         var relayed = message.frames
         relayed.swapAt(0, 1)
-        guard side == .muxClient else { return self.send(relayed, on: side) }
+        guard side == .muxClient else {
+            self.send(relayed, on: side)
+            return self.noteTouch(of: uuid)
+        }
         self.answer(relayed, on: side)
         if let id = MessageHeader.messageID(scanning: message.parent) {
             let wasAborted = message.content.textMember("status") == "aborted"
@@ -68,7 +71,13 @@ extension ControllerService {
             self.changes.append(.completed(id, reply: message, received: .now))
             self.keepIfWanted(id, message)
             self.performFollowUps()
+            self.noteTouch(of: uuid)
         }
+    }
+
+    /// Something other than a task has run on the engine; conditions that did not hold there may hold now.
+    func noteTouch(of engine: EngineUUID) {
+        if self.scheduler.mayHaveRefusals { self.perform(.engineTouched(engine)) }
     }
 
     /// `[topic, delimiter, …]`, or no topic: passed on to every client, and what belongs to a task is kept with it.

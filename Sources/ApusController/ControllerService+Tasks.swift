@@ -124,11 +124,12 @@ extension ControllerService {
             let uuid = EngineUUID(String(buffer: engine))
             self.currentReply = (message: message, engine: engine)
             let error = metadata.status == .error && self.scheduler.needsErrorName(id) ? message.content.textMember("ename") : nil
+            let lacks = metadata.dependenciesMet ? nil : MissingModule.name(in: message)
             self.perform(
                 .replied(
                     TaskReply(
                         to: id, from: uuid, metadata.status ?? .error, dependenciesMet: metadata.dependenciesMet,
-                        work: metadata.work, error: error)))
+                        lacks: lacks, work: metadata.work, error: error)))
             self.currentReply = nil
         } catch {
             self.dropped("\(error)", at: .taskEngine)
@@ -208,6 +209,7 @@ extension ControllerService {
     private func relayTaskReply(_ task: TaskID, from engine: EngineUUID) {
         guard let (reply, _) = self.currentReply else { return }
         self.forget(task)
+        self.noteFailure(of: task, reply)
         self.keepIfWanted(task, reply)
         self.direct.finished(task, on: engine)
         self.changes.append(.completed(task, reply: reply, received: .now))
@@ -224,25 +226,33 @@ extension ControllerService {
         let error: ErrorContent
         var metadata: JSONObject = [:]
         var identities = Array(request.identities)
+        let context = self.reasonContext
         switch failure {
-        case .invalidDependency: error = ErrorContent(name: ErrorName.invalidDependency.rawValue, value: "")
-        case .impossibleDependency: error = ErrorContent(name: ErrorName.impossibleDependency.rawValue, value: "")
+        case .invalidDependency(let reason): error = ErrorContent(.invalidDependency, reason.text(context))
+        case .impossibleDependency(let reason): error = ErrorContent(.impossibleDependency, reason.text(context))
         case .inputFailed(let input):
             error = ErrorContent(
-                .impossibleDependency, "task '\(input)', whose result is an argument of task '\(task)', gave no result")
+                .impossibleDependency,
+                "task '\(input)', whose result is an argument of task '\(task)', gave no result"
+                    + (self.failures[input].map { ": \($0)" } ?? ""))
         case .inputMissing(let input, let reason):
             error = ErrorContent(
                 .impossibleDependency,
                 "the result of task '\(input)', an argument of task '\(task)', is not to be had: \(reason)")
-        case .timeout: error = ErrorContent(name: ErrorName.taskTimeout.rawValue, value: "")
+        case .timeout(let reason):
+            error = ErrorContent(
+                .taskTimeout,
+                "task '\(task)' waited longer than its time-out allows" + (reason.map { ": \($0.text(context))" } ?? ""))
         case .engineDied(let engine):
             error = ErrorContent(.engineError, "Engine b'\(engine)' died while running task '\(task)'")
             metadata = ["status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description)]
             identities.append(ByteBuffer(string: engine.text))
         case .noEngine(let reason):
-            error = ErrorContent(.noEnginesRegistered, "no engine is left, and none is coming: \(reason)")
+            // One that was lost with its engine ends as such a task does, whose retries are over.
+            error = ErrorContent(reason.lost == nil ? .noEnginesRegistered : .engineError, reason.text(context))
         case .aborted: error = ErrorContent(name: ErrorName.taskAborted.rawValue, value: "")
         }
+        if case .aborted = failure { self.failures.note(task, "it was aborted") } else { self.failures.note(task, error) }
         var content = error.json
         if case .aborted = failure {
             content = ["status": "aborted"]
@@ -253,6 +263,24 @@ extension ControllerService {
         self.changes.append(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
         self.answer(reply.frames, on: .taskClient)
+    }
+
+    /// Keeps why a task failed on an engine, for those that depend on it.
+    private func noteFailure(of task: TaskID, _ reply: Message) {
+        switch reply.content.textMember("status") {
+        case "ok": return
+        case "aborted": self.failures.note(task, "it was aborted")
+        default:
+            let content = (try? JSONValue(parsing: reply.content)) ?? .null
+            self.failures.note(task, ErrorContent(content))
+        }
+    }
+
+    /// What engines are called in reasons, and why tasks failed.
+    var reasonContext: ReasonContext {
+        ReasonContext(
+            now: self.now, name: { uuid in self.engines[uuid].map { "engine \($0.id)" } ?? "engine '\(uuid)'" },
+            error: { self.failures[$0] })
     }
 
     // MARK: Tasks that wait

@@ -81,6 +81,8 @@ package actor ControllerService {
     var followUps: [TaskScheduler.Event] = []
     /// The reply that the scheduler is being told of, which it may want relayed.
     var currentReply: (message: Message, engine: ByteBuffer)?
+    /// Why tasks failed, for those that depend on them.
+    var failures = RecentFailures()
     var schedulerTimer: Scheduled<Void>?
     /// Numbers for clients, by their identity at the task socket.
     var clientNumbers: [ByteBuffer: Int] = [:]
@@ -139,7 +141,7 @@ package actor ControllerService {
             registrationTimeout: options.registrationTimeout.map { .seconds($0) })
         self.heart = HeartMonitor(period: .milliseconds(options.heartbeatPeriod), allowedMisses: options.maximumMisses)
         self.scheme = TaskScheme(options.scheme)
-        self.scheduler = TaskScheduler(self.scheme.configuration(highWaterMark: options.highWaterMark))
+        self.scheduler = TaskScheduler(self.scheme.configuration(options))
         self.onStateChange = onStateChange
         self.onPresence = onPresence
         (self.ended, self.endContinuation) = AsyncStream.makeStream(of: Void.self)

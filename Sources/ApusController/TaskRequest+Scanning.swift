@@ -23,6 +23,10 @@ extension TaskRequest {
                 case "apus_resources":
                     request.resources = (try cursor.readValue().object ?? [:]).compactMapValues { $0.double }
                 case "apus_retry": request.retryRule = RetryRule(try cursor.readValue())
+                case "apus_engine_timeout":
+                    if let seconds = try cursor.readValue().double, seconds >= 0 {
+                        request.engineTimeout = .seconds(min(seconds, 1e9))
+                    }
                 case "apus_results":
                     request.inputs = Set(try ResultPlaces(try cursor.readValue()).results.values).sorted { $0.text < $1.text }
                 case "apus_build": request.need = try cursor.readStringOrSkip().map { .build($0) }

@@ -11,6 +11,11 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     /// Tells which engines keep run limits, and hands tasks with one to no other.
     case limits
 
+    /// Tasks that end when they have waited long enough while no engine is registered.
+    case engineTimeout = "engine_timeout"
+    /// Says of chosen tasks why they wait.
+    case reasons
+
     /// As messages name it.
     package var name: String {
         switch self {
@@ -20,6 +25,8 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
         case .results: "results as arguments"
         case .aborts: "aborts without engines"
         case .limits: "run limits"
+        case .engineTimeout: "engine time-outs"
+        case .reasons: "reasons why a task waits"
         }
     }
 }

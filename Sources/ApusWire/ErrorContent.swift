@@ -9,8 +9,6 @@ public struct ErrorName: RawRepresentable, Hashable, Sendable, CustomStringConve
 
     /// The engine died before it answered.
     public static let engineError = ErrorName("EngineError")
-    /// The task needs an engine; there is none, and none is coming.
-    public static let noEnginesRegistered = ErrorName("NoEnginesRegistered")
     /// The task waited longer for what it depends on than it was allowed to.
     public static let taskTimeout = ErrorName("TaskTimeout")
     /// The task was aborted before it started.
@@ -19,6 +17,8 @@ public struct ErrorName: RawRepresentable, Hashable, Sendable, CustomStringConve
     public static let impossibleDependency = ErrorName("ImpossibleDependency")
     /// The task depends on itself, or on a task that the scheduler was never given.
     public static let invalidDependency = ErrorName("InvalidDependency")
+    /// The task needs an engine; none is registered, and it is not to wait for one, or no longer.
+    public static let noEnginesRegistered = ErrorName("NoEnginesRegistered")
     /// A condition of the function does not hold on this engine; see ``RemoteFunction/depending(on:_:)``.
     public static let unmetDependency = ErrorName("UnmetDependency")
     /// There is no value of that name.

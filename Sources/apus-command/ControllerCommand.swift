@@ -32,6 +32,12 @@ struct ControllerCommand: AsyncParsableCommand {
                                   pure or none
               --hwm=N             unfinished tasks one engine may hold, 0 for any
                                   number; adapts unless told
+              --engine-timeout=S  how long tasks wait while no engine is registered,
+                                  before they end; for ever unless told
+              --dependency-interval=S
+                                  how soon a task is offered again to an engine that
+                                  did not meet its condition (10); 0 for only when
+                                  something has changed there
               --reuse             use ports and key of the files that are there,
                                   and leave the files at the end
               --restore           the same, and expect the engines that were

@@ -61,6 +61,7 @@ private func aboutClient(_ client: Client, _ engine: EngineView, _ result: Async
     line { try await client.queueStatus() }
     line { try await client.queuedTasks() }
     line { try await client.queueStatus().waiting }
+    line { try await result.whyWaiting() }
     line { try await client.resubmit(result.messageIDs, as: Double.self) }
     line { try await client.resultStatus(result.messageIDs) }
     line { try engine.applyAsync($squared, 3) }
@@ -105,6 +106,7 @@ private func views(
     line { balanced.with { $0.after = TaskDependency(result) } }
     line { TaskDependency(result, all: false, success: true, failure: true) }
     line { balanced.with { ($0.follow, $0.timeout) = (TaskDependency(result), .seconds(60)) } }
+    line { balanced.with { $0.engineTimeout = .seconds(60) } }
     line { balanced.with { ($0.retries, $0.label) = (3, "fit") } }
     line { balanced.with { $0.retryRule = RetryRule(pause: .seconds(1), errors: ["EngineError"]) } }
     line { balanced.with { $0.resources = ["gpu": 1] } }

@@ -39,6 +39,10 @@ struct PythonEngineTests {
                 try await client[...].map(.source("lambda a, b, c: a + b + c"), 0..<3, [10, 20, 30], 0...) as [Int] == [
                     10, 22, 34,
                 ])
+            let lacking = PythonFunction.source("lambda: 1").requiring("no_such_module_at_all")
+            let never = await #expect(throws: ApusError.self) { try await client.loadBalancedView().apply(lacking) as Int }
+            #expect(never?.code == .impossibleDependency)
+            #expect(never?.message.contains("the module 'no_such_module_at_all'") == true)
             let array = NDArray((0..<1000).map { Double($0) / 2 }, shape: [10, 100])
             #expect(
                 try await client[0].apply(.source("lambda a: a.T.copy()"), array, returning: NDArray.self).shape == [100, 10])

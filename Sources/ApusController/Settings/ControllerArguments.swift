@@ -19,6 +19,8 @@ package struct ControllerArguments: Sendable {
         "clean-logs": ("IPController", "clean_logs"), "log-url": ("IPController", "log_url"),
         "cluster-id": ("IPController", "cluster_id"), "ident": ("Session", "session"), "user": ("Session", "username"),
         "keyfile": ("Session", "keyfile"),
+        // Python has neither of these settings.
+        "engine-timeout": ("TaskScheduler", "engine_timeout"), "dependency-interval": ("TaskScheduler", "dependency_interval"),
         // Python has these two as traits only.
         "engine-ports": ("IPController", "engine_ports"), "client-ports": ("IPController", "client_ports"),
     ]

@@ -196,6 +196,8 @@ package struct ControllerSettings: Sendable {
             }
             self.options.scheme = scheme
         case "hwm": self.options.highWaterMark = try assignment.number(in: 0...(.max))
+        case "engine_timeout": self.options.engineTimeout = try assignment.span()
+        case "dependency_interval": self.options.dependencyInterval = try assignment.span()
         default: self.ignore(assignment)
         }
     }
