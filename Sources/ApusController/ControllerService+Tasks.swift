@@ -248,8 +248,7 @@ extension ControllerService {
             metadata = ["status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description)]
             identities.append(ByteBuffer(string: engine.text))
         case .noEngine(let reason):
-            // One that was lost with its engine ends as such a task does, whose retries are over.
-            error = ErrorContent(reason.lost == nil ? .noEnginesRegistered : .engineError, reason.text(context))
+            error = ErrorContent(.noEnginesRegistered, reason.text(context))
         case .aborted: error = ErrorContent(name: ErrorName.taskAborted.rawValue, value: "")
         }
         if case .aborted = failure { self.failures.note(task, "it was aborted") } else { self.failures.note(task, error) }
