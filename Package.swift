@@ -198,7 +198,7 @@ let package = Package(
                 "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "MemoryFiles", "Pickle",
                 nioCore, nioPosix, logging,
             ]),
-        tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
+        tests("ApusTestKitTests", ["Apus", "ApusClient", "ApusTestKit", "ApusWire", logging]),
         // Compiled here and linked by a test: what it leaves open it finds in the program that loads it, which exports its symbols.
         .target(name: "SampleModule", dependencies: ["ApusFunctions"], path: "Tests/SampleModule", swiftSettings: settings),
         .testTarget(

@@ -211,7 +211,9 @@ final class ClientConnection: Sendable {
 
     /// A moment after the last engine has gone: what it had may end with it, and another may take its place.
     private func warnOfNoEnginesSoon() {
-        guard self.state.withLock({ $0.directory.engines.isEmpty && !$0.pending.isEmpty && !$0.hasWarnedOfNoEngines }) else { return }
+        guard self.state.withLock({ $0.directory.engines.isEmpty && !$0.pending.isEmpty && !$0.hasWarnedOfNoEngines }) else {
+            return
+        }
         self.eventLoop.scheduleTask(in: .seconds(1)) { [weak self] in self?.warnOfNoEngines() }
     }
 
