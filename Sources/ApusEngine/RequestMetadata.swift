@@ -12,6 +12,8 @@ struct RequestMetadata {
     var maps = false
     /// How many arguments from the first on are what a closure captured.
     var captureCount = 0
+    /// A limit of more seconds, some thirty years, is this one.
+    private static let longestLimit = 1e9
     /// Seconds that a Python task may run before it is interrupted.
     var limit: Double?
     /// How many tasks it was submitted within.
@@ -38,7 +40,7 @@ struct RequestMetadata {
                 case "apus_quiet": self.isQuiet = try cursor.readValue().bool ?? false
                 case "apus_map": self.maps = try cursor.readValue().bool ?? false
                 case "apus_captures": self.captureCount = try cursor.readValue().int ?? 0
-                case "apus_limit": self.limit = try cursor.readValue().double
+                case "apus_limit": self.limit = try cursor.readValue().double.map { min(max($0, 0), Self.longestLimit) }
                 case "apus_depth": self.depth = max(0, try cursor.readValue().int ?? 0)
                 case "apus_build": self.build = try cursor.readStringOrSkip()
                 case SharedBuffers.member: self.shared = try cursor.readValue()

@@ -171,10 +171,13 @@ package struct EngineSession: Sendable {
         return [.sendRegistrationRequest, .startTimer(.registration, milliseconds: self.options.registrationTimeout)]
     }
 
+    /// Milliseconds between heartbeats, at most: a day. More is nobody's wish.
+    private static let longestPeriod = 86_400_000
+
     private mutating func serve(as id: EngineID, heartbeatPeriod: Int) -> [Effect] {
         switch self.state {
         case .registering:
-            self.state = .connecting(id, heartbeatPeriod: max(1, heartbeatPeriod))
+            self.state = .connecting(id, heartbeatPeriod: min(max(1, heartbeatPeriod), Self.longestPeriod))
             return [
                 .stopTimer(.registration), .serve(id), .startTimer(.connection, milliseconds: self.options.connectionTimeout),
             ]

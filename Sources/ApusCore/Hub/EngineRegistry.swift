@@ -124,6 +124,8 @@ package struct EngineRegistry: Sendable {
     private var byUUID: [EngineUUID: Engine] = [:]
     /// Accepted, and not heard of by heart. Their ids are taken.
     private var pending: [EngineUUID: Pending] = [:]
+    /// Who has which of these ids.
+    private var pendingIDs: [EngineID: EngineUUID] = [:]
     /// Gone, with a goodbye.
     private var leaving: [(engine: Engine, until: MonotonicTime)] = []
     private var timer = MonotonicTime.distantFuture
@@ -142,13 +144,20 @@ package struct EngineRegistry: Sendable {
 
     package subscript(uuid: EngineUUID) -> Engine? { self.byUUID[uuid] }
 
+    /// Whether the engine is registered, or is expected to be soon.
+    package func knows(_ uuid: EngineUUID) -> Bool { self.byUUID[uuid] != nil || self.pending[uuid] != nil }
+
     /// What the engine said of itself, though it may not be visible yet; nil if it said nothing, or nobody has that uuid.
     package func announcement(of uuid: EngineUUID) -> JSONValue? {
         (self.byUUID[uuid] ?? self.pending[uuid]?.engine)?.announcement
     }
 
     /// Gives out no ids below this one: they were given in an earlier life of the controller.
-    package mutating func skipIDs(below id: Int) { self.nextID = max(self.nextID, id) }
+    /// What a file says that is no id's number counts as far as ids can be wished for.
+    package mutating func skipIDs(below id: Int) { self.nextID = max(self.nextID, min(id, Self.largestWish)) }
+
+    /// The largest id that an engine may wish for, so that there are always more.
+    private static let largestWish = Int(Int32.max)
 
     // MARK: What happens
 
@@ -173,12 +182,13 @@ package struct EngineRegistry: Sendable {
             resources: request.resources, memoryPlace: request.memoryPlace, announcement: request.announcement)
         let deadline = now + self.registrationTimeout
         self.pending[request.uuid] = Pending(engine: engine, deadline: deadline)
+        self.pendingIDs[id] = request.uuid
         return [.accept(id, request.uuid), .expectHeart(request.uuid)] + self.wake(at: deadline)
     }
 
     /// The wanted id if it is free; else the next. Ids count up, and past any that was wanted.
     private mutating func newID(_ wanted: EngineID?) -> EngineID {
-        if let wanted, wanted.number >= 0, wanted.number < Int(Int32.max), !self.isTaken(wanted) {
+        if let wanted, wanted.number >= 0, wanted.number < Self.largestWish, !self.isTaken(wanted) {
             self.nextID = max(self.nextID, wanted.number + 1)
             return wanted
         }
@@ -188,12 +198,13 @@ package struct EngineRegistry: Sendable {
     }
 
     private func isTaken(_ id: EngineID) -> Bool {
-        self.byID[id] != nil || self.pending.values.contains { $0.engine.id == id }
+        self.byID[id] != nil || self.pendingIDs[id] != nil
     }
 
     /// The first heartbeat.
     private mutating func complete(_ uuid: EngineUUID) -> [Effect] {
         guard let engine = self.pending.removeValue(forKey: uuid)?.engine else { return [] }
+        self.pendingIDs[engine.id] = nil
         self.insert(engine)
         return [.saveState, .announce(engine)]
     }
@@ -220,7 +231,7 @@ package struct EngineRegistry: Sendable {
 
     private mutating func unregister(_ id: EngineID?, at now: MonotonicTime) -> [Effect] {
         guard let id else { return [] }
-        if let cancelled = self.pending.values.first(where: { $0.engine.id == id }) { return self.cancel(cancelled.engine) }
+        if let cancelled = self.pendingIDs[id].flatMap({ self.pending[$0] }) { return self.cancel(cancelled.engine) }
         return self.withdraw(self.byID[id], .unregistered, at: now)
     }
 
@@ -234,6 +245,7 @@ package struct EngineRegistry: Sendable {
 
     private mutating func cancel(_ engine: Engine) -> [Effect] {
         self.pending[engine.uuid] = nil
+        self.pendingIDs[engine.id] = nil
         return [.forgetHeart(engine.uuid)]
     }
 

@@ -59,7 +59,12 @@ extension RetryRule {
     /// The wait before a retry, of which the first has number 0.
     func pause(before retry: Int) -> Duration {
         var pause = self.pause
-        for _ in 0..<retry where pause < self.longest { pause = pause * max(1, self.factor) }
+        // Where it does not grow, a million retries must not cost a million steps each.
+        guard pause > .zero, self.factor > 1 else { return min(pause, self.longest) }
+        for _ in 0..<retry {
+            guard pause < self.longest else { break }
+            pause = pause * self.factor
+        }
         return min(pause, self.longest)
     }
 }

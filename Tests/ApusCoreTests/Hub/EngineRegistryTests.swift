@@ -162,5 +162,9 @@ struct EngineRegistryTests {
         var second = Registry()
         second.skipIDs(below: registry.state.nextID)
         #expect(second.handle(.registrationRequested(.init(self.ada)), at: self.now).first == .accept(6, self.ada))
+        // An absurd number in the file leaves ids to give out.
+        second.skipIDs(below: .max)
+        let next = second.handle(.registrationRequested(.init(EngineUUID("bob"))), at: self.now).first
+        #expect(next == .accept(EngineID(Int(Int32.max)), EngineUUID("bob")))
     }
 }
