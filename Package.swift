@@ -196,8 +196,9 @@ let package = Package(
             "ApusControllerTests",
             [
                 "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "MemoryFiles", "Pickle",
-                nioCore, nioPosix, logging,
+                "ZMTPTransport", nioCore, nioPosix, logging,
             ]),
+        tests("ApusClientTests", ["ApusClient", "ApusTransport", "ApusWire", nioCore, nioPosix, logging]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
         // Compiled here and linked by a test: what it leaves open it finds in the program that loads it, which exports its symbols.
         .target(name: "SampleModule", dependencies: ["ApusFunctions"], path: "Tests/SampleModule", swiftSettings: settings),

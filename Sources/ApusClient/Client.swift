@@ -21,13 +21,15 @@ public final class Client: Sendable {
     ///   - eventLoop: Where the client's sockets live; the caller keeps its group running until the client is closed.
     ///   - timeout: How long to wait for the hub's answer.
     ///   - patience: How long the controller may be out of reach before those who wait are told.
+    ///   - maximumMessageSize: Bytes of the largest message that is taken; nil for what the environment says, or half of the memory.
     package init(
         _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration = .seconds(10),
-        patience: Duration = .seconds(60), username: String? = nil, logger: Logger = Logger(label: "apus.client")
+        patience: Duration = .seconds(60), username: String? = nil, maximumMessageSize: Int? = nil,
+        logger: Logger = Logger(label: "apus.client")
     ) async throws {
         self.connection = try await ClientConnection(
             info, transport: transport, eventLoop: eventLoop, timeout: timeout, patience: patience, username: username,
-            logger: logger)
+            maximumMessageSize: maximumMessageSize, logger: logger)
     }
 
     // MARK: Engines

@@ -20,6 +20,7 @@ final class ClientConnection: Sendable {
     let info: ClientConnectionInfo
     let session: Session
     let logger: Logger
+    private let limits: MessageLimits
     private let eventLoop: any EventLoop
     /// How long the controller may be out of reach before those who wait are told.
     private let patience: Duration
@@ -48,7 +49,8 @@ final class ClientConnection: Sendable {
         /// Why nothing can be sent any more.
         var ended: ApusError?
         var engineWatchers: [@Sendable () -> Void] = []
-        var replay = ReplayMemory()
+        /// What has come: answers, and what is published.
+        var replay = ReplayMemory(lanes: 2)
         var badMessages = 0
         var history = TaskHistory()
     }
@@ -60,8 +62,9 @@ final class ClientConnection: Sendable {
     /// - Throws: ``ApusError`` with code `controllerUnreachable` when the hub does not answer in time.
     init(
         _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration, patience: Duration,
-        username: String?, logger: Logger
+        username: String?, maximumMessageSize: Int? = nil, logger: Logger
     ) async throws {
+        let largest = maximumMessageSize ?? MessageSize.standard
         self.patience = patience
         self.info = info
         self.logger = logger
@@ -70,6 +73,10 @@ final class ClientConnection: Sendable {
         do {
             let signer = try Signer(key: info.common.key, scheme: info.common.signatureScheme)
             self.session = Session(username: username ?? Session.currentUser, signer: signer)
+            self.limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { frames in
+                guard let message = try? Message(frames: frames) else { return false }
+                return signer.accepts(message.signature, for: message.parts)
+            }
             try HostAddress.requireNoTunnel(info.common)
             host = try HostAddress.reachable(interface: info.common.interface, location: info.common.location)
         } catch {
@@ -106,7 +113,8 @@ final class ClientConnection: Sendable {
     }
 
     private func open(_ channel: Channel, at endpoint: Endpoint, _ transport: any Transport) {
-        let socket = transport.makeSocket(.dealer, options: SocketOptions(), on: self.eventLoop) { [weak self] event in
+        let socket = transport.makeSocket(.dealer, options: SocketOptions(limits: self.limits), on: self.eventLoop) {
+            [weak self] event in
             self?.handle(event, on: channel)
         }
         self.state.withLock { $0.sockets[channel] = socket }
@@ -114,7 +122,8 @@ final class ClientConnection: Sendable {
     }
 
     private func subscribe(_ name: String, at endpoint: Endpoint, _ transport: any Transport) {
-        let socket = transport.makeSocket(.subscriber, options: SocketOptions(), on: self.eventLoop) { [weak self] event in
+        let socket = transport.makeSocket(.subscriber, options: SocketOptions(limits: self.limits), on: self.eventLoop) {
+            [weak self] event in
             self?.handle(event, from: name)
         }
         self.state.withLock { $0.subscribers.append(socket) }
@@ -338,8 +347,8 @@ final class ClientConnection: Sendable {
     private func handle(_ event: SocketEvent, on channel: Channel) {
         switch event {
         case .received(let messages):
-            if channel == .query { self.noteHub(messages) }
-            self.takeReplies(messages)
+            self.takeReplies(messages, from: channel)
+        case .tooLarge(let frames, let limit): self.failTooLarge(frames, limit: limit)
         case .peerConnected:
             self.noteConnected("\(channel)")
             self.noteReturn(of: channel)
@@ -354,9 +363,13 @@ final class ClientConnection: Sendable {
         switch event {
         case .received(let messages):
             for frames in messages {
-                guard let message = self.accept(frames) else { continue }
+                guard let message = self.accept(frames),
+                    self.state.withLock({ $0.replay.remember(message.signature, lane: 1) })
+                else { continue }
                 if subscriber == "iopub" { self.takeOutput(message) } else { self.takeNotification(message) }
             }
+        case .tooLarge(_, let limit):
+            self.logger.warning("\(MessageSize.refusal(limit: limit))", metadata: ["socket": "\(subscriber)"])
         case .peerConnected: self.noteConnected(subscriber)
         case .peerDisconnected: self.logger.debug("connection lost", metadata: ["socket": "\(subscriber)"])
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "\(subscriber)"])
@@ -366,11 +379,6 @@ final class ClientConnection: Sendable {
     private func noteConnected(_ name: String) {
         self.state.withLock { _ = $0.connected.insert(name) }
         self.announceChange()
-    }
-
-    private func noteHub(_ messages: [[ByteBuffer]]) {
-        guard let session = messages.last.flatMap({ try? Message(frames: $0) })?.header.textMember("session") else { return }
-        self.state.withLock { $0.hubSession = session }
     }
 
     var hubSession: String? { self.state.withLock { $0.hubSession } }
@@ -386,7 +394,7 @@ final class ClientConnection: Sendable {
 
     /// Tells those who wait when the controller stays away; again and again, for they may ask again.
     private func failWhenUnreachable() {
-        self.eventLoop.scheduleTask(in: .nanoseconds(Int64(self.patience / .nanoseconds(1)))) { [weak self] in
+        self.eventLoop.scheduleTask(in: TimeAmount(clamping: self.patience)) { [weak self] in
             guard let self, self.ended == nil, self.state.withLock({ $0.lost[.query] != nil }) else { return }
             self.failEverything(
                 ApusError(
@@ -432,7 +440,7 @@ final class ClientConnection: Sendable {
         }
     }
 
-    private func takeReplies(_ messages: [[ByteBuffer]]) {
+    private func takeReplies(_ messages: [[ByteBuffer]], from channel: Channel) {
         var accepted: [(MessageID, Message)] = []
         accepted.reserveCapacity(messages.count)
         for frames in messages {
@@ -443,7 +451,11 @@ final class ClientConnection: Sendable {
         let tasks: [PendingTask?] = self.state.withLock { state in
             accepted.map { id, message in
                 guard state.replay.remember(message.signature) else { return nil }
-                if let task = state.pending[id] { return task }
+                if let task = state.pending[id] {
+                    // Who the hub is, only a signed and new answer to a question of ours can say.
+                    if channel == .query, let session = message.header.textMember("session") { state.hubSession = session }
+                    return task
+                }
                 // Replies that became one answer the request; each of them had a copy of it for its parent.
                 return message.metadata.textMember("original_msg_id").flatMap { state.pending[MessageID($0)] }
             }
@@ -459,6 +471,17 @@ final class ClientConnection: Sendable {
             }
         }
         if !complete.isEmpty { self.forget(complete) }
+    }
+
+    /// Tells whoever waits for an answer that it is larger than this client takes.
+    private func failTooLarge(_ frames: [ByteBuffer], limit: Int) {
+        guard let message = self.accept(frames), let id = MessageHeader.messageID(scanning: message.parent) else { return }
+        let task = self.state.withLock { state in
+            state.pending.removeValue(forKey: id)
+                ?? message.metadata.textMember("original_msg_id").flatMap { state.pending.removeValue(forKey: MessageID($0)) }
+        }
+        task?.fail(
+            ApusError(.badResult, "the result of task '\(task?.id ?? id)' cannot be taken: \(MessageSize.refusal(limit: limit))"))
     }
 
     func forget(_ ids: [MessageID]) {
@@ -553,7 +576,7 @@ final class ClientConnection: Sendable {
             }
             return Array(state.sockets.values) + state.subscribers
         }
-        for socket in sockets { await socket.close(linger: .nanoseconds(Int64(linger / .nanoseconds(1)))) }
+        for socket in sockets { await socket.close(linger: TimeAmount(clamping: linger)) }
         self.failEverything(reason)
         self.announceChange()
     }

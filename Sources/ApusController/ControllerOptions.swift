@@ -38,6 +38,12 @@ public struct ControllerOptions: Sendable {
     public var sessionID: String?
     /// The user name in the controller's messages; nil for the user whose process it is.
     public var username: String?
+    /// The largest message that is taken, in bytes; nil for half of the machine's memory. Of a peer that has not shown yet that it has
+    /// the key 16 MiB are taken.
+    public var maximumMessageSize: Int?
+    /// How many bytes may wait for a client that does not read before its connection is cut; nil for a quarter of the machine's memory.
+    /// What such a client missed is in the records of its tasks.
+    public var maximumUnread: Int?
     /// Where the records of tasks are kept.
     public var database = Database.memory()
 
@@ -49,8 +55,9 @@ public struct ControllerOptions: Sendable {
 
     /// Where a controller keeps the records of tasks, by which results can be looked up and tasks run again.
     public enum Database: Sendable, Hashable {
-        /// In memory, of finished tasks the last: at most so many records, and so many bytes of messages.
-        case memory(records: Int = 1024, bytes: Int = 1 << 30)
+        /// In memory, of finished tasks the last: at most so many records, and so many bytes of messages. Beyond the bytes, the
+        /// large buffers of requests go before whole records do.
+        case memory(records: Int = 1024, bytes: Int = 256 << 20)
         /// In a SQLite file, which outlives the controller; nil for `tasks.db` in the profile's folder.
         case sqlite(path: String?)
         /// Nowhere; requests for records are answered with an error.

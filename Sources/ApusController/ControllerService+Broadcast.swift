@@ -16,13 +16,10 @@ extension ControllerService {
     }
 
     /// `[client, delimiter, …]`.
-    func takeBroadcast(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .broadcastClient), let client = message.identities.first else { return }
-        guard self.broadcastReplay.remember(message.signature) else {
-            return self.dropped("a message was played again", at: .broadcastClient)
-        }
+    func takeBroadcast(_ verified: VerifiedRequest) {
+        let (message, header) = (verified.message, verified.header)
+        guard let client = message.identities.first else { return self.dropped("no client is named", at: .broadcastClient) }
         do {
-            let header = try MessageHeader(scanning: message.header)
             let metadata = try JSONValue(parsing: message.metadata)
             let targets = (metadata["targets"]?.array ?? []).compactMap { pair -> BroadcastRequest.Target? in
                 guard let uuid = pair.array?.first?.string ?? pair.string else { return nil }
@@ -30,16 +27,19 @@ extension ControllerService {
             }
             let id = metadata["original_msg_id"]?.string.flatMap { $0.isEmpty ? nil : MessageID($0) } ?? header.id
             let isCoalescing = metadata["is_coalescing"]?.bool ?? false
+            var copies = try CopyMaker(message, original: id, metadata: metadata, targets: targets)
+            let effects = self.broadcast.handle(.requested(BroadcastRequest(id, to: targets, isCoalescing: isCoalescing)))
+            // What is kept of the one that is under way stays its own.
+            if case .refuse = effects.first { throw WireError("broadcast '\(id)' is under way already") }
             if isCoalescing { self.gathered[id] = GatheredBroadcast(client: client, request: message) }
-            var copies: CopyMaker?
-            for effect in self.broadcast.handle(.requested(BroadcastRequest(id, to: targets, isCoalescing: isCoalescing))) {
-                guard case .forward(let copy, _) = effect else {
-                    try self.perform(effect, message, header, reply: nil)
-                    continue
+            for effect in effects {
+                if case .forward(let copy, _) = effect {
+                    let request = copies.copy(copy, self.session)
+                    self.gate.remember(own: request)
+                    self.forward(copy, request, header)
+                } else {
+                    self.perform(effect, reply: nil)
                 }
-                var maker = try copies ?? CopyMaker(message, original: id, metadata: metadata, targets: targets)
-                self.forward(copy, maker.copy(copy, self.session), header)
-                copies = maker
             }
         } catch {
             self.dropped("\(error)", at: .broadcastClient)
@@ -49,9 +49,10 @@ extension ControllerService {
     func handleBroadcast(_ event: SocketEvent, leaf: Int) {
         switch event {
         case .received(let messages):
-            for frames in messages { self.takeBroadcastReply(frames) }
+            for frames in messages { self.take(frames, at: .broadcastEngine) }
             self.sockets[.broadcastClient]?.flush()
             self.scheduleFlush()
+        case .tooLarge(let frames, let limit): self.refuseTooLarge(frames, limit: limit, at: .broadcastEngine)
         case .peerConnected(let identity): self.leaves[EngineUUID(String(buffer: identity))] = leaf
         case .peerDisconnected(let identity): self.leaves[EngineUUID(String(buffer: identity))] = nil
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "broadcast \(leaf)"])
@@ -59,8 +60,9 @@ extension ControllerService {
     }
 
     /// `[engine, client, delimiter, …]`.
-    private func takeBroadcastReply(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .broadcastClient), let engine = message.identities.first else { return }
+    func takeBroadcastReply(_ verified: VerifiedMessage) {
+        let message = verified.message
+        guard let engine = message.identities.first else { return self.dropped("no engine is named", at: .broadcastEngine) }
         let uuid = EngineUUID(String(buffer: engine))
         if let id = MessageHeader.messageID(scanning: message.parent) {
             self.direct.replied(id, by: uuid, wasAborted: message.content.textMember("status") == "aborted")
@@ -71,10 +73,34 @@ extension ControllerService {
             let metadata = try JSONValue(parsing: message.metadata)
             let original = MessageID(metadata["original_msg_id"]?.string ?? "")
             let reply = BroadcastReply(to: original, from: .engine(uuid), isCoalescing: metadata["is_coalescing"]?.bool ?? false)
-            let header = try MessageHeader(scanning: message.header)
-            for effect in self.broadcast.handle(.replied(reply)) { try self.perform(effect, message, header, reply: message) }
+            for effect in self.broadcast.handle(.replied(reply)) { self.perform(effect, reply: message) }
         } catch {
-            self.dropped("\(error)", at: .broadcastClient)
+            self.dropped("\(error)", at: .broadcastEngine)
+        }
+    }
+
+    /// Answers a broadcast that goes nowhere, as each of its targets, or all together, would have.
+    func refuseBroadcast(_ request: VerifiedRequest, _ error: ErrorContent) {
+        let (message, header) = (request.message, request.header)
+        guard let client = message.identities.first, let metadata = try? JSONValue(parsing: message.metadata) else { return }
+        let isCoalescing = metadata["is_coalescing"]?.bool ?? false
+        var reply: JSONObject = [
+            "status": "error", "is_broadcast": true, "is_coalescing": .bool(isCoalescing),
+            "original_msg_id": .string(header.id.text), "broadcast_targets": metadata["targets"] ?? [],
+        ]
+        var parents = [message.header]
+        if !isCoalescing, var parent = (try? JSONValue(parsing: message.header))?.object {
+            reply["broadcast_targets"] = nil
+            parents = (metadata["targets"]?.array ?? []).compactMap { target in
+                guard let uuid = target.array?.first?.string ?? target.string else { return nil }
+                parent["msg_id"] = .string("\(header.id)_\(uuid)")
+                return JSONValue.object(parent).packed
+            }
+        }
+        for parent in parents {
+            let answer = self.session.message(
+                header.type.reply, identities: [client], parent: parent, metadata: reply, content: error.json)
+            self.answer(answer.frames, on: .broadcastClient)
         }
     }
 
@@ -88,17 +114,14 @@ extension ControllerService {
 
     // MARK: Effects
 
-    private func perform(_ effect: BroadcastScheduler.Effect, _ message: Message, _ header: MessageHeader, reply: Message?)
-        throws(WireError)
-    {
+    private func perform(_ effect: BroadcastScheduler.Effect, reply: Message?) {
         switch effect {
-        // Only a request is spread, and that is done where it comes in.
-        case .forward: break
+        // Only a request is spread or refused, and that is done where it comes in.
+        case .forward, .refuse: break
         case .relay: if let reply { self.answer(Array(reply.frames.dropFirst()), on: .broadcastClient) }
         case .keep(let id, let outlet): self.gathered[id]?.replies[outlet] = reply
         case .gather(let gathering): self.gather(gathering)
         case .fail(let id, let targets): self.failBroadcast(id, targets)
-        case .refuse(let id): self.logger.debug("broadcast '\(id)' is under way already")
         }
     }
 

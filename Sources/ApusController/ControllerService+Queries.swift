@@ -7,14 +7,10 @@ import NIOCore
 
 // What the hub answers at the registration socket (protocol article, "Queries").
 extension ControllerService {
-    func takeHubRequest(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .registration) else { return }
-        guard self.hubReplay.remember(message.signature) else {
-            return self.dropped("a message was played again", at: .registration)
-        }
-        guard let header = try? MessageHeader(scanning: message.header), let content = try? JSONValue(parsing: message.content)
-        else {
-            return self.dropped("a header or content is torn", at: .registration)
+    func takeHubRequest(_ request: VerifiedRequest) {
+        let (message, header) = (request.message, request.header)
+        guard let content = try? JSONValue(parsing: message.content) else {
+            return self.dropped("a content is torn", at: .registration)
         }
         switch header.type {
         case .registrationRequest: self.register(message, content)
@@ -34,10 +30,14 @@ extension ControllerService {
                     "apus": [
                         "features": .array(features), "memory": .object(JSONObject(uniqueKeysWithValues: places)),
                         "limits": .array(limiting),
+                        "max_message": .int(self.options.maximumMessageSize ?? MessageSize.standard),
                     ],
                 ])
         case .queueRequest: self.answer(message, header) { try self.queueStatus(content) }
         case .loadRequest: self.answer(message, header) { try self.loads(content) }
+        // Whether to start again is only asked of engines.
+        case .shutdownRequest where content["restart"] != nil:
+            self.dropped("a request to shut down is an engine's", at: .registration)
         case .shutdownRequest: self.shutDown(message, header)
         case .historyRequest, .resultRequest, .databaseRequest, .purgeRequest, .resubmitRequest:
             self.flushChanges()

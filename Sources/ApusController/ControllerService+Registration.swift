@@ -2,6 +2,7 @@ package import ApusCore
 import ApusStore
 import ApusTransport
 import ApusWire
+import DequeModule
 import Logging
 import NIOCore
 
@@ -24,7 +25,7 @@ extension ControllerService {
         let words = apus?.object?.filter { !["pid", "host"].contains($0.key) }
         return EngineRegistry.Request(
             uuid, wantedID: wantedID, understandsRecall: apus?["recall"]?.bool ?? false, abilities: self.abilities(in: apus),
-            resources: (apus?["resources"]?.object ?? [:]).compactMapValues { $0.double }, memoryPlace: apus?["memory"]?.string,
+            resources: ResourceAmounts.reading(apus?["resources"] ?? .null), memoryPlace: apus?["memory"]?.string,
             announcement: words.map { .object($0) })
     }
 
@@ -77,10 +78,19 @@ extension ControllerService {
         }
     }
 
-    /// `[engine, text]`, the answer to a ping.
+    /// `[engine, text]`, the answer to a ping; from an engine that signs them `[engine, text, signature]`.
     func takePong(_ frames: [ByteBuffer]) {
-        guard frames.count == 2 else { return self.dropped("a heartbeat has \(frames.count) frames", at: .heartbeatPong) }
+        guard (2...3).contains(frames.count) else {
+            return self.dropped("a heartbeat has \(frames.count) frames", at: .heartbeatPong)
+        }
         let uuid = EngineUUID(String(buffer: frames[0]))
+        guard self.registry.knows(uuid) else { return }
+        // Whoever connects to the port can repeat a ping. Stock engines do no more; ours bind it to themselves.
+        if self.registry.announcement(of: uuid)?["heart"]?.string == HeartAnswer.signed.rawValue {
+            guard frames.count == 3, self.session.signer.accepts(heart: frames[2], of: uuid.text, ping: frames[1]) else {
+                return self.dropped("a heartbeat is not signed by its engine", at: .heartbeatPong)
+            }
+        }
         self.perform(self.heart.handle(.answered(uuid, String(buffer: frames[1])), at: self.now))
     }
 
@@ -91,6 +101,10 @@ extension ControllerService {
 
     /// The sockets whose connections show that an engine's own process lives; its control socket may be a helper's.
     private static let vital: Set<ControllerSocket> = [.muxEngine, .taskEngine, .heartbeatPong]
+    /// Those among them that prove it: at the heartbeat port anyone may have taken the engine's name.
+    private static let shell: Set<ControllerSocket> = [.muxEngine, .taskEngine]
+    /// How long a heart alone counts as an engine that is connecting anew.
+    private static let heartAlone = TimeAmount.seconds(3)
 
     func noteConnection(_ identity: ByteBuffer, at socket: ControllerSocket) {
         guard Self.vital.contains(socket) else { return }
@@ -106,12 +120,19 @@ extension ControllerService {
         guard Self.vital.contains(socket) else { return }
         let uuid = EngineUUID(String(buffer: identity))
         self.connections[uuid]?.remove(socket)
-        guard self.connections[uuid]?.isEmpty == true else { return }
-        self.connections[uuid] = nil
+        if self.connections[uuid]?.isEmpty == true { self.connections[uuid] = nil }
+        self.noteAbsence(of: uuid)
+    }
+
+    private func noteAbsence(of uuid: EngineUUID) {
+        guard Self.shell.isDisjoint(with: self.connections[uuid] ?? []) else { return }
         // One socket may lose its connection and come back. All at once is a process that ended; a moment tells the two apart.
-        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(30)) {
+        let wait = self.connections[uuid] == nil ? TimeAmount.milliseconds(30) : Self.heartAlone
+        self.eventLoop.assumeIsolated().scheduleTask(in: wait) {
             self.assumeIsolated { service in
-                guard service.connections[uuid] == nil else { return }
+                let connected = service.connections[uuid] ?? []
+                guard Self.shell.isDisjoint(with: connected) else { return }
+                if !connected.isEmpty, wait < Self.heartAlone { return service.noteAbsence(of: uuid) }
                 service.perform(service.registry.handle(.disconnected(uuid), at: service.now))
                 service.perform(.engineLeft(uuid))
                 service.flushSockets()
@@ -162,7 +183,7 @@ extension ControllerService {
             case .describe(let engine): self.perform(.engineChanged(engine.uuid, engine.abilities))
             case .withdraw(let engine, let departure): self.withdraw(engine, departure)
             case .strand(let engine): self.strand(engine)
-            case .saveState: self.onStateChange?(self.registry.state)
+            case .saveState: self.saveStateSoon()
             case .setTimer(let time):
                 self.registryTimer?.cancel()
                 self.registryTimer = self.eventLoop.assumeIsolated().scheduleTask(deadline: .uptimeNanoseconds(time.nanoseconds))
@@ -186,7 +207,8 @@ extension ControllerService {
             .registrationReply, identities: identities,
             content: [
                 "id": .int(id.number), "status": "ok", "hb_period": .int(self.options.heartbeatPeriod),
-                "connection_info": .object(engineInfo.addresses), "apus": ["client": .object(client)],
+                "connection_info": .object(engineInfo.addresses),
+                "apus": ["client": .object(client), "heart": .string(HeartAnswer.signed.rawValue)],
             ])
         self.send(reply.frames, on: .registration)
         self.sockets[.registration]?.flush()
@@ -222,19 +244,20 @@ extension ControllerService {
     /// between would stay unknown to them. To those who know it already it is no news.
     func announceAgain() {
         self.forgetOldAnnouncements()
-        for announcement in self.announcements { self.publish(.registrationNotification, announcement.engine) }
+        for announcement in self.announcements {
+            if let engine = self.registry[announcement.engine.uuid] { self.publish(.registrationNotification, engine) }
+        }
     }
 
     private func forgetOldAnnouncements() {
         // As long as a client may take to connect all its sockets.
         let limit = NIODeadline.now() - .seconds(10)
-        self.announcements.removeAll { $0.time < limit }
+        while let first = self.announcements.first, first.time < limit { self.announcements.removeFirst() }
     }
 
     private func withdraw(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
         self.engines[engine.uuid] = nil
         self.endedProcesses.remove(engine.uuid)
-        self.announcements.removeAll { $0.engine.uuid == engine.uuid }
         self.logger.info("engine \(engine.id) is gone", metadata: ["uuid": "\(engine.uuid)", "reason": "\(departure)"])
         let hadWork = self.hasWork(engine.uuid)
         // The scheduler speaks first, so that a task's end is under way before its engine's is known.

@@ -7,13 +7,9 @@ import NIOCore
 // The direct side: requests that name their engine, their replies, and everyone's output (protocol article, "Mux and control").
 extension ControllerService {
     /// `[client, engine, delimiter, …]` becomes `[engine, client, delimiter, …]`.
-    func relayRequest(_ frames: [ByteBuffer], to side: ControllerSocket) {
+    func relayRequest(_ request: VerifiedRequest, to side: ControllerSocket) {
         let source: ControllerSocket = side == .muxEngine ? .muxClient : .controlClient
-        guard let message = self.accept(frames, at: source), message.identities.count >= 2 else { return }
-        guard self.muxReplay.remember(message.signature) else { return self.dropped("a message was played again", at: source) }
-        guard let header = try? MessageHeader(scanning: message.header) else {
-            return self.dropped("a header is torn", at: source)
-        }
+        let (message, header) = (request.message, request.header)
         let uuid = EngineUUID(String(buffer: message.identities[1]))
         if side == .controlEngine, header.type == .abortRequest { self.abortWaiting(message) }
         guard self.engines[uuid] != nil else { return self.answerUnknownEngine(message, header, uuid, on: source) }
@@ -47,15 +43,11 @@ extension ControllerService {
     }
 
     /// `[engine, client, delimiter, …]` becomes `[client, engine, delimiter, …]`.
-    func relayReply(_ frames: [ByteBuffer], to side: ControllerSocket) {
-        let source: ControllerSocket = side == .muxClient ? .muxEngine : .controlEngine
-        guard let message = self.accept(frames, at: source), message.identities.count >= 2 else { return }
+    func relayReply(_ reply: VerifiedMessage, to side: ControllerSocket) {
+        let message = reply.message
         let uuid = EngineUUID(String(buffer: message.identities[0]))
-        if source == .controlEngine, message.identities[1] == Self.ownIdentity {
+        if side == .controlClient, message.identities[1] == Self.ownIdentity {
             return self.takeRecallReply(message, from: uuid)
-        }
-        guard self.muxReplyReplay.remember(message.signature) else {
-            return self.dropped("a message was played again", at: source)
         }
         var relayed = message.frames
         relayed.swapAt(0, 1)
@@ -72,9 +64,9 @@ extension ControllerService {
     }
 
     /// `[topic, delimiter, …]`, or no topic: passed on to every client, and what belongs to a task is kept with it.
-    func relayOutput(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .iopubEngine) else { return }
-        self.send(frames, on: .iopubClient)
+    func relayOutput(_ output: VerifiedMessage) {
+        let message = output.message
+        self.send(message.frames, on: .iopubClient)
         guard let header = try? MessageHeader(scanning: message.header), header.type != .status else { return }
         if header.type == .shutdownReply {
             return self.perform(self.registry.handle(.shutdownReplySeen(EngineUUID(header.session)), at: self.now))

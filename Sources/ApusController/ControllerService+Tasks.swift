@@ -9,14 +9,10 @@ import Pickle
 // The load-balanced side: requests in, replies out, and between them the scheduler (protocol article, "Task scheduler").
 extension ControllerService {
     /// A request from a client: `[client, delimiter, …]`.
-    func takeTask(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .taskClient) else { return }
-        guard self.taskReplay.remember(message.signature) else {
-            return self.dropped("a message was played again", at: .taskClient)
-        }
+    func takeTask(_ verified: VerifiedRequest) {
+        let (message, header) = (verified.message, verified.header)
         guard let client = message.identities.first else { return self.dropped("no client is named", at: .taskClient) }
         do {
-            let header = try MessageHeader(scanning: message.header)
             guard self.scheme != .none else { return self.refuseTask(message, header, client) }
             var request = TaskRequest(header.id, client: self.number(of: client))
             // A pure scheduler honours none of what a request says of itself.
@@ -73,6 +69,21 @@ extension ControllerService {
         self.send(reply.frames, on: .taskClient)
     }
 
+    /// A task of this id has ended here before. What that one left stays as it is, and whoever asked is told.
+    private func refuseAgain(_ task: TaskID) {
+        guard let request = self.forget(task)?.message else { return }
+        // Its record was begun in this turn of the loop, and nothing of it has gone to the store.
+        let begun = self.changes.lastIndex { change in
+            if case .submitted(task, _, _, _, _, _) = change { true } else { false }
+        }
+        if let begun { self.changes.remove(at: begun) }
+        let error = ErrorContent(.engineError, "task '\(task)' has ended before; a task that is run again needs a new id")
+        let reply = self.session.message(
+            .applyReply, identities: Array(request.identities), parent: request.header, metadata: ["status": "error"],
+            content: error.json)
+        self.answer(reply.frames, on: .taskClient)
+    }
+
     func submit(_ message: Message, _ request: TaskRequest, _ inputs: TaskInputs? = nil) {
         var request = request
         if let inputs { request.inputs = self.want(inputs, for: request.id) }
@@ -98,11 +109,9 @@ extension ControllerService {
     }
 
     /// A reply from an engine: `[engine, client, delimiter, …]`.
-    func takeTaskReply(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .taskEngine), let engine = message.identities.first else { return }
-        guard self.taskReplay.remember(message.signature) else {
-            return self.dropped("a message was played again", at: .taskEngine)
-        }
+    func takeTaskReply(_ verified: VerifiedMessage) {
+        let message = verified.message
+        guard let engine = message.identities.first else { return self.dropped("no engine is named", at: .taskEngine) }
         // Replies name their client.
         if message.identities.count == 1 { return self.takeWaitNotice(message, from: EngineUUID(String(buffer: engine))) }
         guard let id = MessageHeader.messageID(scanning: message.parent) else {
@@ -164,7 +173,7 @@ extension ControllerService {
         case .relay(let task, let engine): self.relayTaskReply(task, from: engine)
         case .fail(let task, let failure): self.failTask(task, failure)
         case .findResult(let result, let task): self.seekResult(of: result, for: task)
-        case .refuse(let task): self.forget(task)
+        case .refuse(let task): self.refuseAgain(task)
         case .recall(let tasks, let engine): self.recall(tasks, from: engine)
         case .setTimer(let time):
             self.schedulerTimer?.cancel()
@@ -198,7 +207,7 @@ extension ControllerService {
         let message = task.message
         var parts = message.parts
         parts.metadata.writeStaticString(" ")
-        let again = self.session.signed(parts, identities: Array(message.identities), buffers: Array(message.buffers))
+        let again = self.signedAgain(parts, identities: Array(message.identities), buffers: Array(message.buffers))
         if let id = MessageHeader.messageID(scanning: parts.header) {
             self.live[id] = LiveTask(message: again, inputs: task.inputs)
         }

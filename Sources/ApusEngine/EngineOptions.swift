@@ -23,6 +23,8 @@ package struct EngineOptions: Sendable {
     package var waitingLimit = 10_000
     /// How to run Python; nil: the engine runs Swift functions only.
     package var python: PythonOptions?
+    /// The largest message that is taken, in bytes; nil for what the environment says, or half of the machine's memory.
+    package var maximumMessageSize: Int?
     /// The functions that the hub is told of, by their whole names.
     package var functionNames = FunctionRegistry.shared.names
     /// What this program is; requests with closures name the build that they are of.

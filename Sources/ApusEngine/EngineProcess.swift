@@ -46,6 +46,8 @@ package enum EngineProcess {
         package var wantedID: EngineID?
         /// What the engine owns that tasks may ask for; nil: what the environment says.
         package var resources: [String: Double]?
+        /// The largest message that is taken, in bytes; nil: what the environment says, or half of the machine's memory.
+        package var maximumMessageSize: Int?
         /// How long the hub may take to answer, and then the controller's other ports.
         package var registrationTimeout = Duration.seconds(10)
 
@@ -97,6 +99,7 @@ package enum EngineProcess {
         options.ownsProcess = takesOver
         if takesOver { options.capture = try? OutputCapture() }
         options.wantedID = place.wantedID
+        options.maximumMessageSize = place.maximumMessageSize
         options.session.missedHeartbeatLimit = place.missedHeartbeatLimit
         if let uuid = place.uuid { options.uuid = EngineUUID(uuid) }
         options.session.registrationTimeout = Int(place.registrationTimeout / .milliseconds(1))

@@ -33,6 +33,8 @@ package actor EngineService {
     private var controlReplays = ReplayMemory()
     private var sockets: [EngineChannel: any TransportSocket] = [:]
     private var heart: (ping: any TransportSocket, pong: any TransportSocket)?
+    /// Whether the controller wants its pings' answers signed; ipyparallel's wants the text alone.
+    private var signsHeart = false
     private var registrar: (any TransportSocket)?
     /// Questions to the hub that it has not answered, by message id.
     private var questions: [MessageID: CheckedContinuation<Void, any Error>] = [:]
@@ -208,6 +210,7 @@ package actor EngineService {
         let registrar = self.makeSocket(.dealer) { service, event in
             switch event {
             case .received(let messages): for frames in messages { service.receiveFromHub(frames) }
+            case .tooLarge(_, let limit): service.note(MessageSize.refusal(limit: limit))
             case .problem(let problem): service.logger.debug("registration socket", metadata: ["problem": "\(problem)"])
             case .peerConnected, .peerDisconnected: break
             }
@@ -221,6 +224,7 @@ package actor EngineService {
                 "functions": JSONValue(self.options.functionNames), "build": .string(self.options.build),
                 "pid": .int(Int(ProcessIdentity.current)), "host": .string(HostAddress.hostName),
                 "resources": .object(self.options.resources.mapValues { .double($0) }),
+                "heart": .string(HeartAnswer.signed.rawValue),
             ],
         ]
         if let place = SharedMemory.place, case .object(var apus) = content["apus"] {
@@ -244,7 +248,8 @@ package actor EngineService {
             let content = try JSONValue(parsing: message.content)
             switch try MessageType(scanning: message.header) {
             case .registrationReply where content["status"]?.string == "ok":
-                guard let id = content["id"]?.int else { throw WireError("a registration reply has no id") }
+                guard let id = content["id"]?.int, id >= 0 else { throw WireError("a registration reply has no id") }
+                self.signsHeart = content["apus"]?["heart"]?.string == HeartAnswer.signed.rawValue
                 self.clientConnection = ClientConnectionInfo(registrationReply: content, of: self.connection)
                 self.handle(.registered(EngineID(id), heartbeatPeriod: content["hb_period"]?.int ?? 3000))
             case .functionsReply: self.answer(message.parent, .success(()))
@@ -349,6 +354,7 @@ package actor EngineService {
         let socket = self.makeSocket(role) { service, event in
             switch event {
             case .received(let messages): service.receive(messages, on: channel)
+            case .tooLarge(let frames, let limit): service.refuse(frames, limit: limit, on: channel)
             case .peerConnected: service.noteConnection(of: channel)
             case .peerDisconnected: break
             case .problem(let problem): service.logger.debug("\(channel) socket", metadata: ["problem": "\(problem)"])
@@ -370,7 +376,7 @@ package actor EngineService {
         let ping = self.makeSocket(.subscriber) { service, event in
             guard case .received(let messages) = event else { return }
             // Answered before anything else: it is what keeps us in the cluster.
-            for frames in messages { pong.send(frames) }
+            for frames in messages { pong.send(service.answer(ping: frames)) }
             pong.flush()
             service.handle(.pinged)
         }
@@ -381,6 +387,19 @@ package actor EngineService {
         self.logger.info(
             "Completed registration with id \(self.core.engineID.map { $0.description } ?? "?")",
             metadata: ["uuid": "\(self.uuid)"])
+    }
+
+    /// Has whoever sent a request that is too large told so.
+    private func refuse(_ frames: [ByteBuffer], limit: Int, on channel: EngineChannel) {
+        let problem = MessageSize.refusal(limit: limit)
+        guard channel != .control, channel != .iopub, (try? Message(frames: frames)) != nil else { return self.note(problem) }
+        self.setup?.exchange.submit(CollectionOfOne(IncomingRequest(channel: channel, frames: frames, problem: problem)))
+    }
+
+    /// What the heart says to a ping: the same, and if the controller wants that, the engine's signature of it.
+    private func answer(ping frames: [ByteBuffer]) -> [ByteBuffer] {
+        guard self.signsHeart, frames.count == 1 else { return frames }
+        return [frames[0], self.signer.heartSignature(of: self.uuid.text, ping: frames[0])]
     }
 
     private func receive(_ messages: [[ByteBuffer]], on channel: EngineChannel) {
@@ -542,7 +561,14 @@ package actor EngineService {
     private func makeSocket(
         _ role: SocketRole, _ handler: @escaping @Sendable (isolated EngineService, SocketEvent) -> Void
     ) -> any TransportSocket {
-        let options = SocketOptions(identity: ByteBuffer(string: self.uuid.text))
+        let signer = self.signer
+        let largest = self.options.maximumMessageSize ?? MessageSize.standard
+        let limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { frames in
+            // What was here before is refused when it is looked at.
+            guard let message = try? Message(frames: frames) else { return false }
+            return signer.accepts(message.signature, for: message.parts)
+        }
+        let options = SocketOptions(identity: ByteBuffer(string: self.uuid.text), limits: limits)
         return self.transport.makeSocket(role, options: options, on: self.eventLoop) { event in
             self.assumeIsolated { handler($0, event) }
         }

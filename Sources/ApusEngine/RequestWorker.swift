@@ -118,8 +118,8 @@ struct RequestWorker: ~Copyable {
             self.outgoing += self.messages.abortion(of: message, type: type, metadata, on: request.channel)
             return
         }
-        var problem: WireError?
-        if let shared = metadata.shared { do { message = try message.mapping(shared) } catch { problem = error } }
+        var problem = request.problem.map { WireError($0) }
+        if problem == nil, let shared = metadata.shared { do { message = try message.mapping(shared) } catch { problem = error } }
         if problem == nil, let kernel = self.setup.kernel, !self.isSwiftCall(message, type, metadata) {
             // All that is said of it comes from the kernel, so what was said before goes first.
             self.setup.exchange.send(&self.outgoing)

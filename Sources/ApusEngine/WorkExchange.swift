@@ -8,6 +8,8 @@ import Synchronization
 struct IncomingRequest: Sendable {
     let channel: EngineChannel
     let frames: [ByteBuffer]
+    /// What is wrong with it, if something is that its sender is to be told.
+    var problem: String?
 }
 
 /// Where the event loop and the worker meet: requests go one way, replies and output the other.

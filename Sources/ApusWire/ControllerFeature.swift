@@ -1,3 +1,10 @@
+/// How an engine answers pings, as both sides tell each other at its registration (`apus`, `heart`); by default it repeats the
+/// ping's text.
+package enum HeartAnswer: String, Sendable {
+    /// The text is followed by the engine's signature of it.
+    case signed
+}
+
 /// What a controller of ours can do beyond ipyparallel's, as it tells clients that connect.
 package enum ControllerFeature: String, Sendable, CaseIterable {
     case priority

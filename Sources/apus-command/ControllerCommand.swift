@@ -38,7 +38,14 @@ struct ControllerCommand: AsyncParsableCommand {
                                   registered
               --dictdb  --sqlitedb  --nodb
                                   keep task records in memory, in tasks.db of the
-                                  profile, or not
+                                  profile, or not. In memory are those of the last
+                                  1,024 finished tasks (--DictDB.record_limit=N)
+                                  and at most 256 MiB of their messages
+                                  (--DictDB.size_limit=BYTES)
+              --max-message-size=BYTES
+                                  the largest message taken (half of the memory)
+              --max-unread=BYTES  how much may wait for a client that does not read
+                                  before it is cut off (a quarter of the memory)
               --log-level=LEVEL  --debug  --quiet  --log-to-file  --clean-logs
               --work-dir=FOLDER  --config=FILE  --keyfile=FILE  --no-secure
               --user=NAME  --ident=ID

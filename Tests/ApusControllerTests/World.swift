@@ -8,9 +8,9 @@ import NIOCore
 import NIOPosix
 import Synchronization
 
-/// A controller on a network in memory, and peers that speak the protocol by hand.
+/// A controller on a network in memory unless told, and peers that speak the protocol by hand.
 final class World: Sendable {
-    let network = InMemoryNetwork()
+    let network: any Transport
     let eventLoop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
     let service: ControllerService
     let client: ClientConnectionInfo
@@ -20,12 +20,15 @@ final class World: Sendable {
 
     init(
         _ options: ControllerOptions = ControllerOptions(), store: any TaskStore = MemoryTaskStore(),
-        restoring engines: [String: String] = [:]
+        restoring engines: [String: String] = [:], onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil,
+        transport: any Transport = InMemoryNetwork()
     ) async throws {
+        self.network = transport
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         let service = try ControllerService(
-            options: options, transport: self.network, store: store, eventLoop: self.eventLoop, logger: logger)
+            options: options, transport: self.network, store: store, eventLoop: self.eventLoop,
+            onStateChange: onStateChange, logger: logger)
         self.service = service
         if !engines.isEmpty { await service.restore(.init(engines: engines, nextID: engines.count)) }
         (self.client, self.engine) = try await service.start()
@@ -84,23 +87,31 @@ final class Peer: Sendable {
     private let socket: any TransportSocket
     private let inbox: AsyncStream<[ByteBuffer]>
     private let count: Counter
+    /// Each time that the connection was lost.
+    let losses: AsyncStream<Void>
 
     init(_ world: World, _ role: SocketRole, port: Int, identity: String) {
         let (stream, continuation) = AsyncStream.makeStream(of: [ByteBuffer].self)
         let count = Counter()
+        let losses: AsyncStream<Void>.Continuation
+        (self.losses, losses) = AsyncStream.makeStream(of: Void.self)
         self.eventLoop = world.eventLoop
         self.inbox = stream
         self.count = count
         self.socket = world.network.makeSocket(
             role, options: SocketOptions(identity: ByteBuffer(string: identity)), on: world.eventLoop
         ) { event in
-            guard case .received(let messages) = event else { return }
-            for frames in messages {
-                count.add()
-                continuation.yield(frames)
+            switch event {
+            case .received(let messages):
+                for frames in messages {
+                    count.add()
+                    continuation.yield(frames)
+                }
+            case .peerDisconnected: losses.yield()
+            case .peerConnected, .problem, .tooLarge: break
             }
         }
-        self.socket.connect(to: Endpoint(host: "memory", port: port))
+        self.socket.connect(to: Endpoint(host: "127.0.0.1", port: port))
     }
 
     /// How many messages have come.
@@ -115,11 +126,22 @@ final class Peer: Sendable {
         throw CancellationError()
     }
 
+    /// The next message's frames, where it is none of the protocol's with a header.
+    func nextFrames() async throws -> [ByteBuffer] {
+        for await frames in self.inbox { return frames }
+        throw CancellationError()
+    }
+
     /// Sends a request and gives the next message.
     func ask(_ message: Message) async throws -> Message {
         self.send(message)
         return try await self.next()
     }
+
+    func setReading(_ isReading: Bool) { self.eventLoop.execute { self.socket.setReading(isReading) } }
+
+    /// Waits until the connection has been lost.
+    func nextLoss() async { for await _ in self.losses { return } }
 
     func close() { Task { await self.socket.close(linger: .zero) } }
     func closeNow() async { await self.socket.close(linger: .zero) }

@@ -40,7 +40,7 @@ final class FakeController: Sendable {
                 switch event {
                 case .received(let messages): for frames in messages { inbox.deliver(frames, to: name) }
                 case .peerConnected: inbox.deliver([], to: name + " connected")
-                case .peerDisconnected, .problem: break
+                case .peerDisconnected, .problem, .tooLarge: break
                 }
             }
             sockets[name] = socket

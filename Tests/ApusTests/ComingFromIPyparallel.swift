@@ -186,7 +186,7 @@ private func errors(_ remoteError: RemoteError?, _ compositeError: CompositeErro
 }
 
 private func taskDatabase(_ client: Client) {
-    line { ControllerOptions.Database.memory(records: 1_000_000, bytes: 1 << 30) }
+    line { ControllerOptions.Database.memory(records: 1_000_000, bytes: 256 << 20) }
     line { ControllerOptions.Database.sqlite(path: "tasks.db") }
     line { ControllerOptions.Database.none }
     line { try await client.dbQuery(["received": ["$gt": .string(WireDate.now.description)]]) }

@@ -19,7 +19,8 @@ package struct ControllerArguments: Sendable {
         "clean-logs": ("IPController", "clean_logs"), "log-url": ("IPController", "log_url"),
         "cluster-id": ("IPController", "cluster_id"), "ident": ("Session", "session"), "user": ("Session", "username"),
         "keyfile": ("Session", "keyfile"),
-        // Python has these two as traits only.
+        // Python has the last two as traits only, and not the others.
+        "max-message-size": ("IPController", "max_message_size"), "max-unread": ("IPController", "max_unread"),
         "engine-ports": ("IPController", "engine_ports"), "client-ports": ("IPController", "client_ports"),
     ]
 

@@ -3,8 +3,8 @@ package import ApusWire
 /// Spreads a request over many engines, and gathers their replies into one where the client wants that.
 ///
 /// A value: events in, effects out. It stands alone, or is a node of a binary tree of schedulers; the protocol (section
-/// 7.3) allows both, and clients and engines need not know which. Plain replies pass without any account of them. Replies
-/// to be coalesced are counted. One answer cannot say whose part is missing, so when an engine leaves that has not answered,
+/// 7.3) allows both, and clients and engines need not know which. Plain replies pass; that they came is noted, so that a
+/// request under the id of one that is under way can be refused. Replies to be coalesced are kept and counted. One answer cannot say whose part is missing, so when an engine leaves that has not answered,
 /// the answer is an error at once; a scheduler inside a tree answers for the others, and its parent sees who is missing.
 package struct BroadcastScheduler: Sendable {
     package typealias Target = BroadcastRequest.Target
@@ -76,8 +76,10 @@ package struct BroadcastScheduler: Sendable {
         case refuse(MessageID)
     }
 
-    /// A request whose replies are to be coalesced.
+    /// A request that is not answered by all yet.
     private struct Pending: Sendable {
+        /// Whether the replies are to be one.
+        var isCoalescing: Bool
         /// In the order of the answer, each with its targets.
         var outlets: [(outlet: BroadcastOutlet, targets: [Target])] = []
         var index: [BroadcastOutlet: Int] = [:]
@@ -97,7 +99,9 @@ package struct BroadcastScheduler: Sendable {
     package init(_ position: Position = .alone) { self.position = position }
 
     /// How many coalesced requests wait for replies.
-    package var pendingCount: Int { self.pending.count }
+    package var pendingCount: Int { self.pending.values.count { $0.isCoalescing } }
+    /// How many requests are under way, coalesced or plain.
+    package var underWayCount: Int { self.pending.count }
 
     package mutating func handle(_ event: Event) -> [Effect] {
         switch event {
@@ -119,13 +123,18 @@ package struct BroadcastScheduler: Sendable {
             let id = MessageID("\(request.id.text)_\(outlet.identity)")
             return Effect.forward(Copy(outlet: outlet, id: id, targets: self.isLeaf ? nil : targets), of: request.id)
         }
-        guard request.isCoalescing else { return effects }
-        var pending = Pending()
-        for (outlet, targets) in shares where pending.index[outlet] == nil {
+        // Inside a tree one outlet passes on many plain replies, and whoever is above it has refused what is under way.
+        guard request.isCoalescing || self.position == .alone else { return effects }
+        var pending = Pending(isCoalescing: request.isCoalescing)
+        for (outlet, targets) in shares {
             pending.index[outlet] = pending.outlets.count
             if self.mayAnswer(outlet) { pending.awaited.insert(pending.outlets.count) }
             pending.outlets.append((outlet, targets))
             pending.answered.append(false)
+        }
+        if !request.isCoalescing {
+            if !pending.awaited.isEmpty { self.pending[request.id] = pending }
+            return effects
         }
         self.pending[request.id] = pending
         if pending.awaited.isEmpty || (self.position == .alone && pending.awaited.count < pending.outlets.count) {
@@ -137,7 +146,9 @@ package struct BroadcastScheduler: Sendable {
     /// Who gets the request, and for which targets; in the order of the answer.
     private func shares(of targets: [Target]) -> [(outlet: BroadcastOutlet, targets: [Target])] {
         guard case .node(let path, let depth) = self.position, !self.isLeaf else {
-            return targets.map { (.engine($0.uuid), [$0]) }
+            // An engine that is named twice runs the request once.
+            var named: Set<EngineUUID> = []
+            return targets.filter { named.insert($0.uuid).inserted }.map { (.engine($0.uuid), [$0]) }
         }
         // The bit of the engine's leaf that tells left from right here; the root decides by the highest.
         let bit = depth - path.utf8.count
@@ -164,8 +175,12 @@ package struct BroadcastScheduler: Sendable {
     // MARK: Up
 
     private mutating func take(_ reply: BroadcastReply) -> [Effect] {
-        guard reply.isCoalescing else { return [.relay] }
-        guard let index = self.pending[reply.request]?.index[reply.sender], self.pending[reply.request]?.answered[index] == false
+        guard reply.isCoalescing else {
+            self.notePlain(reply)
+            return [.relay]
+        }
+        guard self.pending[reply.request]?.isCoalescing == true,
+            let index = self.pending[reply.request]?.index[reply.sender], self.pending[reply.request]?.answered[index] == false
         else {
             self.strayReplies += 1
             return []
@@ -181,12 +196,23 @@ package struct BroadcastScheduler: Sendable {
         return [.keep(reply.request, from: reply.sender)] + (isComplete ? self.finish(reply.request) : [])
     }
 
+    private mutating func notePlain(_ reply: BroadcastReply) {
+        guard self.pending[reply.request]?.isCoalescing == false, let index = self.pending[reply.request]?.index[reply.sender]
+        else { return }
+        self.pending[reply.request]?.awaited.remove(index)
+        if self.pending[reply.request]?.awaited.isEmpty == true { self.pending[reply.request] = nil }
+    }
+
     private mutating func leave(_ engine: EngineUUID) -> [Effect] {
         self.engines.remove(engine)
         var complete: [MessageID] = []
         for (id, pending) in self.pending {
             guard let index = pending.index[.engine(engine)], pending.awaited.contains(index) else { continue }
             self.pending[id]?.awaited.remove(index)
+            guard pending.isCoalescing else {
+                if pending.awaited.count == 1 { self.pending[id] = nil }
+                continue
+            }
             if pending.awaited.count == 1 || self.position == .alone { complete.append(id) }
         }
         return complete.sorted().flatMap { self.finish($0) }

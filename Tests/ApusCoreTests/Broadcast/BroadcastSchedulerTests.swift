@@ -45,6 +45,26 @@ struct BroadcastSchedulerTests {
         #expect(scheduler.pendingCount == 0)
     }
 
+    @Test(
+        "An id whose plain replies are not all in is refused; an engine that leaves is not waited for, one named twice runs it once"
+    )
+    func plainIsUnderWay() {
+        var scheduler = self.scheduler(.alone, self.ada, self.bob)
+        let request = BroadcastRequest(self.request, to: [self.ada, self.bob, self.ada], isCoalescing: false)
+        #expect(scheduler.handle(.requested(request)) == [self.copy(self.ada), self.copy(self.bob)])
+        #expect(scheduler.handle(.requested(request)) == [.refuse(self.request)])
+        let reply = BroadcastReply(to: self.request, from: .engine(self.ada.uuid), isCoalescing: false)
+        #expect(scheduler.handle(.replied(reply)) == [.relay])
+        #expect(scheduler.handle(self.reply(self.bob)) == [])
+        #expect(scheduler.handle(.requested(request)) == [.refuse(self.request)])
+        #expect(scheduler.handle(.engineLeft(self.bob.uuid)) == [])
+        #expect(scheduler.underWayCount == 0)
+        // Where no engine will answer there is nothing to wait for.
+        let nobody = BroadcastRequest(self.request, to: [self.bob], isCoalescing: false)
+        #expect(scheduler.handle(.requested(nobody)) == [self.copy(self.bob)])
+        #expect(scheduler.underWayCount == 0)
+    }
+
     @Test("A coalesced reply comes when all have answered: header of the last, buffers in target order")
     func coalescing() {
         var scheduler = self.scheduler(.alone, self.ada, self.bob)
