@@ -114,7 +114,7 @@ let package = Package(
                 "ZMTPTransport",
                 nioCore, nioPosix, logging,
             ], resources: kernelSources),
-        floor("ApusClient", ["ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore, logging]),
+        floor("ApusClient", ["ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore, logging]),
 
         // Programs.
         floor(
@@ -198,7 +198,12 @@ let package = Package(
                 "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "MemoryFiles", "Pickle",
                 nioCore, nioPosix, logging,
             ]),
-        tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
+        tests(
+            "ApusTestKitTests",
+            [
+                "Apus", "ApusClient", "ApusFunctions", "ApusTestKit", "ApusTransport", "ApusWire", "Pickle", nioCore, nioPosix,
+                logging,
+            ]),
         // Compiled here and linked by a test: what it leaves open it finds in the program that loads it, which exports its symbols.
         .target(name: "SampleModule", dependencies: ["ApusFunctions"], path: "Tests/SampleModule", swiftSettings: settings),
         .testTarget(

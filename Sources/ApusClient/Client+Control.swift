@@ -9,6 +9,7 @@ extension Client {
     ///     `KeyboardInterrupt`. Synchronous Swift functions, engines of ipyparallel, and what begins at this very moment go on to
     ///     their end.
     public func abort(_ tasks: [TaskID]? = nil, interrupting: Bool = false) async throws {
+        if tasks == nil { for map in self.connection.maps { map.stop() } }
         let ids = tasks ?? Array(self.outstanding)
         guard !ids.isEmpty else { return }
         var content: JSONObject = ["msg_ids": .array(ids.map { .string($0.text) })]
@@ -62,7 +63,10 @@ extension Client {
                 }
             }
             if errors.count == 1 { throw errors[0] }
-            if !errors.isEmpty { throw CompositeError("\(type) failed on \(errors.count) of \(engines.count) engines", errors) }
+            if !errors.isEmpty {
+                throw CompositeError(
+                    "\(type) failed on \(errors.count) of \(engines.count) engines", errors.map { TaskFailure($0) })
+            }
         }
     }
 }

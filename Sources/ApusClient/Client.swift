@@ -21,13 +21,15 @@ public final class Client: Sendable {
     ///   - eventLoop: Where the client's sockets live; the caller keeps its group running until the client is closed.
     ///   - timeout: How long to wait for the hub's answer.
     ///   - patience: How long the controller may be out of reach before those who wait are told.
+    ///   - outputPatience: How long output may follow the reply that it belongs to.
     package init(
         _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration = .seconds(10),
-        patience: Duration = .seconds(60), username: String? = nil, logger: Logger = Logger(label: "apus.client")
+        patience: Duration = .seconds(60), outputPatience: Duration = .seconds(5), username: String? = nil,
+        logger: Logger = Logger(label: "apus.client")
     ) async throws {
         self.connection = try await ClientConnection(
-            info, transport: transport, eventLoop: eventLoop, timeout: timeout, patience: patience, username: username,
-            logger: logger)
+            info, transport: transport, eventLoop: eventLoop, timeout: timeout, patience: patience,
+            outputPatience: outputPatience, username: username, logger: logger)
     }
 
     // MARK: Engines
@@ -87,11 +89,12 @@ public final class Client: Sendable {
 
     // MARK: Waiting
 
-    /// Waits until everything sent so far has been answered. False when the time is over first.
+    /// Waits until everything sent so far has been answered, and every map begun so far has ended. False when the time is over first.
     @discardableResult
     public func wait(timeout: Duration? = nil) async throws -> Bool {
-        let tasks = self.connection.pendingTasks
+        let (maps, tasks) = (self.connection.maps, self.connection.pendingTasks)
         return try await withDeadline(timeout) {
+            for map in maps { try await map.wait() }
             for task in tasks { try await task.wait() }
             return true
         } ?? false
@@ -100,7 +103,17 @@ public final class Client: Sendable {
     /// The same with a progress line on standard error.
     @discardableResult
     public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
-        try await ProgressLine.wait(for: self.connection.pendingTasks, interval: interval, timeout: timeout)
+        let (maps, tasks) = (self.connection.maps, self.connection.pendingTasks)
+        // The tasks of a map are counted as its calls.
+        let ofMaps = Set(maps.flatMap { $0.tasks.map { $0.id } })
+        let others = tasks.filter { !ofMaps.contains($0.id) }
+        return try await ProgressLine.wait(
+            total: others.count + maps.reduce(0) { $0 + $1.count }, interval: interval, timeout: timeout,
+            done: { others.count { $0.isDone } + maps.reduce(0) { $0 + $1.endedCalls } }
+        ) {
+            for map in maps { try await map.wait() }
+            for task in others { try await task.wait() }
+        }
     }
 
     /// The ids of what was sent and not yet answered.

@@ -23,6 +23,8 @@ final class ClientConnection: Sendable {
     private let eventLoop: any EventLoop
     /// How long the controller may be out of reach before those who wait are told.
     private let patience: Duration
+    /// How long output may follow the reply that it belongs to.
+    private let outputPatience: Duration
     private let nextNumber = Atomic<UInt64>(1)
     /// When, in the event loop's nanoseconds, the next batch may leave.
     private let nextDrain = Atomic<UInt64>(0)
@@ -51,6 +53,9 @@ final class ClientConnection: Sendable {
         var replay = ReplayMemory()
         var badMessages = 0
         var history = TaskHistory()
+        var raisedErrors = RaisedErrors()
+        /// Maps that send tasks as others end.
+        var maps: [ObjectIdentifier: MapRun] = [:]
     }
 
     // MARK: Connecting
@@ -60,9 +65,10 @@ final class ClientConnection: Sendable {
     /// - Throws: ``ApusError`` with code `controllerUnreachable` when the hub does not answer in time.
     init(
         _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration, patience: Duration,
-        username: String?, logger: Logger
+        outputPatience: Duration, username: String?, logger: Logger
     ) async throws {
         self.patience = patience
+        self.outputPatience = outputPatience
         self.info = info
         self.logger = logger
         self.eventLoop = eventLoop
@@ -207,8 +213,10 @@ final class ClientConnection: Sendable {
             type, id: id, identities: target.map { [ByteBuffer(string: $0.text)] } ?? [], metadata: metadata, content: content,
             buffers: buffers, date: now)
         let task = PendingTask(
-            id: id, targets: target.map { [$0] } ?? [], submitted: now, outputPolicy: waitsForOutput ? .awaited : .counted,
-            limitedOn: limitedOn, channel: channel)
+            id: id, targets: target.map { [$0] } ?? [], submitted: now,
+            // Of what is no work the reply is all that comes.
+            outputPolicy: !channel.takesTasks ? .ignored : waitsForOutput ? .awaited : .counted, limitedOn: limitedOn,
+            channel: channel, requestBytes: buffers.reduce(0) { $0 + $1.readableBytes })
         self.send(message, on: channel, for: CollectionOfOne(task))
         return task
     }
@@ -318,8 +326,9 @@ final class ClientConnection: Sendable {
     ]
 
     private func answer(to task: PendingTask) async throws -> (content: JSONValue, buffers: [ByteBuffer]) {
+        // Also where the asker is cancelled: nobody else waits for this answer.
+        defer { self.forget([task.id]) }
         try await task.wait()
-        self.state.withLock { _ = $0.pending.removeValue(forKey: task.id) }
         switch task.outcome {
         case .failed(let error): throw error
         case .reply(let message, _):
@@ -449,16 +458,22 @@ final class ClientConnection: Sendable {
             }
         }
         var complete: [MessageID] = []
+        var incomplete: [PendingTask] = []
         for (index, task) in tasks.enumerated() {
             guard let task else { continue }
-            if task.take(reply: accepted[index].1) {
-                complete.append(task.id)
-            } else if !task.isDone {
-                // Its output is on its way, unless something dropped it.
-                self.eventLoop.scheduleTask(in: .seconds(5)) { task.giveUpOutput() }
-            }
+            if task.take(reply: accepted[index].1) { complete.append(task.id) } else { incomplete.append(task) }
         }
         if !complete.isEmpty { self.forget(complete) }
+        if !incomplete.isEmpty { self.giveUpOutput(of: incomplete) }
+    }
+
+    /// Waits a while for output that follows a reply, and then no longer: something may have dropped it, or an engine died between the
+    /// two. Tasks whose results are there already, for nobody needs their output, are kept as long and no longer.
+    private func giveUpOutput(of tasks: [PendingTask]) {
+        self.eventLoop.scheduleTask(in: .nanoseconds(Int64(self.outputPatience / .nanoseconds(1)))) { [weak self] in
+            for task in tasks { task.giveUpOutput() }
+            self?.forget(tasks.map { $0.id })
+        }
     }
 
     func forget(_ ids: [MessageID]) {
@@ -527,6 +542,16 @@ final class ClientConnection: Sendable {
 
     func withHistory<Result: Sendable>(_ body: (inout TaskHistory) -> Result) -> Result {
         self.state.withLock { body(&$0.history) }
+    }
+
+    /// Notes that a map will send tasks as others end, until it is finished.
+    func began(_ map: MapRun) { self.state.withLock { $0.maps[ObjectIdentifier(map)] = map } }
+    func finished(_ map: MapRun) { self.state.withLock { _ = $0.maps.removeValue(forKey: ObjectIdentifier(map)) } }
+    /// Maps some of whose calls have no outcome.
+    var maps: [MapRun] { self.state.withLock { Array($0.maps.values) } }
+
+    func withRaisedErrors<Result: Sendable>(_ body: (inout RaisedErrors) -> Result) -> Result {
+        self.state.withLock { body(&$0.raisedErrors) }
     }
 
     /// The tasks of these ids that are pending, or whose results somebody still holds.

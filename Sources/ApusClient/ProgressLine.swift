@@ -17,20 +17,25 @@ struct ProgressLine {
 
     private init(total: Int) { self.total = total }
 
-    /// Waits for all tasks, showing progress. False when the time is over first.
-    static func wait(for tasks: [PendingTask], interval: Duration, timeout: Duration?) async throws -> Bool {
-        var line = ProgressLine(total: tasks.count)
+    /// Waits, showing progress. False when the time is over first.
+    ///
+    /// - Parameters:
+    ///   - done: How many of the total have ended.
+    ///   - end: Waits until all have.
+    static func wait(
+        total: Int, interval: Duration, timeout: Duration?, done: @Sendable () -> Int,
+        end: @escaping @Sendable () async throws -> Void
+    ) async throws -> Bool {
+        var line = ProgressLine(total: total)
         let deadline = timeout.map { ContinuousClock.now + $0 }
         while true {
-            let done = tasks.count { $0.isDone }
+            let done = done()
             let isOver = deadline.map { ContinuousClock.now >= $0 } ?? false
-            line.show(done: done, isLast: done == tasks.count || isOver)
-            if done == tasks.count { return true }
+            line.show(done: done, isLast: done == total || isOver)
+            if done == total { return true }
             if isOver { return false }
-            // Tasks are waited for in order, so the interval may pass with many done; it is the drawing that it paces.
-            _ = try await withDeadline(interval) {
-                for task in tasks { try await task.wait() }
-            }
+            // The interval may pass with many done; it is the drawing that it paces.
+            _ = try await withDeadline(interval) { try await end() }
         }
     }
 

@@ -10,6 +10,10 @@ struct RequestMetadata {
     var isQuiet = false
     /// The arguments are sequences: call the function for each place and reply with the list of results.
     var maps = false
+    /// Each call of a map has an outcome of its own: a call that fails does not end the map.
+    var keepsOutcomes = false
+    /// Microseconds after which a map begins no further call and gives the rest back; nil: it goes to its end.
+    var slice: Int?
     /// How many arguments from the first on are what a closure captured.
     var captureCount = 0
     /// Seconds that a Python task may run before it is interrupted.
@@ -37,6 +41,8 @@ struct RequestMetadata {
                 case "original_msg_id": self.originalMessageID = bytes.slice(try cursor.readRange())
                 case "apus_quiet": self.isQuiet = try cursor.readValue().bool ?? false
                 case "apus_map": self.maps = try cursor.readValue().bool ?? false
+                case "apus_outcomes": self.keepsOutcomes = try cursor.readValue().bool ?? false
+                case "apus_slice": self.slice = try cursor.readValue().int.map { max(0, $0) }
                 case "apus_captures": self.captureCount = try cursor.readValue().int ?? 0
                 case "apus_limit": self.limit = try cursor.readValue().double
                 case "apus_depth": self.depth = max(0, try cursor.readValue().int ?? 0)
@@ -58,9 +64,10 @@ struct RequestMetadata {
     ///   - outputs: How many output messages belong to the request. Only a quiet one's reply says so: its client waits for that
     ///     many and for no idle.
     ///   - work: Microseconds spent on the request, for the scheduler; said to quiet ones only, whose clients know the member.
+    ///   - calls: How many calls of a map were made, where not all were.
     func reply(
         _ status: Status, by messages: EngineMessages, started: WireDate, meetsDependencies: Bool = true, outputs: Int,
-        work: Int? = nil
+        work: Int? = nil, calls: Int? = nil
     ) -> ByteBuffer {
         var json = ByteBufferAllocator().buffer(capacity: 320)
         json.writeStaticString("{\"started\": \"")
@@ -94,6 +101,10 @@ struct RequestMetadata {
                 json.writeStaticString(", \"apus_work\": ")
                 json.writeDecimal(work)
             }
+        }
+        if let calls {
+            json.writeStaticString(", \"apus_calls\": ")
+            json.writeDecimal(calls)
         }
         if let limit = self.limit {
             // Said again, so that the client knows that it was heeded.

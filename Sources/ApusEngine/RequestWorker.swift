@@ -52,7 +52,7 @@ struct RequestWorker: ~Copyable {
         var turn: NIODeadline
         var earlierWork: Int64 = 0
         /// The function that was called, and with what; known once it is set aside.
-        var called: (function: FunctionRecord, arguments: [PickleValue])?
+        var called: CalledFunction?
 
         init(_ message: Message, _ metadata: RequestMetadata, on channel: EngineChannel, taken: NIODeadline) {
             self.message = message
@@ -264,21 +264,21 @@ struct RequestWorker: ~Copyable {
             let value = try outcome.get()
             if let limit = metadata.limit { try self.checkTime(of: request, limit) }
             let replyMetadata = metadata.reply(
-                .ok, by: self.messages, started: request.started, outputs: outputs, work: request.work)
+                .ok, by: self.messages, started: request.started, outputs: outputs, work: request.work,
+                calls: metadata.slice == nil ? nil : (try? value.elements())?.count)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: request.channel, metadata: replyMetadata, content: Self.okContent,
                     buffers: ObjectBuffers.serialize(value)))
         } catch {
-            let called = request.called ?? self.caller.called
-            let content = ErrorContent(
-                error, method: "apply", function: called?.function, arguments: called?.arguments ?? [], by: self.messages)
+            let calls = error as? FailedCalls
+            let content = calls?.content(by: self.messages) ?? self.content(of: error, request.called ?? self.caller.called)
             self.outgoing.append(self.messages.error(content, parent: message.header))
             outputs += 1
             let replyMetadata = metadata.reply(
                 .error, by: self.messages, started: request.started,
                 meetsDependencies: content.name != ErrorName.unmetDependency.rawValue || error is any RelayedError,
-                outputs: outputs, work: request.work)
+                outputs: outputs, work: request.work, calls: metadata.slice == nil ? nil : calls?.results.count)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: request.channel, metadata: replyMetadata,
@@ -287,13 +287,18 @@ struct RequestWorker: ~Copyable {
         if !metadata.isQuiet { self.outgoing.append(self.messages.status(.idle, parent: message.header)) }
     }
 
+    private func content(of error: any Error, _ called: CalledFunction?) -> ErrorContent {
+        ErrorContent(
+            error, method: "apply", function: called?.function, arguments: called?.arguments ?? [], by: self.messages)
+    }
+
     /// Refuses a result that came too late. An asynchronous function is cancelled at its limit; any other can only be judged when
     /// it has ended. What it waited counts.
     private func checkTime(of request: OpenRequest, _ limit: Double) throws {
         let seconds = Double((NIODeadline.now() - request.taken).nanoseconds / 1000) / 1_000_000
         guard seconds > limit else { return }
         throw EngineTaskError(
-            .engineError,
+            .runLimitExceeded,
             "the function ran \(seconds) s, longer than its limit of \(limit) s, and its result was dropped. Only an 'async' function "
                 + "that heeds cancellation can be stopped at its limit")
     }
