@@ -168,7 +168,7 @@ struct DirectCalls: Sendable {
         metadata.writeStaticString("{\"targets\": ")
         JSONValue.array(engines.map { [.string($0.uuid.text), .int($0.id.number)] }).write(into: &metadata)
         metadata.writeStaticString(", \"is_broadcast\": true, \"is_coalescing\": ")
-        metadata.writeStaticString(isCoalescing ? "true" : "false")
+        metadata.writeStaticString(isCoalescing ? "true" : "false, \"apus_copies\": true")
         self.writeMembers(call, maps: false, isQuiet: !waitsForOutput, into: &metadata)
         buffers.writeMember(into: &metadata)
         metadata.writeStaticString("}")

@@ -8,11 +8,15 @@ import NIOCore
 // One message to many engines (protocol article, "Broadcast"). The tree of Python's controller spreads work over processes; in one
 // process a single scheduler does the same with fewer copies, behind as many engine-side ports as the tree would have leaves.
 extension ControllerService {
-    /// Broadcasts whose replies become one: who asked, and what has come.
-    struct GatheredBroadcast {
+    /// A broadcast that will be answered as a whole: who asked, and what has come of the replies that become one.
+    struct OpenBroadcast {
         let client: ByteBuffer
-        let request: Message
+        let type: MessageType
+        /// The request's header, which is the parent of its answer.
+        let header: ByteBuffer
         var replies: [BroadcastOutlet: Message] = [:]
+
+        var replyType: MessageType { self.type == .executeRequest ? .executeReply : .applyReply }
     }
 
     /// `[client, delimiter, …]`.
@@ -30,9 +34,15 @@ extension ControllerService {
             }
             let id = metadata["original_msg_id"]?.string.flatMap { $0.isEmpty ? nil : MessageID($0) } ?? header.id
             let isCoalescing = metadata["is_coalescing"]?.bool ?? false
-            if isCoalescing { self.gathered[id] = GatheredBroadcast(client: client, request: message) }
+            let request = BroadcastRequest(
+                id, to: targets, isCoalescing: isCoalescing,
+                awaitsOwnReply: !isCoalescing && metadata["apus_copies"]?.bool != true)
+            let effects = self.broadcast.handle(.requested(request))
+            if isCoalescing || request.awaitsOwnReply, effects != [.refuse(id)] {
+                self.openBroadcasts[id] = OpenBroadcast(client: client, type: header.type, header: message.header)
+            }
             var copies: CopyMaker?
-            for effect in self.broadcast.handle(.requested(BroadcastRequest(id, to: targets, isCoalescing: isCoalescing))) {
+            for effect in effects {
                 guard case .forward(let copy, _) = effect else {
                     try self.perform(effect, message, header, reply: nil)
                     continue
@@ -82,6 +92,7 @@ extension ControllerService {
         for effect in self.broadcast.handle(.engineLeft(engine)) {
             if case .gather(let gathering) = effect { self.gather(gathering) }
             if case .fail(let id, let targets) = effect { self.failBroadcast(id, targets) }
+            if case .close(let id) = effect { self.closeBroadcast(id) }
         }
         self.sockets[.broadcastClient]?.flush()
     }
@@ -95,9 +106,10 @@ extension ControllerService {
         // Only a request is spread, and that is done where it comes in.
         case .forward: break
         case .relay: if let reply { self.answer(Array(reply.frames.dropFirst()), on: .broadcastClient) }
-        case .keep(let id, let outlet): self.gathered[id]?.replies[outlet] = reply
+        case .keep(let id, let outlet): self.openBroadcasts[id]?.replies[outlet] = reply
         case .gather(let gathering): self.gather(gathering)
         case .fail(let id, let targets): self.failBroadcast(id, targets)
+        case .close(let id): self.closeBroadcast(id)
         case .refuse(let id): self.logger.debug("broadcast '\(id)' is under way already")
         }
     }
@@ -143,7 +155,7 @@ extension ControllerService {
     }
 
     private func gather(_ gathering: BroadcastScheduler.Gathering) {
-        guard let gathered = self.gathered.removeValue(forKey: gathering.request), let last = gathered.replies[gathering.last]
+        guard let open = self.openBroadcasts.removeValue(forKey: gathering.request), let last = open.replies[gathering.last]
         else { return }
         var parts = last.parts
         var metadata = (try? JSONValue(parsing: parts.metadata))?.object ?? [:]
@@ -151,19 +163,30 @@ extension ControllerService {
         metadata["broadcast_targets"] = Self.pairs(gathering.targets)
         parts.metadata = JSONValue.object(metadata).packed
         let reply = self.session.signed(
-            parts, identities: [gathered.client], buffers: gathering.parts.flatMap { Array(gathered.replies[$0]?.buffers ?? []) })
+            parts, identities: [open.client], buffers: gathering.parts.flatMap { Array(open.replies[$0]?.buffers ?? []) })
         self.answer(reply.frames, on: .broadcastClient)
     }
 
     private func failBroadcast(_ id: MessageID, _ targets: [BroadcastRequest.Target]) {
-        guard let gathered = self.gathered.removeValue(forKey: id) else { return }
+        guard let open = self.openBroadcasts.removeValue(forKey: id) else { return }
         let error = ErrorContent(.engineError, "an engine that broadcast '\(id)' was for is gone")
         let reply = self.session.message(
-            .applyReply, identities: [gathered.client], parent: gathered.request.header,
+            open.replyType, identities: [open.client], parent: open.header,
             metadata: [
                 "status": "error", "is_broadcast": true, "is_coalescing": true, "original_msg_id": .string(id.text),
                 "broadcast_targets": Self.pairs(targets),
             ], content: error.json)
+        self.answer(reply.frames, on: .broadcastClient)
+    }
+
+    /// Answers a request whose copies have all been answered. It has no result of its own, so its status is the one with which
+    /// ipyparallel's client expects neither a value nor output, and forgets the request.
+    private func closeBroadcast(_ id: MessageID) {
+        guard let open = self.openBroadcasts.removeValue(forKey: id) else { return }
+        let reply = self.session.message(
+            open.replyType, identities: [open.client], parent: open.header,
+            metadata: ["status": "aborted", "is_broadcast": true, "is_coalescing": false, "original_msg_id": .string(id.text)],
+            content: ["status": "aborted"])
         self.answer(reply.frames, on: .broadcastClient)
     }
 

@@ -92,7 +92,7 @@ package actor ControllerService {
     var broadcast = BroadcastScheduler()
     /// At which of the engine-side ports an engine is connected.
     var leaves: [EngineUUID: Int] = [:]
-    var gathered: [MessageID: GatheredBroadcast] = [:]
+    var openBroadcasts: [MessageID: OpenBroadcast] = [:]
 
     /// What each role has seen, so that a message played again changes nothing.
     var hubReplay = ReplayMemory()

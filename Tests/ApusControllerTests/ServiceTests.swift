@@ -210,6 +210,9 @@ struct ServiceTests {
             let metadata = try JSONValue(parsing: first.metadata)
             #expect(metadata["broadcast_targets"] == [["ada", 0], ["bob", 1]])
         } else {
+            let closing = try await client.next()
+            #expect(MessageHeader.messageID(scanning: closing.parent) == MessageID(request.id))
+            #expect((closing.type, closing.json["status"]) == ("apply_reply", "aborted"))
             let second = try await client.next()
             #expect(Set(first.texts + second.texts) == ["result of ada", "result of bob"])
         }
