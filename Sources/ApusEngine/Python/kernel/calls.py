@@ -53,6 +53,8 @@ class Calls:
     def _add_canners(self):
         for module in [module for module in self._canners if module in sys.modules]:
             name, canner = self._canners.pop(module)
+            if name == "numpy.ndarray":
+                canner = any_array(canner)
             self._serialize.canning.can_map[name] = canner
 
     def complete(self):
@@ -93,6 +95,40 @@ class Calls:
         sys.modules["ipyparallel.engine.datapub"] = module
 
 
+# ipyparallel's form of an array needs its memory, and NumPy shows that of no dates (its issue 4983), nor of some rarer types.
+
+
+def plain(array):
+    """The array as one whose memory NumPy shows to others; None where there is none."""
+    if array.dtype.hasobject:
+        return None
+    if array.dtype.kind in "mM":
+        array = array.view("i8")
+    try:
+        memoryview(array)
+    except (BufferError, TypeError, ValueError):
+        return None
+    return array
+
+
+def any_array(canner):
+    """ipyparallel's canner of arrays made to take every array, in forms that its clients read."""
+
+    def can_array(array):
+        numbers = plain(array)
+        if numbers is not None and sum(array.shape) > 0:
+            canned = canner(numbers)
+            if numbers is not array:
+                canned.dtype = array.dtype.str
+            return canned
+        canned = canner.__new__(canner)
+        canned.shape, canned.dtype, canned.pickled = array.shape, array.dtype.str, True
+        canned.buffers = [pickle.dumps(array)]
+        return canned
+
+    return can_array
+
+
 # What follows stands in for ipyparallel where it is not installed.
 
 
@@ -127,11 +163,12 @@ class CannedArray(CannedObject):
 
         self.shape = array.shape
         self.dtype = array.dtype.descr if array.dtype.fields else array.dtype.str
-        self.pickled = sum(array.shape) == 0 or array.dtype.hasobject
+        numbers = plain(array)
+        self.pickled = sum(array.shape) == 0 or numbers is None
         if self.pickled:
             self.buffers = [pickle.dumps(array)]
         else:
-            self.buffers = [numpy.ascontiguousarray(array, dtype=None)]
+            self.buffers = [numpy.ascontiguousarray(numbers, dtype=None)]
 
     def get_object(self, namespace):
         import numpy
