@@ -259,8 +259,8 @@ extension ControllerOptions {
         self.key = engine.common.key
         self.signatureScheme = engine.common.signatureScheme
         self.location = engine.common.location
-        self.engineAddress = String(engine.common.interface.drop { $0 != "/" }.drop { $0 == "/" })
-        self.clientAddress = String(client.common.interface.drop { $0 != "/" }.drop { $0 == "/" })
+        self.engineAddress = HostAddress.host(ofInterface: engine.common.interface)
+        self.clientAddress = HostAddress.host(ofInterface: client.common.interface)
         if self.engineSSH.isEmpty { self.engineSSH = engine.common.ssh }
         if self.clientSSH.isEmpty { self.clientSSH = client.common.ssh }
         self.scheme = client.taskScheme

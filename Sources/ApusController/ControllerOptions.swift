@@ -2,10 +2,15 @@ import ApusWire
 
 /// How a controller runs. The defaults are ipyparallel's.
 public struct ControllerOptions: Sendable {
-    /// The address that clients connect to; `*` for every interface of the machine.
-    public var clientAddress = "127.0.0.1"
-    /// The address that engines connect to.
-    public var engineAddress = "127.0.0.1"
+    /// The address that clients connect to; `*` for every interface of the machine. One of IPv6 may stand in brackets, which are
+    /// left out: `[::1]` is `::1`.
+    public var clientAddress = "127.0.0.1" {
+        didSet { self.clientAddress = HostAddress.withoutBrackets(self.clientAddress) }
+    }
+    /// The address that engines connect to, written like that of clients.
+    public var engineAddress = "127.0.0.1" {
+        didSet { self.engineAddress = HostAddress.withoutBrackets(self.engineAddress) }
+    }
     /// The host name to write into the connection files; this machine's unless told.
     public var location = HostAddress.hostName
     /// The tunnel that clients are told to use; empty for none.

@@ -160,7 +160,7 @@ package actor ControllerService {
 
         func common(_ address: String, ssh: String) -> ConnectionCommon {
             ConnectionCommon(
-                interface: "tcp://\(address)", registration: ports[.registration] ?? 0, key: self.key,
+                interface: HostAddress.interface(address), registration: ports[.registration] ?? 0, key: self.key,
                 signatureScheme: self.options.signatureScheme, location: self.options.location, ssh: ssh)
         }
         let client = ClientConnectionInfo(
@@ -185,8 +185,11 @@ package actor ControllerService {
         }
         self.sockets[name] = socket
         // Both sides register at one port, so a machine with an address for each is listened to on all.
-        let sharesRegistration = name == .registration && self.options.clientAddress != self.options.engineAddress
-        let address = sharesRegistration ? "*" : name.isForEngines ? self.options.engineAddress : self.options.clientAddress
+        let (engines, clients) = (self.options.engineAddress, self.options.clientAddress)
+        let sharesRegistration = name == .registration && clients != engines
+        // Where either is an IPv6 address, all includes those.
+        let all = (engines + clients).contains(":") ? "::" : "*"
+        let address = sharesRegistration ? all : name.isForEngines ? engines : clients
         return try await socket.bind(to: Endpoint(host: address, port: pools.next(forEngines: name.isForEngines))).port
     }
 
