@@ -20,6 +20,7 @@ enum RemoteProblem: DiagnosticMessage {
     case captureIsReference(String)
     case captureCannotTravel(String, Obstacle)
     case capturesSelf
+    case isForgotten(String, String)
     case parameterHasNoType(String)
     case isNested
     case usesSelf
@@ -57,6 +58,8 @@ enum RemoteProblem: DiagnosticMessage {
             "'\(name)' cannot travel to an engine, because \(obstacle.reason)"
         case .capturesSelf:
             "'self' does not travel; capture the values that the closure uses, as 'x = self.x as <its type>'"
+        case .isForgotten(let name, let type):
+            "'\(name)' is not known where the closure runs; write it in the capture list: '[\(name) = \(name) as \(type)]'"
         case .parameterHasNoType(let name):
             "'\(name)' needs a type, because engines decode its value; write '(x: <its type>) in'"
         case .isNested:

@@ -1,10 +1,11 @@
-// ELF (Linux): the linker names the bounds of a section whose name is a C identifier; other images are found through the
+// ELF (Linux): the linker names the bounds of a section whose name is a C identifier; those of other images are found through the
 // section headers of their files.
 
 #if defined(__linux__)
 
 #define _GNU_SOURCE
 #include "CFunctionSection.h"
+#include "Conformances.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -14,12 +15,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char sectionName[] = "apus_functions";
+static const char sectionName[] = "swift5_protocol_conformances";
 static const char executablePath[] = "/proc/self/exe";
 
-// Weak, so that a program without any remote function links; hidden, so that an image sees its own section and no other's.
-extern const char __start_apus_functions[] __attribute__((weak, visibility("hidden")));
-extern const char __stop_apus_functions[] __attribute__((weak, visibility("hidden")));
+// Weak, so that a program without any conformance links; hidden, so that an image sees its own section and no other's.
+extern const char __start_swift5_protocol_conformances[] __attribute__((weak, visibility("hidden")));
+extern const char __stop_swift5_protocol_conformances[] __attribute__((weak, visibility("hidden")));
 
 // MARK: - Files
 
@@ -85,33 +86,28 @@ static int findSection(MappedFile file, uint64_t *address, uint64_t *size) {
 
 // MARK: - Sections
 
-typedef struct {
-    apus_section_visitor visit;
-    void *context;
-} Visit;
-
 static int visitImage(struct dl_phdr_info *info, size_t size, void *context) {
     (void)size;
-    const Visit *visit = context;
+    const ConformanceSearch *search = context;
     // The executable has no name in this list.
     const char *path = info->dlpi_name && info->dlpi_name[0] ? info->dlpi_name : executablePath;
     MappedFile file = mapFile(path);
     uint64_t address, length;
     if (findSection(file, &address, &length)) {
         const char *start = (const char *)(info->dlpi_addr + address);
-        // Our own image's was visited through its symbols.
-        if (start != __start_apus_functions) visit->visit(start, start + length, visit->context);
+        // Our own image's was searched through its symbols.
+        if (start != __start_swift5_protocol_conformances) searchConformances(start, start + length, search);
     }
     unmapFile(file);
     return 0;
 }
 
-void apus_visit_function_sections(apus_section_visitor visit, void *context) {
-    if (__start_apus_functions && __start_apus_functions != __stop_apus_functions) {
-        visit(__start_apus_functions, __stop_apus_functions, context);
+void apus_visit_conforming_types(const void *protocol, apus_type_visitor visit, void *context) {
+    ConformanceSearch search = {protocol, visit, context};
+    if (__start_swift5_protocol_conformances) {
+        searchConformances(__start_swift5_protocol_conformances, __stop_swift5_protocol_conformances, &search);
     }
-    Visit each = {visit, context};
-    dl_iterate_phdr(visitImage, &each);
+    dl_iterate_phdr(visitImage, &search);
 }
 
 // MARK: - Build identity
