@@ -166,7 +166,8 @@ let package = Package(
         tests(
             "ApusMacrosTests",
             [
-                "ApusMacros", "ApusFunctions",
+                // The last is for the compiler that a test runs.
+                "ApusMacros", "ApusFunctions", "ApusClient",
                 .product(name: "SwiftDiagnostics", package: "swift-syntax"),
                 .product(name: "SwiftParser", package: "swift-syntax"),
                 .product(name: "SwiftSyntax", package: "swift-syntax"),
