@@ -161,13 +161,14 @@ struct ClosureChecker<Context: MacroExpansionContext> {
     /// finds; a macro sees no local variables.
     mutating func checkForgotten(by closure: ClosureExprSyntax) {
         let around = self.context.lexicalContext.parametersAround
-        let uses = OutsideNames(of: closure)
-        for use in uses.references {
+        let names = OutsideNames(of: closure)
+        for use in names.uses {
             let name = use.baseName.text
-            guard !uses.bound.contains(name), let parameter = around.last(where: { $0.name == name }) else { continue }
-            let type = parameter.type ?? "<its type>"
-            self.report(use, .isForgotten(name, type))
+            guard let parameter = around.last(where: { $0.name == name }) else { continue }
+            self.report(use, .isForgotten(name, parameter.type ?? "<its type>"))
         }
+        guard !self.foundProblem, SourcePlace(of: closure, in: self.context).isTopLevelCode else { return }
+        for use in names.variables { self.context.diagnose(use, .isTopLevel(use.baseName.text, inClosure: true)) }
     }
 
     mutating func checkContext(of node: some SyntaxProtocol) {
@@ -230,44 +231,8 @@ private final class OutsideReferences: SyntaxVisitor {
     override func visit(_ node: ActorDeclSyntax) -> SyntaxVisitorContinueKind { .skipChildren }
 }
 
-/// The names that a closure's body uses, and those that it makes.
-private final class OutsideNames: SyntaxVisitor {
-    var references: [DeclReferenceExprSyntax] = []
-    /// Anywhere in the closure: it is for the compiler to know from where to where a name is good.
-    var bound: Set<String> = []
-
-    init(of closure: ClosureExprSyntax) {
-        super.init(viewMode: .sourceAccurate)
-        for item in closure.signature?.capture?.items ?? [] { self.bound.insert(item.name.text) }
-        self.bound.formUnion(closure.parameterNames.map(\.name))
-        self.walk(closure.statements)
-    }
-
-    override func visit(_ node: DeclReferenceExprSyntax) -> SyntaxVisitorContinueKind {
-        let isMember = node.parent?.as(MemberAccessExprSyntax.self)?.declName.id == node.id
-        if !isMember { self.references.append(node) }
-        return .visitChildren
-    }
-
-    override func visit(_ node: IdentifierPatternSyntax) -> SyntaxVisitorContinueKind { self.bind(node.identifier) }
-    override func visit(_ node: FunctionDeclSyntax) -> SyntaxVisitorContinueKind { self.bind(node.name) }
-    override func visit(_ node: FunctionParameterSyntax) -> SyntaxVisitorContinueKind {
-        self.bind(node.secondName ?? node.firstName)
-    }
-    override func visit(_ node: ClosureCaptureSyntax) -> SyntaxVisitorContinueKind { self.bind(node.name) }
-    override func visit(_ node: ClosureShorthandParameterSyntax) -> SyntaxVisitorContinueKind { self.bind(node.name) }
-    override func visit(_ node: ClosureParameterSyntax) -> SyntaxVisitorContinueKind {
-        self.bind(node.secondName ?? node.firstName)
-    }
-
-    private func bind(_ name: TokenSyntax) -> SyntaxVisitorContinueKind {
-        self.bound.insert(name.text)
-        return .visitChildren
-    }
-}
-
 /// A parameter of code around a macro.
-private struct OuterParameter {
+struct OuterParameter {
     let name: String
     /// As written; nil for one of a closure that leaves it to the compiler.
     let type: String?
@@ -291,7 +256,7 @@ extension [Syntax] {
 }
 
 extension ClosureExprSyntax {
-    fileprivate var parameterNames: [OuterParameter] {
+    var parameterNames: [OuterParameter] {
         switch self.signature?.parameterClause {
         case nil: []
         case .simpleInput(let names): names.map { OuterParameter(name: $0.name.text, type: nil) }

@@ -26,6 +26,11 @@ package struct RemoteMacro: PeerMacro {
 
         let name = function.name.text.trimmingBackticks
         let place = SourcePlace(of: function.funcKeyword, in: context)
+        if place.isTopLevelCode {
+            for use in OutsideNames(of: function).variables {
+                context.diagnose(use, .isTopLevel(use.baseName.text, inClosure: false))
+            }
+        }
         let typeNames = context.lexicalContext.reversed().compactMap(\.typeName)
         let parameters = function.signature.parameterClause.parameters
         let remoteParameters = parameters.map {

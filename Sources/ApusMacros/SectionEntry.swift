@@ -45,6 +45,9 @@ struct SourcePlace {
         self.column = location.flatMap { Int($0.column.trimmedDescription) } ?? 0
     }
 
+    /// Whether the file is the one whose code runs from the top when the program starts, which no engine does.
+    var isTopLevelCode: Bool { self.fileID.hasSuffix("/main.swift") }
+
     /// Makes the compiler, and with it the debugger, take a declaration for the source at this place.
     func around(_ declaration: DeclSyntax) -> [DeclSyntax] {
         guard self.file != nil else { return [declaration] }

@@ -41,7 +41,7 @@ struct RemoteClosureMacroTests {
         let expansion = Expansion("g { client, n in _ = #remote { [n = n as Int] in client.ids(n) } }")
         #expect(
             expansion.problems == [
-                "1:53: 'client' is not known where the closure runs; "
+                "1:50: 'client' is not known where the closure runs; "
                     + "write it in the capture list: '[client = client as <its type>]'"
             ])
         for body in [

@@ -30,6 +30,26 @@ struct RemoteMacroTests {
                 """)
     }
 
+    @Test("What can be a variable of main.swift is warned of, for engines run no code of that file")
+    func topLevelCode() {
+        let warning = "so 'limit' has no value there if it is a variable of this file"
+        for source in [
+            "@Remote func f(_ x: Int) -> Int { x + limit }", "let f = #remote { (x: Int) in x + limit }",
+            "@Remote func f(_ xs: [Int]) -> [Int] { xs.map { min($0, limit) } }",
+        ] {
+            let expansion = Expansion(source, in: "main.swift")
+            #expect(expansion.problems.count == 1 && expansion.problems[0].contains(warning))
+            #expect(expansion.contains("ApusFunctions.RemoteFunction"))
+            #expect(Expansion(source).problems == [])
+        }
+        for source in [
+            "@Remote func f(_ x: Int) -> Int { let limit = 3; return min(x, limit) + Settings.limit }",
+            "let f = #remote { [limit = limit as Int] (x: Int) in x + limit }",
+        ] {
+            #expect(Expansion(source, in: "main.swift").problems == [])
+        }
+    }
+
     @Test("A static method is found by the path of its types, and keeps its access level")
     func staticMethod() {
         let expansion = Expansion(
