@@ -5,12 +5,14 @@ import PackageDescription
 // The floors. A target may depend only on targets of a lower floor (rows that lean sideways say so), and the build
 // enforces it: CI compiles with `--explicit-target-dependency-import-check error`.
 
-let settings: [SwiftSetting] = [
+let language: [SwiftSetting] = [
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("MemberImportVisibility"),
-    .treatAllWarnings(as: .error),
 ]
+// Set by scripts/sanitize.
+let sanitized: [SwiftSetting] = Context.environment["APUS_THREAD_SANITIZER"] == nil ? [] : [.define("APUS_THREAD_SANITIZER")]
+let settings = language + sanitized + [.treatAllWarnings(as: .error)]
 
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -76,27 +78,29 @@ let package = Package(
                 .product(name: "SwiftCompilerPlugin", package: "swift-syntax"),
             ], swiftSettings: settings),
 
-        floor("MemoryFiles", ["CSharedMemory", nioCore]),
+        // The lock of all others: Synchronization's, but one that the thread sanitizer knows in a build for that (scripts/sanitize).
+        floor("Locks", []),
+        floor("MemoryFiles", ["CSharedMemory", "Locks", nioCore]),
 
         // Words: bytes and names, no behaviour over time. Functions lean sideways on Pickle, for values are what they carry.
         floor("Pickle", [nioCore]),
         floor("ApusWire", ["CSharedMemory", "MemoryFiles", nioCore, crypto]),
-        floor("ApusFunctions", ["CFunctionSection", "ApusMacros", "Pickle", nioCore]),
-        floor("ApusTransport", [nioCore]),
+        floor("ApusFunctions", ["CFunctionSection", "ApusMacros", "Locks", "Pickle", nioCore]),
+        floor("ApusTransport", ["Locks", nioCore]),
 
         // Decisions: values, events in, effects out.
         floor("ApusCore", ["ApusWire", nioCore, deque, heap]),
-        floor("ApusStore", ["ApusWire", nioCore, deque]),
+        floor("ApusStore", ["ApusWire", "Locks", nioCore, deque]),
 
         // Hands: one foreign thing each.
         floor("ZMTP", ["MemoryFiles", nioCore, nioPosix]),
         // Leans sideways on ZMTP: it is ZMTP put behind the transport protocol, so that ZMTP itself knows nothing of Apus.
         floor("ZMTPTransport", ["ZMTP", "ApusTransport", nioCore]),
-        floor("ApusSQLite", ["ApusStore", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
+        floor("ApusSQLite", ["ApusStore", "ApusWire", "Locks", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
         floor(
             "ApusLaunchers",
             [
-                "ApusWire", logging, .product(name: "SystemPackage", package: "swift-system"),
+                "ApusWire", "Locks", logging, .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ]),
 
@@ -110,11 +114,11 @@ let package = Package(
         floor(
             "ApusEngine",
             [
-                "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "CSharedMemory", "MemoryFiles", "Pickle",
-                "ZMTPTransport",
+                "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "CSharedMemory", "Locks", "MemoryFiles",
+                "Pickle", "ZMTPTransport",
                 nioCore, nioPosix, logging,
             ], resources: kernelSources),
-        floor("ApusClient", ["ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore, logging]),
+        floor("ApusClient", ["ApusFunctions", "ApusTransport", "ApusWire", "Locks", "Pickle", nioCore, logging]),
 
         // Programs.
         floor(
@@ -122,7 +126,7 @@ let package = Package(
             [
                 "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSQLite",
                 "ApusStore",
-                "ApusTransport", "ApusWire", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
+                "ApusTransport", "ApusWire", "Locks", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
             ]),
 
         .executableTarget(
@@ -176,33 +180,37 @@ let package = Package(
         tests("PickleTests", ["Pickle", "TestPython", nioCore]),
         tests("ApusWireTests", ["ApusWire", "MemoryFiles", nioCore]),
         tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", "TestPython", nioCore]),
-        tests("ApusTransportTests", ["ApusTransport", nioCore, nioPosix]),
+        tests("ApusTransportTests", ["ApusTransport", "Locks", nioCore, nioPosix]),
         tests("ApusCoreTests", ["ApusCore", "ApusTestKit", "ApusWire"]),
         tests("ApusStoreTests", ["ApusStore", "ApusTestKit", "ApusWire", nioCore]),
         tests("ZMTPTests", ["TestPython", "ZMTP", nioCore, nioPosix]),
         tests(
             "ApusSQLiteTests",
-            ["ApusSQLite", "ApusStore", "ApusTestKit", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
+            [
+                "ApusSQLite", "ApusStore", "ApusTestKit", "ApusWire", "Locks", nioCore,
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ]),
         tests("ApusLaunchersTests", ["ApusLaunchers", "ApusWire", "TestPython"]),
         tests("DebianClosureTests", ["DebianClosure"]),
         tests(
             "ApusEngineTests",
             [
-                "ZMTPTransport", "ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Pickle", "TestPython",
+                "ZMTPTransport", "ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Locks", "Pickle",
+                "TestPython",
                 nioCore,
                 nioPosix, logging,
             ]),
         tests(
             "ApusControllerTests",
             [
-                "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "MemoryFiles", "Pickle",
-                nioCore, nioPosix, logging,
+                "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "Locks", "MemoryFiles",
+                "Pickle", nioCore, nioPosix, logging,
             ]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
         // Compiled here and linked by a test: what it leaves open it finds in the program that loads it, which exports its symbols.
         .target(name: "SampleModule", dependencies: ["ApusFunctions"], path: "Tests/SampleModule", swiftSettings: settings),
         .testTarget(
-            name: "ApusTests", dependencies: ["Apus", "TestPython", nioCore, nioPosix], swiftSettings: settings,
+            name: "ApusTests", dependencies: ["Apus", "Locks", "TestPython", nioCore, nioPosix], swiftSettings: settings,
             linkerSettings: [.unsafeFlags(["-Xlinker", "--export-dynamic"])]),
         tests(
             "ExamplesTests",

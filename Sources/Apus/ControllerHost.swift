@@ -6,7 +6,7 @@ public import ApusWire
 public import Logging
 internal import NIOCore
 internal import NIOPosix
-internal import Synchronization
+internal import Locks
 internal import ZMTPTransport
 
 /// A controller that runs in this process, with its connection files.

@@ -2,7 +2,7 @@ import ApusTransport
 import ApusWire
 import Logging
 import NIOCore
-import Synchronization
+import Locks
 
 /// A client's sockets and what it waits for on them.
 ///

@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// What an executor was given and has not seen the end of.
 final class ExecutorWork: Sendable {

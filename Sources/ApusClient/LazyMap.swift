@@ -1,6 +1,6 @@
 import ApusWire
 import Pickle
-import Synchronization
+import Locks
 
 /// The results of a map that is made while it is consumed: over input that may be endless, a bounded number of tasks at a time.
 ///

@@ -1,6 +1,6 @@
 import ApusWire
 import NIOCore
-import Synchronization
+import Locks
 
 /// One request that was sent, and what has come back for it so far.
 ///

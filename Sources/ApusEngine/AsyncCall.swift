@@ -2,7 +2,7 @@ import ApusFunctions
 import ApusWire
 import Dispatch
 import Pickle
-import Synchronization
+import Locks
 
 /// An asynchronous function that was called.
 ///

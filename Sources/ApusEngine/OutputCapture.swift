@@ -2,7 +2,7 @@ package import ApusWire
 import CEngineMode
 import Foundation
 import NIOCore
-import Synchronization
+import Locks
 
 #if canImport(Glibc)
     import Glibc

@@ -4,7 +4,7 @@ import ApusWire
 import Foundation
 import NIOCore
 import Pickle
-import Synchronization
+import Locks
 
 /// What the worker shares with the event loop.
 struct WorkSetup: Sendable {

@@ -2,7 +2,7 @@ import ApusCore
 import ApusWire
 import Dispatch
 import NIOCore
-import Synchronization
+import Locks
 
 /// A request as it came, unread.
 struct IncomingRequest: Sendable {

@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// The remote functions of this process, found in the binary when first asked for.
 ///

@@ -1,5 +1,5 @@
 import CFunctionSection
-import Synchronization
+import Locks
 
 #if canImport(Glibc)
     import Glibc

@@ -1,5 +1,5 @@
 package import ApusWire
-import Synchronization
+import Locks
 
 /// Keeps task records in memory, within limits: the default, gone with the controller.
 package final class MemoryTaskStore: TaskStore {

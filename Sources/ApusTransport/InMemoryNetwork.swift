@@ -1,5 +1,5 @@
 package import NIOCore
-private import Synchronization
+private import Locks
 
 /// A network inside the process: the roles of ``SocketRole`` without bytes or ports of the machine.
 ///

@@ -6,7 +6,7 @@ import ApusWire
 import Logging
 import NIOCore
 import NIOPosix
-import Synchronization
+import Locks
 
 /// A controller on a network in memory, and peers that speak the protocol by hand.
 final class World: Sendable {

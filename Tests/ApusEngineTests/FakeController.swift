@@ -5,7 +5,7 @@ import ApusTransport
 import ApusWire
 import NIOCore
 import Pickle
-import Synchronization
+import Locks
 import Testing
 
 /// A controller's sockets with a test in place of a controller: it sends what the test says and hands over what the engine

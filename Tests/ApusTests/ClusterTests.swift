@@ -2,7 +2,7 @@ import Apus
 import Foundation
 import NIOCore
 import NIOPosix
-import Synchronization
+import Locks
 import Testing
 
 /// One cluster of two engines, real processes over TCP, for the tests that do not harm it.

@@ -1,7 +1,7 @@
 import ApusTransport
 import NIOCore
 import NIOPosix
-import Synchronization
+import Locks
 import Testing
 
 /// A socket of the network in memory, and what was told to it, for a test to await.

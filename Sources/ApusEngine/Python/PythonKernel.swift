@@ -3,7 +3,7 @@ import ApusWire
 import Dispatch
 import Foundation
 import NIOCore
-import Synchronization
+import Locks
 
 #if canImport(Glibc)
     import Glibc
