@@ -35,6 +35,13 @@ func example(_ name: String, _ folder: String) -> Target {
     .executableTarget(name: name, dependencies: ["Apus"], path: "Examples/\(folder)", swiftSettings: settings)
 }
 
+/// The modules that read bytes of others: what `Tests/Fuzzing` tries.
+let fuzzed: [Target.Dependency] = [
+    "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusStore", "ApusWire", "CFunctionSection",
+    "Pickle",
+    "ZMTP", nioCore,
+]
+
 /// The Python side of an engine that runs Python, carried inside the binary.
 let kernelSources: [Resource] = [
     "boot", "calls", "channel", "ipython_shell", "kernel", "lazy", "memory", "output", "plain_shell",
@@ -207,6 +214,9 @@ let package = Package(
                 "Pickle", nioCore, nioPosix, logging,
             ]),
         tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
+        .testTarget(
+            name: "FuzzTests", dependencies: fuzzed, path: "Tests/Fuzzing", exclude: ["Inputs", "Program"],
+            swiftSettings: settings),
         // Compiled here and linked by a test: what it leaves open it finds in the program that loads it, which exports its symbols.
         .target(name: "SampleModule", dependencies: ["ApusFunctions"], path: "Tests/SampleModule", swiftSettings: settings),
         .testTarget(
@@ -226,4 +236,34 @@ if let chosen = Context.environment["APUS_TEST_TARGETS"], !chosen.isEmpty {
             || (target.type == .executable && target.path?.hasPrefix("Examples/") == true && !names.contains("ExamplesTests"))
     }
     package.products.removeAll { $0.name == "ApusDynamic" }
+}
+
+// scripts/fuzz: one program of all fuzzers, with libFuzzer's library at this path, and our modules compiled so that it sees what an
+// input reaches. The macros are left out, and the one file that uses them, for
+// swift-syntax takes longer to compile than all the rest.
+if let library = Context.environment["APUS_FUZZER_LIBRARY"], !library.isEmpty {
+    let parsers: Set = [
+        "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusStore", "ApusTransport", "ApusWire",
+        "CEngineMode", "CFunctionSection", "CSharedMemory", "Locks", "MemoryFiles", "Pickle", "ZMTP", "ZMTPTransport",
+    ]
+    // Checks that are for debug builds stay: an index beyond a buffer must be seen, not read.
+    let watched = language + [SwiftSetting.unsafeFlags(["-sanitize=fuzzer", "-enable-testing", "-assert-config", "Debug"])]
+    package.products = []
+    package.targets.removeAll { !parsers.contains($0.name) }
+    for target in package.targets {
+        target.dependencies.removeAll { if case .byNameItem("ApusMacros", _) = $0 { true } else { false } }
+        if target.name == "ApusEngine" { target.exclude = ["LibraryFunctions.swift"] }
+        target.swiftSettings = watched
+        target.cSettings = [.unsafeFlags(["-fsanitize=fuzzer-no-link"])]
+    }
+    package.targets.append(
+        .executableTarget(
+            name: "apus-fuzz", dependencies: fuzzed, path: "Tests/Fuzzing", exclude: ["Inputs", "Replay"], swiftSettings: watched,
+            linkerSettings: [
+                .unsafeFlags([library]), .linkedLibrary("stdc++"),
+                // See Tests/Fuzzing/Program/WatchedCode.swift.
+                .unsafeFlags([
+                    "-Xlinker", "--wrap=__sanitizer_cov_8bit_counters_init", "-Xlinker", "--wrap=__sanitizer_cov_pcs_init",
+                ]),
+            ]))
 }

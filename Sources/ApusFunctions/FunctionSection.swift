@@ -40,18 +40,34 @@ public enum __FunctionSection {
     }
 
     private static func records(in section: UnsafeRawBufferPointer) throws(FunctionLayoutError) -> [FunctionRecord] {
-        let stride = MemoryLayout<__FunctionSectionEntry>.stride
         var records: [FunctionRecord] = []
-        for offset in Swift.stride(from: 0, through: section.count - stride, by: stride) {
-            let mark = section.load(fromByteOffset: offset, as: UInt32.self)
-            guard mark == self.mark else { continue }
-            let entry = section.load(fromByteOffset: offset, as: __FunctionSectionEntry.self)
-            guard entry.version == self.version else { throw FunctionLayoutError(version: entry.version) }
+        for place in try self.entryPlaces(in: section) {
+            let entry = section.load(fromByteOffset: place, as: __FunctionSectionEntry.self)
             var slot: FunctionRecord?
             withUnsafeMutablePointer(to: &slot) { entry.accessor($0) }
             if let slot { records.append(slot) }
         }
         return records
+    }
+
+    /// Where in the section entries begin that can be called. A section that no compiler of ours aligned has none.
+    ///
+    /// - Throws: ``FunctionLayoutError`` when an entry is of another version.
+    static func entryPlaces(in section: UnsafeRawBufferPointer) throws(FunctionLayoutError) -> [Int] {
+        typealias Entry = __FunctionSectionEntry
+        guard let start = section.baseAddress, UInt(bitPattern: start) % UInt(MemoryLayout<Entry>.alignment) == 0 else {
+            return []
+        }
+        let stride = MemoryLayout<Entry>.stride
+        var places: [Int] = []
+        for place in Swift.stride(from: 0, through: section.count - stride, by: stride)
+        where section.load(fromByteOffset: place, as: UInt32.self) == self.mark {
+            let version = section.load(fromByteOffset: place + MemoryLayout<UInt32>.stride, as: UInt32.self)
+            guard version == self.version else { throw FunctionLayoutError(version: version) }
+            // An address that the loader never filled in is null.
+            if section.load(fromByteOffset: place + 2 * MemoryLayout<UInt32>.stride, as: UInt.self) != 0 { places.append(place) }
+        }
+        return places
     }
 
     static func store(_ record: FunctionRecord, into slot: UnsafeMutableRawPointer) {

@@ -20,6 +20,22 @@ void apus_visit_function_sections(apus_section_visitor visit, void *context) {
     }
 }
 
+int apus_find_function_section(const uint8_t *bytes, size_t size, uint64_t *address, uint64_t *length) {
+    (void)bytes;
+    (void)size;
+    (void)address;
+    (void)length;
+    return 0;
+}
+
+size_t apus_hash_image(const uint8_t *bytes, size_t size, uint8_t *buffer, size_t capacity) {
+    (void)bytes;
+    (void)size;
+    (void)buffer;
+    (void)capacity;
+    return 0;
+}
+
 size_t apus_hash_executable(const char *path, uint8_t *buffer, size_t capacity) {
     (void)path;
     (void)buffer;

@@ -71,6 +71,8 @@ package struct KernelFrameDecoder {
             lengths.append((length, isLent))
             size += isLent ? 8 : length
         }
+        // It is collected in one buffer.
+        guard size <= UInt32.max else { throw Torn() }
         return (lengths, size)
     }
 

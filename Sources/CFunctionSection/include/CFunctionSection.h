@@ -36,6 +36,13 @@ size_t apus_copy_build_identity(uint8_t *buffer, size_t capacity);
 /// Writes 16 bytes and returns 16, or returns 0 when the file is no executable of this machine.
 size_t apus_hash_executable(const char *path, uint8_t *buffer, size_t capacity);
 
+/// Looks for the section of function records in the bytes of an image's file (ELF only), which are aligned as a header of it is. Gives
+/// 1, where the section begins, relative to where the image is loaded, and how long it is; 0 when there is none, or the file is torn.
+int apus_find_function_section(const uint8_t *bytes, size_t size, uint64_t *address, uint64_t *length);
+
+/// What `apus_hash_executable` does, on the bytes of the file (ELF only).
+size_t apus_hash_image(const uint8_t *bytes, size_t size, uint8_t *buffer, size_t capacity);
+
 #if __has_feature(nullability)
 #pragma clang assume_nonnull end
 #endif
