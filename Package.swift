@@ -38,8 +38,7 @@ func example(_ name: String, _ folder: String) -> Target {
 /// The modules that read bytes of others: what `Tests/Fuzzing` tries.
 let fuzzed: [Target.Dependency] = [
     "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusStore", "ApusWire", "CFunctionSection",
-    "Pickle",
-    "ZMTP", nioCore,
+    "Pickle", "ZMTP", nioCore,
 ]
 
 /// The Python side of an engine that runs Python, carried inside the binary.
@@ -239,8 +238,7 @@ if let chosen = Context.environment["APUS_TEST_TARGETS"], !chosen.isEmpty {
 }
 
 // scripts/fuzz: one program of all fuzzers, with libFuzzer's library at this path, and our modules compiled so that it sees what an
-// input reaches. The macros are left out, and the one file that uses them, for
-// swift-syntax takes longer to compile than all the rest.
+// input reaches. The macros are left out, and the one file that uses them, for swift-syntax takes longer to compile than all the rest.
 if let library = Context.environment["APUS_FUZZER_LIBRARY"], !library.isEmpty {
     let parsers: Set = [
         "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusStore", "ApusTransport", "ApusWire",

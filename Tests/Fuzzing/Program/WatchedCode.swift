@@ -45,9 +45,12 @@ enum WatchedCode {
         let base = Self.imageBase
         var first = 0
         while first < self.places.count {
-            let isWatched = Self.isWatched(self.places[first].address - base, starts)
+            let isWatched = Self.isWatched(self.places[first].address &- base, starts)
             var last = first + 1
-            while last < self.places.count, Self.isWatched(self.places[last].address - base, starts) == isWatched { last += 1 }
+            // Code that the optimiser dropped has no address and stays with its neighbours.
+            while last < self.places.count,
+                self.places[last].address < base || Self.isWatched(self.places[last].address - base, starts) == isWatched
+            { last += 1 }
             if isWatched, let counters = self.counters.baseAddress, let places = self.places.baseAddress {
                 giveCounters(counters + first, counters + last)
                 givePlaces(places + first, places + last)
