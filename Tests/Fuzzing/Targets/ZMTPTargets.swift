@@ -18,7 +18,8 @@ extension FuzzTarget {
     ) { input in
         var stream = input
         let choice: UInt8 = stream.readInteger() ?? 0
-        let limits = FrameDecoder.Limits(messageSize: choice & 0x5f == 0x5f ? .max : 1 << 16, frames: choice & 0x20 == 0 ? 8 : .max)
+        let limits = FrameDecoder.Limits(
+            messageSize: choice & 0x5f == 0x5f ? .max : 1 << 16, frames: choice & 0x20 == 0 ? 8 : .max)
         let envelope = choice & 0x80 == 0 ? nil : ByteBuffer(string: "peer")
         let whole = try Decoded([stream], limits, envelope)
         let pieces = try Decoded(stream.pieces(of: Int(choice & 0x1f) + 1), limits, envelope)
