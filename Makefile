@@ -18,7 +18,7 @@ demo:  ## Start a cluster and find the dependencies of every Debian package with
 	@.build/release/debian-closure $(ARGUMENTS)
 
 test: setup venv build  ## Build everything and run all tests
-	APUS_PYTHON="$${APUS_PYTHON:-$(CURDIR)/.venv/bin/python}" swift test --skip-build --no-parallel --disable-xctest
+	@scripts/test
 
 build: setup  ## Build everything and the tests, without optimisation
 	swift build --build-tests $(CHECKS)

@@ -5,12 +5,14 @@ import PackageDescription
 // The floors. A target may depend only on targets of a lower floor (rows that lean sideways say so), and the build
 // enforces it: CI compiles with `--explicit-target-dependency-import-check error`.
 
-let settings: [SwiftSetting] = [
+let language: [SwiftSetting] = [
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("MemberImportVisibility"),
-    .treatAllWarnings(as: .error),
 ]
+// Set by scripts/sanitize.
+let sanitized: [SwiftSetting] = Context.environment["APUS_THREAD_SANITIZER"] == nil ? [] : [.define("APUS_THREAD_SANITIZER")]
+let settings = language + sanitized + [.treatAllWarnings(as: .error)]
 
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -33,9 +35,15 @@ func example(_ name: String, _ folder: String) -> Target {
     .executableTarget(name: name, dependencies: ["Apus"], path: "Examples/\(folder)", swiftSettings: settings)
 }
 
+/// The modules that read bytes of others: what `Tests/Fuzzing` tries.
+let fuzzed: [Target.Dependency] = [
+    "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusStore", "ApusWire", "CFunctionSection",
+    "Pickle", "ZMTP", nioCore,
+]
+
 /// The Python side of an engine that runs Python, carried inside the binary.
 let kernelSources: [Resource] = [
-    "boot", "calls", "channel", "ipython_shell", "kernel", "lazy", "memory", "output", "plain_shell",
+    "boot", "calls", "channel", "comms", "ipython_shell", "kernel", "lazy", "loop", "memory", "output", "plain_shell",
 ].map {
     .embedInCode("Python/kernel/\($0).py")
 }
@@ -76,27 +84,29 @@ let package = Package(
                 .product(name: "SwiftCompilerPlugin", package: "swift-syntax"),
             ], swiftSettings: settings),
 
-        floor("MemoryFiles", ["CSharedMemory", nioCore]),
+        // The lock of all others: Synchronization's, but one that the thread sanitizer knows in a build for that (scripts/sanitize).
+        floor("Locks", []),
+        floor("MemoryFiles", ["CSharedMemory", "Locks", nioCore]),
 
         // Words: bytes and names, no behaviour over time. Functions lean sideways on Pickle, for values are what they carry.
         floor("Pickle", [nioCore]),
         floor("ApusWire", ["CSharedMemory", "MemoryFiles", nioCore, crypto]),
-        floor("ApusFunctions", ["CFunctionSection", "ApusMacros", "Pickle", nioCore]),
-        floor("ApusTransport", [nioCore]),
+        floor("ApusFunctions", ["CFunctionSection", "ApusMacros", "Locks", "Pickle", nioCore]),
+        floor("ApusTransport", ["Locks", nioCore]),
 
         // Decisions: values, events in, effects out.
         floor("ApusCore", ["ApusWire", nioCore, deque, heap]),
-        floor("ApusStore", ["ApusWire", nioCore, deque]),
+        floor("ApusStore", ["ApusWire", "Locks", nioCore, deque]),
 
         // Hands: one foreign thing each.
         floor("ZMTP", ["MemoryFiles", nioCore, nioPosix]),
         // Leans sideways on ZMTP: it is ZMTP put behind the transport protocol, so that ZMTP itself knows nothing of Apus.
         floor("ZMTPTransport", ["ZMTP", "ApusTransport", nioCore]),
-        floor("ApusSQLite", ["ApusStore", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
+        floor("ApusSQLite", ["ApusStore", "ApusWire", "Locks", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
         floor(
             "ApusLaunchers",
             [
-                "ApusWire", logging, .product(name: "SystemPackage", package: "swift-system"),
+                "ApusWire", "Locks", logging, .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ]),
 
@@ -110,11 +120,11 @@ let package = Package(
         floor(
             "ApusEngine",
             [
-                "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "CSharedMemory", "MemoryFiles", "Pickle",
-                "ZMTPTransport",
+                "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "CSharedMemory", "Locks", "MemoryFiles",
+                "Pickle", "ZMTPTransport",
                 nioCore, nioPosix, logging,
             ], resources: kernelSources),
-        floor("ApusClient", ["ApusFunctions", "ApusTransport", "ApusWire", "Pickle", nioCore, logging]),
+        floor("ApusClient", ["ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "Locks", "Pickle", nioCore, logging]),
 
         // Programs.
         floor(
@@ -122,7 +132,7 @@ let package = Package(
             [
                 "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSQLite",
                 "ApusStore",
-                "ApusTransport", "ApusWire", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
+                "ApusTransport", "ApusWire", "Locks", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
             ]),
 
         .executableTarget(
@@ -166,7 +176,8 @@ let package = Package(
         tests(
             "ApusMacrosTests",
             [
-                "ApusMacros", "ApusFunctions",
+                // The last is for the compiler that a test runs.
+                "ApusMacros", "ApusFunctions", "ApusClient",
                 .product(name: "SwiftDiagnostics", package: "swift-syntax"),
                 .product(name: "SwiftParser", package: "swift-syntax"),
                 .product(name: "SwiftSyntax", package: "swift-syntax"),
@@ -176,33 +187,47 @@ let package = Package(
         tests("PickleTests", ["Pickle", "TestPython", nioCore]),
         tests("ApusWireTests", ["ApusWire", "MemoryFiles", nioCore]),
         tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", "TestPython", nioCore]),
-        tests("ApusTransportTests", ["ApusTransport", nioCore, nioPosix]),
+        tests("ApusTransportTests", ["ApusTransport", "Locks", nioCore, nioPosix]),
         tests("ApusCoreTests", ["ApusCore", "ApusTestKit", "ApusWire"]),
         tests("ApusStoreTests", ["ApusStore", "ApusTestKit", "ApusWire", nioCore]),
         tests("ZMTPTests", ["TestPython", "ZMTP", nioCore, nioPosix]),
         tests(
             "ApusSQLiteTests",
-            ["ApusSQLite", "ApusStore", "ApusTestKit", "ApusWire", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
+            [
+                "ApusSQLite", "ApusStore", "ApusTestKit", "ApusWire", "Locks", nioCore,
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ]),
         tests("ApusLaunchersTests", ["ApusLaunchers", "ApusWire", "TestPython"]),
         tests("DebianClosureTests", ["DebianClosure"]),
         tests(
             "ApusEngineTests",
             [
-                "ZMTPTransport", "ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Pickle", "TestPython",
+                "ZMTPTransport", "ApusCore", "ApusEngine", "ApusFunctions", "ApusTransport", "ApusWire", "Locks", "Pickle",
+                "TestPython",
                 nioCore,
                 nioPosix, logging,
             ]),
         tests(
             "ApusControllerTests",
             [
-                "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "MemoryFiles", "Pickle",
-                nioCore, nioPosix, logging,
+                "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "Locks", "MemoryFiles",
+                "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
             ]),
-        tests("ApusTestKitTests", ["Apus", "ApusTestKit"]),
+        tests("ApusClientTests", ["ApusClient", "ApusTransport", "ApusWire", "Locks", nioCore, nioPosix, logging]),
+        tests(
+            "ApusTestKitTests",
+            [
+                "Apus", "ApusClient", "ApusFunctions", "ApusTestKit", "ApusTransport", "ApusWire", "Locks", "Pickle", nioCore,
+                nioPosix,
+                logging,
+            ]),
+        .testTarget(
+            name: "FuzzTests", dependencies: fuzzed, path: "Tests/Fuzzing", exclude: ["Inputs", "Program"],
+            swiftSettings: settings),
         // Compiled here and linked by a test: what it leaves open it finds in the program that loads it, which exports its symbols.
         .target(name: "SampleModule", dependencies: ["ApusFunctions"], path: "Tests/SampleModule", swiftSettings: settings),
         .testTarget(
-            name: "ApusTests", dependencies: ["Apus", "TestPython", nioCore, nioPosix], swiftSettings: settings,
+            name: "ApusTests", dependencies: ["Apus", "Locks", "TestPython", nioCore, nioPosix], swiftSettings: settings,
             linkerSettings: [.unsafeFlags(["-Xlinker", "--export-dynamic"])]),
         tests(
             "ExamplesTests",
@@ -218,4 +243,33 @@ if let chosen = Context.environment["APUS_TEST_TARGETS"], !chosen.isEmpty {
             || (target.type == .executable && target.path?.hasPrefix("Examples/") == true && !names.contains("ExamplesTests"))
     }
     package.products.removeAll { $0.name == "ApusDynamic" }
+}
+
+// scripts/fuzz: one program of all fuzzers, with libFuzzer's library at this path, and our modules compiled so that it sees what an
+// input reaches. The macros are left out, and the one file that uses them, for swift-syntax takes longer to compile than all the rest.
+if let library = Context.environment["APUS_FUZZER_LIBRARY"], !library.isEmpty {
+    let parsers: Set = [
+        "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusStore", "ApusTransport", "ApusWire",
+        "CEngineMode", "CFunctionSection", "CSharedMemory", "Locks", "MemoryFiles", "Pickle", "ZMTP", "ZMTPTransport",
+    ]
+    // Checks that are for debug builds stay: an index beyond a buffer must be seen, not read.
+    let watched = language + [SwiftSetting.unsafeFlags(["-sanitize=fuzzer", "-enable-testing", "-assert-config", "Debug"])]
+    package.products = []
+    package.targets.removeAll { !parsers.contains($0.name) }
+    for target in package.targets {
+        target.dependencies.removeAll { if case .byNameItem("ApusMacros", _) = $0 { true } else { false } }
+        if target.name == "ApusEngine" { target.exclude = ["LibraryFunctions.swift"] }
+        target.swiftSettings = watched
+        target.cSettings = [.unsafeFlags(["-fsanitize=fuzzer-no-link"])]
+    }
+    package.targets.append(
+        .executableTarget(
+            name: "apus-fuzz", dependencies: fuzzed, path: "Tests/Fuzzing", exclude: ["Inputs", "Replay"], swiftSettings: watched,
+            linkerSettings: [
+                .unsafeFlags([library]), .linkedLibrary("stdc++"),
+                // See Tests/Fuzzing/Program/WatchedCode.swift.
+                .unsafeFlags([
+                    "-Xlinker", "--wrap=__sanitizer_cov_8bit_counters_init", "-Xlinker", "--wrap=__sanitizer_cov_pcs_init",
+                ]),
+            ]))
 }

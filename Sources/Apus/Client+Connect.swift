@@ -15,39 +15,42 @@ extension Client {
     ///   - timeout: How long to wait for the hub's answer.
     ///   - patience: How long the controller may be out of reach later on before whoever waits is told by an error with code
     ///     `controllerGone`; the client finds a controller that comes back all the same.
+    ///   - maximumMessageSize: The largest message that is taken, in bytes: what the environment's `APUS_MAX_MESSAGE_SIZE` says, or half of
+    ///     the machine's memory unless told. Whoever waits for a larger result gets an error with code `badResult`.
     ///   - eventLoopGroup: Where the client's sockets live: one of NIOPosix's, which the caller keeps until the client is closed. The
     ///     process-wide one unless told.
     ///   - logger: Where the client writes what goes wrong while nobody waits for it.
     /// - Throws: ``ApusError`` that says where it looked, or which address did not answer.
     public static func connect(
         profile: String? = nil, profileDirectory: String? = nil, clusterID: String = "", timeout: Duration = .seconds(10),
-        patience: Duration = .seconds(60), eventLoopGroup: (any EventLoopGroup)? = nil,
+        patience: Duration = .seconds(60), maximumMessageSize: Int? = nil, eventLoopGroup: (any EventLoopGroup)? = nil,
         logger: Logger = Logger(label: "apus.client")
     ) async throws -> Client {
         let directory = ProfileDirectory(explicitPath: profileDirectory, profile: profile)
         return try await Self.connect(
             to: ConnectionFinder.client(profile: directory, clusterID: clusterID), timeout: timeout, patience: patience,
-            eventLoopGroup: eventLoopGroup, logger: logger)
+            maximumMessageSize: maximumMessageSize, eventLoopGroup: eventLoopGroup, logger: logger)
     }
 
     /// Connects to the cluster of a client connection file, given by its path or as its JSON text.
     public static func connect(
-        file: String, timeout: Duration = .seconds(10), patience: Duration = .seconds(60),
+        file: String, timeout: Duration = .seconds(10), patience: Duration = .seconds(60), maximumMessageSize: Int? = nil,
         eventLoopGroup: (any EventLoopGroup)? = nil, logger: Logger = Logger(label: "apus.client")
     ) async throws -> Client {
         try await Self.connect(
-            to: ConnectionFinder.client(file: file), timeout: timeout, patience: patience, eventLoopGroup: eventLoopGroup,
-            logger: logger)
+            to: ConnectionFinder.client(file: file), timeout: timeout, patience: patience,
+            maximumMessageSize: maximumMessageSize, eventLoopGroup: eventLoopGroup, logger: logger)
     }
 
     /// Connects to a controller whose addresses are known.
     public static func connect(
         to info: ClientConnectionInfo, timeout: Duration = .seconds(10), patience: Duration = .seconds(60),
-        eventLoopGroup: (any EventLoopGroup)? = nil, logger: Logger = Logger(label: "apus.client")
+        maximumMessageSize: Int? = nil, eventLoopGroup: (any EventLoopGroup)? = nil, logger: Logger = Logger(label: "apus.client")
     ) async throws -> Client {
         // The threads of the process-wide group live as long as the process, so a client owns no thread.
         let eventLoop = (eventLoopGroup ?? MultiThreadedEventLoopGroup.singleton).next()
         return try await Client(
-            info, transport: ZMTPTransport(), eventLoop: eventLoop, timeout: timeout, patience: patience, logger: logger)
+            info, transport: ZMTPTransport(), eventLoop: eventLoop, timeout: timeout, patience: patience,
+            maximumMessageSize: maximumMessageSize, logger: logger)
     }
 }

@@ -25,7 +25,7 @@ public final class Cluster: Sendable {
         /// at the end.
         public var profile: ProfileDirectory?
         /// What tells this cluster from others of the same profile; empty for the profile's nameless one, which
-        /// ``Client/connect(profile:profileDirectory:clusterID:timeout:patience:eventLoopGroup:logger:)`` finds unless told; nil: a new one.
+        /// ``Client/connect(profile:profileDirectory:clusterID:timeout:patience:maximumMessageSize:eventLoopGroup:logger:)`` finds unless told; nil: a new one.
         public var clusterID: String?
         /// How long engines may take to register.
         public var startTimeout: Duration = .seconds(60)

@@ -6,7 +6,6 @@ public import ApusWire
 public import Logging
 internal import NIOCore
 internal import NIOPosix
-internal import Synchronization
 internal import ZMTPTransport
 
 /// A controller that runs in this process, with its connection files.
@@ -162,7 +161,7 @@ public final class ControllerHost: Sendable {
     func expectNoEngine(_ reason: String?) { self.service.expectNoEngine(reason) }
 
     /// Tells the controller that the process of an engine has ended, which its connections may not show.
-    func engineProcessEnded(_ uuid: EngineUUID) { self.service.engineProcessEnded(uuid) }
+    func engineProcessEnded(_ uuid: EngineUUID, _ end: EngineEnd) { self.service.engineProcessEnded(uuid, end) }
 
     /// Stops serving and removes the files.
     public func stop() async {
@@ -178,78 +177,30 @@ public final class ControllerHost: Sendable {
     }
 }
 
-/// Keeps the list of registered engines in its file.
-///
-/// A short list is written before anybody hears of the engine that is new in it, so that a controller that is killed then finds it
-/// again. A long one is written beside the controller's loop: when a thousand engines register at once, only every so often, and the
-/// last always.
+/// Keeps the list of registered engines in its file, written beside the controller's loop: a disk that is slow must not hold up
+/// tasks. Of lists that come while one is being written the last is written next, and the last of all always.
 private final class EngineStateWriter: Sendable {
-    /// Longer lists would hold up the controller's loop.
-    private static let shortList = 64
-
-    private let file: EngineStateFile
-    private let later: AsyncStream<EngineStateFile.Version>.Continuation
+    private let states: AsyncStream<EngineRegistry.State>.Continuation
     private let writing: Task<Void, Never>
 
     init(path: String?, logger: Logger) {
-        let file = EngineStateFile(path: path, logger: logger)
-        let (versions, later) = AsyncStream.makeStream(of: EngineStateFile.Version.self, bufferingPolicy: .bufferingNewest(1))
-        self.file = file
-        self.later = later
-        self.writing = Task { for await version in versions { file.write(version) } }
-    }
-
-    func save(_ state: EngineRegistry.State) {
-        let version = self.file.newVersion(state)
-        if state.engines.count <= Self.shortList { self.file.write(version) } else { self.later.yield(version) }
-    }
-
-    func finish() async {
-        self.later.finish()
-        await self.writing.value
-    }
-}
-
-/// The file, which never goes back to an older list, whoever writes last.
-private final class EngineStateFile: Sendable {
-    struct Version: Sendable {
-        let number: Int
-        let state: EngineRegistry.State
-    }
-
-    private struct Progress {
-        var latest = 0
-        var written = 0
-    }
-
-    private let path: String?
-    private let logger: Logger
-    private let progress = Mutex(Progress())
-
-    init(path: String?, logger: Logger) {
-        self.path = path
-        self.logger = logger
-    }
-
-    func newVersion(_ state: EngineRegistry.State) -> Version {
-        self.progress.withLock { progress in
-            progress.latest += 1
-            return Version(number: progress.latest, state: state)
-        }
-    }
-
-    func write(_ version: Version) {
-        guard let path else { return }
-        let text = version.state.json.indentedText + "\n"
-        self.progress.withLock { progress in
-            guard version.number > progress.written else { return }
-            do {
-                try PrivateFile.write(text, to: path)
-                progress.written = version.number
-            } catch {
-                self.logger.error("the list of engines was not saved: \(error)")
+        let (stream, states) = AsyncStream.makeStream(of: EngineRegistry.State.self, bufferingPolicy: .bufferingNewest(1))
+        self.states = states
+        self.writing = Task {
+            for await state in stream {
+                guard let path else { continue }
+                do { try PrivateFile.write(state.json.indentedText + "\n", to: path) } catch {
+                    logger.error("the list of engines was not saved: \(error)")
+                }
             }
         }
+    }
+
+    func save(_ state: EngineRegistry.State) { self.states.yield(state) }
+
+    func finish() async {
+        self.states.finish()
+        await self.writing.value
     }
 }
 
@@ -259,8 +210,8 @@ extension ControllerOptions {
         self.key = engine.common.key
         self.signatureScheme = engine.common.signatureScheme
         self.location = engine.common.location
-        self.engineAddress = String(engine.common.interface.drop { $0 != "/" }.drop { $0 == "/" })
-        self.clientAddress = String(client.common.interface.drop { $0 != "/" }.drop { $0 == "/" })
+        self.engineAddress = HostAddress.host(ofInterface: engine.common.interface)
+        self.clientAddress = HostAddress.host(ofInterface: client.common.interface)
         if self.engineSSH.isEmpty { self.engineSSH = engine.common.ssh }
         if self.clientSSH.isEmpty { self.clientSSH = client.common.ssh }
         self.scheme = client.taskScheme

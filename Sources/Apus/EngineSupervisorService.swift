@@ -169,7 +169,10 @@ actor EngineSupervisorService {
         case .stop(let uuid):
             guard let place = self.places[uuid] else { return }
             Task { await place.set.stop(place.number) }
-        case .tellHub(let uuid, _): self.controller.engineProcessEnded(uuid)
+        case .tellHub(let uuid, let end):
+            // Its log has the engine's own entries; what is wanted is what its functions wrote.
+            let lines = end.lastLines.filter { !$0.contains(" apus.engine: ") }
+            self.controller.engineProcessEnded(uuid, EngineEnd(end.cause, lastLines: lines))
         case .failLaunch(let uuid, let end):
             self.arrivals[uuid]?.yield((uuid, ApusError(.launchFailed, "an engine \(end.text)" + Self.quote(end.lastLines))))
         case .report(let uuid, let id, let end, let outcome): self.report(uuid, id, end, outcome)
@@ -240,7 +243,15 @@ extension EngineSupervisor.End {
             case .signal(SIGTERM), .code(128 + SIGTERM): .terminated
             case .code, .signal, .unknown: .died
             }
-        self.init(kind, "\(exit.exit.cause)", lastLines: exit.exit.lastLines)
+        let cause: EngineEnd.Cause =
+            switch exit.exit.cause {
+            case .code(let code): .code(code)
+            case .signal(let number): .signal(number)
+            case .unknown: .unknown
+            }
+        // What an engine logs of its everyday life explains no end.
+        let lines = exit.exit.lastLines.filter { !$0.contains(" info apus.engine: ") && !$0.contains(" debug apus.engine: ") }
+        self.init(kind, "\(exit.exit.cause)", lastLines: lines, cause: cause)
     }
 }
 

@@ -4,7 +4,7 @@ internal import ApusEngine
 internal import ApusStore
 internal import ApusTransport
 internal import ApusWire
-internal import Logging
+public import Logging
 internal import NIOPosix
 
 /// A controller and engines in this process, joined by a network in memory; see ``ClusterPlace/inMemory``.
@@ -52,10 +52,15 @@ public final class InMemoryCluster: Sendable {
     }
 
     /// A further client.
-    public func connect() async throws -> Client {
+    ///
+    /// - Parameter logger: Where the client writes what nobody waits for.
+    public func connect(logger: Logger = Logger(label: "apus.client")) async throws -> Client {
         try await Client(
-            self.info, transport: self.network, eventLoop: MultiThreadedEventLoopGroup.singleton.next())
+            self.info, transport: self.network, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: logger)
     }
+
+    /// Has the controller expect that no engine will come any more, and why.
+    package func expectNoEngine(_ reason: String) { self.controller.expectNoEngine(reason) }
 
     /// Ends one engine without a word to anyone but its connections, in the order in which they were started.
     public func killEngine(_ index: Int) async {

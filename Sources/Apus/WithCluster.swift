@@ -20,7 +20,9 @@ public enum ClusterPlace: Sendable, Hashable {
 /// }
 /// ```
 ///
-/// The body runs where it is called from: on the main actor, if that is where this is awaited.
+/// The body runs where it is called from: on the main actor, if that is where this is awaited. When the task that awaits this is
+/// cancelled, what the body waits for ends with `CancellationError`, and work that has not started is aborted; a function that runs is
+/// waited for, or ends with its engine.
 ///
 /// - Parameters:
 ///   - place: Processes unless told; in a test, `.inMemory`.
@@ -61,8 +63,22 @@ private nonisolated(nonsending) func use<Result: Sendable>(
         try await client.waitForEngines(engines)
         return try await body(client)
     }
+    if Task.isCancelled { await callOff(client) }
     await client.close()
     return try outcome.get()
+}
+
+/// Aborts what has not started: what the body left to itself would begin while the engines are on their way out.
+private func callOff(_ client: Client) async {
+    // In a task of its own, for this one is cancelled; and not for long, for an engine may have stopped answering.
+    await Task {
+        try? await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await client.abort() }
+            group.addTask { try await Task.sleep(for: .seconds(1)) }
+            defer { group.cancelAll() }
+            try await group.next()
+        }
+    }.value
 }
 
 private nonisolated(nonsending) func resultOf<Value>(_ body: nonisolated(nonsending) () async throws -> Value) async -> Result<

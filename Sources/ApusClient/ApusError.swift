@@ -1,3 +1,5 @@
+public import Foundation
+
 /// Why a parallel operation could not give a result.
 ///
 /// Errors that user code raised on an engine are ``RemoteError``; several at once are ``CompositeError``. This is everything else.
@@ -80,4 +82,11 @@ public struct ApusError: Error, Sendable, CustomStringConvertible {
         guard let cause else { return self.message }
         return "\(self.message) (\(cause))"
     }
+}
+
+extension ApusError: LocalizedError {
+    /// The message.
+    public var errorDescription: String? { self.message }
+    /// What the error behind this one says; nil where there is none.
+    public var failureReason: String? { self.cause.map { $0.localizedDescription } }
 }

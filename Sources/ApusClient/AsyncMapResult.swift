@@ -1,99 +1,245 @@
-import ApusWire
+public import ApusWire
 import Pickle
 
-/// The results of a map that come later, in chunks.
+/// The results of a map that come later.
 ///
-/// Iterate it to have results as they come, in the order of the input or of their arrival; or await ``value`` for all of them.
+/// Iterate it to have results as they come, in the order of the input or of their arrival; or await ``value`` for all of them. Each call
+/// has an outcome of its own, however many share a task; ``outcomes`` has them all.
+///
+/// A map that was not told a chunk size sends its tasks while it runs, with as many calls in each as their measured times call for.
+/// ``count`` and ``progress`` are in calls. ``metadata``, ``timeline`` and ``messageIDs`` are of tasks.
 public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
-    let tasks: [PendingTask]
-    /// The client through which the map was sent.
-    public let client: Client
+    public typealias Failure = any Error
+
+    let run: MapRun
     /// Whether iteration keeps the order of the input. ``value`` always does.
     public var isOrdered: Bool
-    /// What cancelling a Swift task that waits for the values does to the work; nothing unless told.
-    public var whenCancelled = CancellationPolicy.leaveRunning
+    /// What cancelling a Swift task that waits for the results does to the work; what has not started is aborted unless told.
+    public var whenCancelled: CancellationPolicy
     private let decode: @Sendable (PickleValue) throws -> Element
 
     init(
-        _ tasks: [PendingTask], client: Client, isOrdered: Bool = true,
+        _ run: MapRun, isOrdered: Bool = true, whenCancelled: CancellationPolicy?,
         decode: @escaping @Sendable (PickleValue) throws -> Element
     ) {
-        self.tasks = tasks
-        self.client = client
+        self.run = run
         self.isOrdered = isOrdered
+        self.whenCancelled = whenCancelled ?? .abort
         self.decode = decode
     }
 
+    /// The client through which the map was sent.
+    public var client: Client { self.run.client }
+
+    // MARK: All results
+
     /// All results in the order of the input.
     ///
-    /// - Throws: ``CompositeError`` with the error of each chunk that failed; the error itself where the map is one chunk.
-    public var value: [Element] {
-        get async throws { try await self.whole.value }
-    }
+    /// - Throws: ``CompositeError`` with the error of each call that failed, once all have ended; the error itself where the map has one
+    ///   element. `CancellationError` when the waiting task is cancelled; ``whenCancelled`` says what becomes of the work.
+    public var value: [Element] { get async throws { try await self.whole.value } }
 
     /// The same, waiting no longer than the timeout.
     public func value(timeout: Duration) async throws -> [Element] { try await self.whole.value(timeout: timeout) }
 
+    /// Each call's result or error, in the order of the input, for callers who want the good ones in spite of the bad.
+    public var outcomes: [Result<Element, any Error>] {
+        get async throws {
+            try await self.waitForAll()
+            var outcomes: [Result<Element, any Error>] = []
+            outcomes.reserveCapacity(self.count)
+            self.forEachEnd { values, failures, count in
+                var (value, failure) = (values.startIndex, failures.startIndex)
+                for place in 0..<count {
+                    if failure < failures.endIndex, failures[failure].place == place {
+                        outcomes.append(.failure(failures[failure].failure.error))
+                        failure += 1
+                    } else {
+                        outcomes.append(.success(values[value]))
+                        value += 1
+                    }
+                }
+            }
+            return outcomes
+        }
+    }
+
+    private func waitForAll() async throws {
+        do { try await self.run.wait() } catch {
+            self.wasCancelled()
+            throw error
+        }
+    }
+
+    /// Does to the work what the policy says.
+    fileprivate func wasCancelled() {
+        guard self.whenCancelled != .leaveRunning else { return }
+        let tasks = self.run.stop()
+        let interrupts = self.whenCancelled == .interrupt
+        if tasks.isEmpty { return }
+        // The waiting has ended; that the engines have been told need not be waited for.
+        Task { [client = self.client] in try? await client.abort(tasks, interrupting: interrupts) }
+    }
+
+    /// Calls the body with what each task of a finished map gave, in the order of the input; elements without a task are told like a task
+    /// that failed.
+    private func forEachEnd(
+        _ body: ([Element], [(place: Int, failure: TaskFailure)], _ calls: Int) throws -> Void
+    ) rethrows {
+        let (chunks, missing) = self.run.ends
+        var next = 0
+        func fill(upTo end: Int) throws {
+            guard next < end else { return }
+            try body([], (0..<end - next).map { ($0, missing) }, end - next)
+            next = end
+        }
+        for chunk in chunks {
+            try fill(upTo: chunk.elements.lowerBound)
+            let outcomes = self.client.connection.outcomes(of: chunk, self.decode)
+            try body(outcomes.values, outcomes.failures, chunk.elements.count)
+            next = chunk.elements.upperBound
+        }
+        try fill(upTo: self.count)
+    }
+
+    /// All results of a finished map.
+    private func combined() throws -> [Element] {
+        var elements: [Element] = []
+        var failures: [TaskFailure] = []
+        elements.reserveCapacity(self.count)
+        self.forEachEnd { values, failed, _ in
+            elements += values
+            for each in failed { failures.append(each.failure) }
+        }
+        guard let first = failures.first else { return elements }
+        if self.count == 1 { throw first.thrown }
+        throw CompositeError("\(failures.count) of \(self.count) calls failed", failures)
+    }
+
     /// The result as one, for its metadata, waiting, progress and abort.
     public var whole: AsyncResult<[Element]> {
         let decode = self.decode
-        var result = AsyncResult(self.tasks, client: self.client, isSingle: self.tasks.count == 1) { messages in
+        var result = AsyncResult(self.run, combined: { try self.combined() }) { messages in
             var elements: [Element] = []
-            for message in messages { elements += try decodeElements(from: message, decode) }
+            for message in messages { elements += try decodeResult(from: message) { try $0.elements().map(decode) } }
             return elements
         }
         result.whenCancelled = self.whenCancelled
         return result
     }
 
-    /// Waits for all chunks with a progress line on standard error. False when the time is over first; see
+    // MARK: About the calls and tasks
+
+    /// How many calls there are: one for each element.
+    public var count: Int { self.run.count }
+
+    /// How many of the calls have ended.
+    public var progress: Int { self.run.endedCalls }
+
+    /// The ids of the tasks that make the calls, in the order of the input.
+    ///
+    /// A map that sends its tasks while it runs sends the rest first, so that each call is in one of them: dependencies on the map wait
+    /// for all of it.
+    public var messageIDs: [TaskID] { self.whole.messageIDs }
+
+    /// Waits for all calls with a progress line on standard error. False when the time is over first; see
     /// ``AsyncResult/waitInteractive(interval:timeout:)``.
     @discardableResult
     public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
         try await self.whole.waitInteractive(interval: interval, timeout: timeout)
     }
 
-    /// What is known of each chunk's task, in the order of the input.
+    /// What is known of each task that was sent so far, in the order of the input. A task makes one call or several.
     public var metadata: [TaskMetadata] { self.whole.metadata }
-    /// Stops the chunks that have not started; see ``AsyncResult/abort(interrupting:)``.
+    /// Stops the calls that have not started, those not yet sent among them; see ``AsyncResult/abort(interrupting:)``. The calls of a task
+    /// that has started go on to its end.
     public func abort(interrupting: Bool = false) async throws { try await self.whole.abort(interrupting: interrupting) }
 
     // MARK: Iterating
 
-    public func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(result: self)
-    }
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(result: self) }
 
-    /// Gives one result at a time, waiting for the chunk that it is in.
+    /// Gives one result at a time, waiting for the task that it is in.
+    ///
+    /// It runs where its caller runs: a loop on the main actor leaves it only to wait.
     public struct AsyncIterator: AsyncIteratorProtocol {
+        public typealias Failure = any Error
+
         private let result: AsyncMapResult
-        private var chunks: any AsyncIteratorProtocol<PendingTask, Never>
-        private var ready: ArraySlice<Element> = []
+        private var endings: AsyncStream<MapRun.Chunk>.AsyncIterator
+        /// Where the order is kept, tasks that ended before their turn, by their first element.
+        private var early: [Int: MapRun.Chunk] = [:]
+        /// What is left of the task at hand: the place of the next call, and what the others gave.
+        private var place = 0
+        private var calls = 0
+        private var values: ArraySlice<Element> = []
+        private var failures: ArraySlice<(place: Int, failure: TaskFailure)> = []
+        /// How many calls were given.
+        private var given = 0
 
         fileprivate init(result: AsyncMapResult) {
             self.result = result
-            if result.isOrdered {
-                let (stream, continuation) = AsyncStream.makeStream(of: PendingTask.self)
-                for task in result.tasks { continuation.yield(task) }
-                continuation.finish()
-                self.chunks = stream.makeAsyncIterator()
-            } else {
-                self.chunks = tasksAsDone(result.tasks).makeAsyncIterator()
+            self.endings = result.run.endings().makeAsyncIterator()
+        }
+
+        /// The next result; nil when all have been given.
+        ///
+        /// - Throws: The error of a call that failed; the iteration may go on with the next. `CancellationError` when the waiting task is
+        ///   cancelled.
+        nonisolated(nonsending) public mutating func next() async throws -> Element? {
+            try await self.next(isolation: #isolation)
+        }
+
+        public mutating func next(isolation actor: isolated (any Actor)?) async throws -> Element? {
+            while self.place == self.calls {
+                guard self.given < self.result.count else { return nil }
+                try await self.takeNext(isolation: actor)
+            }
+            self.given += 1
+            defer { self.place += 1 }
+            if let failed = self.failures.first, failed.place == self.place {
+                self.failures.removeFirst()
+                throw failed.failure.thrown
+            }
+            return self.values.removeFirst()
+        }
+
+        /// Waits for the task whose results are next.
+        private mutating func takeNext(isolation actor: isolated (any Actor)?) async throws {
+            while true {
+                if let chunk = self.early.removeValue(forKey: self.given) { return self.take(chunk) }
+                guard let chunk = await self.endings.next(isolation: actor) else {
+                    if Task.isCancelled {
+                        self.result.wasCancelled()
+                        throw CancellationError()
+                    }
+                    return self.takeMissing()
+                }
+                if !self.result.isOrdered { return self.take(chunk) }
+                self.early[chunk.elements.lowerBound] = chunk
             }
         }
 
-        public mutating func next() async throws -> Element? {
-            while self.ready.isEmpty {
-                guard let task = await self.chunks.next(isolation: #isolation) else { return nil }
-                try await task.wait()
-                self.ready = try decodeElements(from: self.result.client.connection.message(of: task), self.result.decode)[...]
-            }
-            return self.ready.removeFirst()
+        private mutating func take(_ chunk: MapRun.Chunk) {
+            let outcomes = self.result.client.connection.outcomes(of: chunk, self.result.decode)
+            self.begin(chunk.elements.count, outcomes.values, outcomes.failures)
+        }
+
+        /// Elements that were never sent fail, all of those before the next task at once.
+        private mutating func takeMissing() {
+            let next = self.result.isOrdered ? self.early.keys.min() : nil
+            let missing = Swift.max(1, (next ?? self.result.count) - self.given)
+            let failure = self.result.run.missing
+            self.begin(missing, [], (0..<missing).map { ($0, failure) })
+        }
+
+        private mutating func begin(
+            _ calls: Int, _ values: [Element], _ failures: [(place: Int, failure: TaskFailure)]
+        ) {
+            self.place = 0
+            self.calls = calls
+            self.values = values[...]
+            self.failures = failures[...]
         }
     }
-}
-
-/// The results in the reply to one chunk of a map.
-func decodeElements<Element>(from message: Message, _ decode: (PickleValue) throws -> Element) throws -> [Element] {
-    try decodeResult(from: message) { try $0.elements().map(decode) }
 }

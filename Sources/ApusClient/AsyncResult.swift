@@ -6,32 +6,65 @@ import NIOCore
 /// Any number of callers may wait for it, from anywhere. What cancelling one of them does to the work is ``whenCancelled``. To stop
 /// work that has not started, use ``abort(interrupting:)``.
 public struct AsyncResult<Output: Sendable>: Sendable {
-    let tasks: [PendingTask]
+    /// What the value is made of.
+    private enum Source: Sendable {
+        case tasks([PendingTask], isSingle: Bool)
+        /// A map; the closure makes the value once it is finished.
+        case map(MapRun, @Sendable () throws -> Output)
+    }
+
+    private let source: Source
     let client: Client
     /// Makes the value of the tasks' replies, all of which went well.
     let combine: @Sendable ([Message]) throws -> Output
-    /// Whether one failure is thrown as it is; with several targets failures are gathered into one error.
-    private let isSingle: Bool
     /// What cancelling a Swift task that waits for the value does to the work; nothing unless told.
     public var whenCancelled = CancellationPolicy.leaveRunning
 
+    /// - Parameter isSingle: Whether one failure is thrown as it is; with several targets failures are gathered into one error.
     init(
-        _ tasks: [PendingTask], client: Client, isSingle: Bool, whenCancelled: CancellationPolicy = .leaveRunning,
+        _ tasks: [PendingTask], client: Client, isSingle: Bool, whenCancelled: CancellationPolicy? = nil,
         combine: @escaping @Sendable ([Message]) throws -> Output
     ) {
-        self.whenCancelled = whenCancelled
-        self.tasks = tasks
+        self.whenCancelled = whenCancelled ?? .leaveRunning
+        self.source = .tasks(tasks, isSingle: isSingle)
         self.client = client
-        self.isSingle = isSingle
         self.combine = combine
+    }
+
+    init(
+        _ map: MapRun, combined: @escaping @Sendable () throws -> Output,
+        combine: @escaping @Sendable ([Message]) throws -> Output
+    ) {
+        self.source = .map(map, combined)
+        self.client = map.client
+        self.combine = combine
+    }
+
+    /// The tasks that there are so far: a map may send more.
+    var tasks: [PendingTask] {
+        switch self.source {
+        case .tasks(let tasks, _): tasks
+        case .map(let map, _): map.tasks
+        }
+    }
+
+    /// The map whose result this is.
+    var map: MapRun? { if case .map(let map, _) = self.source { map } else { nil } }
+
+    /// The same for a caller who waits at once, so that nobody else can ever have the result.
+    func awaited(_ policy: CancellationPolicy?) -> AsyncResult {
+        var result = self
+        result.whenCancelled = policy ?? .abort
+        return result
     }
 
     // MARK: The value
 
     /// Waits until every task has ended and gives the value.
     ///
-    /// - Throws: ``RemoteError`` if the function threw on the engine (``CompositeError`` where several engines were called);
-    ///   ``ApusError`` with code `engineDied`, `taskTimeout` or another if it gave no answer.
+    /// - Throws: What the function threw on the engine, where that is `Codable`, else a ``RemoteError`` that describes it
+    ///   (``CompositeError`` where several engines were called); ``ApusError`` with code `engineDied`, `taskTimeout` or another if it
+    ///   gave no answer.
     public var value: Output {
         get async throws {
             try await self.waitForAll()
@@ -49,12 +82,13 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         }
         guard isReady ?? false else {
             throw ApusError(
-                .timeout, "\(self.tasks.count - self.progress) of \(self.tasks.count) tasks have not ended within \(timeout)")
+                .timeout, "\(self.count - self.progress) of \(self.count) \(self.unit)s have not ended within \(timeout)")
         }
         return try self.combined()
     }
 
-    /// Each task's value or error, in the order of the tasks, for callers who want the good ones in spite of the bad.
+    /// Each task's value or error, in the order of the tasks, for callers who want the good ones in spite of the bad. Of a map, see
+    /// ``AsyncMapResult/outcomes`` for those of its calls.
     public var outcomes: [Result<Output, any Error>] {
         get async throws {
             try await self.waitForAll()
@@ -62,16 +96,25 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         }
     }
 
-    private func waitForAll() async throws {
-        do { for task in self.tasks { try await task.wait() } } catch {
+    private nonisolated(nonsending) func waitForAll() async throws {
+        do { try await self.waitForEnd() } catch {
             if error is CancellationError, self.whenCancelled != .leaveRunning {
                 let interrupts = self.whenCancelled == .interrupt
+                let tasks = self.map.map { $0.stop() } ?? self.messageIDs
                 // The waiting has ended; that the engines have been told need not be waited for.
-                Task { [client = self.client, ids = self.messageIDs] in
-                    try? await client.abort(ids, interrupting: interrupts)
+                if !tasks.isEmpty {
+                    Task { [client = self.client] in try? await client.abort(tasks, interrupting: interrupts) }
                 }
             }
             throw error
+        }
+    }
+
+    /// Waits until all has ended. Cancelling the caller ends its waiting only.
+    nonisolated(nonsending) func waitForEnd() async throws {
+        switch self.source {
+        case .tasks(let tasks, _): for task in tasks { try await task.wait() }
+        case .map(let map, _): try await map.wait()
         }
     }
 
@@ -82,16 +125,21 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     }
 
     private func combined() throws -> Output {
-        if self.isSingle, self.tasks.count == 1 { return try self.combine([self.client.connection.message(of: self.tasks[0])]) }
+        switch self.source {
+        case .map(_, let combined): try combined()
+        case .tasks(let tasks, let isSingle): try self.combined(tasks, isSingle: isSingle)
+        }
+    }
+
+    private func combined(_ tasks: [PendingTask], isSingle: Bool) throws -> Output {
+        if isSingle, tasks.count == 1 { return try self.combine([self.client.connection.message(of: tasks[0])]) }
         var messages: [Message] = []
-        var errors: [any Error] = []
-        messages.reserveCapacity(self.tasks.count)
-        for task in self.tasks {
-            do { messages.append(try self.client.connection.message(of: task)) } catch { errors.append(error) }
+        var failures: [TaskFailure] = []
+        messages.reserveCapacity(tasks.count)
+        for task in tasks {
+            do { messages.append(try self.client.connection.reply(of: task)) } catch { failures.append(error) }
         }
-        if !errors.isEmpty {
-            throw CompositeError("\(errors.count) of \(self.tasks.count) calls failed", errors)
-        }
+        if !failures.isEmpty { throw CompositeError("\(failures.count) of \(tasks.count) calls failed", failures) }
         return try self.combine(messages)
     }
 
@@ -101,17 +149,26 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     @discardableResult
     public func wait(until condition: WaitCondition = .allCompleted, timeout: Duration? = nil) async throws -> Bool {
         if self.isReady { return true }
-        return try await self.client.wait(for: self.tasks, until: condition, timeout: timeout)
+        guard let map = self.map else { return try await self.client.wait(for: self.tasks, until: condition, timeout: timeout) }
+        return try await withDeadline(timeout) { try await map.wait(until: condition) } ?? false
     }
 
-    /// Waits with a progress line on standard error: done of all, rate, time left.
+    /// Why those of the tasks wait that no engine has, by id; nothing when all are with engines or have ended.
+    ///
+    /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot say; Apus's own can.
+    public func whyWaiting() async throws -> [TaskID: String] { try await self.client.whyWaiting(self.messageIDs) }
+
+    /// Waits with a progress line on standard error: done of all, rate, time left, and whether engines are missing. Of a map, calls are counted.
     @discardableResult
     public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
-        try await ProgressLine.wait(for: self.tasks, interval: interval, timeout: timeout)
+        try await ProgressLine.wait(
+            total: self.count, interval: interval, timeout: timeout, done: { self.progress },
+            lacksEngines: { self.client.connection.lacksEngines(for: self.tasks, isMap: self.map != nil) },
+            end: { try await self.waitForEnd() })
     }
 
     /// Whether every task has ended.
-    public var isReady: Bool { self.tasks.allSatisfy { $0.isDone } }
+    public var isReady: Bool { self.map.map { $0.isFinished } ?? self.tasks.allSatisfy { $0.isDone } }
 
     /// Whether every task has ended well.
     ///
@@ -119,20 +176,37 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     public var isSuccessful: Bool {
         get throws {
             guard self.isReady else { throw ApusError(.resultNotFound, "the result is not ready yet") }
-            return self.tasks.allSatisfy { (try? self.client.connection.message(of: $0)) != nil }
+            return self.failureCount == 0
         }
     }
 
-    /// How many of the tasks have ended.
-    public var progress: Int { self.tasks.count { $0.isDone } }
+    /// How many of the tasks have ended; of a map, how many of its calls.
+    public var progress: Int { self.map.map { $0.endedCalls } ?? self.tasks.count { $0.isDone } }
 
-    /// How many tasks there are.
-    public var count: Int { self.tasks.count }
+    /// How many tasks there are; of a map, how many calls.
+    public var count: Int { self.map.map { $0.count } ?? self.tasks.count }
+
+    /// What is counted.
+    var unit: String { self.map == nil ? "task" : "call" }
+
+    /// How many of what has ended has failed.
+    var failureCount: Int {
+        let connection = self.client.connection
+        guard let map = self.map else { return self.tasks.count { $0.isDone && (try? connection.reply(of: $0)) == nil } }
+        let chunks = map.ends.chunks
+        let sent = chunks.reduce(0) { $0 + $1.elements.count }
+        return chunks.reduce(0) { $0 + connection.failureCount(of: $1) } + (map.isFinished ? map.count - sent : 0)
+    }
 
     // MARK: About the tasks
 
     /// The tasks' ids, in their order.
-    public var messageIDs: [TaskID] { self.tasks.map { $0.id } }
+    ///
+    /// A map that sends its tasks while it runs sends the rest first, so that each call is in one of them.
+    public var messageIDs: [TaskID] {
+        self.map?.sendRest()
+        return self.tasks.map { $0.id }
+    }
 
     /// What is known of each task, in their order.
     public var metadata: [TaskMetadata] { self.tasks.map { self.client.connection.metadata(of: $0) } }
@@ -160,7 +234,8 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     ///
     /// - Parameter interrupting: Whether those that run are interrupted; see ``Client/abort(_:interrupting:)``.
     public func abort(interrupting: Bool = false) async throws {
-        try await self.client.abort(self.messageIDs, interrupting: interrupting)
+        let tasks = self.map.map { $0.stop() } ?? self.messageIDs
+        if !tasks.isEmpty { try await self.client.abort(tasks, interrupting: interrupting) }
     }
 }
 

@@ -43,7 +43,7 @@ public struct BroadcastView: Sendable {
         async throws
         -> [Output]
     {
-        try await self.applyAsync(function, repeat each arguments).value
+        try await self.applyAsync(function, repeat each arguments).awaited(self.direct.whenCancelled).value
     }
 
     /// The same without waiting.
@@ -62,9 +62,12 @@ public struct BroadcastView: Sendable {
         let call = Call(function)
         let arguments = try encode(list: arguments)
         guard self.isCoalescing else {
-            return try await self.direct.many(self.direct.calls.apply(call, arguments), as: type).value
+            return try await self.direct.many(self.direct.calls.apply(call, arguments), as: type).awaited(
+                self.direct.whenCancelled
+            ).value
         }
-        return try await self.coalescing(call, arguments) { try PickleDecoder().decode(type, from: $0) }.value
+        return try await self.coalescing(call, arguments) { try PickleDecoder().decode(type, from: $0) }
+            .awaited(self.direct.whenCancelled).value
     }
 
     /// Runs source text in each engine's namespace.

@@ -1,3 +1,4 @@
+import ApusCore
 import ApusFunctions
 import ApusWire
 import NIOCore
@@ -11,7 +12,18 @@ struct Call: Sendable {
     let captures: [PickleValue]
     /// The build that the function must be of; nil for functions that are not Swift's.
     let build: String?
-    private let isSwift: Bool
+    private let language: Language
+
+    private enum Language {
+        case swift
+        /// What only Python knows.
+        case python
+        /// A name that the engine looks up, in whichever language it has it.
+        case either
+    }
+
+    /// Whether a request can make many calls, each with an outcome of its own.
+    var keepsOutcomes: Bool { self.language != .either }
 
     /// - Throws: ``ApusError`` with code `badArgument` when what a closure captured cannot be sent.
     init<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>) throws {
@@ -20,14 +32,14 @@ struct Call: Sendable {
             throw ApusError(.badArgument, "what \(function.declaration.signature) captured cannot be sent", cause: error)
         }
         self.build = function.declaration.closureID == nil ? nil : BuildFingerprint.current
-        self.isSwift = true
+        self.language = .swift
     }
 
     init(_ function: PythonFunction) {
         self.function = function.pickled
         self.captures = []
         self.build = nil
-        self.isSwift = false
+        self.language = function.isPython ? .python : .either
     }
 
     /// The buffers of a request that calls the function once.
@@ -54,16 +66,44 @@ struct Call: Sendable {
     }
 
     /// The buffers of a request that calls the function for each place of the sequences and gives the list of results.
-    func mapBuffers(_ sequences: [PickleValue]) -> [ByteBuffer] {
-        // A Swift engine maps by itself when the metadata asks for it; Python's needs its mapping function before ours.
-        if self.isSwift { return self.buffers(sequences) }
+    ///
+    /// - Parameter manner: As in the request's metadata; `once` where the calls are to end with the first that fails.
+    func mapBuffers(_ sequences: [PickleValue], _ manner: Manner) -> [ByteBuffer] {
+        // A Swift engine maps by itself when the metadata asks for it; Python's needs a mapping function before ours.
+        if self.language == .swift { return self.buffers(sequences) }
+        if self.language == .python, manner != .once {
+            let seconds = manner == .slice ? Double(Self.slice) / 1_000_000 : 0
+            return ApplyPayload(
+                function: PythonCall.outcomesMapFunction, arguments: [self.function, .float(seconds)] + sequences
+            ).encode()
+        }
         return ApplyPayload(function: PythonCall.mapFunction, arguments: [self.function] + sequences, keywords: []).encode()
     }
 
+    /// Microseconds after which an engine gives the rest of a task back whose calls were expected to take less: they have become longer,
+    /// and other engines can take their part.
+    static let slice = Int(5 * MapScheduler.taskMicroseconds)
+
+    /// How often a request calls the function.
+    enum Manner {
+        /// Once, with the arguments.
+        case once
+        /// For each element, each call with an outcome of its own.
+        case map
+        /// The same, until a slice of time is over; the rest is given back.
+        case slice
+    }
+
     /// Writes the metadata members by which our engines know what to do; others pass over them.
-    func writeMetadata(maps: Bool, into metadata: inout ByteBuffer) {
+    func writeMetadata(_ manner: Manner, into metadata: inout ByteBuffer) {
         metadata.writeStaticString(", \"apus_quiet\": true")
-        if maps, self.isSwift { metadata.writeStaticString(", \"apus_map\": true") }
+        if manner != .once, self.language == .swift {
+            metadata.writeStaticString(", \"apus_map\": true, \"apus_outcomes\": true")
+            if manner == .slice {
+                metadata.writeStaticString(", \"apus_slice\": ")
+                metadata.writeDecimal(Self.slice)
+            }
+        }
         if !self.captures.isEmpty {
             metadata.writeStaticString(", \"apus_captures\": ")
             metadata.writeDecimal(self.captures.count)

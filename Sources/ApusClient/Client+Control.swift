@@ -9,6 +9,7 @@ extension Client {
     ///     `KeyboardInterrupt`. Synchronous Swift functions, engines of ipyparallel, and what begins at this very moment go on to
     ///     their end.
     public func abort(_ tasks: [TaskID]? = nil, interrupting: Bool = false) async throws {
+        if tasks == nil { for map in self.connection.maps { map.stop() } }
         let ids = tasks ?? Array(self.outstanding)
         guard !ids.isEmpty else { return }
         var content: JSONObject = ["msg_ids": .array(ids.map { .string($0.text) })]
@@ -56,13 +57,23 @@ extension Client {
             }
             var errors: [any Error] = []
             while let outcome = await group.nextResult() {
-                // An engine that ends while it is told to stop has done what it was told.
-                if case .failure(let error) = outcome, type != .shutdownRequest || (error as? ApusError)?.code != .engineDied {
-                    errors.append(error)
-                }
+                // An engine that ends while it is told to stop has done what it was told, and one that is gone has nothing to abort.
+                let isMet = type == .shutdownRequest || type == .abortRequest
+                if case .failure(let error) = outcome, !isMet || !Self.saysEngineIsGone(error) { errors.append(error) }
             }
             if errors.count == 1 { throw errors[0] }
-            if !errors.isEmpty { throw CompositeError("\(type) failed on \(errors.count) of \(engines.count) engines", errors) }
+            if !errors.isEmpty {
+                throw CompositeError(
+                    "\(type) failed on \(errors.count) of \(engines.count) engines", errors.map { TaskFailure($0) })
+            }
+        }
+    }
+
+    private static func saysEngineIsGone(_ error: any Error) -> Bool {
+        switch error {
+        case let error as RemoteError: ErrorName(rawValue: error.name) == .engineError
+        case let error as ApusError: error.code == .engineDied
+        default: false
         }
     }
 }

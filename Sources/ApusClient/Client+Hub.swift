@@ -31,9 +31,31 @@ extension Client {
             engines[EngineID(id)] = QueueStatus.Engine(
                 queue: counts["queue"]?.int ?? 0, tasks: counts["tasks"]?.int ?? 0, completed: counts["completed"]?.int ?? 0)
         }
-        var waiting: [TaskID: String] = [:]
-        for (id, reason) in reply["apus_waiting"]?.object ?? [:] { waiting[TaskID(id)] = reason.string }
-        return QueueStatus(engines: engines, unassigned: reply["unassigned"]?.int ?? 0, waiting: waiting)
+        return QueueStatus(
+            engines: engines, unassigned: reply["unassigned"]?.int ?? 0, waiting: Self.reasons(reply["apus_waiting"]))
+    }
+
+    /// Why the task waits, in a sentence; nil when an engine has it, when it has ended, and when the controller never had it.
+    ///
+    /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot say; Apus's own can.
+    public func whyWaiting(_ task: TaskID) async throws -> String? { try await self.whyWaiting([task])[task] }
+
+    /// Why those of the tasks wait that no engine has.
+    ///
+    /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot say; Apus's own can.
+    public func whyWaiting(_ tasks: [TaskID]) async throws -> [TaskID: String] {
+        try self.connection.require(.reasons)
+        if tasks.isEmpty { return [:] }
+        let content: JSONObject = [
+            "targets": .null, "verbose": false, "apus_tasks": .array(tasks.map { .string($0.text) }),
+        ]
+        return Self.reasons(try await self.connection.request(.queueRequest, content: content, on: .query)["apus_waiting"])
+    }
+
+    private static func reasons(_ value: JSONValue?) -> [TaskID: String] {
+        var reasons: [TaskID: String] = [:]
+        for (id, reason) in value?.object ?? [:] { reasons[TaskID(id)] = reason.string }
+        return reasons
     }
 
     /// The ids of all tasks that the hub keeps, by the time of their submission.

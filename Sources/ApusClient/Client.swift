@@ -21,13 +21,16 @@ public final class Client: Sendable {
     ///   - eventLoop: Where the client's sockets live; the caller keeps its group running until the client is closed.
     ///   - timeout: How long to wait for the hub's answer.
     ///   - patience: How long the controller may be out of reach before those who wait are told.
+    ///   - maximumMessageSize: Bytes of the largest message that is taken; nil for what the environment says, or half of the memory.
+    ///   - outputPatience: How long output may follow the reply that it belongs to.
     package init(
         _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration = .seconds(10),
-        patience: Duration = .seconds(60), username: String? = nil, logger: Logger = Logger(label: "apus.client")
+        patience: Duration = .seconds(60), outputPatience: Duration = .seconds(5), username: String? = nil,
+        maximumMessageSize: Int? = nil, logger: Logger = Logger(label: "apus.client")
     ) async throws {
         self.connection = try await ClientConnection(
-            info, transport: transport, eventLoop: eventLoop, timeout: timeout, patience: patience, username: username,
-            logger: logger)
+            info, transport: transport, eventLoop: eventLoop, timeout: timeout, patience: patience,
+            outputPatience: outputPatience, username: username, maximumMessageSize: maximumMessageSize, logger: logger)
     }
 
     // MARK: Engines
@@ -35,22 +38,39 @@ public final class Client: Sendable {
     /// The ids of the registered engines, in order.
     public var ids: [EngineID] { self.connection.engines.keys.sorted() }
 
-    /// Waits until so many engines are registered.
+    /// Waits until so many engines are registered; ``ids`` has them then.
     ///
-    /// - Throws: ``ApusError`` with code `timeout`, saying how many there are.
+    /// - Throws: ``ApusError`` with code `timeout`, saying how many there are, or `noEnginesRegistered` when whoever starts the engines
+    ///   says that none is coming, and why.
     public func waitForEngines(_ count: Int = 1, timeout: Duration? = nil) async throws {
         let enough: Void? = try await withDeadline(timeout) {
-            while self.connection.engines.count < count {
+            while true {
+                // Before the look, so that no engine comes unseen between the two.
+                let change = self.connection.nextEngineChange()
                 if let ended = self.connection.ended { throw ended }
-                try await self.connection.engineChange()
-                // A notification can be missed only while the subscription is on its way; asking again costs little.
-                if self.connection.engines.count < count { try await self.connection.refreshEngines() }
+                if self.connection.engines.count >= count { return }
+                // A notification can be missed while a subscription is on its way; asking costs little.
+                try await self.connection.refreshEngines()
+                let here = self.connection.engines.count
+                if here >= count { return }
+                if let reason = self.connection.noEngineIsComing {
+                    throw ApusError(
+                        .noEnginesRegistered, "\(here) of \(count) engines are registered, and none is coming: \(reason)")
+                }
+                try await change.wait(atMost: .milliseconds(500))
             }
         }
         if enough == nil {
             throw ApusError(
                 .timeout, "\(self.ids.count) of \(count) engines registered within \(timeout.map { "\($0)" } ?? "the time")")
         }
+    }
+
+    /// How long tasks of load-balanced views that are made from now on may wait while no engine is registered; nil: as long as the
+    /// controller says, which is for ever unless it was told otherwise. See ``LoadBalancedView/engineTimeout``.
+    public var engineTimeout: Duration? {
+        get { self.connection.engineTimeout }
+        set { self.connection.engineTimeout = newValue }
     }
 
     // MARK: Views
@@ -87,11 +107,12 @@ public final class Client: Sendable {
 
     // MARK: Waiting
 
-    /// Waits until everything sent so far has been answered. False when the time is over first.
+    /// Waits until everything sent so far has been answered, and every map begun so far has ended. False when the time is over first.
     @discardableResult
     public func wait(timeout: Duration? = nil) async throws -> Bool {
-        let tasks = self.connection.pendingTasks
+        let (maps, tasks) = (self.connection.maps, self.connection.pendingTasks)
         return try await withDeadline(timeout) {
+            for map in maps { try await map.wait() }
             for task in tasks { try await task.wait() }
             return true
         } ?? false
@@ -100,7 +121,18 @@ public final class Client: Sendable {
     /// The same with a progress line on standard error.
     @discardableResult
     public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
-        try await ProgressLine.wait(for: self.connection.pendingTasks, interval: interval, timeout: timeout)
+        let (maps, tasks) = (self.connection.maps, self.connection.pendingTasks)
+        // The tasks of a map are counted as its calls.
+        let ofMaps = Set(maps.flatMap { $0.tasks.map { $0.id } })
+        let others = tasks.filter { !ofMaps.contains($0.id) }
+        return try await ProgressLine.wait(
+            total: others.count + maps.reduce(0) { $0 + $1.count }, interval: interval, timeout: timeout,
+            done: { others.count { $0.isDone } + maps.reduce(0) { $0 + $1.endedCalls } },
+            lacksEngines: { self.connection.lacksEngines(for: tasks, isMap: false) }
+        ) {
+            for map in maps { try await map.wait() }
+            for task in others { try await task.wait() }
+        }
     }
 
     /// The ids of what was sent and not yet answered.

@@ -2,7 +2,7 @@ import ApusTransport
 import ApusWire
 import Logging
 import NIOCore
-import Synchronization
+import Locks
 
 /// A client's sockets and what it waits for on them.
 ///
@@ -20,9 +20,12 @@ final class ClientConnection: Sendable {
     let info: ClientConnectionInfo
     let session: Session
     let logger: Logger
+    private let limits: MessageLimits
     private let eventLoop: any EventLoop
     /// How long the controller may be out of reach before those who wait are told.
     private let patience: Duration
+    /// How long output may follow the reply that it belongs to.
+    private let outputPatience: Duration
     private let nextNumber = Atomic<UInt64>(1)
     /// When, in the event loop's nanoseconds, the next batch may leave.
     private let nextDrain = Atomic<UInt64>(0)
@@ -36,6 +39,11 @@ final class ClientConnection: Sendable {
         /// Sockets that have reached the controller, so that nothing published from now on is missed.
         var connected: Set<String> = []
         var directory = EngineDirectory()
+        /// Why no engine is coming, by the words of whoever starts them; nil while one may.
+        var noEngineIsComing: String?
+        var engineTimeout: Duration?
+        /// Whether it has been said that tasks wait while no engine is registered. Said again after engines have been there.
+        var hasWarnedOfNoEngines = false
         /// The session of the hub that answered last; another one has another.
         var hubSession: String?
         /// Sockets that have lost the controller: since when, and who its hub was.
@@ -48,9 +56,13 @@ final class ClientConnection: Sendable {
         /// Why nothing can be sent any more.
         var ended: ApusError?
         var engineWatchers: [@Sendable () -> Void] = []
-        var replay = ReplayMemory()
+        /// What has come: answers, and what is published.
+        var replay = ReplayMemory(lanes: 2)
         var badMessages = 0
         var history = TaskHistory()
+        var raisedErrors = RaisedErrors()
+        /// Maps that send tasks as others end.
+        var maps: [ObjectIdentifier: MapRun] = [:]
     }
 
     // MARK: Connecting
@@ -60,9 +72,11 @@ final class ClientConnection: Sendable {
     /// - Throws: ``ApusError`` with code `controllerUnreachable` when the hub does not answer in time.
     init(
         _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration, patience: Duration,
-        username: String?, logger: Logger
+        outputPatience: Duration = .seconds(5), username: String?, maximumMessageSize: Int? = nil, logger: Logger
     ) async throws {
+        let largest = maximumMessageSize ?? MessageSize.standard
         self.patience = patience
+        self.outputPatience = outputPatience
         self.info = info
         self.logger = logger
         self.eventLoop = eventLoop
@@ -70,6 +84,10 @@ final class ClientConnection: Sendable {
         do {
             let signer = try Signer(key: info.common.key, scheme: info.common.signatureScheme)
             self.session = Session(username: username ?? Session.currentUser, signer: signer)
+            self.limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { frames in
+                guard let message = try? Message(frames: frames) else { return false }
+                return signer.accepts(message.signature, for: message.parts)
+            }
             try HostAddress.requireNoTunnel(info.common)
             host = try HostAddress.reachable(interface: info.common.interface, location: info.common.location)
         } catch {
@@ -106,7 +124,8 @@ final class ClientConnection: Sendable {
     }
 
     private func open(_ channel: Channel, at endpoint: Endpoint, _ transport: any Transport) {
-        let socket = transport.makeSocket(.dealer, options: SocketOptions(), on: self.eventLoop) { [weak self] event in
+        let socket = transport.makeSocket(.dealer, options: SocketOptions(limits: self.limits), on: self.eventLoop) {
+            [weak self] event in
             self?.handle(event, on: channel)
         }
         self.state.withLock { $0.sockets[channel] = socket }
@@ -114,7 +133,8 @@ final class ClientConnection: Sendable {
     }
 
     private func subscribe(_ name: String, at endpoint: Endpoint, _ transport: any Transport) {
-        let socket = transport.makeSocket(.subscriber, options: SocketOptions(), on: self.eventLoop) { [weak self] event in
+        let socket = transport.makeSocket(.subscriber, options: SocketOptions(limits: self.limits), on: self.eventLoop) {
+            [weak self] event in
             self?.handle(event, from: name)
         }
         self.state.withLock { $0.subscribers.append(socket) }
@@ -123,22 +143,30 @@ final class ClientConnection: Sendable {
 
     private func everySocketIsConnected() async throws {
         while true {
+            let change = self.nextEngineChange()
             let count = self.state.withLock { state in
                 state.sockets.count + state.subscribers.count - state.connected.count
             }
             if count == 0 { return }
-            try await self.engineChange()
+            try await change.wait(atMost: .milliseconds(500))
         }
     }
 
-    /// Waits until something about engines or connections has changed, or half a second.
-    func engineChange() async throws {
-        _ = try await withDeadline(.milliseconds(500)) {
-            let (stream, continuation) = AsyncStream.makeStream(of: Void.self)
-            self.state.withLock { $0.engineWatchers.append { continuation.finish() } }
-            for await _ in stream {}
+    /// The next change of engines or connections, from now on.
+    struct EngineChange: Sendable {
+        fileprivate let stream: AsyncStream<Void>
+
+        /// Waits until there has been one, or the time is over.
+        func wait(atMost time: Duration) async throws {
+            _ = try await withDeadline(time) { for await _ in self.stream {} }
+            try Task.checkCancellation()
         }
-        try Task.checkCancellation()
+    }
+
+    func nextEngineChange() -> EngineChange {
+        let (stream, continuation) = AsyncStream.makeStream(of: Void.self)
+        self.state.withLock { $0.engineWatchers.append { continuation.finish() } }
+        return EngineChange(stream: stream)
     }
 
     private func announceChange() {
@@ -165,20 +193,72 @@ final class ClientConnection: Sendable {
         return self.state.withLock { $0.directory.shareMemory(engines, of: place) }
     }
 
-    /// Asks the hub who is registered.
+    /// Asks the hub who is registered. Notifications that come meanwhile may be newer than the answer, and hold.
     func refreshEngines() async throws {
+        let question = self.state.withLock { $0.directory.ask() }
+        defer { self.state.withLock { $0.directory.close(question) } }
         let reply = try await self.request(.connectionRequest, content: [:], on: .query)
-        guard let directory = EngineDirectory(reply) else {
-            throw ApusError(.hubError, "the hub answered a connection request without a list of engines")
-        }
         let features = (reply["apus"]?["features"]?.array ?? []).compactMap {
             $0.string.flatMap { ControllerFeature(rawValue: $0) }
         }
-        self.state.withLock { state in
+        let isAnswer = self.state.withLock { state in
             state.features = Set(features)
-            state.directory.replace(with: directory)
+            state.noEngineIsComing = reply["apus"]?["no_engine_is_coming"]?.string
+            let isAnswer = state.directory.take(reply, to: question)
+            if !state.directory.engines.isEmpty { state.hasWarnedOfNoEngines = false }
+            return isAnswer
+        }
+        guard isAnswer else {
+            throw ApusError(.hubError, "the hub answered a connection request without a list of engines")
         }
         self.announceChange()
+        self.warnOfNoEnginesSoon()
+    }
+
+    private func take(_ news: EngineDirectory.News) {
+        self.state.withLock { state in
+            state.directory.take(news)
+            if !state.directory.engines.isEmpty { state.hasWarnedOfNoEngines = false }
+        }
+        self.announceChange()
+        self.warnOfNoEnginesSoon()
+    }
+
+    /// A moment after the last engine has gone: what it had may end with it, and another may take its place.
+    private func warnOfNoEnginesSoon() {
+        guard self.state.withLock({ $0.directory.engines.isEmpty && !$0.pending.isEmpty && !$0.hasWarnedOfNoEngines }) else {
+            return
+        }
+        self.eventLoop.scheduleTask(in: .seconds(1)) { [weak self] in self?.warnOfNoEngines() }
+    }
+
+    /// Says once, until engines have been there again, that tasks wait while there are none.
+    private func warnOfNoEngines() {
+        let waiting = self.state.withLock { state -> Int in
+            guard state.directory.engines.isEmpty, !state.hasWarnedOfNoEngines, state.ended == nil, state.lost[.query] == nil
+            else {
+                return 0
+            }
+            let count = state.pending.values.count { $0.channel == .task && !$0.isDone }
+            if count > 0 { state.hasWarnedOfNoEngines = true }
+            return count
+        }
+        guard waiting > 0 else { return }
+        self.logger.warning(
+            "\(NoEngineText.isRegistered): \(waiting) task\(waiting == 1 ? " waits" : "s wait") for one; \(NoEngineText.remedy)")
+    }
+
+    /// Whether there is no engine and something that has not ended waits for one: a load-balanced task, or a map that has yet to send some.
+    func lacksEngines(for tasks: [PendingTask], isMap: Bool) -> Bool {
+        self.engines.isEmpty && (isMap || tasks.contains { $0.channel == .task && !$0.isDone })
+    }
+
+    var noEngineIsComing: String? { self.state.withLock { $0.noEngineIsComing } }
+
+    /// See ``Client/engineTimeout``.
+    var engineTimeout: Duration? {
+        get { self.state.withLock { $0.engineTimeout } }
+        set { self.state.withLock { $0.engineTimeout = newValue } }
     }
 
     func knows(_ feature: ControllerFeature) -> Bool { self.state.withLock { $0.features.contains(feature) } }
@@ -207,8 +287,10 @@ final class ClientConnection: Sendable {
             type, id: id, identities: target.map { [ByteBuffer(string: $0.text)] } ?? [], metadata: metadata, content: content,
             buffers: buffers, date: now)
         let task = PendingTask(
-            id: id, targets: target.map { [$0] } ?? [], submitted: now, outputPolicy: waitsForOutput ? .awaited : .counted,
-            limitedOn: limitedOn, channel: channel)
+            id: id, targets: target.map { [$0] } ?? [], submitted: now,
+            // Of what is no work the reply is all that comes.
+            outputPolicy: !channel.takesTasks ? .ignored : waitsForOutput ? .awaited : .counted, limitedOn: limitedOn,
+            channel: channel, requestBytes: buffers.reduce(0) { $0 + $1.readableBytes })
         self.send(message, on: channel, for: CollectionOfOne(task))
         return task
     }
@@ -242,15 +324,16 @@ final class ClientConnection: Sendable {
     }
 
     private func send(_ message: Message, on channel: Channel, for tasks: some Collection<PendingTask>) {
-        let (ended, mustSchedule) = self.state.withLock { state -> (ApusError?, Bool) in
-            if let ended = state.ended { return (ended, false) }
+        let (ended, mustSchedule, mustWarn) = self.state.withLock { state -> (ApusError?, Bool, Bool) in
+            if let ended = state.ended { return (ended, false, false) }
             for task in tasks { state.pending[task.id] = task }
             if channel.takesTasks { for task in tasks { state.history.append(task) } }
             state.outbound.append((channel: channel, frames: message.frames))
             defer { state.drainIsScheduled = true }
-            return (nil, !state.drainIsScheduled)
+            return (nil, !state.drainIsScheduled, channel == .task && state.directory.engines.isEmpty)
         }
         if let ended { for task in tasks { task.fail(ended) } }
+        if mustWarn { self.warnOfNoEngines() }
         if mustSchedule { self.scheduleDrain() }
     }
 
@@ -318,8 +401,9 @@ final class ClientConnection: Sendable {
     ]
 
     private func answer(to task: PendingTask) async throws -> (content: JSONValue, buffers: [ByteBuffer]) {
+        // Also where the asker is cancelled: nobody else waits for this answer.
+        defer { self.forget([task.id]) }
         try await task.wait()
-        self.state.withLock { _ = $0.pending.removeValue(forKey: task.id) }
         switch task.outcome {
         case .failed(let error): throw error
         case .reply(let message, _):
@@ -338,8 +422,8 @@ final class ClientConnection: Sendable {
     private func handle(_ event: SocketEvent, on channel: Channel) {
         switch event {
         case .received(let messages):
-            if channel == .query { self.noteHub(messages) }
-            self.takeReplies(messages)
+            self.takeReplies(messages, from: channel)
+        case .tooLarge(let frames, let limit): self.failTooLarge(frames, limit: limit)
         case .peerConnected:
             self.noteConnected("\(channel)")
             self.noteReturn(of: channel)
@@ -354,23 +438,36 @@ final class ClientConnection: Sendable {
         switch event {
         case .received(let messages):
             for frames in messages {
-                guard let message = self.accept(frames) else { continue }
+                guard let message = self.accept(frames),
+                    self.state.withLock({ $0.replay.remember(message.signature, lane: 1) })
+                else { continue }
                 if subscriber == "iopub" { self.takeOutput(message) } else { self.takeNotification(message) }
             }
-        case .peerConnected: self.noteConnected(subscriber)
+        case .tooLarge(_, let limit):
+            self.logger.warning("\(MessageSize.refusal(limit: limit))", metadata: ["socket": "\(subscriber)"])
+        case .peerConnected:
+            let isBack = !self.noteConnected(subscriber)
+            // What was published meanwhile is lost.
+            if isBack, subscriber == "notification" { self.refreshEnginesSoon() }
         case .peerDisconnected: self.logger.debug("connection lost", metadata: ["socket": "\(subscriber)"])
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "\(subscriber)"])
         }
     }
 
-    private func noteConnected(_ name: String) {
-        self.state.withLock { _ = $0.connected.insert(name) }
+    /// False when it was connected before.
+    @discardableResult
+    private func noteConnected(_ name: String) -> Bool {
+        let isNew = self.state.withLock { $0.connected.insert(name).inserted }
         self.announceChange()
+        return isNew
     }
 
-    private func noteHub(_ messages: [[ByteBuffer]]) {
-        guard let session = messages.last.flatMap({ try? Message(frames: $0) })?.header.textMember("session") else { return }
-        self.state.withLock { $0.hubSession = session }
+    private func refreshEnginesSoon() {
+        Task {
+            do { try await self.refreshEngines() } catch {
+                self.logger.debug("who is registered now could not be asked: \(error)")
+            }
+        }
     }
 
     var hubSession: String? { self.state.withLock { $0.hubSession } }
@@ -386,7 +483,7 @@ final class ClientConnection: Sendable {
 
     /// Tells those who wait when the controller stays away; again and again, for they may ask again.
     private func failWhenUnreachable() {
-        self.eventLoop.scheduleTask(in: .nanoseconds(Int64(self.patience / .nanoseconds(1)))) { [weak self] in
+        self.eventLoop.scheduleTask(in: TimeAmount(clamping: self.patience)) { [weak self] in
             guard let self, self.ended == nil, self.state.withLock({ $0.lost[.query] != nil }) else { return }
             self.failEverything(
                 ApusError(
@@ -432,7 +529,7 @@ final class ClientConnection: Sendable {
         }
     }
 
-    private func takeReplies(_ messages: [[ByteBuffer]]) {
+    private func takeReplies(_ messages: [[ByteBuffer]], from channel: Channel) {
         var accepted: [(MessageID, Message)] = []
         accepted.reserveCapacity(messages.count)
         for frames in messages {
@@ -443,22 +540,43 @@ final class ClientConnection: Sendable {
         let tasks: [PendingTask?] = self.state.withLock { state in
             accepted.map { id, message in
                 guard state.replay.remember(message.signature) else { return nil }
-                if let task = state.pending[id] { return task }
+                if let task = state.pending[id] {
+                    // Who the hub is, only a signed and new answer to a question of ours can say.
+                    if channel == .query, let session = message.header.textMember("session") { state.hubSession = session }
+                    return task
+                }
                 // Replies that became one answer the request; each of them had a copy of it for its parent.
                 return message.metadata.textMember("original_msg_id").flatMap { state.pending[MessageID($0)] }
             }
         }
         var complete: [MessageID] = []
+        var incomplete: [PendingTask] = []
         for (index, task) in tasks.enumerated() {
             guard let task else { continue }
-            if task.take(reply: accepted[index].1) {
-                complete.append(task.id)
-            } else if !task.isDone {
-                // Its output is on its way, unless something dropped it.
-                self.eventLoop.scheduleTask(in: .seconds(5)) { task.giveUpOutput() }
-            }
+            if task.take(reply: accepted[index].1) { complete.append(task.id) } else { incomplete.append(task) }
         }
         if !complete.isEmpty { self.forget(complete) }
+        if !incomplete.isEmpty { self.giveUpOutput(of: incomplete) }
+    }
+
+    /// Waits a while for output that follows a reply, and then no longer: something may have dropped it, or an engine died between the
+    /// two. Tasks whose results are there already, for nobody needs their output, are kept as long and no longer.
+    private func giveUpOutput(of tasks: [PendingTask]) {
+        self.eventLoop.scheduleTask(in: .nanoseconds(Int64(self.outputPatience / .nanoseconds(1)))) { [weak self] in
+            for task in tasks { task.giveUpOutput() }
+            self?.forget(tasks.map { $0.id })
+        }
+    }
+
+    /// Tells whoever waits for an answer that it is larger than this client takes.
+    private func failTooLarge(_ frames: [ByteBuffer], limit: Int) {
+        guard let message = self.accept(frames), let id = MessageHeader.messageID(scanning: message.parent) else { return }
+        let task = self.state.withLock { state in
+            state.pending.removeValue(forKey: id)
+                ?? message.metadata.textMember("original_msg_id").flatMap { state.pending.removeValue(forKey: MessageID($0)) }
+        }
+        task?.fail(
+            ApusError(.badResult, "the result of task '\(task?.id ?? id)' cannot be taken: \(MessageSize.refusal(limit: limit))"))
     }
 
     func forget(_ ids: [MessageID]) {
@@ -479,26 +597,26 @@ final class ClientConnection: Sendable {
         switch header.type {
         case .registrationNotification:
             guard let id = content["id"]?.int, let uuid = content["uuid"]?.string else { return }
-            self.withDirectory { $0.add(EngineID(id), EngineUUID(uuid), content) }
-            self.announceChange()
+            self.take(.added(EngineID(id), EngineUUID(uuid), content))
         case .unregistrationNotification:
             guard let id = content["id"]?.int, let uuid = content["uuid"]?.string else { return }
-            self.withDirectory { $0.remove(EngineID(id), EngineUUID(uuid)) }
-            self.announceChange()
-            // The engine's last replies come by another connection and may be read after this; they get a moment.
-            self.eventLoop.scheduleTask(in: .milliseconds(100)) { self.failTasks(on: EngineUUID(uuid), EngineID(id)) }
+            self.take(.removed(EngineID(id), EngineUUID(uuid)))
+            // The engine's last replies come by another connection and may be read after this; they get a moment. An engine
+            // that comes back under the uuid has what is sent to it from now on.
+            let lost = self.tasks(on: EngineUUID(uuid))
+            self.eventLoop.scheduleTask(in: .milliseconds(100)) { self.failTasks(lost, on: EngineID(id)) }
         case .shutdownNotification:
             self.end(ApusError(.controllerGone, "the controller has shut down"), failingAfter: .milliseconds(200))
         default: break
         }
     }
 
-    private func failTasks(on uuid: EngineUUID, _ id: EngineID) {
-        let lost = self.state.withLock { state -> [PendingTask] in
-            let lost = state.pending.values.filter { $0.targets.contains(uuid) }
-            for task in lost { state.pending.removeValue(forKey: task.id) }
-            return lost
-        }
+    private func tasks(on uuid: EngineUUID) -> [MessageID] {
+        self.state.withLock { $0.pending.values.filter { $0.targets.contains(uuid) }.map(\.id) }
+    }
+
+    private func failTasks(_ ids: [MessageID], on id: EngineID) {
+        let lost = self.state.withLock { state in ids.compactMap { state.pending.removeValue(forKey: $0) } }
         for task in lost {
             task.fail(ApusError(.engineDied, "engine \(id) died while running task '\(task.id)'; the task gave no result"))
         }
@@ -509,7 +627,7 @@ final class ClientConnection: Sendable {
     private func end(_ reason: ApusError, failingAfter delay: TimeAmount) {
         self.state.withLock { state in
             if state.ended == nil { state.ended = reason }
-            state.directory = EngineDirectory()
+            state.directory.removeAll()
         }
         self.announceChange()
         self.eventLoop.scheduleTask(in: delay) { self.failEverything(reason) }
@@ -527,6 +645,16 @@ final class ClientConnection: Sendable {
 
     func withHistory<Result: Sendable>(_ body: (inout TaskHistory) -> Result) -> Result {
         self.state.withLock { body(&$0.history) }
+    }
+
+    /// Notes that a map will send tasks as others end, until it is finished.
+    func began(_ map: MapRun) { self.state.withLock { $0.maps[ObjectIdentifier(map)] = map } }
+    func finished(_ map: MapRun) { self.state.withLock { _ = $0.maps.removeValue(forKey: ObjectIdentifier(map)) } }
+    /// Maps some of whose calls have no outcome.
+    var maps: [MapRun] { self.state.withLock { Array($0.maps.values) } }
+
+    func withRaisedErrors<Result: Sendable>(_ body: (inout RaisedErrors) -> Result) -> Result {
+        self.state.withLock { body(&$0.raisedErrors) }
     }
 
     /// The tasks of these ids that are pending, or whose results somebody still holds.
@@ -553,7 +681,7 @@ final class ClientConnection: Sendable {
             }
             return Array(state.sockets.values) + state.subscribers
         }
-        for socket in sockets { await socket.close(linger: .nanoseconds(Int64(linger / .nanoseconds(1)))) }
+        for socket in sockets { await socket.close(linger: TimeAmount(clamping: linger)) }
         self.failEverything(reason)
         self.announceChange()
     }

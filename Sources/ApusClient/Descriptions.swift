@@ -40,6 +40,7 @@ extension LoadBalancedView: CustomStringConvertible {
         if let after { parts.append("after \(after.tasks.count) tasks") }
         if let follow { parts.append("following \(follow.tasks.count) tasks") }
         if let timeout { parts.append("timeout \(timeout)") }
+        if let engineTimeout { parts.append("engine timeout \(engineTimeout)") }
         if self.retries != 0 { parts.append("retries \(self.retries)") }
         if self.priority != 0 { parts.append("priority \(self.priority)") }
         if let runLimit { parts.append("limit \(runLimit)") }
@@ -49,12 +50,13 @@ extension LoadBalancedView: CustomStringConvertible {
 }
 
 extension AsyncResult: CustomStringConvertible {
-    /// "2 of 4 tasks have ended", and how when all have.
+    /// "2 of 4 tasks have ended", and how when all have; of a map, its calls.
     public var description: String {
         let (done, count) = (self.progress, self.count)
-        guard done == count else { return "result: \(done) of \(count) task\(count == 1 ? "" : "s") ended" }
-        let failed = self.tasks.count { (try? self.client.connection.message(of: $0)) == nil }
-        return "result: \(count) task\(count == 1 ? "" : "s") ended, " + (failed == 0 ? "well" : "\(failed) with an error")
+        let counted = "\(self.unit)\(count == 1 ? "" : "s")"
+        guard done == count else { return "result: \(done) of \(count) \(counted) ended" }
+        let failed = self.failureCount
+        return "result: \(count) \(counted) ended, " + (failed == 0 ? "well" : "\(failed) with an error")
     }
 }
 

@@ -30,14 +30,16 @@ struct DirectCalls: Sendable {
     }
 
     /// Splits each sequence over the engines and calls the function on the parts. Engines without a part get no task.
-    func map(_ call: Call, _ sequences: [[PickleValue]]) throws -> [PendingTask] {
+    func map(_ call: Call, _ sequences: [[PickleValue]]) throws -> MapRun {
         let engines = try self.engines()
         let count = sequences.map { $0.count }.min() ?? 0
-        return try zip(engines, Partition.blocks(of: count, over: engines.count)).compactMap { engine, range in
-            guard !range.isEmpty else { return nil }
-            let buffers = call.mapBuffers(sequences.map { .list(Array($0[range])) })
-            return try self.send(call, self.outgoing(buffers, to: [engine]), maps: true, to: [engine])[0]
+        let parts = zip(engines, Partition.blocks(of: count, over: engines.count)).filter { !$1.isEmpty }
+        let chunks = try parts.map { engine, range in
+            let buffers = call.mapBuffers(sequences.map { .list(Array($0[range])) }, .map)
+            return MapRun.Chunk(
+                elements: range, task: try self.send(call, self.outgoing(buffers, to: [engine]), .map, to: [engine])[0])
         }
+        return MapRun(self.client, chunks)
     }
 
     func execute(_ code: String, silent: Bool) throws -> [PendingTask] {
@@ -46,7 +48,7 @@ struct DirectCalls: Sendable {
         switch self.route {
         case .direct:
             let limitedOn = try self.limited(on: engines)
-            let metadata = self.metadata(nil, maps: false, isQuiet: false)
+            let metadata = self.metadata(nil, .once, isQuiet: false)
             return engines.map { engine in
                 self.connection.submit(
                     .executeRequest, on: .mux, to: engine.uuid, metadata: metadata, content: content, waitsForOutput: true,
@@ -85,7 +87,7 @@ struct DirectCalls: Sendable {
     /// Sets a name to each target's own part.
     func scatter(_ name: String, _ parts: [PickleValue]) throws -> [PendingTask] {
         try zip(self.engines(), parts).map { engine, part in
-            try self.send(nil, self.outgoing(Self.pushBuffers([(name, part)]), to: [engine]), maps: false, to: [engine])[0]
+            try self.send(nil, self.outgoing(Self.pushBuffers([(name, part)]), to: [engine]), .once, to: [engine])[0]
         }
     }
 
@@ -114,7 +116,7 @@ struct DirectCalls: Sendable {
 
     private func send(_ call: Call?, _ buffers: SharedBuffers, to engines: [Engine]) throws -> [PendingTask] {
         switch self.route {
-        case .direct: return try self.send(call, buffers, maps: false, to: engines)
+        case .direct: return try self.send(call, buffers, .once, to: engines)
         case .broadcast:
             let tasks = try self.broadcast(.applyRequest, call, to: engines, buffers: buffers)
             self.keep(buffers, until: tasks)
@@ -122,9 +124,11 @@ struct DirectCalls: Sendable {
         }
     }
 
-    private func send(_ call: Call?, _ buffers: SharedBuffers, maps: Bool, to engines: [Engine]) throws -> [PendingTask] {
+    private func send(_ call: Call?, _ buffers: SharedBuffers, _ manner: Call.Manner, to engines: [Engine]) throws
+        -> [PendingTask]
+    {
         let limitedOn = call == nil ? nil : try self.limited(on: engines)
-        let metadata = self.metadata(call, maps: maps, buffers: buffers)
+        let metadata = self.metadata(call, manner, buffers: buffers)
         let tasks = engines.map { engine in
             self.connection.submit(
                 .applyRequest, on: .mux, to: engine.uuid, metadata: metadata, buffers: buffers.frames,
@@ -168,8 +172,8 @@ struct DirectCalls: Sendable {
         metadata.writeStaticString("{\"targets\": ")
         JSONValue.array(engines.map { [.string($0.uuid.text), .int($0.id.number)] }).write(into: &metadata)
         metadata.writeStaticString(", \"is_broadcast\": true, \"is_coalescing\": ")
-        metadata.writeStaticString(isCoalescing ? "true" : "false")
-        self.writeMembers(call, maps: false, isQuiet: !waitsForOutput, into: &metadata)
+        metadata.writeStaticString(isCoalescing ? "true" : "false, \"apus_copies\": true")
+        self.writeMembers(call, .once, isQuiet: !waitsForOutput, into: &metadata)
         buffers.writeMember(into: &metadata)
         metadata.writeStaticString("}")
         return self.connection.broadcast(
@@ -178,22 +182,22 @@ struct DirectCalls: Sendable {
     }
 
     private func metadata(
-        _ call: Call?, maps: Bool, isQuiet: Bool = true, buffers: SharedBuffers = SharedBuffers(sending: [])
+        _ call: Call?, _ manner: Call.Manner, isQuiet: Bool = true, buffers: SharedBuffers = SharedBuffers(sending: [])
     ) -> ByteBuffer {
         var metadata = ByteBuffer()
         metadata.writeStaticString("{\"is_broadcast\": false")
-        self.writeMembers(call, maps: maps, isQuiet: isQuiet, into: &metadata)
+        self.writeMembers(call, manner, isQuiet: isQuiet, into: &metadata)
         buffers.writeMember(into: &metadata)
         metadata.writeStaticString("}")
         return metadata
     }
 
-    private func writeMembers(_ call: Call?, maps: Bool, isQuiet: Bool, into metadata: inout ByteBuffer) {
+    private func writeMembers(_ call: Call?, _ manner: Call.Manner, isQuiet: Bool, into metadata: inout ByteBuffer) {
         metadata.writeStaticString(", \"label\": ")
         if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
         if call != nil || !isQuiet { metadata.writeLimit(self.limit) }
         if let call {
-            call.writeMetadata(maps: maps, into: &metadata)
+            call.writeMetadata(manner, into: &metadata)
         } else if isQuiet {
             metadata.writeStaticString(", \"apus_quiet\": true")
         }

@@ -12,8 +12,8 @@ public struct DirectView: Sendable {
     public var label: String?
     /// How long a function called through this view may run; nil: as long as it takes. See ``LoadBalancedView/runLimit``.
     public var runLimit: Duration?
-    /// What cancelling a Swift task that waits for a result does to the work.
-    public var whenCancelled = CancellationPolicy.leaveRunning
+    /// What cancelling a Swift task that waits for a result does to the work; see ``LoadBalancedView/whenCancelled``.
+    public var whenCancelled: CancellationPolicy?
     let route: DirectCalls.Route
 
     init(_ client: Client, _ targets: Targets, route: DirectCalls.Route = .direct) {
@@ -38,7 +38,7 @@ public struct DirectView: Sendable {
         async throws
         -> [Output]
     {
-        try await self.applyAsync(function, repeat each arguments).value
+        try await self.applyAsync(function, repeat each arguments).awaited(self.whenCancelled).value
     }
 
     /// The same without waiting.
@@ -57,7 +57,7 @@ public struct DirectView: Sendable {
     public func apply<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
     ) async throws -> [Output] {
-        try await self.many(self.calls.apply(Call(function), encode(list: arguments)), as: type).value
+        try await self.many(self.calls.apply(Call(function), encode(list: arguments)), as: type).awaited(self.whenCancelled).value
     }
 
     /// Calls a Python function on every target, without waiting.
@@ -70,7 +70,7 @@ public struct DirectView: Sendable {
     /// Runs source text in each engine's namespace.
     @discardableResult
     public func execute(_ code: String, silent: Bool = true) async throws -> [ExecuteReply] {
-        try await self.executeAsync(code, silent: silent).value
+        try await self.executeAsync(code, silent: silent).awaited(self.whenCancelled).value
     }
 
     /// Runs source text in each engine's namespace, without waiting.
@@ -103,7 +103,8 @@ public struct DirectView: Sendable {
         -> AsyncMapResult<Output>
     {
         AsyncMapResult(
-            try self.calls.map(Call(function), [encode(elements: elements)]), client: self.client, decode: function.decodeResult)
+            try self.calls.map(Call(function), [encode(elements: elements)]), whenCancelled: self.whenCancelled,
+            decode: function.decodeResult)
     }
 
     /// The same with two sequences or more, element by element, as far as the shortest goes.
@@ -121,7 +122,7 @@ public struct DirectView: Sendable {
     ) throws -> AsyncMapResult<Output> {
         AsyncMapResult(
             try self.calls.map(Call(function), ElementReader.readers(first, second, repeat each others).columns()),
-            client: self.client, decode: function.decodeResult)
+            whenCancelled: self.whenCancelled, decode: function.decodeResult)
     }
 
     /// Calls a Python function on every element.
@@ -129,7 +130,7 @@ public struct DirectView: Sendable {
         _ function: PythonFunction, _ elements: some Sequence<Input>, returning type: Output.Type = Output.self
     ) async throws -> [Output] {
         try await AsyncMapResult<Output>(
-            self.calls.map(Call(function), [encode(elements: elements)]), client: self.client,
+            self.calls.map(Call(function), [encode(elements: elements)]), whenCancelled: self.whenCancelled,
             decode: { try PickleDecoder().decode(type, from: $0) }
         ).value
     }

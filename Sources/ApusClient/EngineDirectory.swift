@@ -1,47 +1,89 @@
-import ApusWire
+package import ApusWire
 
 /// What a client knows of the engines: who is there, and what each can do that ipyparallel's cannot.
-struct EngineDirectory: Sendable {
-    private(set) var engines: [EngineID: EngineUUID] = [:]
+///
+/// It learns of them in two ways that do not keep step: the hub's answers to questions for all engines, and notifications. A
+/// notification that comes while a question is open may be newer than its answer, so it holds also after that.
+package struct EngineDirectory: Sendable {
+    /// What a notification says.
+    package enum News: Sendable {
+        /// With the content of the notification.
+        case added(EngineID, EngineUUID, JSONValue)
+        case removed(EngineID, EngineUUID)
+    }
+
+    /// A question for all engines that is open.
+    package struct Question: Sendable {
+        fileprivate let newsBefore: Int
+    }
+
+    package private(set) var engines: [EngineID: EngineUUID] = [:]
     /// Whose memory an engine can map, of those that say so.
     private var memoryPlaces: [EngineUUID: String] = [:]
     /// Whether an engine stops a task at its run limit, of those of which it is known.
     private var limits: [EngineUUID: Bool] = [:]
+    /// What has come since the first of the open questions was asked, in order.
+    private var news: [News] = []
+    private var openQuestions = 0
 
-    init() {}
+    package init() {}
 
-    /// - Parameter reply: The answer to a `connection_request`; nil when it lists no engines.
-    init?(_ reply: JSONValue) {
-        guard let engines = reply["engines"]?.object else { return nil }
-        let apus = reply["apus"]
+    // MARK: Questions
+
+    package mutating func ask() -> Question {
+        self.openQuestions += 1
+        return Question(newsBefore: self.news.count)
+    }
+
+    /// The question has its answer, or will have none.
+    package mutating func close(_ question: Question) {
+        self.openQuestions -= 1
+        if self.openQuestions == 0 { self.news = [] }
+    }
+
+    /// Takes the answer to an open question: the content of a `connection_reply`. False when it lists no engines.
+    package mutating func take(_ answer: JSONValue, to question: Question) -> Bool {
+        guard let engines = answer["engines"]?.object else { return false }
+        let apus = answer["apus"]
         let limiting = apus?["limits"]?.array.map { Set($0.compactMap { $0.int }) }
+        // What was found out of engines stays known.
+        let knownLimits = self.limits
+        (self.engines, self.memoryPlaces, self.limits) = ([:], [:], [:])
         for (id, uuid) in engines {
             guard let number = Int(id), let uuid = uuid.string.map({ EngineUUID($0) }) else { continue }
             self.engines[EngineID(number)] = uuid
             self.memoryPlaces[uuid] = apus?["memory"]?[id]?.string
-            self.limits[uuid] = limiting?.contains(number)
+            self.limits[uuid] = limiting?.contains(number) ?? knownLimits[uuid]
+        }
+        for news in self.news[question.newsBefore...] { self.note(news) }
+        return true
+    }
+
+    // MARK: Notifications
+
+    package mutating func take(_ news: News) {
+        if self.openQuestions > 0 { self.news.append(news) }
+        self.note(news)
+    }
+
+    private mutating func note(_ news: News) {
+        switch news {
+        case .added(let id, let uuid, let notification):
+            self.engines[id] = uuid
+            self.memoryPlaces[uuid] = notification["apus"]?["memory"]?.string
+            self.limits[uuid] = notification["apus"]?["limits"]?.bool
+        case .removed(let id, let uuid):
+            // The id may be another engine's by now.
+            if self.engines[id] == uuid { self.engines.removeValue(forKey: id) }
+            self.memoryPlaces.removeValue(forKey: uuid)
+            self.limits.removeValue(forKey: uuid)
         }
     }
 
-    /// - Parameter notification: The content of a `registration_notification`.
-    mutating func add(_ id: EngineID, _ uuid: EngineUUID, _ notification: JSONValue) {
-        self.engines[id] = uuid
-        self.memoryPlaces[uuid] = notification["apus"]?["memory"]?.string
-        self.limits[uuid] = notification["apus"]?["limits"]?.bool
-    }
+    /// The controller has ended: no engine can be reached.
+    mutating func removeAll() { (self.engines, self.memoryPlaces, self.limits) = ([:], [:], [:]) }
 
-    mutating func remove(_ id: EngineID, _ uuid: EngineUUID) {
-        self.engines.removeValue(forKey: id)
-        self.memoryPlaces.removeValue(forKey: uuid)
-        self.limits.removeValue(forKey: uuid)
-    }
-
-    /// What is found out of engines stays known when the list of them is fetched again.
-    mutating func replace(with other: EngineDirectory) {
-        let known = self.limits
-        self = other
-        for uuid in self.engines.values where self.limits[uuid] == nil { self.limits[uuid] = known[uuid] }
-    }
+    // MARK: What is known
 
     func id(of uuid: EngineUUID) -> EngineID? { self.engines.first { $0.value == uuid }?.key }
 

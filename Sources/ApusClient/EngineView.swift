@@ -12,8 +12,8 @@ public struct EngineView: Sendable {
     public var label: String?
     /// How long a function called through this view may run; nil: as long as it takes. See ``LoadBalancedView/runLimit``.
     public var runLimit: Duration?
-    /// What cancelling a Swift task that waits for a result does to the work.
-    public var whenCancelled = CancellationPolicy.leaveRunning
+    /// What cancelling a Swift task that waits for a result does to the work; see ``LoadBalancedView/whenCancelled``.
+    public var whenCancelled: CancellationPolicy?
 
     init(_ client: Client, _ id: EngineID) {
         self.client = client
@@ -31,7 +31,7 @@ public struct EngineView: Sendable {
         async throws
         -> Output
     {
-        try await self.applyAsync(function, repeat each arguments).value
+        try await self.applyAsync(function, repeat each arguments).awaited(self.whenCancelled).value
     }
 
     /// The same without waiting.
@@ -50,7 +50,8 @@ public struct EngineView: Sendable {
     public func apply<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
     ) async throws -> Output {
-        try await self.single(self.calls.apply(Call(function), encode(list: arguments)), as: type).value
+        try await self.single(self.calls.apply(Call(function), encode(list: arguments)), as: type).awaited(self.whenCancelled)
+            .value
     }
 
     /// Calls a Python function on the engine, without waiting.
@@ -63,7 +64,7 @@ public struct EngineView: Sendable {
     /// Runs source text in the engine's namespace; what it prints comes back with the reply.
     @discardableResult
     public func execute(_ code: String, silent: Bool = true) async throws -> ExecuteReply {
-        try await self.executeAsync(code, silent: silent).value
+        try await self.executeAsync(code, silent: silent).awaited(self.whenCancelled).value
     }
 
     /// Runs source text in the engine's namespace, without waiting.

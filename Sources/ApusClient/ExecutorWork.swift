@@ -1,10 +1,11 @@
-import Synchronization
+import Locks
 
 /// What an executor was given and has not seen the end of.
 final class ExecutorWork: Sendable {
     private struct State {
         var isClosed = false
         var tasks: [ObjectIdentifier: PendingTask] = [:]
+        var maps: [ObjectIdentifier: MapRun] = [:]
     }
     private let state = Mutex(State())
 
@@ -22,11 +23,19 @@ final class ExecutorWork: Sendable {
         }
     }
 
+    func add(_ map: MapRun) {
+        self.state.withLock { $0.maps[ObjectIdentifier(map)] = map }
+        map.whenFinished { [weak self, weak map] in
+            guard let map else { return }
+            self?.state.withLock { _ = $0.maps.removeValue(forKey: ObjectIdentifier(map)) }
+        }
+    }
+
     /// Takes no more, and gives what has not ended.
-    func close() -> [PendingTask] {
+    func close() -> (tasks: [PendingTask], maps: [MapRun]) {
         self.state.withLock { state in
             state.isClosed = true
-            return Array(state.tasks.values)
+            return (Array(state.tasks.values), Array(state.maps.values))
         }
     }
 }

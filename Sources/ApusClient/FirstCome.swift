@@ -26,18 +26,21 @@ extension Sequence {
 extension AsyncResult {
     /// Calls the body once every task has ended, at once if they have.
     func whenReady(_ body: @escaping @Sendable () -> Void) {
+        if let map = self.map { return map.whenFinished(body) }
         if self.tasks.isEmpty { return body() }
         let remaining = Countdown(self.tasks.count)
         for task in self.tasks { task.whenDone { if remaining.countDown() { body() } } }
     }
 
-    /// Each engine's value as it comes, in the order of the targets or of arrival.
+    /// Each engine's value as it comes, in the order of the targets or of arrival. Of a map, iterate the ``AsyncMapResult``, which gives
+    /// each call's result; here its tasks are waited for first.
     ///
     /// The sequence ends with the first error that it meets, thrown as it was on its engine.
     public func elements<Element>(ordered: Bool = true) -> AsyncThrowingStream<Element, any Error> where Output == [Element] {
         let (stream, continuation) = AsyncThrowingStream.makeStream(of: Element.self)
         let waiting = Task {
             do {
+                if self.map != nil { try await self.waitForEnd() }
                 if ordered {
                     for task in self.tasks { for element in try await self.value(of: task) { continuation.yield(element) } }
                 } else {
@@ -101,5 +104,20 @@ extension Client {
             }
             return true
         } ?? false
+    }
+}
+
+extension MapRun {
+    /// Waits until the condition holds of the calls.
+    func wait(until condition: WaitCondition) async throws -> Bool {
+        if condition == .allCompleted {
+            try await self.wait()
+            return true
+        }
+        for await chunk in self.endings() {
+            if condition == .firstCompleted || self.client.connection.failureCount(of: chunk) > 0 { return true }
+        }
+        try Task.checkCancellation()
+        return true
     }
 }

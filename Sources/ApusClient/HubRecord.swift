@@ -78,7 +78,7 @@ extension Client {
             throw ApusError(.badArgument, "the hub refuses the query: \(error.name): \(error.value)", cause: error)
         }
         var sizes = reply.buffers.map { $0.readableBytes }[...]
-        func counts(_ key: String) -> [Int] { (reply.content[key]?.array ?? []).map { $0.int ?? 0 } }
+        func counts(_ key: String) -> [Int] { (reply.content[key]?.array ?? []).map { max(0, $0.int ?? 0) } }
         func take(_ count: Int) -> [Int] {
             defer { sizes = sizes.dropFirst(count) }
             return Array(sizes.prefix(count))

@@ -1,6 +1,6 @@
 import ApusWire
 import Pickle
-import Synchronization
+import Locks
 
 /// The results of a map that is made while it is consumed: over input that may be endless, a bounded number of tasks at a time.
 ///
@@ -25,11 +25,17 @@ public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(map: self) }
 
     /// Gives one result at a time, waiting for the task that it is in.
+    ///
+    /// It runs where its caller runs: a loop on the main actor leaves it only to wait.
     public struct AsyncIterator: AsyncIteratorProtocol {
+        public typealias Failure = any Error
+
         private let map: LazyMap
         private let consumer: LazyMapConsumer
-        private var tasks: AsyncThrowingStream<PendingTask, any Error>.AsyncIterator
+        private var tasks: AsyncThrowingStream<MapRun.Chunk, any Error>.AsyncIterator
         private var ready: ArraySlice<Element> = []
+        /// The first call that failed among those of the task at hand, behind the results that are ready.
+        private var failure: TaskFailure?
         private var isOver = false
 
         fileprivate init(map: LazyMap) {
@@ -49,20 +55,17 @@ public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
 
         /// The next result; nil at the end of the input, and after an error.
         ///
-        /// - Throws: The error of the task, of the input, or `CancellationError`; the rest is then aborted.
-        public mutating func next() async throws -> Element? {
+        /// - Throws: The error of the call, of the input, or `CancellationError`; the rest is then aborted.
+        nonisolated(nonsending) public mutating func next() async throws -> Element? {
+            try await self.next(isolation: #isolation)
+        }
+
+        public mutating func next(isolation actor: isolated (any Actor)?) async throws -> Element? {
             while self.ready.isEmpty {
                 if self.isOver { return nil }
                 do {
-                    let next = try await givingUpTurn { try await self.tasks.next(isolation: #isolation) }
-                    guard let task = next else {
-                        try Task.checkCancellation()
-                        self.isOver = true
-                        return nil
-                    }
-                    try await task.wait()
-                    self.consumer.flight.taken(task)
-                    self.ready = try decodeElements(from: self.map.client.connection.message(of: task), self.map.decode)[...]
+                    if let failure = self.failure { throw failure.thrown }
+                    try await self.takeNext(isolation: actor)
                 } catch {
                     self.isOver = true
                     self.consumer.stop()
@@ -71,14 +74,29 @@ public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
             }
             return self.ready.removeFirst()
         }
+
+        /// Waits for the task whose results are next.
+        private mutating func takeNext(isolation actor: isolated (any Actor)?) async throws {
+            let next = try await givingUpTurn { try await self.tasks.next(isolation: actor) }
+            guard let chunk = next else {
+                try Task.checkCancellation()
+                self.isOver = true
+                return
+            }
+            try await chunk.task.wait()
+            self.consumer.flight.taken(chunk.task)
+            let outcomes = self.map.client.connection.outcomes(of: chunk, self.map.decode)
+            self.ready = outcomes.values.prefix(outcomes.failures.first?.place ?? outcomes.values.count)
+            self.failure = outcomes.failures.first?.failure
+        }
     }
 }
 
 /// What a lazy map has sent and its consumer has not taken: so many tasks and no more.
 final class LazyMapFlight: Sendable {
     /// The tasks for the consumer: in the order of the input, or as they end.
-    let tasks: AsyncThrowingStream<PendingTask, any Error>
-    private let taskContinuation: AsyncThrowingStream<PendingTask, any Error>.Continuation
+    let tasks: AsyncThrowingStream<MapRun.Chunk, any Error>
+    private let taskContinuation: AsyncThrowingStream<MapRun.Chunk, any Error>.Continuation
     /// An element for each task that may be sent.
     private let room: AsyncStream<Void>
     private let roomContinuation: AsyncStream<Void>.Continuation
@@ -111,7 +129,8 @@ final class LazyMapFlight: Sendable {
         return false
     }
 
-    func sent(_ task: PendingTask) {
+    func sent(_ chunk: MapRun.Chunk) {
+        let task = chunk.task
         let isWanted = self.state.withLock { state in
             if state.isStopped { return false }
             state.outstanding.insert(task.id)
@@ -120,10 +139,10 @@ final class LazyMapFlight: Sendable {
         }
         guard isWanted else { return self.abort([task.id]) }
         if self.isOrdered {
-            self.taskContinuation.yield(task)
+            self.taskContinuation.yield(chunk)
         } else {
             task.whenDone {
-                self.taskContinuation.yield(task)
+                self.taskContinuation.yield(chunk)
                 let isLast = self.state.withLock { state in
                     state.running -= 1
                     return state.running == 0 && state.inputHasEnded

@@ -100,8 +100,14 @@ extension LoadBalancedView {
         return LazyMap(
             client: self.client, maxOutstanding: room, isOrdered: ordered,
             send: { flight in
-                let terms = try view.terms(call, maps: true)
-                try await read(flight) { chunk in flight.sent(view.send(call.mapBuffers(chunk), terms)) }
+                let terms = try view.terms(call, .map)
+                try await read(flight) { columns in
+                    let calls = try columns.first?.elements().count ?? 0
+                    flight.sent(
+                        MapRun.Chunk(
+                            elements: 0..<calls,
+                            task: view.send(call.mapBuffers(columns, view.manner(ofTasksWith: chunkSize)), terms)))
+                }
             }, decode: decode)
     }
 }

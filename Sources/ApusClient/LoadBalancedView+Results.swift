@@ -9,7 +9,7 @@ extension LoadBalancedView {
     public func apply<Output, each Input>(
         _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat CallArgument<each Input>
     ) async throws -> Output {
-        try await self.applyAsync(function, repeat each arguments).value
+        try await self.applyAsync(function, repeat each arguments).awaited(self.whenCancelled).value
     }
 
     /// The same without waiting.
@@ -30,7 +30,8 @@ extension LoadBalancedView {
     public func apply<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: PythonArgument..., returning type: Output.Type = Output.self
     ) async throws -> Output {
-        try await self.apply(Call(function), self.sent(arguments)) { try decodeResult(type, from: $0) }.value
+        try await self.apply(Call(function), self.sent(arguments)) { try decodeResult(type, from: $0) }
+            .awaited(self.whenCancelled).value
     }
 
     /// Calls a Python function with values and with results of other tasks, without waiting.
@@ -54,7 +55,7 @@ extension LoadBalancedView {
         _ call: Call, _ arguments: [SentArgument], decode: @escaping @Sendable (Message) throws -> Output
     ) throws -> AsyncResult<Output> {
         let (buffers, results) = call.buffers(arguments)
-        return self.result(of: self.send(buffers, try self.terms(call, maps: false, results: results)), decode)
+        return self.result(of: self.send(buffers, try self.terms(call, .once, results: results)), decode)
     }
 }
 

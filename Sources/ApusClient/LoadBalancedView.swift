@@ -1,3 +1,4 @@
+import ApusCore
 public import ApusFunctions
 public import ApusWire
 import NIOCore
@@ -23,6 +24,10 @@ public struct LoadBalancedView: Sendable {
     public var follow: TaskDependency?
     /// How long a task may wait for its dependencies before it fails with code `taskTimeout`; nil: as long as it takes.
     public var timeout: Duration?
+    /// How long a task may wait while no engine is registered before it fails with code `noEnginesRegistered`; nil: as long as the
+    /// controller says, which is for ever unless it was told otherwise; zero: for ever. A new view has the client's
+    /// (``Client/engineTimeout``).
+    public var engineTimeout: Duration?
     /// How many times more a task is tried when it fails or its engine dies.
     public var retries = 0
     /// When a task is tried again, and after which errors; nil: at once and after any.
@@ -36,18 +41,20 @@ public struct LoadBalancedView: Sendable {
     /// How long a function may run; nil: as long as it takes.
     ///
     /// At the limit an asynchronous Swift function is cancelled, and a Python function interrupted, then its kernel replaced; the
-    /// result throws ``RemoteError`` named `KeyboardInterrupt`. A synchronous Swift function cannot be stopped: it runs to its
-    /// end, and then the result throws one named `EngineError`. Engines of ipyparallel keep no limits: a task that would run on one is
+    /// result throws ``RemoteError`` named `RunLimitExceeded` of a Swift function, `KeyboardInterrupt` of Python. A synchronous Swift
+    /// function cannot be stopped: it runs to its end, and then the result throws the same. Engines of ipyparallel keep no limits: a task that would run on one is
     /// refused with code `notSupported`; where only the engine's own answer tells which kind it is, the result throws that.
     public var runLimit: Duration?
     /// A name for the work sent through this view, kept in its records.
     public var label: String?
-    /// What cancelling a Swift task that waits for a result does to the work.
-    public var whenCancelled = CancellationPolicy.leaveRunning
+    /// What cancelling a Swift task that waits for a result does to the work. Nil: where nobody else can wait for the result, as in `apply`
+    /// and `map`, and for the results of `mapAsync`, what has not started is aborted; a result of `applyAsync` leaves the work running.
+    public var whenCancelled: CancellationPolicy?
 
     init(_ client: Client, targets: Targets? = nil) {
         self.client = client
         self.targets = targets
+        self.engineTimeout = client.engineTimeout
     }
 
     /// A copy of the view with other flags, for a scope or a single call:
@@ -65,7 +72,7 @@ public struct LoadBalancedView: Sendable {
         async throws
         -> Output
     {
-        try await self.applyAsync(function, repeat each arguments).value
+        try await self.applyAsync(function, repeat each arguments).awaited(self.whenCancelled).value
     }
 
     /// The same without waiting.
@@ -83,7 +90,8 @@ public struct LoadBalancedView: Sendable {
     public func apply<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
     ) async throws -> Output {
-        try await self.apply(Call(function), encode(list: arguments)) { try decodeResult(type, from: $0) }.value
+        try await self.apply(Call(function), encode(list: arguments)) { try decodeResult(type, from: $0) }
+            .awaited(self.whenCancelled).value
     }
 
     /// Calls a Python function on an engine of the scheduler's choice, without waiting.
@@ -96,27 +104,34 @@ public struct LoadBalancedView: Sendable {
     private func apply<Output>(
         _ call: Call, _ arguments: [PickleValue], decode: @escaping @Sendable (Message) throws -> Output
     ) throws -> AsyncResult<Output> {
-        self.result(of: self.send(call.buffers(arguments), try self.terms(call, maps: false)), decode)
+        self.result(of: self.send(call.buffers(arguments), try self.terms(call, .once)), decode)
     }
 
     func result<Output>(of task: PendingTask, _ decode: @escaping @Sendable (Message) throws -> Output) -> AsyncResult<Output> {
-        var result = AsyncResult([task], client: self.client, isSingle: true) { try decode($0[0]) }
-        result.whenCancelled = self.whenCancelled
-        return result
+        AsyncResult([task], client: self.client, isSingle: true, whenCancelled: self.whenCancelled) { try decode($0[0]) }
     }
 
     // MARK: Mapping
 
-    /// Calls the function on every element, a task per chunk, and gives the results in the order of the input.
+    /// Calls the function on every element and gives the results in the order of the input.
+    ///
+    /// Each call has an outcome of its own, however many share a task: one that throws does not lose the others.
+    ///
+    /// - Parameter chunkSize: How many calls a task makes. Nil: as many as fill some milliseconds, measured while the map runs, with a
+    ///   bounded number of tasks under way; towards the end fewer, so that all engines finish together. Calls of a view with ``retries``,
+    ///   whose failing calls are tried again alone, of one with a ``runLimit``, which is each call's, and of a function that is known by a
+    ///   plain name are then a task each. With a chunk size, retries and limit are of a chunk as a whole.
+    /// - Throws: ``CompositeError`` with the error of each call that failed, once all have ended; the error itself where there is one
+    ///   element. Cancelling the waiting task throws `CancellationError` and aborts what has not started; see ``whenCancelled``.
     public func map<Input, Output>(
-        _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int = 1
+        _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int? = nil
     ) async throws -> [Output] {
         try await self.mapAsync(function, elements, chunkSize: chunkSize).value
     }
 
     /// The same without waiting; the results can be iterated as they come.
     public func mapAsync<Input, Output>(
-        _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int = 1, ordered: Bool = true
+        _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int? = nil, ordered: Bool = true
     ) throws -> AsyncMapResult<Output> {
         try self.map(
             Call(function), [encode(elements: elements)], chunkSize: chunkSize, ordered: ordered, decode: function.decodeResult)
@@ -125,7 +140,7 @@ public struct LoadBalancedView: Sendable {
     /// The same with two sequences or more, element by element, as far as the shortest goes.
     public func map<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
         _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
-        _ second: Second, _ others: repeat each Other, chunkSize: Int = 1
+        _ second: Second, _ others: repeat each Other, chunkSize: Int? = nil
     ) async throws -> [Output] {
         try await self.mapAsync(function, first, second, repeat each others, chunkSize: chunkSize).value
     }
@@ -133,7 +148,7 @@ public struct LoadBalancedView: Sendable {
     /// Calls the function on the elements of two sequences or more, without waiting; the results can be iterated as they come.
     public func mapAsync<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
         _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
-        _ second: Second, _ others: repeat each Other, chunkSize: Int = 1, ordered: Bool = true
+        _ second: Second, _ others: repeat each Other, chunkSize: Int? = nil, ordered: Bool = true
     ) throws -> AsyncMapResult<Output> {
         try self.map(
             Call(function), ElementReader.readers(first, second, repeat each others).columns(), chunkSize: chunkSize,
@@ -142,7 +157,7 @@ public struct LoadBalancedView: Sendable {
 
     /// Calls a Python function on every element.
     public func map<Input: Encodable & Sendable, Output: Decodable & Sendable>(
-        _ function: PythonFunction, _ elements: some Sequence<Input>, chunkSize: Int = 1,
+        _ function: PythonFunction, _ elements: some Sequence<Input>, chunkSize: Int? = nil,
         returning type: Output.Type = Output.self
     ) async throws -> [Output] {
         try await self.mapAsync(function, elements, chunkSize: chunkSize, returning: type).value
@@ -150,7 +165,7 @@ public struct LoadBalancedView: Sendable {
 
     /// Calls a Python function on every element, without waiting; the results can be iterated as they come.
     public func mapAsync<Input: Encodable & Sendable, Output: Decodable & Sendable>(
-        _ function: PythonFunction, _ elements: some Sequence<Input>, chunkSize: Int = 1, ordered: Bool = true,
+        _ function: PythonFunction, _ elements: some Sequence<Input>, chunkSize: Int? = nil, ordered: Bool = true,
         returning type: Output.Type = Output.self
     ) throws -> AsyncMapResult<Output> {
         try self.map(Call(function), [encode(elements: elements)], chunkSize: chunkSize, ordered: ordered) {
@@ -159,19 +174,50 @@ public struct LoadBalancedView: Sendable {
     }
 
     func map<Output>(
-        _ call: Call, _ sequences: [[PickleValue]], chunkSize: Int, ordered: Bool,
+        _ call: Call, _ sequences: [[PickleValue]], chunkSize: Int?, ordered: Bool,
         decode: @escaping @Sendable (PickleValue) throws -> Output
     ) throws -> AsyncMapResult<Output> {
-        guard chunkSize > 0 else { throw ApusError(.badArgument, "the chunk size is \(chunkSize); it must be at least 1") }
-        let count = sequences.map { $0.count }.min() ?? 0
-        let terms = try self.terms(call, maps: true)
-        let chunks = Partition.blocks(of: count, over: (count + chunkSize - 1) / chunkSize)
-        let tasks = chunks.map { range in
-            self.send(call.mapBuffers(sequences.map { .list(Array($0[range])) }), terms)
+        let run: MapRun
+        if let chunkSize {
+            guard chunkSize > 0 else { throw ApusError(.badArgument, "the chunk size is \(chunkSize); it must be at least 1") }
+            let count = sequences.map { $0.count }.min() ?? 0
+            let terms = try self.terms(call, .map)
+            let tasks = count / chunkSize + (count % chunkSize == 0 ? 0 : 1)
+            let chunks = Partition.blocks(of: count, over: tasks).map { range in
+                MapRun.Chunk(
+                    elements: range,
+                    task: self.send(
+                        call.mapBuffers(sequences.map { .list(Array($0[range])) }, self.manner(ofTasksWith: chunkSize)), terms))
+            }
+            run = MapRun(self.client, chunks)
+        } else {
+            run = MapRun(self.client, sequences, try self.sender(of: call))
         }
-        var result = AsyncMapResult(tasks, client: self.client, isOrdered: ordered, decode: decode)
-        result.whenCancelled = self.whenCancelled
-        return result
+        return AsyncMapResult(run, isOrdered: ordered, whenCancelled: self.whenCancelled, decode: decode)
+    }
+
+    /// Sends tasks with as many calls as were measured to suit; with one each where a task's retries or limit are to be a call's, or where
+    /// a call that fails would lose the others of its task.
+    private func sender(of call: Call) throws -> MapRun.Sender {
+        let isMeasured = call.keepsOutcomes && self.retries == 0 && self.runLimit == nil
+        let single = try self.terms(call, .map)
+        let several = isMeasured ? try self.terms(call, .slice) : single
+        let view = self
+        return MapRun.Sender(sizing: isMeasured ? .measured : .single, engines: { view.engineCount }) { range, columns in
+            let isOne = range.count == 1
+            return view.send(
+                call.mapBuffers(columns.map { .list(Array($0[range])) }, isOne ? .once : .slice), isOne ? single : several)
+        }
+    }
+
+    /// How Python makes so many calls in a task: with an outcome each, unless the task is to fail so that it is tried again.
+    func manner(ofTasksWith calls: Int) -> Call.Manner { calls == 1 || self.retries > 0 ? .once : .map }
+
+    /// How many engines may get the view's tasks now.
+    private var engineCount: Int {
+        let registered = self.client.connection.engines
+        guard case .engines(let ids)? = self.targets else { return registered.count }
+        return ids.count { registered[$0] != nil }
     }
 
     // MARK: On the wire
@@ -188,17 +234,17 @@ public struct LoadBalancedView: Sendable {
             .applyRequest, on: .task, metadata: terms.metadata, buffers: buffers, limitedOn: terms.limitedOn)
     }
 
-    func terms(_ call: Call, maps: Bool, results: [(place: Int, task: TaskID)] = []) throws -> Terms {
+    func terms(_ call: Call, _ manner: Call.Manner, results: [(place: Int, task: TaskID)] = []) throws -> Terms {
         let limitedOn = try self.runLimit.map { _ in
             let engines = try self.targets.map(self.client.connection.resolve)
             return try self.client.connection.requireLimits(
                 amongAnyOf: engines ?? self.client.connection.engines.map { (id: $0.key, uuid: $0.value) })
         }
-        return Terms(metadata: try self.metadata(call, maps: maps, results: results), limitedOn: limitedOn)
+        return Terms(metadata: try self.metadata(call, manner, results: results), limitedOn: limitedOn)
     }
 
     /// The request's metadata, in which Python's schedulers expect every key.
-    private func metadata(_ call: Call, maps: Bool, results: [(place: Int, task: TaskID)]) throws -> ByteBuffer {
+    private func metadata(_ call: Call, _ manner: Call.Manner, results: [(place: Int, task: TaskID)]) throws -> ByteBuffer {
         if let ended = self.client.connection.ended { throw ended }
         guard self.client.connection.info.taskScheme != "none" else {
             throw ApusError(
@@ -226,6 +272,11 @@ public struct LoadBalancedView: Sendable {
             metadata.writeStaticString(", \"apus_resources\": ")
             JSONValue.object(self.resources.mapValues { .double($0) }).write(into: &metadata)
         }
+        if let engineTimeout {
+            try self.client.connection.require(.engineTimeout)
+            metadata.writeStaticString(", \"apus_engine_timeout\": ")
+            JSONValue.double(max(0, engineTimeout / .seconds(1))).write(into: &metadata)
+        }
         if let retryRule {
             try self.client.connection.require(.retryRule)
             metadata.writeStaticString(", \"apus_retry\": ")
@@ -251,7 +302,7 @@ public struct LoadBalancedView: Sendable {
             JSONValue.array(results.map { [.int($0.place), .string($0.task.text)] }).write(into: &metadata)
         }
         metadata.writeLimit(self.runLimit)
-        call.writeMetadata(maps: maps, into: &metadata)
+        call.writeMetadata(manner, into: &metadata)
         metadata.writeStaticString("}")
         return metadata
     }

@@ -39,11 +39,18 @@ extension AsyncResult {
     /// What the tasks print, as they print it; ends when all have ended. What came before is given first.
     public func streamOutput() -> AsyncStream<PrintedText> {
         let (stream, continuation) = AsyncStream.makeStream(of: PrintedText.self)
-        let remaining = Countdown(self.tasks.count)
-        if self.tasks.isEmpty { continuation.finish() }
-        for task in self.tasks {
-            task.whenPrinted { continuation.yield($0) }
-            task.whenDone { if remaining.countDown() { continuation.finish() } }
+        let tasks = self.tasks
+        if let map = self.map {
+            map.whenSent { $0.whenPrinted { continuation.yield($0) } }
+            map.whenFinished { continuation.finish() }
+        } else if tasks.isEmpty {
+            continuation.finish()
+        } else {
+            let remaining = Countdown(tasks.count)
+            for task in tasks {
+                task.whenPrinted { continuation.yield($0) }
+                task.whenDone { if remaining.countDown() { continuation.finish() } }
+            }
         }
         return givingUpTurn(in: stream)
     }

@@ -1,6 +1,6 @@
 import ApusWire
 import NIOCore
-import Synchronization
+import Locks
 
 /// One request that was sent, and what has come back for it so far.
 ///
@@ -14,6 +14,8 @@ final class PendingTask: Sendable {
     let limitedOn: [EngineUUID]?
     /// Where it was sent; nil for one that somebody else sent.
     let channel: ClientConnection.Channel?
+    /// How large the request's buffers are.
+    let requestBytes: Int
     private let outputPolicy: OutputPolicy
 
     /// What must be in, besides the reply, for the result to be there.
@@ -48,9 +50,10 @@ final class PendingTask: Sendable {
 
     init(
         id: MessageID, targets: [EngineUUID], submitted: WireDate, outputPolicy: OutputPolicy, limitedOn: [EngineUUID]? = nil,
-        channel: ClientConnection.Channel? = nil
+        channel: ClientConnection.Channel? = nil, requestBytes: Int = 0
     ) {
         self.channel = channel
+        self.requestBytes = requestBytes
         self.limitedOn = limitedOn
         self.id = id
         self.targets = targets
@@ -163,26 +166,35 @@ final class PendingTask: Sendable {
 
     /// Calls the body once the task is done, at once if it is.
     func whenDone(_ body: @escaping @Sendable () -> Void) {
-        let isDone = self.state.withLock { state in
+        if !self.willBeDone(body) { body() }
+    }
+
+    /// Calls the body once the task is done. False, and the body is not called, when it is done already.
+    func willBeDone(_ body: @escaping @Sendable () -> Void) -> Bool {
+        self.state.withLock { state in
             if !state.isDone { state.watchers.append(body) }
-            return state.isDone
+            return !state.isDone
         }
-        if isDone { body() }
     }
 
     /// Waits until the task is done. Cancelling the caller ends its waiting only.
-    func wait() async throws {
+    nonisolated(nonsending) func wait() async throws {
         if self.isDone { return }
-        try await givingUpTurn {
-            let waiter = Waiter()
-            try await withTaskCancellationHandler {
-                try await withCheckedThrowingContinuation { continuation in
-                    waiter.start(continuation)
-                    self.whenDone { waiter.finish(nil) }
-                }
-            } onCancel: {
-                waiter.finish(CancellationError())
+        try await waitForEvent { self.whenDone($0) }
+    }
+}
+
+/// Waits until the event has called what it is given. Cancelling the caller ends its waiting.
+nonisolated(nonsending) func waitForEvent(_ whenDone: (@escaping @Sendable () -> Void) -> Void) async throws {
+    try await givingUpTurn {
+        let waiter = Waiter()
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                waiter.start(continuation)
+                whenDone { waiter.finish(nil) }
             }
+        } onCancel: {
+            waiter.finish(CancellationError())
         }
     }
 }

@@ -1,3 +1,4 @@
+import ApusWire
 import NIOCore
 
 #if canImport(Glibc)
@@ -14,39 +15,59 @@ struct ProgressLine {
     private let started = ContinuousClock.now
     private let isTerminal = isatty(STDERR_FILENO) == 1
     private var lastPlain: ContinuousClock.Instant?
+    private var lackedEngines = false
 
     private init(total: Int) { self.total = total }
 
-    /// Waits for all tasks, showing progress. False when the time is over first.
-    static func wait(for tasks: [PendingTask], interval: Duration, timeout: Duration?) async throws -> Bool {
-        var line = ProgressLine(total: tasks.count)
+    /// Waits, showing progress. False when the time is over first.
+    ///
+    /// - Parameters:
+    ///   - done: How many of the total have ended.
+    ///   - lacksEngines: Whether what has not ended waits for an engine to be there.
+    ///   - end: Waits until all have.
+    static func wait(
+        total: Int, interval: Duration, timeout: Duration?, done: @Sendable () -> Int,
+        lacksEngines: @Sendable () -> Bool, end: @escaping @Sendable () async throws -> Void
+    ) async throws -> Bool {
+        var line = ProgressLine(total: total)
         let deadline = timeout.map { ContinuousClock.now + $0 }
         while true {
-            let done = tasks.count { $0.isDone }
+            let done = done()
             let isOver = deadline.map { ContinuousClock.now >= $0 } ?? false
-            line.show(done: done, isLast: done == tasks.count || isOver)
-            if done == tasks.count { return true }
+            line.show(done: done, lacksEngines: done < total && lacksEngines(), isLast: done == total || isOver)
+            if done == total { return true }
             if isOver { return false }
-            // Tasks are waited for in order, so the interval may pass with many done; it is the drawing that it paces.
-            _ = try await withDeadline(interval) {
-                for task in tasks { try await task.wait() }
-            }
+            // The interval may pass with many done; it is the drawing that it paces.
+            _ = try await withDeadline(interval) { try await end() }
         }
     }
 
-    private mutating func show(done: Int, isLast: Bool) {
+    private mutating func show(done: Int, lacksEngines: Bool, isLast: Bool) {
         let now = ContinuousClock.now
-        let seconds = (now - self.started) / .seconds(1)
-        let rate = seconds > 0 ? Double(done) / seconds : 0
-        var text = "\(done)/\(self.total) tasks, \(Self.rounded(seconds)) s"
-        if rate > 0 { text += ", \(Self.rounded(rate)) tasks/s" }
-        if done < self.total, rate > 0 { text += ", \(Self.rounded(Double(self.total - done) / rate)) s left" }
+        let text = Self.text(
+            done: done, of: self.total, seconds: (now - self.started) / .seconds(1), lacksEngines: lacksEngines)
+        // That engines are missing is said at once, and once.
+        if lacksEngines != self.lackedEngines { self.lastPlain = nil }
+        self.lackedEngines = lacksEngines
         if self.isTerminal {
             Self.write("\r\u{1B}[K" + text + (isLast ? "\n" : ""))
         } else if isLast || self.lastPlain.map({ now - $0 >= .seconds(10) }) ?? true {
             self.lastPlain = now
             Self.write(text + "\n")
         }
+    }
+
+    /// "3/8 tasks, 1.5 s, 2.0 tasks/s, 2.5 s left".
+    static func text(done: Int, of total: Int, seconds: Double, lacksEngines: Bool) -> String {
+        let rate = seconds > 0 ? Double(done) / seconds : 0
+        var text = "\(done)/\(total) tasks, \(Self.rounded(seconds)) s"
+        if rate > 0 { text += ", \(Self.rounded(rate)) tasks/s" }
+        if lacksEngines {
+            text += ", \(NoEngineText.isRegistered)"
+        } else if done < total, rate > 0 {
+            text += ", \(Self.rounded(Double(total - done) / rate)) s left"
+        }
+        return text
     }
 
     private static func rounded(_ value: Double) -> String {

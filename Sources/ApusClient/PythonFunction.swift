@@ -46,6 +46,15 @@ public struct PythonFunction: Sendable, Hashable, ExpressibleByStringLiteral {
                 DependentCall(function: self.pickled, condition: condition, arguments: arguments, keywords: keywords).pickled))
     }
 
+    /// Whether only Python can know the function; a plain name may be that of a Swift function.
+    var isPython: Bool {
+        switch self.form {
+        case .imported: true
+        case .expression(let text): text.hasPrefix("(")
+        case .dependent: false
+        }
+    }
+
     var pickled: PickleValue {
         switch self.form {
         case .imported(let module, let name): .global(module: module, name: name)

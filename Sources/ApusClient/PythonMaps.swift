@@ -8,7 +8,7 @@ extension LoadBalancedView {
     /// let powers: [Int] = try await view.map("operator.pow", [2, 3, 5], [10, 4, 2])  // [1024, 81, 25]
     /// ```
     public func map<First: Sequence, Second: Sequence, each Other: Sequence, Output: Decodable & Sendable>(
-        _ function: PythonFunction, _ first: First, _ second: Second, _ others: repeat each Other, chunkSize: Int = 1,
+        _ function: PythonFunction, _ first: First, _ second: Second, _ others: repeat each Other, chunkSize: Int? = nil,
         returning type: Output.Type = Output.self
     ) async throws -> [Output]
     where First.Element: Encodable, Second.Element: Encodable, repeat (each Other).Element: Encodable {
@@ -17,7 +17,7 @@ extension LoadBalancedView {
 
     /// The same without waiting; the results can be iterated as they come.
     public func mapAsync<First: Sequence, Second: Sequence, each Other: Sequence, Output: Decodable & Sendable>(
-        _ function: PythonFunction, _ first: First, _ second: Second, _ others: repeat each Other, chunkSize: Int = 1,
+        _ function: PythonFunction, _ first: First, _ second: Second, _ others: repeat each Other, chunkSize: Int? = nil,
         ordered: Bool = true, returning type: Output.Type = Output.self
     ) throws -> AsyncMapResult<Output>
     where First.Element: Encodable, Second.Element: Encodable, repeat (each Other).Element: Encodable {
@@ -37,7 +37,7 @@ extension DirectView {
     where First.Element: Encodable, Second.Element: Encodable, repeat (each Other).Element: Encodable {
         try await AsyncMapResult<Output>(
             self.calls.map(Call(function), ElementReader.readers(first, second, repeat each others).columns()),
-            client: self.client, decode: { try PickleDecoder().decode(type, from: $0) }
+            whenCancelled: self.whenCancelled, decode: { try PickleDecoder().decode(type, from: $0) }
         ).value
     }
 }

@@ -1,13 +1,17 @@
-import ApusFunctions
+package import ApusFunctions
 public import ApusWire
+public import Foundation
 
 /// An error that code raised on an engine.
+///
+/// An error that is `Codable`, of a type that this program has too, is thrown as itself; ``Client/remoteError(of:)`` and
+/// ``TaskMetadata/remoteError`` say where it was raised. All others are thrown as this.
 public struct RemoteError: Error, Sendable, Hashable, CustomStringConvertible {
     /// The error's type there: a Swift type's name, or a Python class's.
     public let name: String
-    /// What it says.
+    /// What it says: of a Swift `LocalizedError` its description.
     public let value: String
-    /// Where it was raised, a line each, as the engine shows it.
+    /// Where it was raised, a line each, without the colours that some engines add.
     public let traceback: [String]
     /// The engine that ran the code.
     public let engineID: EngineID?
@@ -15,14 +19,23 @@ public struct RemoteError: Error, Sendable, Hashable, CustomStringConvertible {
     public let engineUUID: EngineUUID?
     /// How the code was called: `apply` or `execute`.
     public let method: String?
+    /// The traceback as the engine shows it; nil where that has no colours.
+    private let colouredTraceback: [String]?
+    package let travelling: TravellingError?
+    package let texts: ErrorTexts
 
     init(_ content: ErrorContent, engineID: EngineID?, engineUUID: EngineUUID?) {
         self.name = content.name
         self.value = content.value
-        self.traceback = content.traceback
+        self.traceback = content.traceback.map { Terminal.plain($0) }
+        self.colouredTraceback = self.traceback == content.traceback ? nil : content.traceback
         self.engineID = content.engineInfo["engine_id"]?.int.map { EngineID($0) } ?? engineID
         self.engineUUID = content.engineInfo["engine_uuid"]?.string.map { EngineUUID($0) } ?? engineUUID
         self.method = content.engineInfo["method"]?.string
+        self.travelling = content.typedError.map { TravellingError(type: $0.type, value: $0.value) }
+        let texts = content.localizedTexts
+        self.texts = ErrorTexts(
+            failureReason: texts["reason"], recoverySuggestion: texts["suggestion"], helpAnchor: texts["help"])
     }
 
     /// One line: `[3:apply] ValueError: no such thing`.
@@ -31,53 +44,102 @@ public struct RemoteError: Error, Sendable, Hashable, CustomStringConvertible {
         return "[\(engineID):\(self.method ?? "apply")] \(self.name): \(self.value)"
     }
 
-    /// The remote traceback, and the line that sums it up.
+    /// The remote traceback, and the line that sums it up. A Python traceback has its colours where this process's standard output and
+    /// standard error are terminals, and nowhere else.
     public var description: String {
-        self.traceback.isEmpty ? self.summary : self.traceback.joined(separator: "\n") + "\n" + self.summary
+        let traceback = self.shownTraceback(coloured: Terminal.showsColours)
+        return traceback.isEmpty ? self.summary : traceback.joined(separator: "\n") + "\n" + self.summary
     }
+
+    func shownTraceback(coloured: Bool) -> [String] {
+        coloured ? self.colouredTraceback ?? self.traceback : self.traceback
+    }
+}
+
+extension RemoteError: LocalizedError {
+    /// What the error says; its name where it says nothing.
+    public var errorDescription: String? { self.value.isEmpty ? self.name : self.value }
+    /// The reason that a Swift `LocalizedError` gave.
+    public var failureReason: String? { self.texts.failureReason }
+    /// The suggestion that a Swift `LocalizedError` made.
+    public var recoverySuggestion: String? { self.texts.recoverySuggestion }
+    /// The help that a Swift `LocalizedError` named.
+    public var helpAnchor: String? { self.texts.helpAnchor }
 }
 
 extension RemoteError: RelayedError {}
 
-/// Errors of several engines, or several tasks, at once.
+/// Errors of several calls at once: of several engines, or several elements of a map.
 public struct CompositeError: Error, Sendable, CustomStringConvertible {
     /// What was being done.
     public let message: String
-    /// Each error, in the order of the targets or tasks.
+    /// The error of each call that failed, in the order of the targets or elements. An error that is `Codable` is here as itself.
     public let errors: [any Error]
+    /// Where each of the errors was raised, in the same order; nil for those that no code on an engine raised.
+    public let remoteErrors: [RemoteError?]
 
-    init(_ message: String, _ errors: [any Error]) {
+    init(_ message: String, _ failures: [TaskFailure]) {
         self.message = message
-        self.errors = errors
+        self.errors = failures.map { $0.error }
+        self.remoteErrors = failures.map { $0.remote }
     }
 
-    /// The message and one line per error; the same traceback is shown once, with the engines that it came from.
+    /// The message and one line per error; the same traceback is shown once, with the engines that it came from. Of very many errors
+    /// the first ones are shown.
     public var description: String {
+        let coloured = Terminal.showsColours
         var lines = [self.message]
-        var groups: [(traceback: [String], engines: [String], summaries: [String])] = []
-        for error in self.errors {
-            guard let remote = error as? RemoteError else {
-                groups.append((traceback: [], engines: [], summaries: ["\(error)"]))
+        var groups: [(remote: RemoteError?, engines: [String], summaries: [String])] = []
+        for (error, remote) in zip(self.errors, self.remoteErrors).prefix(Self.shown) {
+            guard let remote else {
+                groups.append((remote: nil, engines: [], summaries: ["\(error)"]))
                 continue
             }
             let engine = remote.engineID.map { "\($0)" } ?? "?"
-            if let index = groups.firstIndex(where: { $0.traceback == remote.traceback && !remote.traceback.isEmpty }) {
-                groups[index].engines.append(engine)
+            if let index = groups.firstIndex(where: { $0.remote?.traceback == remote.traceback && !remote.traceback.isEmpty }) {
+                if !groups[index].engines.contains(engine) { groups[index].engines.append(engine) }
                 groups[index].summaries.append(remote.summary)
             } else {
-                groups.append((traceback: remote.traceback, engines: [engine], summaries: [remote.summary]))
+                groups.append((remote: remote, engines: [engine], summaries: [remote.summary]))
             }
         }
         for group in groups {
             lines += group.summaries
-            if !group.traceback.isEmpty {
+            let traceback = group.remote?.shownTraceback(coloured: coloured) ?? []
+            if !traceback.isEmpty {
                 lines.append(
                     "  traceback of engine\(group.engines.count > 1 ? "s" : "") \(group.engines.joined(separator: ", ")):")
-                lines += group.traceback.flatMap { $0.split(separator: "\n", omittingEmptySubsequences: false) }.map {
-                    "    \($0)"
-                }
+                lines += traceback.flatMap { $0.split(separator: "\n", omittingEmptySubsequences: false) }.map { "    \($0)" }
             }
         }
+        if self.errors.count > Self.shown { lines.append("and \(self.errors.count - Self.shown) more") }
         return lines.joined(separator: "\n")
+    }
+
+    /// A page of errors helps; a map of a million elements may have as many.
+    private static let shown = 50
+}
+
+extension CompositeError: LocalizedError {
+    /// The message.
+    public var errorDescription: String? { self.message }
+}
+
+/// How a call failed: the error to throw and, where code on an engine raised it, what the engine says of it.
+///
+/// A class, for the calls of a task that is lost share one, and there may be thousands.
+final class TaskFailure: Error {
+    let error: any Error
+    let remote: RemoteError?
+
+    init(_ error: any Error, remote: RemoteError? = nil) {
+        self.error = error
+        self.remote = remote ?? error as? RemoteError
+    }
+
+    /// The error, about to be thrown at the caller. A function on an engine that is thrown it may pass it on.
+    var thrown: any Error {
+        if let remote, let travelling = remote.travelling { EngineContext.current?.turn?.met(travelling, of: remote) }
+        return self.error
     }
 }

@@ -77,15 +77,17 @@ extension ClientConnection {
     /// Looks whether the engine that answered a limited task knew of the limit: one may have come that nobody had asked.
     ///
     /// - Throws: ``ApusError`` with code `notSupported`.
-    func requireLimit(heededIn reply: Message, of task: PendingTask) throws {
+    func requireLimit(heededIn reply: Message, of task: PendingTask) throws(TaskFailure) {
         guard task.mustSayLimit, (try? JSONValue(parsing: reply.metadata))?["apus_limit"] == nil else { return }
         let engine = (reply.metadata.textMember("engine").map { EngineUUID($0) } ?? task.targets.first).flatMap {
             self.engineID(of: $0)
         }
-        throw ApusError(
-            .notSupported,
-            "task '\(task.id)' ran on engine \(engine.map { "\($0)" } ?? "?"), which keeps no run limits, so its result was dropped: "
-                + "Apus's engines keep them ('apus engine'), ipyparallel's do not. Set no runLimit, or choose engines of Apus")
+        throw TaskFailure(
+            ApusError(
+                .notSupported,
+                "task '\(task.id)' ran on engine \(engine.map { "\($0)" } ?? "?"), which keeps no run limits, so its result was dropped: "
+                    + "Apus's engines keep them ('apus engine'), ipyparallel's do not. Set no runLimit, or choose engines of Apus"
+            ))
     }
 
     private func failLimitedTasks(on engine: EngineUUID, _ error: ApusError) {

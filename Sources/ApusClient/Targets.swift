@@ -46,6 +46,5 @@ extension ClientConnection {
         }
     }
 
-    private static let noEngines = ApusError(
-        .noEnginesRegistered, "no engines are registered; start some ('apus start -n 4') or wait for them (waitForEngines)")
+    private static let noEngines = ApusError(.noEnginesRegistered, "\(NoEngineText.isRegistered); \(NoEngineText.remedy)")
 }

@@ -1,3 +1,4 @@
+import ApusFunctions
 public import ApusWire
 import NIOCore
 
@@ -33,8 +34,10 @@ public struct TaskMetadata: Sendable {
     public let label: String?
     /// What the task printed and displayed.
     public let output: TaskOutput
-    /// The error, if it ended with one.
+    /// The error, if it ended with one, as ``AsyncResult/value`` throws it.
     public let error: (any Error)?
+    /// What the engine said of the error, and where it was raised; nil where no code on an engine raised one.
+    public let remoteError: RemoteError?
 
     /// What it printed to standard output.
     public var stdout: String { self.output.stdout }
@@ -62,63 +65,78 @@ extension ClientConnection {
         case .failed: status = .error
         case nil: break
         }
-        var failure: (any Error)?
+        var failure: TaskFailure?
         if task.isDone {
-            do { _ = try self.message(of: task) } catch { failure = error }
+            do { _ = try self.reply(of: task) } catch { failure = error }
         }
         return TaskMetadata(
             id: task.id, submitted: task.submitted, started: started, completed: completed, received: received,
             engineID: uuid.flatMap { self.engineID(of: $0) }, engineUUID: uuid, status: status, label: label, output: task.output,
-            error: failure)
+            error: failure?.error, remoteError: failure?.remote)
     }
 
     /// The reply of a task that went well.
     ///
-    /// - Throws: ``RemoteError`` or ``ApusError`` if it did not.
+    /// - Throws: The error that code on the engine raised, as itself where that can be; ``RemoteError`` or ``ApusError`` else.
     func message(of task: PendingTask) throws -> Message {
+        do { return try self.reply(of: task) } catch { throw error.thrown }
+    }
+
+    /// The reply of a task that went well; how it failed is thrown.
+    func reply(of task: PendingTask) throws(TaskFailure) -> Message {
         switch task.outcome {
-        case nil: throw ApusError(.resultNotFound, "task '\(task.id)' has not ended")
-        case .failed(let error): throw error
+        case nil: throw TaskFailure(ApusError(.resultNotFound, "task '\(task.id)' has not ended"))
+        case .failed(let error): throw TaskFailure(error)
         case .reply(let message, _):
             // Most replies say no more than this, and there are hundreds of thousands.
             if message.content == Self.plainOK, !task.mustSayLimit { return message }
             let content: JSONValue
             do { content = try JSONValue(parsing: message.content) } catch {
-                throw ApusError(.badResult, "the reply to task '\(task.id)' cannot be read: \(error)")
+                throw TaskFailure(ApusError(.badResult, "the reply to task '\(task.id)' cannot be read: \(error)"))
             }
             switch content["status"]?.string {
             case "ok":
                 try self.requireLimit(heededIn: message, of: task)
                 return message
-            case "aborted": throw ApusError(.taskAborted, "task '\(task.id)' was aborted before it started")
-            default: throw self.error(ErrorContent(content), of: task, message)
+            case "aborted": throw TaskFailure(ApusError(.taskAborted, "task '\(task.id)' was aborted before it started"))
+            default: throw self.failure(ErrorContent(content), of: task, message)
             }
         }
     }
 
     private static let plainOK = ByteBuffer(string: "{\"status\": \"ok\"}")
 
-    private func error(_ content: ErrorContent, of task: PendingTask, _ message: Message) -> any Error {
+    /// What an error content says of a task, or of one of its calls.
+    func failure(_ content: ErrorContent, of task: PendingTask, _ message: Message) -> TaskFailure {
         if content.engineInfo.isEmpty {
             // Made by a scheduler, not by code on an engine.
             let text = content.value.isEmpty ? nil : content.value
             switch ErrorName(rawValue: content.name) {
-            case .engineError: return ApusError(.engineDied, text ?? "the engine died while running task '\(task.id)'")
-            case .noEnginesRegistered: return ApusError(.noEnginesRegistered, text ?? "no engine is left, and none is coming")
+            case .engineError:
+                return TaskFailure(ApusError(.engineDied, text ?? "the engine died while running task '\(task.id)'"))
             case .taskTimeout:
-                return ApusError(
-                    .taskTimeout, text ?? "task '\(task.id)' waited longer for its dependencies than its timeout allows")
+                return TaskFailure(
+                    ApusError(
+                        .taskTimeout, text ?? "task '\(task.id)' waited longer for its dependencies than its timeout allows"))
             case .impossibleDependency:
-                return ApusError(.impossibleDependency, text ?? "the dependencies of task '\(task.id)' can never be met")
+                return TaskFailure(
+                    ApusError(.impossibleDependency, text ?? "the dependencies of task '\(task.id)' can never be met"))
             case .invalidDependency:
-                return ApusError(
-                    .invalidDependency,
-                    text ?? "task '\(task.id)' depends on itself, or on a task that the scheduler was never given")
-            case .taskAborted: return ApusError(.taskAborted, text ?? "task '\(task.id)' was aborted before it started")
+                return TaskFailure(
+                    ApusError(
+                        .invalidDependency,
+                        text ?? "task '\(task.id)' depends on itself, or on a task that the scheduler was never given"))
+            case .noEnginesRegistered:
+                return TaskFailure(ApusError(.noEnginesRegistered, text ?? "no engine is registered"))
+            case .taskAborted:
+                return TaskFailure(ApusError(.taskAborted, text ?? "task '\(task.id)' was aborted before it started"))
             default: break
             }
         }
         let uuid = message.metadata.textMember("engine").map { EngineUUID($0) } ?? task.targets.first
-        return RemoteError(content, engineID: uuid.flatMap { self.engineID(of: $0) }, engineUUID: uuid)
+        let remote = RemoteError(content, engineID: uuid.flatMap { self.engineID(of: $0) }, engineUUID: uuid)
+        guard let typed = remote.travelling?.error else { return TaskFailure(remote) }
+        self.withRaisedErrors { $0.note(remote) }
+        return TaskFailure(typed, remote: remote)
     }
 }

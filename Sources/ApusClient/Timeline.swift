@@ -98,6 +98,6 @@ extension AsyncResult {
 }
 
 extension AsyncMapResult {
-    /// When and where the chunks ran, those that have ended.
+    /// When and where the tasks ran, those that have ended; a task makes one call or several.
     public var timeline: Timeline { Timeline(self.metadata) }
 }

@@ -29,15 +29,16 @@ public final class ViewExecutor: Sendable {
         return result
     }
 
-    /// Calls the function on every element, a task per chunk; the results are iterated as they come, in the order of the input.
+    /// Calls the function on every element; the results are iterated as they come, in the order of the input.
     ///
+    /// - Parameter chunkSize: How many calls a task makes; see ``LoadBalancedView/map(_:_:chunkSize:)-(_,_,Int?)``.
     /// - Throws: ``ApusError`` with code `closed` after ``shutdown(wait:)``.
     public func map<Input, Output>(
-        _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int = 1
+        _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int? = nil
     ) throws -> AsyncMapResult<Output> {
         try self.work.checkIsOpen()
         let result = try self.view.mapAsync(function, elements, chunkSize: chunkSize)
-        self.work.add(result.tasks)
+        self.work.add(result.run)
         return result
     }
 
@@ -45,8 +46,10 @@ public final class ViewExecutor: Sendable {
     ///
     /// - Parameter wait: Whether to wait until what was submitted has ended, well or not.
     public func shutdown(wait: Bool = true) async throws {
-        let tasks = self.work.close()
-        if wait { for task in tasks { try await task.wait() } }
+        let (tasks, maps) = self.work.close()
+        guard wait else { return }
+        for task in tasks { try await task.wait() }
+        for map in maps { try await map.wait() }
     }
 }
 

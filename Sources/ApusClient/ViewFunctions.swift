@@ -27,8 +27,10 @@ extension LoadBalancedView {
         BoundFunction { (arguments: repeat each Input) in try await self.apply(function, repeat each arguments) }
     }
 
-    /// The function as one that runs once for every element when called with a sequence, a task per chunk.
-    public func parallel<Input, Output>(_ function: RemoteFunction<Output, Input>, chunkSize: Int = 1)
+    /// The function as one that runs once for every element when called with a sequence.
+    ///
+    /// - Parameter chunkSize: How many calls a task makes; see ``map(_:_:chunkSize:)-(_,_,Int?)``.
+    public func parallel<Input, Output>(_ function: RemoteFunction<Output, Input>, chunkSize: Int? = nil)
         -> @Sendable ([Input]) async throws -> [Output]
     {
         { elements in try await self.map(function, elements, chunkSize: chunkSize) }

@@ -22,26 +22,6 @@ extension ControllerService {
         }
     }
 
-    /// Takes an engine for gone whose process has ended, though a connection of it may stand: another process may hold that.
-    package nonisolated func engineProcessEnded(_ uuid: EngineUUID) {
-        self.eventLoop.execute { self.assumeIsolated { $0.expectLoss(of: uuid) } }
-    }
-
-    private func expectLoss(of uuid: EngineUUID) {
-        guard self.registry[uuid] != nil else { return }
-        self.endedProcesses.insert(uuid)
-        // What it said last may still be on its way here.
-        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(30)) {
-            self.assumeIsolated { service in
-                // Meanwhile it was lost as usual; one of that uuid that is here now is its successor.
-                guard service.endedProcesses.contains(uuid) else { return }
-                service.perform(service.registry.handle(.disconnected(uuid), at: service.now))
-                service.flushSockets()
-                service.scheduleFlush()
-            }
-        }
-    }
-
     /// Whether the engine has requests that it has not answered.
     func hasWork(_ uuid: EngineUUID) -> Bool {
         !self.scheduler.assigned(to: uuid).isEmpty || !self.direct.queue(of: uuid).isEmpty

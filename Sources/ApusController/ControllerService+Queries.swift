@@ -7,14 +7,10 @@ import NIOCore
 
 // What the hub answers at the registration socket (protocol article, "Queries").
 extension ControllerService {
-    func takeHubRequest(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .registration) else { return }
-        guard self.hubReplay.remember(message.signature) else {
-            return self.dropped("a message was played again", at: .registration)
-        }
-        guard let header = try? MessageHeader(scanning: message.header), let content = try? JSONValue(parsing: message.content)
-        else {
-            return self.dropped("a header or content is torn", at: .registration)
+    func takeHubRequest(_ request: VerifiedRequest) {
+        let (message, header) = (request.message, request.header)
+        guard let content = try? JSONValue(parsing: message.content) else {
+            return self.dropped("a content is torn", at: .registration)
         }
         switch header.type {
         case .registrationRequest: self.register(message, content)
@@ -26,18 +22,26 @@ extension ControllerService {
                 engine.memoryPlace.map { ("\(engine.id)", JSONValue.string($0)) }
             }
             let limiting = self.registry.engines.filter { $0.abilities.keepsLimits }.map { JSONValue.int($0.id.number) }
+            var apus: JSONObject = [:]
+            // Nobody need wait for engines that will not come.
+            apus["no_engine_is_coming"] = self.scheduler.noEngineIsComing.map { .string($0) }
             let features = ControllerFeature.allCases.map { JSONValue.string($0.rawValue) }
             self.answer(
                 message, header,
                 [
                     "status": "ok", "engines": .object(JSONObject(uniqueKeysWithValues: engines)),
-                    "apus": [
-                        "features": .array(features), "memory": .object(JSONObject(uniqueKeysWithValues: places)),
-                        "limits": .array(limiting),
-                    ],
+                    "apus": .object(
+                        apus.merging([
+                            "features": .array(features), "memory": .object(JSONObject(uniqueKeysWithValues: places)),
+                            "limits": .array(limiting),
+                            "max_message": .int(self.options.maximumMessageSize ?? MessageSize.standard),
+                        ]) { $1 }),
                 ])
         case .queueRequest: self.answer(message, header) { try self.queueStatus(content) }
         case .loadRequest: self.answer(message, header) { try self.loads(content) }
+        // Whether to start again is only asked of engines.
+        case .shutdownRequest where content["restart"] != nil:
+            self.dropped("a request to shut down is an engine's", at: .registration)
         case .shutdownRequest: self.shutDown(message, header)
         case .historyRequest, .resultRequest, .databaseRequest, .purgeRequest, .resubmitRequest:
             self.flushChanges()
@@ -109,9 +113,11 @@ extension ControllerService {
         reply["unassigned"] = verbose ? ids(self.scheduler.waiting) : .int(self.scheduler.waitingCount)
         if self.scheduler.waitingCount > 0 {
             // Why tasks wait, for whoever asks; a hundred say it all.
+            let asked = content["apus_tasks"]?.array?.prefix(10_000).compactMap { $0.string.map { TaskID($0) } }
+            let context = self.reasonContext
             var reasons: JSONObject = [:]
-            for task in self.scheduler.waiting.prefix(100) {
-                reasons[task.text] = JSONValue(self.scheduler.whyWaiting(task)?.description)
+            for task in asked ?? Array(self.scheduler.waiting.prefix(100)) {
+                if let reason = self.scheduler.whyWaiting(task) { reasons[task.text] = .string(reason.text(context)) }
             }
             reply["apus_waiting"] = .object(reasons)
         }

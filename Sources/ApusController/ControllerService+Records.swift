@@ -9,9 +9,7 @@ extension ControllerService {
         let answers = HubAnswers(store: self.store)
         let answer: HubAnswer
         switch header.type {
-        case .historyRequest: answer = await answers.history()
-        case .resultRequest: answer = await answers.results(content)
-        case .databaseRequest: answer = await answers.query(content)
+        case .historyRequest, .resultRequest, .databaseRequest: answer = await Self.lookUp(header.type, content, answers)
         case .purgeRequest:
             let engines = Dictionary(uniqueKeysWithValues: self.registry.engines.map { ($0.id, $0.uuid) })
             answer = await answers.purge(content, engines: engines)
@@ -21,6 +19,16 @@ extension ControllerService {
         self.flushSockets()
     }
 
+    /// Answers what only reads. A pattern or a thousand records may take seconds to go through, so it is done beside the loop.
+    @concurrent
+    private nonisolated static func lookUp(_ type: MessageType, _ content: JSONValue, _ answers: HubAnswers) async -> HubAnswer {
+        switch type {
+        case .historyRequest: await answers.history()
+        case .resultRequest: await answers.results(content)
+        default: await answers.query(content)
+        }
+    }
+
     /// Runs recorded tasks again under new ids. Nobody waits for their replies: whoever wants them asks for the records.
     private func resubmit(_ content: JSONValue, _ answers: HubAnswers) async -> HubAnswer {
         let records: [TaskRecord]
@@ -28,7 +36,7 @@ extension ControllerService {
         let tasks = records.compactMap { Resubmission(of: $0, as: self.session.nextMessageID(), at: .now) }
         var again: [(task: Resubmission, message: Message, request: TaskRequest, inputs: TaskInputs?)] = []
         for task in tasks {
-            let message = self.session.signed(task.parts, identities: [Self.ownIdentity], buffers: task.buffers)
+            let message = self.signedAgain(task.parts, identities: [Self.ownIdentity], buffers: task.buffers)
             var request = TaskRequest(task.id)
             do {
                 request.inputs = Array(try ResultPlaces(scanning: message.metadata).results.values)

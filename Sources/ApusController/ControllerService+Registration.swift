@@ -2,6 +2,7 @@ package import ApusCore
 import ApusStore
 import ApusTransport
 import ApusWire
+import DequeModule
 import Logging
 import NIOCore
 
@@ -13,7 +14,11 @@ extension ControllerService {
         guard let uuid = content["uuid"]?.string, !uuid.isEmpty else {
             return self.dropped("a registration request names no uuid", at: .registration)
         }
-        let request = self.request(EngineUUID(uuid), content["id"]?.int.map { EngineID($0) }, content["apus"])
+        var request = self.request(EngineUUID(uuid), content["id"]?.int.map { EngineID($0) }, content["apus"])
+        if let process = content["apus"]?["pid"]?.int, let host = content["apus"]?["host"]?.string {
+            request.process = "\(host) \(process)"
+        }
+        request.replaces = content["apus"]?["replaces"]?.bool ?? false
         self.registrations[request.uuid] = Array(message.identities)
         self.perform(self.registry.handle(.registrationRequested(request), at: self.now))
     }
@@ -21,10 +26,10 @@ extension ControllerService {
     /// - Parameter apus: What the engine says of itself; nil from ipyparallel's.
     private func request(_ uuid: EngineUUID, _ wantedID: EngineID?, _ apus: JSONValue?) -> EngineRegistry.Request {
         // Without what differs from engine to engine: most say the same.
-        let words = apus?.object?.filter { !["pid", "host"].contains($0.key) }
+        let words = apus?.object?.filter { !["pid", "host", "replaces"].contains($0.key) }
         return EngineRegistry.Request(
             uuid, wantedID: wantedID, understandsRecall: apus?["recall"]?.bool ?? false, abilities: self.abilities(in: apus),
-            resources: (apus?["resources"]?.object ?? [:]).compactMapValues { $0.double }, memoryPlace: apus?["memory"]?.string,
+            resources: ResourceAmounts.reading(apus?["resources"] ?? .null), memoryPlace: apus?["memory"]?.string,
             announcement: words.map { .object($0) })
     }
 
@@ -77,11 +82,45 @@ extension ControllerService {
         }
     }
 
-    /// `[engine, text]`, the answer to a ping.
+    /// `[engine, text]`, the answer to a ping; from an engine that signs them `[engine, text, signature]`.
     func takePong(_ frames: [ByteBuffer]) {
-        guard frames.count == 2 else { return self.dropped("a heartbeat has \(frames.count) frames", at: .heartbeatPong) }
+        guard (2...3).contains(frames.count) else {
+            return self.dropped("a heartbeat has \(frames.count) frames", at: .heartbeatPong)
+        }
         let uuid = EngineUUID(String(buffer: frames[0]))
+        // Whoever connects to the port can repeat a ping. Stock engines do no more; ours bind it to themselves.
+        let isSigned =
+            frames.count == 3 && self.session.signer.accepts(heart: frames[2], of: uuid.text, ping: frames[1])
+        guard self.registry.knows(uuid) else {
+            // Only an engine of ours that has the key is worth an answer.
+            return isSigned ? self.askToRegister(uuid, identity: frames[0]) : ()
+        }
+        if !isSigned, self.registry.announcement(of: uuid)?["heart"]?.string == HeartAnswer.signed.rawValue {
+            return self.dropped("a heartbeat is not signed by its engine", at: .heartbeatPong)
+        }
         self.perform(self.heart.handle(.answered(uuid, String(buffer: frames[1])), at: self.now))
+    }
+
+    /// Whether the engine may answer still. What one that was given up sends comes too late, for whoever asked was told that it is
+    /// gone, or has the answer of another.
+    func isTimely(_ reply: Message, from engine: @autoclosure () -> EngineUUID) -> Bool {
+        guard self.registry.remembersAny, case let engine = engine(), self.registry.hasGivenUp(engine) else { return true }
+        self.logger.debug(
+            "a late answer was dropped",
+            metadata: ["uuid": "\(engine)", "parent": "\(MessageHeader.messageID(scanning: reply.parent)?.text ?? "?")"])
+        return false
+    }
+
+    /// Tells an engine that answers pings, and that nobody knows, to register again: it was given up and lives, or this controller
+    /// took the place of one that knew it. Stock engines pass over the message.
+    private func askToRegister(_ uuid: EngineUUID, identity: ByteBuffer) {
+        let pongs = self.strangers[uuid, default: 0] + 1
+        self.strangers[uuid] = pongs
+        // The first may come before its control socket has connected again. A stock engine logs each, so they become rare.
+        guard pongs <= 8 || pongs.nonzeroBitCount == 1 else { return }
+        let message = self.session.message(
+            .registerAgainRequest, identities: [identity, Self.ownIdentity], content: ["uuid": .string(uuid.text)])
+        self.send(message.frames, on: .controlEngine)
     }
 
     /// Begins to ping.
@@ -91,34 +130,66 @@ extension ControllerService {
 
     /// The sockets whose connections show that an engine's own process lives; its control socket may be a helper's.
     private static let vital: Set<ControllerSocket> = [.muxEngine, .taskEngine, .heartbeatPong]
+    /// Those among them that prove it: at the heartbeat port anyone may have taken the engine's name.
+    private static let shell: Set<ControllerSocket> = [.muxEngine, .taskEngine]
+    /// How long a heart alone counts as an engine that is connecting anew.
+    private static let heartAlone = TimeAmount.seconds(3)
 
     func noteConnection(_ identity: ByteBuffer, at socket: ControllerSocket) {
         guard Self.vital.contains(socket) else { return }
         let uuid = EngineUUID(String(buffer: identity))
         self.connections[uuid, default: []].insert(socket)
+        if Self.shell.contains(socket) { self.stay(uuid) }
         self.completeIfReachable(uuid)
     }
 
     func noteDisconnection(_ identity: ByteBuffer, at socket: ControllerSocket) {
+        if socket == .heartbeatPong { self.strangers[EngineUUID(String(buffer: identity))] = nil }
         if socket == .taskClient, let number = self.clientNumbers.removeValue(forKey: identity) {
             self.logger.debug("a client left", metadata: ["client": "\(number)"])
         }
         guard Self.vital.contains(socket) else { return }
         let uuid = EngineUUID(String(buffer: identity))
-        self.connections[uuid]?.remove(socket)
-        guard self.connections[uuid]?.isEmpty == true else { return }
-        self.connections[uuid] = nil
+        // Connections that were cut, to make room for an engine that comes back, say nothing when they drop.
+        guard self.connections[uuid]?.remove(socket) != nil else { return }
+        if self.connections[uuid]?.isEmpty == true { self.connections[uuid] = nil }
+        self.noteAbsence(of: uuid)
+    }
+
+    /// Nobody waits any longer to see whether the engine is gone.
+    private func stay(_ uuid: EngineUUID) { self.partings.removeValue(forKey: uuid)?.forEach { $0.cancel() } }
+
+    private func noteAbsence(of uuid: EngineUUID) {
+        guard Self.shell.isDisjoint(with: self.connections[uuid] ?? []) else { return }
         // One socket may lose its connection and come back. All at once is a process that ended; a moment tells the two apart.
-        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(30)) {
+        let wait = self.connections[uuid] == nil ? TimeAmount.milliseconds(30) : Self.heartAlone
+        let parting = self.eventLoop.assumeIsolated().scheduleTask(in: wait) {
             self.assumeIsolated { service in
-                guard service.connections[uuid] == nil else { return }
+                let connected = service.connections[uuid] ?? []
+                guard Self.shell.isDisjoint(with: connected) else { return }
+                if !connected.isEmpty, wait < Self.heartAlone { return service.noteAbsence(of: uuid) }
+                service.stay(uuid)
                 service.perform(service.registry.handle(.disconnected(uuid), at: service.now))
-                service.perform(.engineLeft(uuid))
                 service.flushSockets()
                 service.scheduleFlush()
             }
         }
+        self.partings[uuid, default: []].append(parting)
     }
+
+    /// Closes what an engine's uuid is connected by. The drop of these connections says nothing of the one that comes next.
+    private func cutConnections(_ uuid: EngineUUID) {
+        let identity = ByteBuffer(string: uuid.text)
+        for socket in Self.namingEngines { self.sockets[socket]?.disconnect(identity) }
+        for leaf in self.broadcastLeaves { leaf.disconnect(identity) }
+        self.connections[uuid] = nil
+        self.stay(uuid)
+        self.strangers[uuid] = nil
+        self.perform(self.heart.handle(.forgotten(uuid), at: self.now))
+    }
+
+    /// The sockets that know an engine by its uuid.
+    private static let namingEngines: [ControllerSocket] = [.muxEngine, .taskEngine, .controlEngine, .heartbeatPong]
 
     /// An engine whose heart has connected is alive, and can be used once its shell has connected too: nobody need wait for a ping.
     private func completeIfReachable(_ uuid: EngineUUID) {
@@ -158,11 +229,13 @@ extension ControllerService {
             case .forgetHeart(let uuid):
                 self.expectedHearts.remove(uuid)
                 self.perform(self.heart.handle(.forgotten(uuid), at: self.now))
+            case .cutConnections(let uuid): self.cutConnections(uuid)
             case .announce(let engine): self.announce(engine)
             case .describe(let engine): self.perform(.engineChanged(engine.uuid, engine.abilities))
+            case .retire(let engine): self.perform(.engineRetired(engine.uuid))
             case .withdraw(let engine, let departure): self.withdraw(engine, departure)
             case .strand(let engine): self.strand(engine)
-            case .saveState: self.onStateChange?(self.registry.state)
+            case .saveState: self.saveStateSoon()
             case .setTimer(let time):
                 self.registryTimer?.cancel()
                 self.registryTimer = self.eventLoop.assumeIsolated().scheduleTask(deadline: .uptimeNanoseconds(time.nanoseconds))
@@ -186,7 +259,8 @@ extension ControllerService {
             .registrationReply, identities: identities,
             content: [
                 "id": .int(id.number), "status": "ok", "hb_period": .int(self.options.heartbeatPeriod),
-                "connection_info": .object(engineInfo.addresses), "apus": ["client": .object(client)],
+                "connection_info": .object(engineInfo.addresses),
+                "apus": ["client": .object(client), "heart": .string(HeartAnswer.signed.rawValue)],
             ])
         self.send(reply.frames, on: .registration)
         self.sockets[.registration]?.flush()
@@ -222,31 +296,41 @@ extension ControllerService {
     /// between would stay unknown to them. To those who know it already it is no news.
     func announceAgain() {
         self.forgetOldAnnouncements()
-        for announcement in self.announcements { self.publish(.registrationNotification, announcement.engine) }
+        for announcement in self.announcements {
+            if let engine = self.registry[announcement.engine.uuid] { self.publish(.registrationNotification, engine) }
+        }
     }
 
     private func forgetOldAnnouncements() {
         // As long as a client may take to connect all its sockets.
         let limit = NIODeadline.now() - .seconds(10)
-        self.announcements.removeAll { $0.time < limit }
+        while let first = self.announcements.first, first.time < limit { self.announcements.removeFirst() }
     }
 
     private func withdraw(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
         self.engines[engine.uuid] = nil
-        self.endedProcesses.remove(engine.uuid)
-        self.announcements.removeAll { $0.engine.uuid == engine.uuid }
         self.logger.info("engine \(engine.id) is gone", metadata: ["uuid": "\(engine.uuid)", "reason": "\(departure)"])
         let hadWork = self.hasWork(engine.uuid)
+        defer { self.onPresence?(.left(engine.uuid, departure, hadWork: hadWork)) }
         // The scheduler speaks first, so that a task's end is under way before its engine's is known.
-        self.perform(departure.mayStillAnswer ? .engineRetired(engine.uuid) : .engineLeft(engine.uuid))
+        guard !departure.mayStillAnswer else {
+            self.perform(.engineRetired(engine.uuid))
+            self.broadcastLost(engine, departure)
+            return self.publish(.unregistrationNotification, engine)
+        }
+        var begun: Set<TaskID>?
+        if case .ended(let end) = departure { begun = end.begun }
+        self.perform(.engineLeft(engine.uuid, begun: begun))
         self.sockets[.taskClient]?.flush()
-        self.broadcastLost(engine.uuid)
-        self.publish(.unregistrationNotification, engine)
-        self.onPresence?(.left(engine.uuid, departure, hadWork: hadWork))
+        let hasAnswered = self.answerDirectRequests(of: engine.uuid)
+        self.broadcastLost(engine, departure)
+        // At the notice clients end their direct requests by themselves. The answers that say why come by other connections.
+        self.publish(.unregistrationNotification, engine, after: hasAnswered ? .milliseconds(10) : .zero)
     }
 
     private func strand(_ engine: EngineRegistry.Engine) {
-        for task in self.direct.remove(engine.uuid) {
+        self.perform(.engineLeft(engine.uuid))
+        for (task, _) in self.direct.remove(engine.uuid) {
             self.letGo(of: task)
             self.changes.append(.stranded(task, on: engine.uuid, at: .now))
             self.keepIfWanted(task, nil)
@@ -255,7 +339,7 @@ extension ControllerService {
         self.scheduleFlush()
     }
 
-    private func publish(_ type: MessageType, _ engine: EngineRegistry.Engine) {
+    private func publish(_ type: MessageType, _ engine: EngineRegistry.Engine, after delay: TimeAmount = .zero) {
         var content: JSONObject = ["id": .int(engine.id.number), "uuid": .string(engine.uuid.text)]
         if engine.announcement != nil {
             var apus: JSONObject = ["limits": .bool(engine.abilities.keepsLimits)]
@@ -263,7 +347,15 @@ extension ControllerService {
             content["apus"] = .object(apus)
         }
         let notice = self.session.message(type, content: content)
-        self.send(notice.frames, on: .notification)
+        self.laterNotices.append(notice)
+        guard delay > .zero else { return self.publishNotices() }
+        self.eventLoop.assumeIsolated().scheduleTask(in: delay) { [weak self] in self?.assumeIsolated { $0.publishNotices() } }
+    }
+
+    /// Publishes what is to be published, in order.
+    private func publishNotices() {
+        for notice in self.laterNotices { self.send(notice.frames, on: .notification) }
+        self.laterNotices = []
         self.sockets[.notification]?.flush()
     }
 }

@@ -7,13 +7,9 @@ import NIOCore
 // The direct side: requests that name their engine, their replies, and everyone's output (protocol article, "Mux and control").
 extension ControllerService {
     /// `[client, engine, delimiter, …]` becomes `[engine, client, delimiter, …]`.
-    func relayRequest(_ frames: [ByteBuffer], to side: ControllerSocket) {
+    func relayRequest(_ request: VerifiedRequest, to side: ControllerSocket) {
         let source: ControllerSocket = side == .muxEngine ? .muxClient : .controlClient
-        guard let message = self.accept(frames, at: source), message.identities.count >= 2 else { return }
-        guard self.muxReplay.remember(message.signature) else { return self.dropped("a message was played again", at: source) }
-        guard let header = try? MessageHeader(scanning: message.header) else {
-            return self.dropped("a header is torn", at: source)
-        }
+        let (message, header) = (request.message, request.header)
         let uuid = EngineUUID(String(buffer: message.identities[1]))
         if side == .controlEngine, header.type == .abortRequest { self.abortWaiting(message) }
         guard self.engines[uuid] != nil else { return self.answerUnknownEngine(message, header, uuid, on: source) }
@@ -21,7 +17,7 @@ extension ControllerService {
         relayed.swapAt(0, 1)
         self.send(relayed, on: side)
         if side == .muxEngine, header.type == .applyRequest || header.type == .executeRequest {
-            self.direct.submitted(header.id, to: uuid)
+            self.direct.submitted(header.id, to: uuid, by: DirectQueues.Asker(message, at: source))
             self.changes.append(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .direct, engine: uuid))
         }
@@ -30,6 +26,7 @@ extension ControllerService {
     /// Python's relays lose such a message and its sender waits; ours says that there is nobody.
     private func answerUnknownEngine(_ message: Message, _ header: MessageHeader, _ uuid: EngineUUID, on source: ControllerSocket)
     {
+        guard header.type.isAnswered else { return }
         let error = ErrorContent(.engineError, "Engine '\(uuid)' is not registered; message '\(header.id)' was not delivered")
         let reply = self.session.message(
             header.type.reply, identities: [message.identities[0], message.identities[1]], parent: message.header,
@@ -47,19 +44,25 @@ extension ControllerService {
     }
 
     /// `[engine, client, delimiter, …]` becomes `[client, engine, delimiter, …]`.
-    func relayReply(_ frames: [ByteBuffer], to side: ControllerSocket) {
-        let source: ControllerSocket = side == .muxClient ? .muxEngine : .controlEngine
-        guard let message = self.accept(frames, at: source), message.identities.count >= 2 else { return }
+    func relayReply(_ reply: VerifiedMessage, to side: ControllerSocket) {
+        let message = reply.message
         let uuid = EngineUUID(String(buffer: message.identities[0]))
-        if source == .controlEngine, message.identities[1] == Self.ownIdentity {
+        if side == .controlClient, message.identities[1] == Self.ownIdentity {
             return self.takeRecallReply(message, from: uuid)
         }
-        guard self.muxReplyReplay.remember(message.signature) else {
-            return self.dropped("a message was played again", at: source)
-        }
+        guard self.isTimely(message, from: uuid) else { return }
         var relayed = message.frames
         relayed.swapAt(0, 1)
-        guard side == .muxClient else { return self.send(relayed, on: side) }
+        guard side == .muxClient else {
+            // Whoever is told that the engine ends must not find that it is given another task.
+            if (try? MessageHeader(scanning: message.header))?.type == .shutdownReply,
+                let content = try? JSONValue(parsing: message.content), content["status"] == "ok", content["restart"] != true
+            {
+                self.perform(self.registry.handle(.shutdownReplySeen(uuid), at: self.now))
+            }
+            self.send(relayed, on: side)
+            return self.noteTouch(of: uuid)
+        }
         self.answer(relayed, on: side)
         if let id = MessageHeader.messageID(scanning: message.parent) {
             let wasAborted = message.content.textMember("status") == "aborted"
@@ -68,13 +71,19 @@ extension ControllerService {
             self.changes.append(.completed(id, reply: message, received: .now))
             self.keepIfWanted(id, message)
             self.performFollowUps()
+            self.noteTouch(of: uuid)
         }
     }
 
+    /// Something other than a task has run on the engine; conditions that did not hold there may hold now.
+    func noteTouch(of engine: EngineUUID) {
+        if self.scheduler.mayHaveRefusals { self.perform(.engineTouched(engine)) }
+    }
+
     /// `[topic, delimiter, …]`, or no topic: passed on to every client, and what belongs to a task is kept with it.
-    func relayOutput(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .iopubEngine) else { return }
-        self.send(frames, on: .iopubClient)
+    func relayOutput(_ output: VerifiedMessage) {
+        let message = output.message
+        self.send(message.frames, on: .iopubClient)
         guard let header = try? MessageHeader(scanning: message.header), header.type != .status else { return }
         if header.type == .shutdownReply {
             return self.perform(self.registry.handle(.shutdownReplySeen(EngineUUID(header.session)), at: self.now))

@@ -18,7 +18,7 @@ extension ControllerService {
         var parts = message.parts
         parts.metadata = JSONValue.object(metadata).packed
         self.lent[task] = shared
-        return self.session.signed(parts, identities: Array(message.identities), buffers: shared.frames)
+        return self.signedAgain(parts, identities: Array(message.identities), buffers: shared.frames)
     }
 
     /// The engine has answered, or never will.

@@ -1,3 +1,4 @@
+import ApusCore
 import ApusStore
 import ApusTransport
 import Logging
@@ -21,6 +22,22 @@ extension ControllerService {
         }
         self.releaseAnswers()
         if self.store.backlogByteCount > Self.largestBacklog { self.pauseClients() }
+    }
+
+    // MARK: The engines file
+
+    /// Has the list of engines written when those that come and go together have done so: a thousand that register within a
+    /// second must not each cost a list of a thousand.
+    func saveStateSoon() {
+        guard self.onStateChange != nil, !self.stateIsUnsaved else { return }
+        self.stateIsUnsaved = true
+        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.assumeIsolated { $0.saveState() } }
+    }
+
+    func saveState() {
+        guard self.stateIsUnsaved else { return }
+        self.stateIsUnsaved = false
+        self.onStateChange?(self.registry.state)
     }
 
     // MARK: Answers

@@ -9,14 +9,10 @@ import Pickle
 // The load-balanced side: requests in, replies out, and between them the scheduler (protocol article, "Task scheduler").
 extension ControllerService {
     /// A request from a client: `[client, delimiter, …]`.
-    func takeTask(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .taskClient) else { return }
-        guard self.taskReplay.remember(message.signature) else {
-            return self.dropped("a message was played again", at: .taskClient)
-        }
+    func takeTask(_ verified: VerifiedRequest) {
+        let (message, header) = (verified.message, verified.header)
         guard let client = message.identities.first else { return self.dropped("no client is named", at: .taskClient) }
         do {
-            let header = try MessageHeader(scanning: message.header)
             guard self.scheme != .none else { return self.refuseTask(message, header, client) }
             var request = TaskRequest(header.id, client: self.number(of: client))
             // A pure scheduler honours none of what a request says of itself.
@@ -73,6 +69,21 @@ extension ControllerService {
         self.send(reply.frames, on: .taskClient)
     }
 
+    /// A task of this id has ended here before. What that one left stays as it is, and whoever asked is told.
+    private func refuseAgain(_ task: TaskID) {
+        guard let request = self.forget(task)?.message else { return }
+        // Its record was begun in this turn of the loop, and nothing of it has gone to the store.
+        let begun = self.changes.lastIndex { change in
+            if case .submitted(task, _, _, _, _, _) = change { true } else { false }
+        }
+        if let begun { self.changes.remove(at: begun) }
+        let error = ErrorContent(.engineError, "task '\(task)' has ended before; a task that is run again needs a new id")
+        let reply = self.session.message(
+            .applyReply, identities: Array(request.identities), parent: request.header, metadata: ["status": "error"],
+            content: error.json)
+        self.answer(reply.frames, on: .taskClient)
+    }
+
     func submit(_ message: Message, _ request: TaskRequest, _ inputs: TaskInputs? = nil) {
         var request = request
         if let inputs { request.inputs = self.want(inputs, for: request.id) }
@@ -98,16 +109,15 @@ extension ControllerService {
     }
 
     /// A reply from an engine: `[engine, client, delimiter, …]`.
-    func takeTaskReply(_ frames: [ByteBuffer]) {
-        guard let message = self.accept(frames, at: .taskEngine), let engine = message.identities.first else { return }
-        guard self.taskReplay.remember(message.signature) else {
-            return self.dropped("a message was played again", at: .taskEngine)
-        }
+    func takeTaskReply(_ verified: VerifiedMessage) {
+        let message = verified.message
+        guard let engine = message.identities.first else { return self.dropped("no engine is named", at: .taskEngine) }
         // Replies name their client.
-        if message.identities.count == 1 { return self.takeWaitNotice(message, from: EngineUUID(String(buffer: engine))) }
+        if message.identities.count == 1 { return self.takeNotice(message, from: EngineUUID(String(buffer: engine))) }
         guard let id = MessageHeader.messageID(scanning: message.parent) else {
             return self.dropped("a reply has no parent", at: .taskEngine)
         }
+        guard self.isTimely(message, from: EngineUUID(String(buffer: engine))) else { return }
         // A task of an earlier controller's: nobody is there to answer, but its record is, for those who ask the hub.
         if self.live[id] == nil { self.changes.append(.completed(id, reply: message, received: .now)) }
         do {
@@ -124,11 +134,12 @@ extension ControllerService {
             let uuid = EngineUUID(String(buffer: engine))
             self.currentReply = (message: message, engine: engine)
             let error = metadata.status == .error && self.scheduler.needsErrorName(id) ? message.content.textMember("ename") : nil
+            let lacks = metadata.dependenciesMet ? nil : MissingModule.name(in: message)
             self.perform(
                 .replied(
                     TaskReply(
                         to: id, from: uuid, metadata.status ?? .error, dependenciesMet: metadata.dependenciesMet,
-                        work: metadata.work, error: error)))
+                        lacks: lacks, work: metadata.work, error: error)))
             self.currentReply = nil
         } catch {
             self.dropped("\(error)", at: .taskEngine)
@@ -164,7 +175,7 @@ extension ControllerService {
         case .relay(let task, let engine): self.relayTaskReply(task, from: engine)
         case .fail(let task, let failure): self.failTask(task, failure)
         case .findResult(let result, let task): self.seekResult(of: result, for: task)
-        case .refuse(let task): self.forget(task)
+        case .refuse(let task): self.refuseAgain(task)
         case .recall(let tasks, let engine): self.recall(tasks, from: engine)
         case .setTimer(let time):
             self.schedulerTimer?.cancel()
@@ -179,9 +190,13 @@ extension ControllerService {
         }
     }
 
+    // MARK: Performing
+
     private func sendTask(_ task: TaskID, to engine: EngineUUID, again: Bool) {
         guard let identity = self.engines[engine]?.identity, let live = self.live[task] else { return }
         var message = again ? self.resigned(live) : live.message
+        let failures = self.scheduler.failures(of: task)
+        if failures > 0 { message = self.telling(attempt: failures + 1, in: message) }
         if let inputs = live.inputs { message = self.completed(message, inputs) }
         message = self.lending(message, to: engine, for: task)
         var frames: [ByteBuffer] = []
@@ -198,16 +213,26 @@ extension ControllerService {
         let message = task.message
         var parts = message.parts
         parts.metadata.writeStaticString(" ")
-        let again = self.session.signed(parts, identities: Array(message.identities), buffers: Array(message.buffers))
+        let again = self.signedAgain(parts, identities: Array(message.identities), buffers: Array(message.buffers))
         if let id = MessageHeader.messageID(scanning: parts.header) {
             self.live[id] = LiveTask(message: again, inputs: task.inputs)
         }
         return again
     }
 
+    /// The request with how often its task has been tried, for what its engine may have to say of its end.
+    private func telling(attempt: Int, in message: Message) -> Message {
+        guard var metadata = (try? JSONValue(parsing: message.metadata))?.object else { return message }
+        metadata["apus_attempt"] = .int(attempt)
+        var parts = message.parts
+        parts.metadata = JSONValue.object(metadata).packed
+        return self.signedAgain(parts, identities: Array(message.identities), buffers: Array(message.buffers))
+    }
+
     private func relayTaskReply(_ task: TaskID, from engine: EngineUUID) {
         guard let (reply, _) = self.currentReply else { return }
         self.forget(task)
+        self.noteFailure(of: task, reply)
         self.keepIfWanted(task, reply)
         self.direct.finished(task, on: engine)
         self.changes.append(.completed(task, reply: reply, received: .now))
@@ -224,25 +249,32 @@ extension ControllerService {
         let error: ErrorContent
         var metadata: JSONObject = [:]
         var identities = Array(request.identities)
+        let context = self.reasonContext
         switch failure {
-        case .invalidDependency: error = ErrorContent(name: ErrorName.invalidDependency.rawValue, value: "")
-        case .impossibleDependency: error = ErrorContent(name: ErrorName.impossibleDependency.rawValue, value: "")
+        case .invalidDependency(let reason): error = ErrorContent(.invalidDependency, reason.text(context))
+        case .impossibleDependency(let reason): error = ErrorContent(.impossibleDependency, reason.text(context))
         case .inputFailed(let input):
             error = ErrorContent(
-                .impossibleDependency, "task '\(input)', whose result is an argument of task '\(task)', gave no result")
+                .impossibleDependency,
+                "task '\(input)', whose result is an argument of task '\(task)', gave no result"
+                    + (self.failures[input].map { ": \($0)" } ?? ""))
         case .inputMissing(let input, let reason):
             error = ErrorContent(
                 .impossibleDependency,
                 "the result of task '\(input)', an argument of task '\(task)', is not to be had: \(reason)")
-        case .timeout: error = ErrorContent(name: ErrorName.taskTimeout.rawValue, value: "")
-        case .engineDied(let engine):
-            error = ErrorContent(.engineError, "Engine b'\(engine)' died while running task '\(task)'")
+        case .timeout(let reason):
+            error = ErrorContent(
+                .taskTimeout,
+                "task '\(task)' waited longer than its time-out allows" + (reason.map { ": \($0.text(context))" } ?? ""))
+        case .engineDied(let engine, let tries):
+            error = self.engineDied(engine, task, Self.name(ofFunction: request.buffers.first), tries: tries)
             metadata = ["status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description)]
             identities.append(ByteBuffer(string: engine.text))
         case .noEngine(let reason):
-            error = ErrorContent(.noEnginesRegistered, "no engine is left, and none is coming: \(reason)")
+            error = ErrorContent(.noEnginesRegistered, reason.text(context))
         case .aborted: error = ErrorContent(name: ErrorName.taskAborted.rawValue, value: "")
         }
+        if case .aborted = failure { self.failures.note(task, "it was aborted") } else { self.failures.note(task, error) }
         var content = error.json
         if case .aborted = failure {
             content = ["status": "aborted"]
@@ -253,6 +285,32 @@ extension ControllerService {
         self.changes.append(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
         self.answer(reply.frames, on: .taskClient)
+    }
+
+    /// Keeps why a task failed on an engine, for those that depend on it.
+    private func noteFailure(of task: TaskID, _ reply: Message) {
+        switch reply.content.textMember("status") {
+        case "ok": return
+        case "aborted": self.failures.note(task, "it was aborted")
+        default:
+            let content = (try? JSONValue(parsing: reply.content)) ?? .null
+            self.failures.note(task, ErrorContent(content))
+        }
+    }
+
+    /// What engines are called in reasons, and why tasks failed.
+    var reasonContext: ReasonContext {
+        ReasonContext(
+            now: self.now, name: { uuid in self.engines[uuid].map { "engine \($0.id)" } ?? "engine '\(uuid)'" },
+            error: { self.failures[$0] })
+    }
+
+    /// What an engine says of itself: `[engine, delimiter, …]`.
+    private func takeNotice(_ message: Message, from engine: EngineUUID) {
+        switch try? MessageHeader(scanning: message.header).type {
+        case .engineEnded: self.takeLastWords(message, from: engine)
+        default: self.takeWaitNotice(message, from: engine)
+        }
     }
 
     // MARK: Tasks that wait

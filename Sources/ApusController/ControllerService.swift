@@ -2,6 +2,7 @@ package import ApusCore
 package import ApusStore
 package import ApusTransport
 package import ApusWire
+import DequeModule
 package import Logging
 package import NIOCore
 
@@ -42,19 +43,24 @@ package actor ControllerService {
     var engines: [EngineUUID: KnownEngine] = [:]
     /// Which sockets each identity is connected to now: an engine whose last connection has gone is dead.
     var connections: [EngineUUID: Set<ControllerSocket>] = [:]
+    /// Looks whether an engine is gone that has just lost the connections of its shell, and may be back in a moment.
+    var partings: [EngineUUID: [Scheduled<Void>]] = [:]
+    /// How often a heart that belongs to no engine has beaten since it connected.
+    var strangers: [EngineUUID: Int] = [:]
     /// Accepted engines that are not yet known to be reachable.
     var expectedHearts: Set<EngineUUID> = []
-    /// Registered engines whose processes have ended, as their launcher says.
-    var endedProcesses: Set<EngineUUID> = []
     /// Where the answer to a registration goes, while it is being decided.
     var registrations: [EngineUUID: [ByteBuffer]] = [:]
     var registryTimer: Scheduled<Void>?
     /// The function that was called last, as it is sent, and what it needs; nil if that is up to its arguments.
     var lastCall: (function: ByteBuffer, need: TaskNeed?)?
-    /// Engines announced of late, oldest first, and when.
-    var announcements: [(engine: EngineRegistry.Engine, time: NIODeadline)] = []
-    /// Told who is registered whenever that changes, for the engines file.
+    /// Engines announced of late, oldest first, and when. Some may be gone again.
+    var announcements: Deque<(engine: EngineRegistry.Engine, time: NIODeadline)> = []
+    /// Notifications that wait for answers to be there before them, oldest first; soon published.
+    var laterNotices: [Message] = []
+    /// Called with the registered engines soon after one came or went, for the engines file; once for many that come together.
     let onStateChange: (@Sendable (EngineRegistry.State) -> Void)?
+    var stateIsUnsaved = false
     /// Called when an engine comes or goes, for those who launched it.
     let onPresence: (@Sendable (EnginePresence) -> Void)?
     /// Changes to the records since they were last handed to the store.
@@ -81,6 +87,8 @@ package actor ControllerService {
     var followUps: [TaskScheduler.Event] = []
     /// The reply that the scheduler is being told of, which it may want relayed.
     var currentReply: (message: Message, engine: ByteBuffer)?
+    /// Why tasks failed, for those that depend on them.
+    var failures = RecentFailures()
     var schedulerTimer: Scheduled<Void>?
     /// Numbers for clients, by their identity at the task socket.
     var clientNumbers: [ByteBuffer: Int] = [:]
@@ -92,16 +100,12 @@ package actor ControllerService {
     var broadcast = BroadcastScheduler()
     /// At which of the engine-side ports an engine is connected.
     var leaves: [EngineUUID: Int] = [:]
-    var gathered: [MessageID: GatheredBroadcast] = [:]
+    var openBroadcasts: [MessageID: OpenBroadcast] = [:]
 
-    /// What each role has seen, so that a message played again changes nothing.
-    var hubReplay = ReplayMemory()
-    var taskReplay = ReplayMemory()
-    var muxReplay = ReplayMemory()
-    var muxReplyReplay = ReplayMemory()
-    var broadcastReplay = ReplayMemory()
-    /// Messages that were malformed or not signed with our key.
-    package private(set) var badMessages = 0
+    /// Checks all that comes in.
+    var gate: Gate
+    /// Messages that were malformed, not signed with our key, at the wrong port, or played again.
+    package var badMessages: Int { self.gate.dropped }
 
     private let ended: AsyncStream<Void>
     private let endContinuation: AsyncStream<Void>.Continuation
@@ -134,12 +138,13 @@ package actor ControllerService {
         self.session = Session(
             id: options.sessionID ?? Session.newID(), username: options.username ?? Session.currentUser,
             signer: try Signer(key: self.key, scheme: options.signatureScheme))
+        self.gate = Gate(session: self.session, logger: logger)
         self.registry = EngineRegistry(
             heartbeatPeriod: .milliseconds(options.heartbeatPeriod),
             registrationTimeout: options.registrationTimeout.map { .seconds($0) })
         self.heart = HeartMonitor(period: .milliseconds(options.heartbeatPeriod), allowedMisses: options.maximumMisses)
         self.scheme = TaskScheme(options.scheme)
-        self.scheduler = TaskScheduler(self.scheme.configuration(highWaterMark: options.highWaterMark))
+        self.scheduler = TaskScheduler(self.scheme.configuration(options))
         self.onStateChange = onStateChange
         self.onPresence = onPresence
         (self.ended, self.endContinuation) = AsyncStream.makeStream(of: Void.self)
@@ -155,12 +160,14 @@ package actor ControllerService {
         var ports: [ControllerSocket: Int] = [:]
         for name in ControllerSocket.bindingOrder { ports[name] = try await self.bind(name, &pools) }
         var leafPorts: [Int] = []
-        for leaf in 0..<(1 << self.options.broadcastDepth) { leafPorts.append(try await self.bindLeaf(leaf, &pools)) }
+        for leaf in 0..<(1 << min(max(self.options.broadcastDepth, 0), 8)) {
+            leafPorts.append(try await self.bindLeaf(leaf, &pools))
+        }
         for name in ControllerSocket.clientBindingOrder { ports[name] = try await self.bind(name, &pools) }
 
         func common(_ address: String, ssh: String) -> ConnectionCommon {
             ConnectionCommon(
-                interface: "tcp://\(address)", registration: ports[.registration] ?? 0, key: self.key,
+                interface: HostAddress.interface(address), registration: ports[.registration] ?? 0, key: self.key,
                 signatureScheme: self.options.signatureScheme, location: self.options.location, ssh: ssh)
         }
         let client = ClientConnectionInfo(
@@ -178,21 +185,43 @@ package actor ControllerService {
     }
 
     private func bind(_ name: ControllerSocket, _ pools: inout PortPools) async throws -> Int {
-        let socket = self.transport.makeSocket(
-            name.role, options: SocketOptions(identity: ByteBuffer(string: name.identity)), on: self.eventLoop
-        ) { [weak self] event in
+        let socket = self.transport.makeSocket(name.role, options: self.socketOptions(name, name.identity), on: self.eventLoop) {
+            [weak self] event in
             self?.assumeIsolated { $0.handle(event, at: name) }
         }
         self.sockets[name] = socket
         // Both sides register at one port, so a machine with an address for each is listened to on all.
-        let sharesRegistration = name == .registration && self.options.clientAddress != self.options.engineAddress
-        let address = sharesRegistration ? "*" : name.isForEngines ? self.options.engineAddress : self.options.clientAddress
+        let (engines, clients) = (self.options.engineAddress, self.options.clientAddress)
+        let sharesRegistration = name == .registration && clients != engines
+        // Where either is an IPv6 address, all includes those.
+        let all = (engines + clients).contains(":") ? "::" : "*"
+        let address = sharesRegistration ? all : name.isForEngines ? engines : clients
         return try await socket.bind(to: Endpoint(host: address, port: pools.next(forEngines: name.isForEngines))).port
     }
 
+    /// What a socket takes of its peers, and how long it bears with one that does not read.
+    private func socketOptions(_ name: ControllerSocket, _ identity: String) -> SocketOptions {
+        var options = SocketOptions(identity: ByteBuffer(string: identity))
+        if name == .heartbeatPong {
+            // A time in digits and a signature.
+            options.limits = MessageLimits(known: Self.largestPong, strangers: Self.largestPong) { _ in false }
+        } else {
+            let largest = self.options.maximumMessageSize ?? MessageSize.standard
+            options.limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { [weak self] frames in
+                self?.assumeIsolated { $0.gate.areKnown(frames) } ?? false
+            }
+        }
+        if !name.isForEngines || name == .registration {
+            options.unreadByteLimit = self.options.maximumUnread ?? MessageSize.unread
+        }
+        return options
+    }
+
+    private static let largestPong = 1024
+
     private func bindLeaf(_ leaf: Int, _ pools: inout PortPools) async throws -> Int {
-        let identity = ByteBuffer(string: "sub_scheduler_\(leaf)")
-        let socket = self.transport.makeSocket(.router, options: SocketOptions(identity: identity), on: self.eventLoop) {
+        let options = self.socketOptions(.broadcastEngine, "sub_scheduler_\(leaf)")
+        let socket = self.transport.makeSocket(.router, options: options, on: self.eventLoop) {
             [weak self] event in
             self?.assumeIsolated { $0.handleBroadcast(event, leaf: leaf) }
         }
@@ -214,6 +243,7 @@ package actor ControllerService {
     package nonisolated func stop() { self.endContinuation.finish() }
 
     private func close() async {
+        self.saveState()
         self.flushChanges()
         await self.storing?.value
         await self.releaseEveryAnswer()
@@ -228,25 +258,45 @@ package actor ControllerService {
     private func handle(_ event: SocketEvent, at socket: ControllerSocket) {
         switch event {
         case .received(let messages):
-            switch socket {
-            case .registration: for frames in messages { self.takeHubRequest(frames) }
-            case .heartbeatPong: for frames in messages { self.takePong(frames) }
-            case .muxClient: for frames in messages { self.relayRequest(frames, to: .muxEngine) }
-            case .muxEngine: for frames in messages { self.relayReply(frames, to: .muxClient) }
-            case .controlClient: for frames in messages { self.relayRequest(frames, to: .controlEngine) }
-            case .controlEngine: for frames in messages { self.relayReply(frames, to: .controlClient) }
-            case .taskClient: for frames in messages { self.takeTask(frames) }
-            case .taskEngine: for frames in messages { self.takeTaskReply(frames) }
-            case .iopubEngine: for frames in messages { self.relayOutput(frames) }
-            case .broadcastClient: for frames in messages { self.takeBroadcast(frames) }
-            case .notification, .heartbeatPing, .iopubClient: break
-            }
+            for frames in messages { self.take(frames, at: socket) }
             self.flushSockets()
             self.scheduleFlush()
+        case .tooLarge(let frames, let limit): self.refuseTooLarge(frames, limit: limit, at: socket)
         case .peerConnected where socket == .notification: self.announceAgain()
         case .peerConnected(let identity): self.noteConnection(identity, at: socket)
         case .peerDisconnected(let identity): self.noteDisconnection(identity, at: socket)
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "\(socket)"])
+        }
+    }
+
+    /// Passes what the gate lets in to whom it concerns.
+    func take(_ frames: [ByteBuffer], at socket: ControllerSocket) {
+        switch socket {
+        case .heartbeatPong: self.takePong(frames)
+        case .registration, .muxClient, .controlClient, .taskClient, .broadcastClient:
+            guard let request = self.gate.request(frames, at: socket) else { return }
+            switch socket {
+            case .registration: self.takeHubRequest(request)
+            case .muxClient: self.relayRequest(request, to: .muxEngine)
+            case .controlClient: self.relayRequest(request, to: .controlEngine)
+            case .taskClient: self.takeTask(request)
+            default: self.takeBroadcast(request)
+            }
+        case .muxEngine, .controlEngine, .taskEngine, .iopubEngine, .broadcastEngine:
+            guard let message = self.gate.message(frames, at: socket) else { return }
+            self.take(message, at: socket)
+        case .notification, .heartbeatPing, .iopubClient: break
+        }
+    }
+
+    /// Takes what an engine has sent.
+    func take(_ message: VerifiedMessage, at socket: ControllerSocket) {
+        switch socket {
+        case .muxEngine: self.relayReply(message, to: .muxClient)
+        case .controlEngine: self.relayReply(message, to: .controlClient)
+        case .taskEngine: self.takeTaskReply(message)
+        case .iopubEngine: self.relayOutput(message)
+        default: self.takeBroadcastReply(message)
         }
     }
 
@@ -258,28 +308,14 @@ package actor ControllerService {
 
     func send(_ frames: [ByteBuffer], on socket: ControllerSocket) { self.sockets[socket]?.send(frames) }
 
-    /// The message, or nil when it is malformed, unsigned or played again: it is then counted, logged and dropped, never answered.
-    func accept(_ frames: [ByteBuffer], at socket: ControllerSocket) -> Message? {
-        do {
-            let message = try Message(frames: frames)
-            guard self.session.signer.accepts(message.signature, for: message.parts) else {
-                throw WireError("its signature is wrong")
-            }
-            return message
-        } catch {
-            self.dropped("\(error)", at: socket)
-            return nil
-        }
+    /// Signs a client's request anew for an engine.
+    func signedAgain(_ parts: MessageParts, identities: [ByteBuffer], buffers: [ByteBuffer]) -> Message {
+        let message = self.session.signed(parts, identities: identities, buffers: buffers)
+        self.gate.remember(own: message)
+        return message
     }
 
-    func dropped(_ reason: String, at socket: ControllerSocket) {
-        self.badMessages += 1
-        // Whoever can reach the port can send rubbish; the log must not be theirs to fill.
-        if self.badMessages.nonzeroBitCount == 1 {
-            self.logger.warning(
-                "dropped a message: \(reason)", metadata: ["socket": "\(socket)", "dropped": "\(self.badMessages)"])
-        }
-    }
+    func dropped(_ reason: String, at socket: ControllerSocket) { self.gate.drop(reason, at: socket) }
 
     var now: MonotonicTime { MonotonicTime(nanoseconds: self.eventLoop.now.uptimeNanoseconds) }
 }

@@ -6,6 +6,8 @@ import NIOCore
 enum ControllerSocket: String, CaseIterable, Sendable {
     case registration, notification, heartbeatPing, heartbeatPong
     case muxClient, muxEngine, controlClient, controlEngine, taskClient, taskEngine, iopubClient, iopubEngine, broadcastClient
+    /// One socket for each leaf of the broadcast tree.
+    case broadcastEngine
 
     var role: SocketRole {
         switch self {
@@ -31,7 +33,9 @@ enum ControllerSocket: String, CaseIterable, Sendable {
     /// Whose pool the port comes from.
     var isForEngines: Bool {
         switch self {
-        case .registration, .heartbeatPing, .heartbeatPong, .muxEngine, .controlEngine, .taskEngine, .iopubEngine: true
+        case .registration, .heartbeatPing, .heartbeatPong, .muxEngine, .controlEngine, .taskEngine, .iopubEngine,
+            .broadcastEngine:
+            true
         default: false
         }
     }

@@ -21,8 +21,12 @@ extension TaskRequest {
                 case "apus_priority": request.priority = try cursor.readValue().int ?? 0
                 case "apus_depth": request.depth = max(0, try cursor.readValue().int ?? 0)
                 case "apus_resources":
-                    request.resources = (try cursor.readValue().object ?? [:]).compactMapValues { $0.double }
+                    request.resources = ResourceAmounts.reading(try cursor.readValue())
                 case "apus_retry": request.retryRule = RetryRule(try cursor.readValue())
+                case "apus_engine_timeout":
+                    if let seconds = try cursor.readValue().double, seconds >= 0 {
+                        request.engineTimeout = .seconds(min(seconds, 1e9))
+                    }
                 case "apus_results":
                     request.inputs = Set(try ResultPlaces(try cursor.readValue()).results.values).sorted { $0.text < $1.text }
                 case "apus_build": request.need = try cursor.readStringOrSkip().map { .build($0) }
@@ -32,6 +36,17 @@ extension TaskRequest {
             }
         }
         self = request
+    }
+}
+
+/// Amounts of resources, as engines own and tasks ask for them.
+enum ResourceAmounts {
+    /// Nobody owns more of anything, and sums of so much are exact.
+    private static let most = 1e15
+
+    /// Negative amounts are none: whoever asked for less than nothing would leave an engine with more than it has.
+    static func reading(_ json: JSONValue) -> [String: Double] {
+        (json.object ?? [:]).compactMapValues { $0.double.map { min(max($0, 0), Self.most) } }
     }
 }
 

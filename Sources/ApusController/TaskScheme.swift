@@ -16,12 +16,15 @@ enum TaskScheme: Sendable, Equatable {
         }
     }
 
-    func configuration(highWaterMark: Int?) -> TaskScheduler.Configuration {
-        let seed = UInt64.random(in: 0 ... .max)
-        return switch self {
-        case .choosing(let scheme): TaskScheduler.Configuration(scheme: scheme, highWaterMark: highWaterMark, seed: seed)
-        case .pure: TaskScheduler.Configuration(scheme: .lru, highWaterMark: 0, seed: seed)
-        case .none: TaskScheduler.Configuration(seed: seed)
+    func configuration(_ options: ControllerOptions) -> TaskScheduler.Configuration {
+        var configuration = TaskScheduler.Configuration(
+            highWaterMark: options.highWaterMark, seed: UInt64.random(in: 0 ... .max), engineTimeout: options.engineTimeout,
+            dependencyInterval: options.dependencyInterval)
+        switch self {
+        case .choosing(let scheme): configuration.scheme = scheme
+        case .pure: (configuration.scheme, configuration.highWaterMark) = (.lru, 0)
+        case .none: break
         }
+        return configuration
     }
 }

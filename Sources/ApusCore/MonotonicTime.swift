@@ -1,16 +1,17 @@
-/// A moment on the clock of whoever drives a core: nanoseconds since an arbitrary start, never going back.
+/// A moment on the clock of whoever drives a core: nanoseconds since an arbitrary start, never going back, 292 years at most.
 ///
 /// Cores read no clock. They are told the time with each event and name moments at which they want to be called again.
 package struct MonotonicTime: Hashable, Comparable, Sendable, CustomStringConvertible {
     package let nanoseconds: UInt64
 
-    package init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
+    /// A moment after 292 years is ``distantFuture``: event loops count no further.
+    package init(nanoseconds: UInt64) { self.nanoseconds = min(nanoseconds, UInt64(Int64.max)) }
 
     /// The moment a span after the clock's start.
     package init(_ sinceStart: Duration) { self.init(nanoseconds: sinceStart.wholeNanoseconds) }
 
     /// The latest moment there is; a deadline that never comes.
-    package static let distantFuture = MonotonicTime(nanoseconds: .max)
+    package static let distantFuture = MonotonicTime(nanoseconds: UInt64(Int64.max))
 
     package static func + (moment: MonotonicTime, span: Duration) -> MonotonicTime {
         moment.advanced(byNanoseconds: span.wholeNanoseconds)

@@ -2,7 +2,7 @@ import ApusFunctions
 import ApusWire
 import Dispatch
 import Pickle
-import Synchronization
+import Locks
 
 /// An asynchronous function that was called.
 ///
@@ -27,6 +27,8 @@ final class AsyncCall: EngineTurn {
         /// Sleeps until the limit.
         var timer: Task<Void, Never>?
         var stop = Stop.none
+        /// Errors of other tasks that the function was thrown, the last ones.
+        var met: [(error: TravellingError, of: any RelayedError)] = []
     }
 
     private enum Phase {
@@ -101,7 +103,7 @@ final class AsyncCall: EngineTurn {
             case .wanting(let continuation):
                 state.phase = .running
                 return .turn(continuation)
-            case .ended(let outcome): return .ended(Self.outcome(outcome, state.stop))
+            case .ended(let outcome): return .ended(Self.outcome(outcome, state))
             case .running, .aside: return .notNow
             }
         }
@@ -116,21 +118,30 @@ final class AsyncCall: EngineTurn {
     private func waitForTurnsEnd() -> TurnEnd {
         self.calls.turnEnded.wait()
         return self.state.withLock { state in
-            if case .ended(let outcome) = state.phase { return .ended(Self.outcome(outcome, state.stop)) }
+            if case .ended(let outcome) = state.phase { return .ended(Self.outcome(outcome, state)) }
             // It may want its turn again by now; then it has said so and is taken up like any other.
             return .aside
         }
     }
 
-    private static func outcome(_ outcome: Result<PickleValue, any Error>, _ stop: Stop) -> Result<PickleValue, any Error> {
+    private static func outcome(_ outcome: Result<PickleValue, any Error>, _ state: State) -> Result<PickleValue, any Error> {
         guard case .failure(let error) = outcome else { return outcome }
-        switch stop {
-        case .none: return outcome
-        case .interrupted: return .failure(EngineTaskError(.keyboardInterrupt, "interrupted: \(error)"))
+        switch state.stop {
+        case .none:
+            // What the function did not raise but was thrown is reported with the way that it came.
+            guard !state.met.isEmpty, let travelling = TravellingError(error),
+                let origin = state.met.last(where: { $0.error == travelling })
+            else { return outcome }
+            return .failure(origin.of)
+        case .interrupted: return .failure(EngineTaskError(.keyboardInterrupt, "interrupted\(Self.ending(error))"))
         case .pastLimit(let limit):
-            return .failure(EngineTaskError(.keyboardInterrupt, "stopped at its limit of \(limit) s: \(error)"))
+            return .failure(
+                EngineTaskError(.runLimitExceeded, "the function was stopped at its limit of \(limit) s\(Self.ending(error))"))
         }
     }
+
+    /// What a cancelled function threw, where it is more than that it was cancelled.
+    private static func ending(_ error: any Error) -> String { error is CancellationError ? "" : ": \(error)" }
 
     // MARK: The function's side
 
@@ -196,6 +207,16 @@ final class AsyncCall: EngineTurn {
             continuation?.resume()
         }
     }
+
+    func met(_ error: TravellingError, of task: any RelayedError) {
+        self.state.withLock { state in
+            state.met.append((error, of: task))
+            if state.met.count > Self.metLimit { state.met.removeFirst() }
+        }
+    }
+
+    /// A function that goes on in spite of many errors ends, if with one of them, with one of the last.
+    private static let metLimit = 16
 
     // MARK: Stopping
 
@@ -267,6 +288,9 @@ final class AsyncCalls: Sendable {
             )
         }
     }
+
+    /// What the calls that have not ended were for.
+    var requests: [MessageID] { self.state.withLock { $0.calls.values.compactMap(\.request) } }
 
     /// Cancels and forgets all that has not ended; nobody will answer it.
     func abandon() {

@@ -1,7 +1,7 @@
 package import ApusTransport
 package import ApusWire
 package import NIOCore
-import Synchronization
+import Locks
 
 /// What a function needs to be a client of its engine's cluster, and the one client that all functions of the engine share.
 ///

@@ -4,8 +4,10 @@ package import ApusWire
 
 /// What an engine is told besides where its controller is.
 package struct EngineOptions: Sendable {
-    /// The engine's name on the wire, new at every start: letters, digits, underscores and dashes.
+    /// The engine's name on the wire, new at every start unless its launcher says otherwise: letters, digits, underscores and dashes.
     package var uuid = EngineUUID(Session.newID())
+    /// Whether the engine takes the place of any other of its uuid: its launcher gave it that uuid, and sees that one runs at a time.
+    package var replaces = false
     /// The id to ask the hub for, as an MPI rank does; nil: whatever it gives.
     package var wantedID: EngineID?
     /// What it owns that tasks may ask for, and how much: `gpu`: 1.
@@ -23,6 +25,8 @@ package struct EngineOptions: Sendable {
     package var waitingLimit = 10_000
     /// How to run Python; nil: the engine runs Swift functions only.
     package var python: PythonOptions?
+    /// The largest message that is taken, in bytes; nil for what the environment says, or half of the machine's memory.
+    package var maximumMessageSize: Int?
     /// The functions that the hub is told of, by their whole names.
     package var functionNames = FunctionRegistry.shared.names
     /// What this program is; requests with closures name the build that they are of.

@@ -32,7 +32,7 @@ package enum EngineProcess {
         package var location: String?
         /// The key to sign with where the connection information has none, in place of the environment's.
         package var key: String?
-        /// How the engine is called on the wire; nil: by a new name. A name that was used before must not be used again.
+        /// How the engine is called on the wire; nil: as its launcher says (`APUS_ENGINE_UUID`), else by a new name.
         package var uuid: String?
         /// Lines less important than this are not logged.
         package var logLevel = Logger.Level.info
@@ -46,6 +46,8 @@ package enum EngineProcess {
         package var wantedID: EngineID?
         /// What the engine owns that tasks may ask for; nil: what the environment says.
         package var resources: [String: Double]?
+        /// The largest message that is taken, in bytes; nil: what the environment says, or half of the machine's memory.
+        package var maximumMessageSize: Int?
         /// How long the hub may take to answer, and then the controller's other ports.
         package var registrationTimeout = Duration.seconds(10)
 
@@ -97,8 +99,14 @@ package enum EngineProcess {
         options.ownsProcess = takesOver
         if takesOver { options.capture = try? OutputCapture() }
         options.wantedID = place.wantedID
+        options.maximumMessageSize = place.maximumMessageSize
         options.session.missedHeartbeatLimit = place.missedHeartbeatLimit
-        if let uuid = place.uuid { options.uuid = EngineUUID(uuid) }
+        if let uuid = place.uuid {
+            options.uuid = EngineUUID(uuid)
+        } else if let uuid = environment.uuid {
+            options.uuid = EngineUUID(uuid)
+            options.replaces = true
+        }
         options.session.registrationTimeout = Int(place.registrationTimeout / .milliseconds(1))
         options.session.connectionTimeout = options.session.registrationTimeout
         let log = options.capture?.originalStandardError ?? STDERR_FILENO
@@ -106,6 +114,10 @@ package enum EngineProcess {
         logger.logLevel = place.logLevel
         let engine: EngineService
         do {
+            guard Self.isName(options.uuid.text) else {
+                throw WireError(
+                    "'\(options.uuid)' cannot be an engine's uuid: at most 255 letters, digits, underscores and dashes can")
+            }
             options.resources = try place.ownedResources()
             options.python = try place.python ?? environment.python.map { try self.python(in: $0, place) }
             let connection = try await self.connection(place, environment)
@@ -126,10 +138,13 @@ package enum EngineProcess {
                 case .signalled(let number): engine.pass(signal: number)
                 case .terminated: engine.stop()
                 case .parentLost: engine.parentIsLost()
+                case .ending(let cause, let goOn): engine.processEnds(cause, goOn: goOn)
                 }
             }
         }
         let ending = await engine.run()
+        // The hub knows; what ends the process from here on ends no task.
+        apus_end_in_order()
         options.capture?.release()
         switch ending {
         case .refused, .registrationTimedOut, .portsSilent:
@@ -142,8 +157,20 @@ package enum EngineProcess {
             // As the client asked: whoever watches this process sees it.
             ProcessIdentity.raise(SIGKILL)
             return 137
-        case .shutDown, .controllerLost, .parentLost, .cancelled, .signalled: return 0
+        case .shutDown, .quit, .controllerLost, .parentLost, .cancelled, .signalled: return 0
         }
+    }
+
+    private static func isName(_ text: String) -> Bool {
+        1...255 ~= text.utf8.count
+            && text.utf8.allSatisfy {
+                switch $0 {
+                case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                    UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "_"), UInt8(ascii: "-"):
+                    true
+                default: false
+                }
+            }
     }
 
     /// Is an engine, in place of the program's `main`, and ends the process.
@@ -213,6 +240,7 @@ package enum EngineProcess {
         let parentPipe: Int32?
         /// May be empty.
         let python: String?
+        let uuid: String?
 
         static func take() -> Environment {
             func takeAny(_ name: String) -> String? {
@@ -224,7 +252,7 @@ package enum EngineProcess {
             return Environment(
                 connection: take("IPP_CONNECTION_INFO"), key: take("IPP_SESSION_KEY"),
                 parentPipe: take("APUS_PARENT_FD").flatMap { Int32($0) },
-                python: takeAny(Place.pythonVariable))
+                python: takeAny(Place.pythonVariable), uuid: take(EngineUUID.variable))
         }
     }
 }

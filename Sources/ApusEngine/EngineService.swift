@@ -33,6 +33,8 @@ package actor EngineService {
     private var controlReplays = ReplayMemory()
     private var sockets: [EngineChannel: any TransportSocket] = [:]
     private var heart: (ping: any TransportSocket, pong: any TransportSocket)?
+    /// Whether the controller wants its pings' answers signed; ipyparallel's wants the text alone.
+    private var signsHeart = false
     private var registrar: (any TransportSocket)?
     /// Questions to the hub that it has not answered, by message id.
     private var questions: [MessageID: CheckedContinuation<Void, any Error>] = [:]
@@ -42,6 +44,13 @@ package actor EngineService {
     private var ending: CheckedContinuation<EngineEnding, Never>?
     /// Messages dropped so far, by what was wrong.
     private var problemCount = 0
+
+    /// The id that the hub gave us last.
+    private var lastID: EngineID?
+    /// Closes the sockets of a registration that is over.
+    private var standingDown: Task<Void, Never>?
+    /// Functions that came with libraries.
+    private var laterFunctions: Set<String> = []
 
     /// Started with the engine, for Python takes longer to be up than registration.
     private var kernel: PythonKernel?
@@ -100,6 +109,14 @@ package actor EngineService {
     /// Ends the engine because whoever started it is gone.
     package nonisolated func parentIsLost() { self.tell(.parentLost) }
 
+    /// Tells the controller that this process ends, by a crash or a function's `exit`, and how; then lets it.
+    package nonisolated func processEnds(_ cause: EngineEnd.Cause, goOn: @escaping @Sendable () -> Void) {
+        self.eventLoop.execute {
+            self.assumeIsolated { $0.tellOfEnd(cause) }
+            goOn()
+        }
+    }
+
     /// Interrupts what runs, if it can be (SIGINT). Nothing happens when the engine is idle.
     package nonisolated func interrupt() {
         self.eventLoop.execute { self.assumeIsolated { _ = $0.interruptWork() } }
@@ -122,10 +139,24 @@ package actor EngineService {
     private func kernelReports(_ event: PythonKernel.Event) {
         switch event {
         case .ready(let what): self.logger.info("kernel is ready", metadata: ["kernel": "\(what)"])
-        case .restarted(let why): self.logger.warning("a new kernel was started", metadata: ["why": "\(why)"])
+        case .restarted(let why, let pause):
+            let text = pause > .zero ? "a new kernel is started in \(pause)" : "a new kernel is started"
+            self.logger.warning("\(text)", metadata: ["why": "\(why)"])
         case .failed(let why): self.handle(.kernelLost(why))
-        case .quit: self.handle(.kernelLost("user code ended the interpreter"))
+        case .quit: self.handle(.kernelQuit)
         }
+    }
+
+    private func tellOfEnd(_ cause: EngineEnd.Cause) {
+        guard let setup, let task = self.sockets[.task] else { return }
+        var words: [OutgoingMessage] = []
+        let lines = self.options.capture?.lastWords(&words) ?? []
+        // What was answered goes first, by the same connection: those tasks have ended.
+        self.fetch(all: true)
+        for outgoing in words { self.send(outgoing) }
+        let end = EngineEnd(cause, lastLines: lines, begun: Set(setup.begunRequests))
+        task.send(self.session.message(.engineEnded, content: end.json).frames)
+        task.flush()
     }
 
     private nonisolated func tell(_ event: EngineSession.Event) {
@@ -165,6 +196,7 @@ package actor EngineService {
                 self.send(output)
             }
         case .endWork: self.setup?.exchange.close()
+        case .standDown: self.standDown()
         case .finish(let ending): self.finish(ending)
         }
     }
@@ -202,12 +234,44 @@ package actor EngineService {
         }
     }
 
+    /// Lets go of all that the hub gave us: it has given our tasks to others.
+    private func standDown() {
+        self.logger.warning("the controller does not know this engine any more: it drops what it has and registers again")
+        let sockets = [self.heart?.ping, self.heart?.pong].compactMap { $0 } + self.sockets.values
+        self.sockets = [:]
+        self.unconnected = []
+        self.heart = nil
+        for id in self.questions.keys { self.giveUp(id, "the engine registers again") }
+        self.setup?.exchange.abandon()
+        _ = self.interruptWork()
+        let access = self.setup?.access
+        self.standingDown = Task {
+            for socket in sockets { await socket.close(linger: .zero) }
+        }
+        Task { await access?.close() }
+    }
+
     // MARK: Registration
 
     private func register() {
-        let registrar = self.makeSocket(.dealer) { service, event in
+        guard let standingDown else { return self.askForRegistration() }
+        // A socket that is not closed yet would connect again under the name that the next one needs.
+        self.standingDown = nil
+        Task {
+            await standingDown.value
+            // The engine may have ended meanwhile.
+            if self.core.isRegistering { self.askForRegistration() }
+        }
+    }
+
+    private func askForRegistration() {
+        // One that is there already waits for an answer that may never come, or was heard by another controller.
+        if let silent = self.registrar { Task { await silent.close(linger: .zero) } }
+        // Without an identity: a connection of the process before us may still bear ours.
+        let registrar = self.makeSocket(.dealer, identity: ByteBuffer()) { service, event in
             switch event {
             case .received(let messages): for frames in messages { service.receiveFromHub(frames) }
+            case .tooLarge(_, let limit): service.note(MessageSize.refusal(limit: limit))
             case .problem(let problem): service.logger.debug("registration socket", metadata: ["problem": "\(problem)"])
             case .peerConnected, .peerDisconnected: break
             }
@@ -218,16 +282,17 @@ package actor EngineService {
             "uuid": .string(self.uuid.text),
             "apus": [
                 "recall": true, "python": .bool(self.options.python != nil),
-                "functions": JSONValue(self.options.functionNames), "build": .string(self.options.build),
+                "functions": JSONValue(self.functionNames), "build": .string(self.options.build),
                 "pid": .int(Int(ProcessIdentity.current)), "host": .string(HostAddress.hostName),
-                "resources": .object(self.options.resources.mapValues { .double($0) }),
+                "resources": .object(self.options.resources.mapValues { .double($0) }), "replaces": .bool(self.options.replaces),
+                "heart": .string(HeartAnswer.signed.rawValue),
             ],
         ]
         if let place = SharedMemory.place, case .object(var apus) = content["apus"] {
             apus["memory"] = .string(place)
             content["apus"] = .object(apus)
         }
-        if let id = self.options.wantedID { content["id"] = .int(id.number) }
+        if let id = self.lastID ?? self.options.wantedID { content["id"] = .int(id.number) }
         registrar.send(self.session.message(.registrationRequest, content: content).frames)
         registrar.flush()
     }
@@ -244,7 +309,8 @@ package actor EngineService {
             let content = try JSONValue(parsing: message.content)
             switch try MessageType(scanning: message.header) {
             case .registrationReply where content["status"]?.string == "ok":
-                guard let id = content["id"]?.int else { throw WireError("a registration reply has no id") }
+                guard let id = content["id"]?.int, id >= 0 else { throw WireError("a registration reply has no id") }
+                self.signsHeart = content["apus"]?["heart"]?.string == HeartAnswer.signed.rawValue
                 self.clientConnection = ClientConnectionInfo(registrationReply: content, of: self.connection)
                 self.handle(.registered(EngineID(id), heartbeatPeriod: content["hb_period"]?.int ?? 3000))
             case .functionsReply: self.answer(message.parent, .success(()))
@@ -262,10 +328,11 @@ package actor EngineService {
 
     /// Tells the hub of functions that the engine has besides those it said at its registration, and waits until it has heard.
     private func tell(functions: [String]) async throws {
+        self.laterFunctions.formUnion(functions)
         // Python's controllers do not ask which engine has what.
         guard self.clientConnection != nil, let registrar else { return }
         let content: JSONObject = [
-            "uuid": .string(self.uuid.text), "functions": JSONValue(Set(self.options.functionNames).union(functions).sorted()),
+            "uuid": .string(self.uuid.text), "functions": JSONValue(self.functionNames),
         ]
         let id = self.session.nextMessageID()
         try await withCheckedThrowingContinuation { continuation in
@@ -277,6 +344,12 @@ package actor EngineService {
                 self.assumeIsolated { $0.giveUp(id, "the controller has not answered for 30 seconds") }
             }
         }
+    }
+
+    /// All functions that the engine has now.
+    private var functionNames: [String] {
+        if self.laterFunctions.isEmpty { return self.options.functionNames }
+        return self.laterFunctions.union(self.options.functionNames).sorted()
     }
 
     /// - Parameter parent: The header of the question.
@@ -312,16 +385,19 @@ package actor EngineService {
 
     private func serve(as id: EngineID) {
         self.logger[metadataKey: "engine"] = "\(id)"
+        self.lastID = id
         let messages = EngineMessages(engineID: id, uuid: self.uuid, signer: self.signer)
         self.messages = messages
         let exchange = WorkExchange { self.eventLoop.execute { self.assumeIsolated { $0.fetch() } } }
         let setup = WorkSetup(
             engineID: id, uuid: self.uuid, signer: self.signer, options: self.options, exchange: exchange,
-            namespace: InMemoryNamespace(),
+            // What was pushed here outlives a registration.
+            namespace: self.setup?.namespace ?? InMemoryNamespace(),
             calls: AsyncCalls(engineID: id, limit: self.options.waitingLimit) { exchange.wantTurn($0) },
             access: ClusterAccess(connection: self.clientConnection, transport: self.transport, eventLoop: self.eventLoop) {
                 try await self.tell(functions: $0)
             },
+            // A new memory, for a task that was dropped when we registered again may be given to us again, as it is.
             tellsWaits: self.clientConnection != nil, kernel: self.kernel, replays: SharedReplayMemory(),
             noteProblem: { problem in self.eventLoop.execute { self.assumeIsolated { $0.note(problem) } } })
         self.setup = setup
@@ -349,6 +425,7 @@ package actor EngineService {
         let socket = self.makeSocket(role) { service, event in
             switch event {
             case .received(let messages): service.receive(messages, on: channel)
+            case .tooLarge(let frames, let limit): service.refuse(frames, limit: limit, on: channel)
             case .peerConnected: service.noteConnection(of: channel)
             case .peerDisconnected: break
             case .problem(let problem): service.logger.debug("\(channel) socket", metadata: ["problem": "\(problem)"])
@@ -370,7 +447,7 @@ package actor EngineService {
         let ping = self.makeSocket(.subscriber) { service, event in
             guard case .received(let messages) = event else { return }
             // Answered before anything else: it is what keeps us in the cluster.
-            for frames in messages { pong.send(frames) }
+            for frames in messages { pong.send(service.answer(ping: frames)) }
             pong.flush()
             service.handle(.pinged)
         }
@@ -381,6 +458,19 @@ package actor EngineService {
         self.logger.info(
             "Completed registration with id \(self.core.engineID.map { $0.description } ?? "?")",
             metadata: ["uuid": "\(self.uuid)"])
+    }
+
+    /// Has whoever sent a request that is too large told so.
+    private func refuse(_ frames: [ByteBuffer], limit: Int, on channel: EngineChannel) {
+        let problem = MessageSize.refusal(limit: limit)
+        guard channel != .control, channel != .iopub, (try? Message(frames: frames)) != nil else { return self.note(problem) }
+        self.setup?.exchange.submit(CollectionOfOne(IncomingRequest(channel: channel, frames: frames, problem: problem)))
+    }
+
+    /// What the heart says to a ping: the same, and if the controller wants that, the engine's signature of it.
+    private func answer(ping frames: [ByteBuffer]) -> [ByteBuffer] {
+        guard self.signsHeart, frames.count == 1 else { return frames }
+        return [frames[0], self.signer.heartSignature(of: self.uuid.text, ping: frames[0])]
     }
 
     private func receive(_ messages: [[ByteBuffer]], on channel: EngineChannel) {
@@ -429,12 +519,16 @@ package actor EngineService {
             let message = try self.verified(frames)
             let type = try MessageType(scanning: message.header)
             let content = try JSONValue(parsing: message.content)
-            // A recall is between the scheduler and us; no client waits for its status.
-            let isQuiet = try RequestMetadata(scanning: message.metadata).isQuiet || type == .recallRequest
+            // These are between the controller and us; no client waits for their status.
+            let isOurs = type == .recallRequest || type == .registerAgainRequest
+            let isQuiet = try RequestMetadata(scanning: message.metadata).isQuiet || isOurs
             self.controlRequest = message
             defer { self.controlRequest = nil }
             if !isQuiet { self.publish(.busy, for: message) }
-            if let request = ControlRequest(type, content: content) { self.handle(.requested(request)) }
+            if let request = ControlRequest(type, content: content) {
+                if case .registerAgain(let uuid) = request, uuid != self.uuid { throw WireError("it is for another engine") }
+                self.handle(.requested(request))
+            }
             if !isQuiet { self.publish(.idle, for: message) }
         } catch {
             self.note("\(error)")
@@ -540,9 +634,17 @@ package actor EngineService {
     // MARK: Sockets
 
     private func makeSocket(
-        _ role: SocketRole, _ handler: @escaping @Sendable (isolated EngineService, SocketEvent) -> Void
+        _ role: SocketRole, identity: ByteBuffer? = nil,
+        _ handler: @escaping @Sendable (isolated EngineService, SocketEvent) -> Void
     ) -> any TransportSocket {
-        let options = SocketOptions(identity: ByteBuffer(string: self.uuid.text))
+        let signer = self.signer
+        let largest = self.options.maximumMessageSize ?? MessageSize.standard
+        let limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { frames in
+            // What was here before is refused when it is looked at.
+            guard let message = try? Message(frames: frames) else { return false }
+            return signer.accepts(message.signature, for: message.parts)
+        }
+        let options = SocketOptions(identity: identity ?? ByteBuffer(string: self.uuid.text), limits: limits)
         return self.transport.makeSocket(role, options: options, on: self.eventLoop) { event in
             self.assumeIsolated { handler($0, event) }
         }

@@ -1,6 +1,7 @@
 import ApusCore
 import ApusFunctions
 import ApusWire
+import Foundation
 import NIOCore
 import Pickle
 
@@ -13,7 +14,8 @@ extension ErrorContent {
     init(_ error: any Error, method: String, function: FunctionRecord?, arguments: [PickleValue], by messages: EngineMessages) {
         let relayed = error as? any RelayedError
         let name = relayed?.name ?? Self.name(of: error)
-        let value = relayed?.value ?? String(describing: error)
+        let value = relayed?.value ?? Self.text(of: error)
+        let texts = relayed?.texts ?? ErrorTexts(error)
         var lines: [String] = []
         if let function {
             lines.append("\(name) in \(function.declaration.signature)")
@@ -33,6 +35,11 @@ extension ErrorContent {
             lines += relayed.traceback.suffix(Self.relayedLines)
         } else {
             lines.append("\(name): \(value)")
+            // A localized text is for people; what a programmer wrote of the error is not lost for it.
+            let described = String(describing: error)
+            if described != value { lines.append("  \(described)") }
+            if let reason = texts.failureReason { lines.append("  because: \(reason)") }
+            if let suggestion = texts.recoverySuggestion { lines.append("  suggestion: \(suggestion)") }
         }
         self.init(
             name: name, value: value, traceback: lines,
@@ -40,6 +47,17 @@ extension ErrorContent {
                 "engine_uuid": .string(messages.uuid.text), "engine_id": .int(messages.engineID.number),
                 "method": .string(method),
             ])
+        self.typedError = (relayed.map { $0.travelling } ?? TravellingError(error)).map { ($0.type, $0.value) }
+        self.localizedTexts = [
+            "reason": texts.failureReason, "suggestion": texts.recoverySuggestion, "help": texts.helpAnchor,
+        ].compactMapValues { $0 }
+    }
+
+    /// What the error says: the localized description of an error that has one, else the error as text.
+    private static func text(of error: any Error) -> String {
+        if let text = (error as? any LocalizedError)?.errorDescription { return text }
+        // Foundation's own errors say nothing in their plain form.
+        return error is any CustomNSError ? error.localizedDescription : String(describing: error)
     }
 
     /// How much is kept of the traceback of an error that was passed on.
@@ -54,6 +72,14 @@ extension ErrorContent {
         case is PickleError: ErrorName.typeError.rawValue
         default: String(describing: type(of: error))
         }
+    }
+}
+
+extension ErrorTexts {
+    fileprivate init(_ error: any Error) {
+        let error = error as? any LocalizedError
+        self.init(
+            failureReason: error?.failureReason, recoverySuggestion: error?.recoverySuggestion, helpAnchor: error?.helpAnchor)
     }
 }
 

@@ -21,7 +21,11 @@ struct FunctionCaller {
     let context: EngineContext
 
     /// The function that was found and called last in this request, and with what: for the report of an error.
-    private(set) var called: (function: FunctionRecord, arguments: [PickleValue])?
+    private(set) var called: CalledFunction?
+    /// Whether each call of a map has its own outcome in this request.
+    private var keepsOutcomes = false
+    /// When a map of this request begins no further call.
+    private var sliceEnd: NIODeadline?
 
     init(
         lookUp: @escaping @Sendable (String) throws(FunctionCallError) -> FunctionRecord, namespace: any EngineNamespace,
@@ -57,8 +61,13 @@ struct FunctionCaller {
             throw EngineTaskError(
                 .typeError, "the request says \(call.captureCount) of \(call.arguments.count) arguments are captured")
         }
+        self.keepsOutcomes = metadata.keepsOutcomes
+        self.sliceEnd = metadata.slice.map { .now() + .microseconds(Int64(min($0, Self.sliceLimit))) }
         return metadata.maps ? try self.map(payload.function, call, depth: 0) : try self.call(payload.function, call, depth: 0)
     }
+
+    /// More would mean no slice, and overflow a clock.
+    private static let sliceLimit = 1_000_000_000
 
     private struct Call {
         var arguments: [PickleValue] = []
@@ -128,7 +137,7 @@ struct FunctionCaller {
     }
 
     private mutating func invoke(_ record: FunctionRecord, _ request: FunctionCall) throws -> Outcome {
-        self.called = (record, request.arguments)
+        self.called = CalledFunction(function: record, arguments: request.arguments)
         guard record.isAsynchronous else { return .value(try record.invokeSynchronously(request)) }
         return .pending { try await record.invoke(request) }
     }
@@ -141,40 +150,48 @@ struct FunctionCaller {
         guard let count = sequences.map({ $0.count }).min() else {
             throw EngineTaskError(.typeError, "a map needs a sequence")
         }
+        let calls = MapCalls(count: count, keepsOutcomes: self.keepsOutcomes, endsAt: self.sliceEnd)
         // A function is looked up once and not for each place; an asynchronous one runs in one task.
         guard case .swift(let record) = try self.callee(function) else {
-            var results: [PickleValue] = []
-            for index in 0..<count {
-                let place = try self.call(function, call.place(index, of: sequences), depth: depth + 1)
-                guard case .value(let value) = place else {
-                    // The others follow it, one after the other.
-                    let (caller, done) = (self, results)
-                    return .pending {
-                        var (caller, results) = (caller, done)
-                        results.append(try await place.value())
-                        for index in index + 1..<count {
-                            let place = try caller.call(function, call.place(index, of: sequences), depth: depth + 1)
-                            results.append(try await place.value())
-                        }
-                        return .list(results)
-                    }
+            return try self.map(calls) { caller, index in
+                try caller.call(function, call.place(index, of: sequences), depth: depth + 1)
+            }
+        }
+        return try self.map(calls) { caller, index in
+            try caller.invoke(record, caller.request(record, call.place(index, of: sequences)))
+        }
+    }
+
+    /// Makes the calls one after the other, as long as they need no waiting; what is left to do once one does follows it in one task.
+    private mutating func map(
+        _ calls: MapCalls, _ place: @escaping @Sendable (inout FunctionCaller, Int) throws -> Outcome
+    ) throws -> Outcome {
+        var calls = calls
+        while let index = calls.next {
+            do {
+                switch try place(&self, index) {
+                case .value(let value): calls.take(value)
+                case .pending(let rest):
+                    let (caller, begun) = (self, calls)
+                    return .pending { try await caller.goOn(with: begun, rest, place) }
                 }
-                results.append(value)
-            }
-            return .value(.list(results))
+            } catch { try calls.take(error, of: self.called) }
         }
-        let requests = (0..<count).map { self.request(record, call.place($0, of: sequences)) }
-        guard record.isAsynchronous else {
-            var results: [PickleValue] = []
-            results.reserveCapacity(count)
-            for request in requests {
-                self.called = (record, request.arguments)
-                results.append(try record.invokeSynchronously(request))
-            }
-            return .value(.list(results))
+        return .value(try calls.result())
+    }
+
+    private func goOn(
+        with begun: MapCalls, _ first: @Sendable () async throws -> PickleValue,
+        _ place: @Sendable (inout FunctionCaller, Int) throws -> Outcome
+    ) async throws -> PickleValue {
+        var (caller, calls) = (self, begun)
+        do { calls.take(try await first()) } catch { try calls.take(error, of: caller.called) }
+        while let index = calls.next {
+            // Interrupted, or past its limit: that is about all of them, also where the function heeds no cancellation.
+            try Task.checkCancellation()
+            do { calls.take(try await place(&caller, index).value()) } catch { try calls.take(error, of: caller.called) }
         }
-        self.called = (record, call.arguments)
-        return .pending { try await record.invoke(requests) }
+        return try calls.result()
     }
 
     // MARK: Finding
@@ -192,6 +209,8 @@ struct FunctionCaller {
 
     private func callee(_ function: PickleValue) throws -> Callee {
         if let name = function.referenceName {
+            // No function's name is as long as the one helper that comes as an expression.
+            if name.utf8.count > 255, let helper = PythonHelper(function) { return .helper(helper) }
             do { return .swift(try self.lookUp(name)) } catch {
                 guard error.code == .notFound, let value = self.namespace.pickled(name) else { throw error }
                 return .named(value)
@@ -265,9 +284,10 @@ struct FunctionCaller {
                         guard case .string(let name) = key else { throw EngineTaskError(.typeError, "a name to pull is no text") }
                         return try self.evaluate(name)
                     }))
-        case .map, .broadcastMap:
+        case .map, .broadcastMap, .outcomesMap:
             guard let function = call.arguments.first else { throw EngineTaskError(.typeError, "a map needs a function") }
             var rest = Call(arguments: Array(call.arguments.dropFirst()))
+            if helper == .outcomesMap { rest.arguments = Array(rest.arguments.dropFirst()) }
             if helper == .broadcastMap {
                 rest.arguments = try rest.arguments.map { name in
                     guard case .string(let name) = name, let value = self.namespace.pickled(name) else {
@@ -287,16 +307,6 @@ struct FunctionCaller {
             return .value(.bool(true))
         case .usePickle, .useDill, .useCloudpickle: return .value(.none)
         }
-    }
-}
-
-extension FunctionRecord {
-    /// One call after the other, the results in a list.
-    fileprivate func invoke(_ requests: [FunctionCall]) async throws -> PickleValue {
-        var results: [PickleValue] = []
-        results.reserveCapacity(requests.count)
-        for request in requests { results.append(try await self.invoke(request)) }
-        return .list(results)
     }
 }
 

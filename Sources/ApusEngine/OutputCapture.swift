@@ -2,7 +2,7 @@ package import ApusWire
 import CEngineMode
 import Foundation
 import NIOCore
-import Synchronization
+import Locks
 
 #if canImport(Glibc)
     import Glibc
@@ -56,7 +56,7 @@ package final class OutputCapture: Sendable {
         self.readEnds = [output.readEnd, error.readEnd]
         self.state = Mutex(State(streams: [output, error]))
         if standardOutput == 1 { apus_line_buffer_standard_output() }
-        if standardError == 2 { apus_rescue_output_in_crash(error.original, output.readEnd, error.readEnd) }
+        if standardError == 2 { apus_rescue_output_at_end(error.original, output.readEnd, error.readEnd) }
         let reader = Thread { [self] in self.read() }
         reader.name = "apus-output"
         reader.start()
@@ -113,6 +113,29 @@ package final class OutputCapture: Sendable {
             state.drain(isEnd: true, into: &outgoing)
             return state.count
         }
+    }
+
+    /// Appends what the request has printed until now, and gives the last of what it wrote to the error stream; for an engine
+    /// whose process is ending.
+    func lastWords(_ outgoing: inout [OutgoingMessage]) -> [String] {
+        self.state.withLock { $0.drain(isEnd: true, into: &outgoing) }
+        return self.rememberedLines
+    }
+
+    /// The last lines that the request has written to the error stream, as far as they were published.
+    var rememberedLines: [String] {
+        self.state.withLock { _ in
+            let bytes = [UInt8](unsafeUninitializedCapacity: 1 << 13) { buffer, count in
+                count = apus_remembered_error_output(buffer.baseAddress, buffer.count)
+            }
+            return String(decoding: bytes, as: UTF8.self).split(separator: "\n").map(String.init)
+        }
+    }
+
+    /// Remembers what the request wrote to an error stream that is not this process's: its Python's.
+    func remember(_ text: String) {
+        var text = text
+        self.state.withLock { _ in text.withUTF8 { apus_remember_error_output($0.baseAddress, $0.count) } }
     }
 
     // MARK: The reader's side

@@ -1,3 +1,4 @@
+import ApusCore
 import CEngineMode
 import Foundation
 
@@ -19,6 +20,8 @@ enum ProcessWatch {
         /// One of the signals that are for user code: SIGUSR1, SIGUSR2.
         case signalled(Int32)
         case parentLost
+        /// The process crashes, or a function called `exit`. It is held for a moment, until `goOn` is called.
+        case ending(EngineEnd.Cause, goOn: @Sendable () -> Void)
     }
 
     /// Starts a thread that reports events for as long as the process lives.
@@ -39,9 +42,30 @@ enum ProcessWatch {
             watched.append(pollfd(fd: parentPipe, events: Int16(POLLIN), revents: 0))
         }
         let signals = ends[0]
-        let thread = Thread { [watched] in self.watch(watched, signals: signals, report) }
+        let endings = self.watchEnd()
+        if let endings { watched.append(pollfd(fd: endings.report, events: Int16(POLLIN), revents: 0)) }
+        let thread = Thread { [watched] in self.watch(watched, signals: signals, endings: endings, report) }
         thread.name = "apus-watch"
         thread.start()
+    }
+
+    /// Has the process's end reported by a pipe, and held until something is written to another.
+    private static func watchEnd() -> (report: Int32, answer: Int32)? {
+        var report: [Int32] = [-1, -1]
+        var answer: [Int32] = [-1, -1]
+        guard pipe(&report) == 0, pipe(&answer) == 0 else { return nil }
+        for end in report + answer { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        apus_tell_of_end(report[1], answer[0])
+        return (report[0], answer[1])
+    }
+
+    private static func readEnd(_ endings: (report: Int32, answer: Int32)) -> Event? {
+        var end = apus_process_end()
+        guard read(endings.report, &end, MemoryLayout.size(ofValue: end)) == MemoryLayout.size(ofValue: end) else { return nil }
+        return .ending(end.signal != 0 ? .signal(end.signal) : .code(end.code)) {
+            var byte: UInt8 = 1
+            _ = write(endings.answer, &byte, 1)
+        }
     }
 
     private static func event(for signal: Int32) -> Event {
@@ -52,11 +76,17 @@ enum ProcessWatch {
         }
     }
 
-    private static func watch(_ watched: [pollfd], signals: Int32, _ report: (Event) -> Void) {
+    private static func watch(
+        _ watched: [pollfd], signals: Int32, endings: (report: Int32, answer: Int32)?, _ report: (Event) -> Void
+    ) {
         var watched = watched
         while watched.contains(where: { $0.fd >= 0 }) {
             guard poll(&watched, nfds_t(watched.count), -1) > 0 else { continue }
             for index in watched.indices where watched[index].fd >= 0 && watched[index].revents != 0 {
+                if let endings, watched[index].fd == endings.report {
+                    if let event = self.readEnd(endings) { report(event) }
+                    continue
+                }
                 var byte: UInt8 = 0
                 let count = read(watched[index].fd, &byte, 1)
                 if watched[index].fd == signals {

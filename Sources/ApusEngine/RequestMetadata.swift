@@ -10,12 +10,20 @@ struct RequestMetadata {
     var isQuiet = false
     /// The arguments are sequences: call the function for each place and reply with the list of results.
     var maps = false
+    /// Each call of a map has an outcome of its own: a call that fails does not end the map.
+    var keepsOutcomes = false
+    /// Microseconds after which a map begins no further call and gives the rest back; nil: it goes to its end.
+    var slice: Int?
     /// How many arguments from the first on are what a closure captured.
     var captureCount = 0
+    /// A limit of more seconds, some thirty years, is this one.
+    private static let longestLimit = 1e9
     /// Seconds that a Python task may run before it is interrupted.
     var limit: Double?
     /// How many tasks it was submitted within.
     var depth = 0
+    /// How often the task has been tried, this time among them.
+    var attempt = 1
     /// The build that the function must be of.
     var build: String?
     /// Where the buffers are that did not come with the message (``SharedBuffers``).
@@ -37,9 +45,12 @@ struct RequestMetadata {
                 case "original_msg_id": self.originalMessageID = bytes.slice(try cursor.readRange())
                 case "apus_quiet": self.isQuiet = try cursor.readValue().bool ?? false
                 case "apus_map": self.maps = try cursor.readValue().bool ?? false
+                case "apus_outcomes": self.keepsOutcomes = try cursor.readValue().bool ?? false
+                case "apus_slice": self.slice = try cursor.readValue().int.map { max(0, $0) }
                 case "apus_captures": self.captureCount = try cursor.readValue().int ?? 0
-                case "apus_limit": self.limit = try cursor.readValue().double
+                case "apus_limit": self.limit = try cursor.readValue().double.map { min(max($0, 0), Self.longestLimit) }
                 case "apus_depth": self.depth = max(0, try cursor.readValue().int ?? 0)
+                case "apus_attempt": self.attempt = max(1, try cursor.readValue().int ?? 1)
                 case "apus_build": self.build = try cursor.readStringOrSkip()
                 case SharedBuffers.member: self.shared = try cursor.readValue()
                 default: try cursor.skipValue()
@@ -58,9 +69,10 @@ struct RequestMetadata {
     ///   - outputs: How many output messages belong to the request. Only a quiet one's reply says so: its client waits for that
     ///     many and for no idle.
     ///   - work: Microseconds spent on the request, for the scheduler; said to quiet ones only, whose clients know the member.
+    ///   - calls: How many calls of a map were made, where not all were.
     func reply(
         _ status: Status, by messages: EngineMessages, started: WireDate, meetsDependencies: Bool = true, outputs: Int,
-        work: Int? = nil
+        work: Int? = nil, calls: Int? = nil
     ) -> ByteBuffer {
         var json = ByteBufferAllocator().buffer(capacity: 320)
         json.writeStaticString("{\"started\": \"")
@@ -94,6 +106,10 @@ struct RequestMetadata {
                 json.writeStaticString(", \"apus_work\": ")
                 json.writeDecimal(work)
             }
+        }
+        if let calls {
+            json.writeStaticString(", \"apus_calls\": ")
+            json.writeDecimal(calls)
         }
         if let limit = self.limit {
             // Said again, so that the client knows that it was heeded.

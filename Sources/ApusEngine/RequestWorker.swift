@@ -1,10 +1,11 @@
 import ApusCore
 import ApusFunctions
 import ApusWire
+import CEngineMode
 import Foundation
 import NIOCore
 import Pickle
-import Synchronization
+import Locks
 
 /// What the worker shares with the event loop.
 struct WorkSetup: Sendable {
@@ -24,6 +25,9 @@ struct WorkSetup: Sendable {
     let replays: SharedReplayMemory
     /// Called with the reason, from the worker, for each request that is dropped.
     let noteProblem: @Sendable (String) -> Void
+
+    /// The requests that were begun and are not answered: the one that has its turn, and those that were set aside.
+    var begunRequests: [MessageID] { [self.exchange.current?.messageID].compactMap { $0 } + self.calls.requests }
 }
 
 /// Runs requests one at a time on a thread of its own, so that nothing a function does holds up heartbeats and control.
@@ -52,7 +56,7 @@ struct RequestWorker: ~Copyable {
         var turn: NIODeadline
         var earlierWork: Int64 = 0
         /// The function that was called, and with what; known once it is set aside.
-        var called: (function: FunctionRecord, arguments: [PickleValue])?
+        var called: CalledFunction?
 
         init(_ message: Message, _ metadata: RequestMetadata, on channel: EngineChannel, taken: NIODeadline) {
             self.message = message
@@ -77,6 +81,8 @@ struct RequestWorker: ~Copyable {
     /// Starts the thread; it ends when the exchange is closed, and then calls `whenEnded`.
     static func start(_ setup: WorkSetup, whenEnded: @escaping @Sendable () -> Void) {
         let thread = Thread {
+            // So that a recursion without end can be told of.
+            if setup.options.ownsProcess { apus_use_signal_stack() }
             var context = EngineContext(engineID: setup.engineID.number, uuid: setup.uuid.text, namespace: setup.namespace)
             context.engine = setup.access
             // Bound once for the thread and not for each task.
@@ -118,8 +124,8 @@ struct RequestWorker: ~Copyable {
             self.outgoing += self.messages.abortion(of: message, type: type, metadata, on: request.channel)
             return
         }
-        var problem: WireError?
-        if let shared = metadata.shared { do { message = try message.mapping(shared) } catch { problem = error } }
+        var problem = request.problem.map { WireError($0) }
+        if problem == nil, let shared = metadata.shared { do { message = try message.mapping(shared) } catch { problem = error } }
         if problem == nil, let kernel = self.setup.kernel, !self.isSwiftCall(message, type, metadata) {
             // All that is said of it comes from the kernel, so what was said before goes first.
             self.setup.exchange.send(&self.outgoing)
@@ -264,21 +270,21 @@ struct RequestWorker: ~Copyable {
             let value = try outcome.get()
             if let limit = metadata.limit { try self.checkTime(of: request, limit) }
             let replyMetadata = metadata.reply(
-                .ok, by: self.messages, started: request.started, outputs: outputs, work: request.work)
+                .ok, by: self.messages, started: request.started, outputs: outputs, work: request.work,
+                calls: metadata.slice == nil ? nil : (try? value.elements())?.count)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: request.channel, metadata: replyMetadata, content: Self.okContent,
                     buffers: ObjectBuffers.serialize(value)))
         } catch {
-            let called = request.called ?? self.caller.called
-            let content = ErrorContent(
-                error, method: "apply", function: called?.function, arguments: called?.arguments ?? [], by: self.messages)
+            let calls = error as? FailedCalls
+            let content = calls?.content(by: self.messages) ?? self.content(of: error, request.called ?? self.caller.called)
             self.outgoing.append(self.messages.error(content, parent: message.header))
             outputs += 1
             let replyMetadata = metadata.reply(
                 .error, by: self.messages, started: request.started,
                 meetsDependencies: content.name != ErrorName.unmetDependency.rawValue || error is any RelayedError,
-                outputs: outputs, work: request.work)
+                outputs: outputs, work: request.work, calls: metadata.slice == nil ? nil : calls?.results.count)
             self.outgoing.append(
                 self.messages.reply(
                     .applyReply, to: message, on: request.channel, metadata: replyMetadata,
@@ -287,13 +293,18 @@ struct RequestWorker: ~Copyable {
         if !metadata.isQuiet { self.outgoing.append(self.messages.status(.idle, parent: message.header)) }
     }
 
+    private func content(of error: any Error, _ called: CalledFunction?) -> ErrorContent {
+        ErrorContent(
+            error, method: "apply", function: called?.function, arguments: called?.arguments ?? [], by: self.messages)
+    }
+
     /// Refuses a result that came too late. An asynchronous function is cancelled at its limit; any other can only be judged when
     /// it has ended. What it waited counts.
     private func checkTime(of request: OpenRequest, _ limit: Double) throws {
         let seconds = Double((NIODeadline.now() - request.taken).nanoseconds / 1000) / 1_000_000
         guard seconds > limit else { return }
         throw EngineTaskError(
-            .engineError,
+            .runLimitExceeded,
             "the function ran \(seconds) s, longer than its limit of \(limit) s, and its result was dropped. Only an 'async' function "
                 + "that heeds cancellation can be stopped at its limit")
     }
@@ -357,6 +368,7 @@ extension EngineMessages {
     mutating func abortion(
         of message: Message, type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel
     ) -> [OutgoingMessage] {
+        guard type.isAnswered else { return [] }
         let reply = self.reply(
             type.reply, to: message, on: channel,
             metadata: metadata.reply(.aborted, by: self, started: .now, outputs: 0),

@@ -2,12 +2,14 @@ import ApusCore
 import ApusWire
 import Dispatch
 import NIOCore
-import Synchronization
+import Locks
 
 /// A request as it came, unread.
 struct IncomingRequest: Sendable {
     let channel: EngineChannel
     let frames: [ByteBuffer]
+    /// What is wrong with it, if something is that its sender is to be told.
+    var problem: String?
 }
 
 /// Where the event loop and the worker meet: requests go one way, replies and output the other.
@@ -17,6 +19,8 @@ struct IncomingRequest: Sendable {
 final class WorkExchange: Sendable {
     fileprivate struct State {
         var queue = RequestQueue<IncomingRequest>()
+        /// What was handed out last, unless the worker has asked for more since.
+        var current: IncomingRequest?
         /// Calls that want their turn again, in order; those before `firstWanting` have had it.
         var wanting: [Int] = []
         var firstWanting = 0
@@ -91,6 +95,9 @@ final class WorkExchange: Sendable {
         self.state.withLock { $0.queue.takeOut(where: isMeant) }
     }
 
+    /// The request that the worker was handed last and has not answered; nil while it waits, or runs one that was set aside.
+    var current: IncomingRequest? { self.state.withLock { $0.current } }
+
     func abortEarly(_ ids: some Sequence<MessageID>) { self.state.withLock { $0.queue.abortEarly(ids) } }
 
     /// Lets the worker end once it has answered what it runs.
@@ -127,11 +134,13 @@ final class WorkExchange: Sendable {
         while true {
             let (step, wakes) = self.state.withLock { state -> (Step, Bool) in
                 state.take(&finished)
+                state.current = nil
                 // What was begun goes before what was not.
                 if !state.queue.isClosed, let call = state.nextWanting() {
                     return (.run(.call(call)), state.wantsWake(isHurried: false))
                 }
                 if let (request, mayBeAborted) = state.queue.next() {
+                    state.current = request
                     return (.run(.request(request, mayBeAborted: mayBeAborted)), state.wantsWake(isHurried: false))
                 }
                 let wakes = state.wantsWake(isHurried: true)

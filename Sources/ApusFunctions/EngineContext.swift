@@ -52,6 +52,10 @@ package protocol EngineTurn: Sendable {
 
     /// A wait is over. Returns when the function has its turn again: at once if it waits for more, or was cancelled.
     func endWait() async
+
+    /// The function is thrown another task's error as itself. Should the function end with it, its own task's report says where the
+    /// error came from.
+    func met(_ error: TravellingError, of task: any RelayedError)
 }
 
 /// Named values that an engine keeps between calls.

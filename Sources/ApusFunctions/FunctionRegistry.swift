@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// The remote functions of this process, found in the binary when first asked for.
 ///
@@ -23,9 +23,9 @@ package final class FunctionRegistry: Sendable {
 
     /// Finds the functions of libraries loaded since. Call it after `dlopen`; functions known already stay.
     ///
-    /// - Throws: ``FunctionTable/DuplicateName`` and ``FunctionLayoutError``; then no function is added.
+    /// - Throws: ``FunctionTable/DuplicateName``; then no function is added.
     package func loadNewImages() throws {
-        let records = try __FunctionSection.records()
+        let records = FunctionSection.records()
         try self.table.withLock { table in
             var whole = table
             try whole.add(records)

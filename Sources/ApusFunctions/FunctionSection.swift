@@ -1,116 +1,100 @@
 import CFunctionSection
 
-/// One entry of the binary section that lists remote functions: a mark, the layout's version, and how to get the function.
+/// A type that stands for a remote function, so that the running program finds the function.
 ///
-/// The macros write these as constants that the compiler lays out, so the section can be read before any code runs.
-public typealias __FunctionSectionEntry = (
-    mark: UInt32, version: UInt32, accessor: @convention(c) (UnsafeMutableRawPointer) -> Void
-)
+/// The macros write one for each function. The compiler lists every conformance in a section of the binary, and the linker gathers the
+/// sections of all object files; so no start-up code has to register anything, and nothing is forgotten. A constant of our own in a
+/// section of our own (`@section`) would do as well, but after any error that the compiler finds late (a value that is used before it
+/// is set, one that is sent while it is used) it calls all such constants no constants.
+public protocol __RemoteEntry {
+    /// The function. Making it runs code of the program's.
+    static var function: __FoundFunction { get }
+}
 
-/// The binary section that lists the remote functions of each image of this process.
-///
-/// The linker gathers the entries of all object files, so that no start-up code has to register anything and nothing is
-/// forgotten. Public for the macros' expansions only.
-public enum __FunctionSection {
-    /// "apus" in ASCII; padding between entries has none.
-    static let mark: UInt32 = 0x6170_7573
-    static let version: UInt32 = 1
+/// A remote function as an engine keeps it. Public for the macros' expansions only.
+public struct __FoundFunction: Sendable {
+    let record: FunctionRecord
+}
 
-    /// The sections of all images loaded now.
-    static func all() -> [UnsafeRawBufferPointer] {
-        var bounds: [UnsafeRawBufferPointer] = []
-        withUnsafeMutablePointer(to: &bounds) { bounds in
-            // The visitor only notes the bounds: the loader's lock is held, and accessors may run any code.
-            apus_visit_function_sections(
-                { start, stop, context in
-                    context.assumingMemoryBound(to: [UnsafeRawBufferPointer].self).pointee
-                        .append(UnsafeRawBufferPointer(start: start, count: stop - start))
-                }, bounds)
+/// The remote functions of each image of this process, as the compiler left them in the binaries.
+enum FunctionSection {
+    /// A type that stands for a function, by its descriptor in the image that has it.
+    struct Entry {
+        let descriptor: UnsafeRawPointer
+
+        /// Where the image begins.
+        var image: UInt { UInt(bitPattern: apus_image_of(self.descriptor)) }
+
+        var function: FunctionRecord? {
+            let type = unsafeBitCast(apus_metadata_of_type(self.descriptor), to: Any.Type.self)
+            return (type as? any __RemoteEntry.Type)?.function.record
         }
-        return bounds
+    }
+
+    /// The entries of all images loaded now.
+    static func all() -> [Entry] {
+        // What the metadata of an existential type holds: its kind, its flags, how many protocols, and these.
+        let existential = unsafeBitCast((any __RemoteEntry).self as Any.Type, to: UnsafeRawPointer.self)
+        let descriptor = existential.load(fromByteOffset: 2 * MemoryLayout<UInt>.stride, as: UnsafeRawPointer.self)
+        var entries: [Entry] = []
+        withUnsafeMutablePointer(to: &entries) { entries in
+            // The visitor only notes the types: the loader's lock is held, and their functions may run any code.
+            apus_visit_conforming_types(
+                descriptor,
+                { type, context in
+                    context.assumingMemoryBound(to: [Entry].self).pointee.append(Entry(descriptor: type))
+                }, entries)
+        }
+        return entries
     }
 
     /// Makes the records of all functions in images loaded now, but for libraries that were refused.
-    ///
-    /// - Throws: ``FunctionLayoutError``.
-    static func records() throws(FunctionLayoutError) -> [FunctionRecord] {
-        var records: [FunctionRecord] = []
-        for section in self.all() where !isRefused(section) { records += try self.records(in: section) }
-        return records
-    }
-
-    private static func records(in section: UnsafeRawBufferPointer) throws(FunctionLayoutError) -> [FunctionRecord] {
-        let stride = MemoryLayout<__FunctionSectionEntry>.stride
-        var records: [FunctionRecord] = []
-        for offset in Swift.stride(from: 0, through: section.count - stride, by: stride) {
-            let mark = section.load(fromByteOffset: offset, as: UInt32.self)
-            guard mark == self.mark else { continue }
-            let entry = section.load(fromByteOffset: offset, as: __FunctionSectionEntry.self)
-            guard entry.version == self.version else { throw FunctionLayoutError(version: entry.version) }
-            var slot: FunctionRecord?
-            withUnsafeMutablePointer(to: &slot) { entry.accessor($0) }
-            if let slot { records.append(slot) }
-        }
-        return records
-    }
-
-    static func store(_ record: FunctionRecord, into slot: UnsafeMutableRawPointer) {
-        slot.assumingMemoryBound(to: FunctionRecord?.self).pointee = record
-    }
-}
-
-/// Functions that were compiled with the macros of another version of Apus than the library's.
-struct FunctionLayoutError: Error, CustomStringConvertible {
-    let version: UInt32
-
-    var description: String {
-        "it was compiled with Apus macros of layout \(self.version), and linked with a library of \(__FunctionSection.version)"
-    }
+    static func records() -> [FunctionRecord] { self.all().filter { !isRefused($0) }.compactMap(\.function) }
 }
 
 // MARK: - For the macros' expansions
 
-extension __FunctionSection {
-    public static func store<Output: Codable & Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+extension __FoundFunction {
+    /// A closure that gives a value. `make` holds its code: given the captured values, it gives the closure.
+    public init<Output: Codable & Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
         _ declaration: RemoteDeclaration,
-        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) throws -> Output),
-        into slot: UnsafeMutableRawPointer
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) throws -> Output)
     ) {
-        self.store(FunctionRecord(declaration, synchronous: make, result: .value), into: slot)
+        self.init(record: FunctionRecord(declaration, synchronous: make, result: .value))
     }
 
+    /// A closure that gives a value, in its own time.
     @_disfavoredOverload
-    public static func store<Output: Codable & Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+    public init<Output: Codable & Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
         _ declaration: RemoteDeclaration,
-        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output),
-        into slot: UnsafeMutableRawPointer
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output)
     ) {
-        self.store(FunctionRecord(declaration, asynchronous: make, result: .value), into: slot)
+        self.init(record: FunctionRecord(declaration, asynchronous: make, result: .value))
     }
 
-    public static func store<each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+    /// A closure that gives nothing.
+    public init<each Capture: Codable & Sendable, each Input: Codable & Sendable>(
         _ declaration: RemoteDeclaration,
-        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) throws -> Void),
-        into slot: UnsafeMutableRawPointer
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) throws -> Void)
     ) {
-        self.store(FunctionRecord(declaration, synchronous: make, result: .nothing), into: slot)
+        self.init(record: FunctionRecord(declaration, synchronous: make, result: .nothing))
     }
 
+    /// A closure that gives nothing, in its own time.
     @_disfavoredOverload
-    public static func store<each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+    public init<each Capture: Codable & Sendable, each Input: Codable & Sendable>(
         _ declaration: RemoteDeclaration,
-        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Void),
-        into slot: UnsafeMutableRawPointer
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Void)
     ) {
-        self.store(FunctionRecord(declaration, asynchronous: make, result: .nothing), into: slot)
+        self.init(record: FunctionRecord(declaration, asynchronous: make, result: .nothing))
     }
 
-    @available(*, unavailable, message: "the result of a remote closure must be Codable and Sendable, or Void")
-    public static func store<Output: Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
+    /// A closure of which some value cannot travel. The compiler says so where the closure stands, and has nothing to add here.
+    @_disfavoredOverload
+    public init<Output, each Capture, each Input>(
         _ declaration: RemoteDeclaration,
-        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output),
-        into slot: UnsafeMutableRawPointer
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output)
     ) {
-        fatalError("not available")
+        fatalError("\(declaration.qualifiedName) was not compiled")
     }
 }

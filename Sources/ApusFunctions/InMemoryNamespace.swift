@@ -1,5 +1,5 @@
 public import Pickle
-import Synchronization
+import Locks
 
 /// A namespace that lives and dies with its process.
 public final class InMemoryNamespace: EngineNamespace {

@@ -1,5 +1,5 @@
 import CFunctionSection
-import Synchronization
+import Locks
 
 #if canImport(Glibc)
     import Glibc
@@ -64,14 +64,8 @@ private let refusals = Mutex<[UInt: String]>([:])
 /// Where images begin whose functions are not this program's, though they are loaded.
 private let refusedImages = Mutex<Set<UInt>>([])
 
-/// Whether the functions of this section are none of this program's.
-func isRefused(_ section: UnsafeRawBufferPointer) -> Bool {
-    refusedImages.withLock { $0.contains(image(of: section)) }
-}
+/// Whether this function is none of this program's.
+func isRefused(_ entry: FunctionSection.Entry) -> Bool { refusedImages.withLock { $0.contains(entry.image) } }
 
 /// Where the images begin that have remote functions.
-private func functionImages() -> Set<UInt> { Set(__FunctionSection.all().map(image)) }
-
-private func image(of section: UnsafeRawBufferPointer) -> UInt {
-    UInt(bitPattern: section.baseAddress.flatMap { apus_image_of($0) })
-}
+private func functionImages() -> Set<UInt> { Set(FunctionSection.all().map(\.image)) }

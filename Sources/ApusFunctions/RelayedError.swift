@@ -8,4 +8,21 @@ package protocol RelayedError: Error {
     var value: String { get }
     /// Where it was raised, and through which tasks it came.
     var traceback: [String] { get }
+    /// The error itself, where it was `Codable`.
+    var travelling: TravellingError? { get }
+    /// What it says besides its value; see ``ErrorTexts``.
+    var texts: ErrorTexts { get }
+}
+
+/// What a localized error says besides its description.
+package struct ErrorTexts: Sendable, Hashable {
+    package var failureReason: String?
+    package var recoverySuggestion: String?
+    package var helpAnchor: String?
+
+    package init(failureReason: String? = nil, recoverySuggestion: String? = nil, helpAnchor: String? = nil) {
+        self.failureReason = failureReason
+        self.recoverySuggestion = recoverySuggestion
+        self.helpAnchor = helpAnchor
+    }
 }

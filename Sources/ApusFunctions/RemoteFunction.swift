@@ -172,11 +172,29 @@ extension RemoteFunction {
 }
 
 extension RemoteFunction {
-    /// Puts the function's record where the reader of the section looks for it.
-    public func __store(into slot: UnsafeMutableRawPointer) {
-        __FunctionSection.store(FunctionRecord(self), into: slot)
+    /// The function as an engine keeps it.
+    public var __found: __FoundFunction { __FoundFunction(record: FunctionRecord(self)) }
+
+    /// A declared function whose result cannot travel.
+    @available(*, unavailable, message: "the result of a remote function must be Codable and Sendable, or Void")
+    public init(
+        __declared declaration: RemoteDeclaration, body: @escaping @Sendable (repeat each Input) async throws -> Output
+    ) {
+        fatalError("not available")
     }
 
+    /// A closure of which a captured value cannot travel.
+    @available(*, unavailable, message: "what a remote closure captures must be Codable and Sendable")
+    @_disfavoredOverload
+    public init<each Capture>(
+        __closure declaration: RemoteDeclaration,
+        make: @escaping @Sendable (repeat each Capture) -> (@Sendable (repeat each Input) async throws -> Output),
+        capturing captured: repeat each Capture
+    ) {
+        fatalError("not available")
+    }
+
+    /// A closure whose result cannot travel.
     @available(*, unavailable, message: "the result of a remote closure must be Codable and Sendable, or Void")
     public init<each Capture: Codable & Sendable>(
         __closure declaration: RemoteDeclaration,

@@ -35,3 +35,10 @@ public macro Remote() = #externalMacro(module: "ApusMacros", type: "RemoteMacro"
 public macro remote<Output: Sendable, each Input: Codable & Sendable>(
     _ body: @Sendable (repeat each Input) async throws -> Output
 ) -> RemoteFunction<Output, repeat each Input> = #externalMacro(module: "ApusMacros", type: "RemoteClosureMacro")
+
+/// What the compiler says of a closure whose parameters cannot travel.
+@available(*, unavailable, message: "the parameters of a remote closure must be Codable and Sendable")
+@freestanding(expression)
+public macro remote<Output, each Input>(
+    _ body: (repeat each Input) async throws -> Output
+) -> RemoteFunction<Void> = #externalMacro(module: "ApusMacros", type: "RefusedClosureMacro")

@@ -1,4 +1,4 @@
-private import Synchronization
+private import Locks
 
 /// A value that arrives once, and that any number of tasks may wait for.
 final class Arrival<Value: Sendable>: Sendable {

@@ -4,5 +4,5 @@ import SwiftSyntaxMacros
 /// What the compiler runs to expand the macros that `ApusFunctions` declares.
 @main
 struct ApusMacrosPlugin: CompilerPlugin {
-    let providingMacros: [any Macro.Type] = [RemoteMacro.self, RemoteClosureMacro.self]
+    let providingMacros: [any Macro.Type] = [RemoteMacro.self, RemoteClosureMacro.self, RefusedClosureMacro.self]
 }

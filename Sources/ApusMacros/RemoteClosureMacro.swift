@@ -8,8 +8,8 @@ package import SwiftSyntaxMacros
 /// Of `#remote { [k = k as Int] (x: Double) in x * Double(k) }` comes
 ///
 ///     {
-///         enum <unique> {
-///             @used @section(…) static let entry = (mark, version, { … store(declaration, make: make, into: $0) })
+///         enum <unique>: __RemoteEntry {
+///             static var function: __FoundFunction { __FoundFunction(declaration, make: make) }
 ///             static let make = { (k: Int) in { (x: Double) in x * Double(k) } }
 ///         }
 ///         return RemoteFunction(__closure: …, make: <unique>.make, capturing: k as Int)
@@ -23,8 +23,7 @@ package struct RemoteClosureMacro: ExpressionMacro {
     package static func expansion(
         of node: some FreestandingMacroExpansionSyntax, in context: some MacroExpansionContext
     ) throws -> ExprSyntax {
-        // Fits where any type is expected, so that the compiler has nothing to add to what we report.
-        let failure: ExprSyntax = #"{ Swift.fatalError("this remote closure was not compiled") }()"#
+        let failure = RefusedClosureMacro.expansion
         guard let closure = (node.trailingClosure ?? node.arguments.first?.expression.as(ClosureExprSyntax.self)) else {
             context.diagnose(node, .notAClosure)
             return failure
@@ -34,6 +33,7 @@ package struct RemoteClosureMacro: ExpressionMacro {
         let parameters = checker.parameters(of: closure)
         checker.checkBody(of: closure)
         checker.checkContext(of: node)
+        checker.checkForgotten(by: closure)
         guard !checker.foundProblem else { return failure }
 
         let place = SourcePlace(of: node, in: context)
@@ -42,29 +42,41 @@ package struct RemoteClosureMacro: ExpressionMacro {
             closureID: place.hash(with: node.trimmedDescription))
         let typeName = context.makeUniqueName("closure")
         let captureParameters = captures.map { "\($0.name.text): \($0.type.trimmedDescription)" }.joined(separator: ", ")
-        let entry = makeSectionEntry(
-            storing: "ApusFunctions.__FunctionSection.store(\(typeName).declaration, make: \(typeName).make, into: slot)",
-            declaration: declaration)
         let capturing = captures.enumerated()
             .map { index, capture in index == 0 ? "capturing: \(capture.expression)" : "\(capture.expression)" }
 
         let arguments = ["__closure: \(typeName).declaration", "make: \(typeName).make"] + capturing
-        return """
-            {
-            nonisolated enum \(typeName) {
-            \(entry)
+        let entry = makeEntry(
+            "nonisolated", typeName,
+            hint: "runs in another process: name what it uses from around it in the capture list, as '[x = x as <its type>]'",
+            function: "ApusFunctions.__FoundFunction(declaration, make: make)",
+            "nonisolated static let declaration = \(declaration)",
+            """
             nonisolated static let make = { @Sendable (\(raw: captureParameters)) in
             \(place.directive(line: closure.firstLineOfHoisted(in: context)))
             return \(closure.hoisted)
             \(place.endOfDirective)
             }
-            }
+            """)
+        return """
+            {
+            \(entry)
             \(place.directive(line: place.line))
             return ApusFunctions.RemoteFunction(\(raw: arguments.joined(separator: ", ")))
             \(place.endOfDirective)
             }()
             """
     }
+}
+
+/// `#remote` of a closure that the compiler refuses by the macro's own types: nothing to expand.
+package struct RefusedClosureMacro: ExpressionMacro {
+    /// Fits where any type is expected, so that the compiler has nothing to add to what was reported.
+    static let expansion: ExprSyntax = #"{ Swift.fatalError("this remote closure was not compiled") }()"#
+
+    package static func expansion(
+        of node: some FreestandingMacroExpansionSyntax, in context: some MacroExpansionContext
+    ) throws -> ExprSyntax { self.expansion }
 }
 
 /// A value of a capture list, `name = expression as type`.
@@ -145,6 +157,20 @@ struct ClosureChecker<Context: MacroExpansionContext> {
         }
     }
 
+    /// Looks for parameters of the functions and closures around, used as if they were at hand. What else is forgotten the compiler
+    /// finds; a macro sees no local variables.
+    mutating func checkForgotten(by closure: ClosureExprSyntax) {
+        let around = self.context.lexicalContext.parametersAround
+        let names = OutsideNames(of: closure)
+        for use in names.uses {
+            let name = use.baseName.text
+            guard let parameter = around.last(where: { $0.name == name }) else { continue }
+            self.report(use, .isForgotten(name, parameter.type ?? "<its type>"))
+        }
+        guard !self.foundProblem, SourcePlace(of: closure, in: self.context).isTopLevelCode else { return }
+        for use in names.variables { self.context.diagnose(use, .isTopLevel(use.baseName.text, inClosure: true)) }
+    }
+
     mutating func checkContext(of node: some SyntaxProtocol) {
         if hasGenericContext(self.context) { self.report(node, .inGenericContext("#remote")) }
     }
@@ -203,6 +229,43 @@ private final class OutsideReferences: SyntaxVisitor {
     override func visit(_ node: EnumDeclSyntax) -> SyntaxVisitorContinueKind { .skipChildren }
     override func visit(_ node: ClassDeclSyntax) -> SyntaxVisitorContinueKind { .skipChildren }
     override func visit(_ node: ActorDeclSyntax) -> SyntaxVisitorContinueKind { .skipChildren }
+}
+
+/// A parameter of code around a macro.
+struct OuterParameter {
+    let name: String
+    /// As written; nil for one of a closure that leaves it to the compiler.
+    let type: String?
+}
+
+extension [Syntax] {
+    /// The parameters of the functions and closures around a place, the outermost first, as far as the innermost type's bounds.
+    fileprivate var parametersAround: [OuterParameter] {
+        let inner = self.prefix { $0.asProtocol((any DeclGroupSyntax).self) == nil }
+        return inner.reversed().flatMap { place -> [OuterParameter] in
+            if let closure = place.as(ClosureExprSyntax.self) { return closure.parameterNames }
+            let clause =
+                place.as(FunctionDeclSyntax.self)?.signature.parameterClause
+                ?? place.as(InitializerDeclSyntax.self)?.signature.parameterClause
+                ?? place.as(SubscriptDeclSyntax.self)?.parameterClause
+            return (clause?.parameters ?? []).map {
+                OuterParameter(name: ($0.secondName ?? $0.firstName).text, type: $0.type.trimmedDescription)
+            }
+        }
+    }
+}
+
+extension ClosureExprSyntax {
+    var parameterNames: [OuterParameter] {
+        switch self.signature?.parameterClause {
+        case nil: []
+        case .simpleInput(let names): names.map { OuterParameter(name: $0.name.text, type: nil) }
+        case .parameterClause(let clause):
+            clause.parameters.map {
+                OuterParameter(name: ($0.secondName ?? $0.firstName).text, type: $0.type?.trimmedDescription)
+            }
+        }
+    }
 }
 
 extension ExprSyntax {

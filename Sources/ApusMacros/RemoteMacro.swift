@@ -2,13 +2,13 @@ package import SwiftSyntax
 import SwiftSyntaxBuilder
 package import SwiftSyntaxMacros
 
-/// `@Remote`: beside a function, the `RemoteFunction` that stands for it and an entry in the section engines look it up in.
+/// `@Remote`: beside a function, the `RemoteFunction` that stands for it and the type by which engines find it.
 ///
 /// The function itself is left alone. Of `@Remote func square(_ x: Double) -> Double` comes
 ///
 ///     var $square: RemoteFunction<Double, Double> { … { square($0) } as @Sendable (Double) throws -> Double … }
-///     enum <unique> {
-///         @used @section(…) static let entry = (mark, version, { … $square.__store(into: $0) })
+///     enum <unique>: __RemoteEntry {
+///         static var function: __FoundFunction { $square.__found }
 ///         static let declaration = …
 ///     }
 package struct RemoteMacro: PeerMacro {
@@ -26,6 +26,11 @@ package struct RemoteMacro: PeerMacro {
 
         let name = function.name.text.trimmingBackticks
         let place = SourcePlace(of: function.funcKeyword, in: context)
+        if place.isTopLevelCode {
+            for use in OutsideNames(of: function).variables {
+                context.diagnose(use, .isTopLevel(use.baseName.text, inClosure: false))
+            }
+        }
         let typeNames = context.lexicalContext.reversed().compactMap(\.typeName)
         let parameters = function.signature.parameterClause.parameters
         let remoteParameters = parameters.map {
@@ -50,21 +55,26 @@ package struct RemoteMacro: PeerMacro {
             + "\(isAwaited ? " async" : "") throws -> \(resultText)"
 
         let remoteName = "$\(name)"
-        let typeName = context.makeUniqueName("remote")
-        // On one line, which the compiler takes for the function's own: it reports there a type that cannot travel.
+        // With its place, for overloads to be in conflict over one name only, the one that users write.
+        let typeName = context.makeUniqueName("remote\(place.line)_\(place.column)")
+        // On one line, which the compiler takes for the function's own: it reports there a type that cannot travel, or that another
+        // overload has the name, and shows the line.
         let variable: DeclSyntax = """
             \(raw: modifiers)var \(raw: remoteName): ApusFunctions.RemoteFunction<\(raw: types)> { \
+            /* \(raw: Self.hint) */ \
             ApusFunctions.RemoteFunction(__declared: \(typeName).declaration, \
             \(raw: givesNothing ? "procedure" : "body"): { \(raw: call) } as \(raw: functionType)) }
             """
         let owner = isStatic ? typeNames.joined(separator: ".") + "." : ""
-        let found: DeclSyntax = """
-            private nonisolated enum \(typeName) {
-            \(makeSectionEntry(storing: "\(owner)\(remoteName).__store(into: slot)", declaration: declarationExpression))
-            }
-            """
+        let found = makeEntry(
+            "private nonisolated", typeName, function: "\(owner)\(remoteName).__found",
+            "nonisolated static let declaration = \(declarationExpression)")
         return place.around(variable) + [found]
     }
+
+    /// What users read in the line that the compiler shows with an error about a remote form.
+    private static let hint =
+        "engines find it by its name, which no overload can share; its parameters and result are Codable & Sendable"
 
     /// Whether a request can call the function; if not, says why.
     private static func canTravel(_ function: FunctionDeclSyntax, in context: some MacroExpansionContext) -> Bool {

@@ -20,6 +20,9 @@ enum RemoteProblem: DiagnosticMessage {
     case captureIsReference(String)
     case captureCannotTravel(String, Obstacle)
     case capturesSelf
+    case isForgotten(String, String)
+    /// A warning: whether the name is one of this file's variables only the compiler knows.
+    case isTopLevel(String, inClosure: Bool)
     case parameterHasNoType(String)
     case isNested
     case usesSelf
@@ -57,6 +60,12 @@ enum RemoteProblem: DiagnosticMessage {
             "'\(name)' cannot travel to an engine, because \(obstacle.reason)"
         case .capturesSelf:
             "'self' does not travel; capture the values that the closure uses, as 'x = self.x as <its type>'"
+        case .isForgotten(let name, let type):
+            "'\(name)' is not known where the closure runs; write it in the capture list: '[\(name) = \(name) as \(type)]'"
+        case .isTopLevel(let name, let inClosure):
+            "engines run no code of main.swift, so '\(name)' has no value there if it is a variable of this file; "
+                + (inClosure
+                    ? "write '[\(name) = \(name) as <its type>]'" : "pass it as an argument, or declare it in another file")
         case .parameterHasNoType(let name):
             "'\(name)' needs a type, because engines decode its value; write '(x: <its type>) in'"
         case .isNested:
@@ -72,7 +81,9 @@ enum RemoteProblem: DiagnosticMessage {
         MessageID(domain: "ApusMacros", id: "\(Mirror(reflecting: self).children.first?.label ?? "\(self)")")
     }
 
-    var severity: DiagnosticSeverity { .error }
+    var severity: DiagnosticSeverity {
+        if case .isTopLevel = self { .warning } else { .error }
+    }
 }
 
 /// What a fix-it does.

@@ -2,19 +2,21 @@ import SwiftSyntax
 import SwiftSyntaxBuilder
 import SwiftSyntaxMacros
 
-/// What engines find a function by: an entry of the section, `mark, version, accessor` as `ApusFunctions.__FunctionSection` reads
-/// it, and the declaration. They stand in a type of their own, because a constant cannot stand alone in a file of top-level
-/// code. `call` puts a record into `slot`.
-func makeSectionEntry(storing call: String, declaration: ExprSyntax) -> DeclSyntax {
+/// The type by whose conformance engines find a function, as `ApusFunctions.__RemoteEntry` describes it, with the function's
+/// declaration. `function` is the expression that makes it. What the compiler has to say of the type it shows together with the line
+/// in which the type begins; `hint` stands there.
+///
+/// Nothing else names the type, so a method that the compiler must keep (`@used`) does: without it an optimised build drops the
+/// conformance.
+func makeEntry(
+    _ modifiers: String, _ typeName: TokenSyntax, hint: String? = nil, function: String, _ others: DeclSyntax...
+) -> DeclSyntax {
     """
-    @used
-    #if objectFormat(MachO)
-    @section("__DATA,__apus_functions")
-    #else
-    @section("apus_functions")
-    #endif
-    nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (0x6170_7573, 1, { slot in unsafe \(raw: call) })
-    nonisolated static let declaration = \(declaration)
+    \(raw: modifiers) enum \(typeName): ApusFunctions.__RemoteEntry {\(raw: hint.map { " // \($0)" } ?? "")
+    nonisolated static var function: ApusFunctions.__FoundFunction { \(raw: function) }
+    @used nonisolated static func kept() -> any ApusFunctions.__RemoteEntry.Type { Self.self }
+    \(raw: others.map { "\($0)" }.joined(separator: "\n"))
+    }
     """
 }
 
@@ -42,6 +44,9 @@ struct SourcePlace {
         self.line = location.flatMap { Int($0.line.trimmedDescription) } ?? 0
         self.column = location.flatMap { Int($0.column.trimmedDescription) } ?? 0
     }
+
+    /// Whether the file is the one whose code runs from the top when the program starts, which no engine does.
+    var isTopLevelCode: Bool { self.fileID.hasSuffix("/main.swift") }
 
     /// Makes the compiler, and with it the debugger, take a declaration for the source at this place.
     func around(_ declaration: DeclSyntax) -> [DeclSyntax] {

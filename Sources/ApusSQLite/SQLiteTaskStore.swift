@@ -1,7 +1,7 @@
 package import ApusStore
 package import ApusWire
 import GRDB
-import Synchronization
+import Locks
 
 /// Keeps task records in a SQLite file, so that results outlive the controller.
 ///

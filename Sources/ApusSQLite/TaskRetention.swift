@@ -19,7 +19,7 @@ struct TaskRetention {
         let oldest = "completed IS NOT NULL ORDER BY completed LIMIT ?"
         var culled: [TaskID] = []
         if let age = self.limits.age {
-            culled += try writer.deleteFinished("completed < ?", [now.microseconds - Int64(age * 1_000_000)])
+            culled += try writer.deleteFinished("completed < ?", [now.microseconds - Int64(min(max(age, 0), 1e12) * 1_000_000)])
         }
         if writer.census.finished > self.limits.records {
             culled += try writer.deleteFinished(oldest, [writer.census.finished - self.limits.records])

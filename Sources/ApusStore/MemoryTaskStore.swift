@@ -1,9 +1,9 @@
 package import ApusWire
-import Synchronization
+import Locks
 
 /// Keeps task records in memory, within limits: the default, gone with the controller.
 package final class MemoryTaskStore: TaskStore {
-    // Changes and look-ups both come from the hub's loop, so nobody ever waits here; the lock is for those who do otherwise.
+    // Changes come from the hub's loop, which must not wait: under the lock records are taken out, and nothing is gone through.
     private let tasks: Mutex<MemoryTasks>
 
     package init(limits: MemoryTasks.Limits = MemoryTasks.Limits()) { self.tasks = Mutex(MemoryTasks(limits: limits)) }
@@ -27,7 +27,8 @@ package final class MemoryTaskStore: TaskStore {
     package nonisolated(nonsending) func records(
         matching query: TaskQuery, fields: Set<TaskField>
     ) async throws(TaskStoreError) -> [TaskRecord] {
-        self.tasks.withLock { $0.records(matching: query) }
+        let candidates = self.tasks.withLock { $0.candidates(for: query) }
+        return MemoryTasks.records(matching: query, among: candidates)
     }
 
     package nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] { self.tasks.withLock { $0.history } }

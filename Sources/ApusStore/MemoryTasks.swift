@@ -4,7 +4,8 @@ import DequeModule
 /// The task records of one controller, as a value.
 ///
 /// Tasks that have not ended are always kept. Of the others the ones that ended last are kept, within a number of records and
-/// of bytes; stubs count as ended. So the memory used is that of the live tasks and a constant.
+/// of bytes; stubs count as ended. So the memory used is that of the live tasks and a constant. Where bytes are short, the large
+/// buffers of requests go first, for all they serve is to run the task again; then whole records.
 package struct MemoryTasks: Sendable {
     package struct Limits: Sendable {
         /// Records of tasks that have ended.
@@ -12,8 +13,11 @@ package struct MemoryTasks: Sendable {
         /// Bytes of their messages and outputs.
         package var bytes: Int
 
-        /// The defaults are ipyparallel's.
-        package init(records: Int = 1024, bytes: Int = 1 << 30) {
+        package static let defaultRecords = 1024
+        package static let defaultBytes = 256 << 20
+
+        /// As many records as ipyparallel keeps, and a quarter of its bytes: what a laptop can spare.
+        package init(records: Int = Self.defaultRecords, bytes: Int = Self.defaultBytes) {
             self.records = records
             self.bytes = bytes
         }
@@ -37,6 +41,10 @@ package struct MemoryTasks: Sendable {
     /// Records that may go, the one to go first at the front. Entries whose ticket is no longer their slot's mean nothing.
     private var cullable: Deque<(slot: Int, ticket: UInt64)> = []
     private var lastTicket: UInt64 = 0
+    /// Those among them whose requests have large buffers, the ones that ended first at the front.
+    private var large: Deque<(slot: Int, ticket: UInt64)> = []
+    /// From so many bytes on, a request's buffers go before whole records do.
+    package static let largeRequest = 64 * 1024
     /// How many entries of `cullable` mean something.
     private var cullableCount = 0
     private var cullableByteCount = 0
@@ -88,6 +96,9 @@ package struct MemoryTasks: Sendable {
         self.finishedCount += 1
         self.markCullable(slot)
         self.recount(slot)
+        if (self.slots[slot].record?.request?.bufferByteCount ?? 0) >= Self.largeRequest {
+            self.large.append((slot, self.slots[slot].ticket))
+        }
     }
 
     private mutating func slot(of id: TaskID) -> Int {
@@ -146,6 +157,11 @@ package struct MemoryTasks: Sendable {
     }
 
     private mutating func cull() {
+        while self.cullableByteCount > self.limits.bytes, let entry = self.large.popFirst() {
+            guard self.slots[entry.slot].ticket == entry.ticket else { continue }
+            self.slots[entry.slot].record?.leaveOutRequestBuffers()
+            self.recount(entry.slot)
+        }
         while self.cullableCount > self.limits.records || self.cullableByteCount > self.limits.bytes,
             let entry = self.cullable.popFirst()
         {
@@ -156,6 +172,9 @@ package struct MemoryTasks: Sendable {
         // Purged records leave entries behind; they must not pile up where nothing is ever culled.
         if self.cullable.count > 2 * self.cullableCount + 1024 {
             self.cullable = Deque(self.cullable.filter { self.slots[$0.slot].ticket == $0.ticket })
+        }
+        if self.large.count > 2 * self.cullableCount + 1024 {
+            self.large = Deque(self.large.filter { self.slots[$0.slot].ticket == $0.ticket })
         }
     }
 
@@ -168,14 +187,16 @@ package struct MemoryTasks: Sendable {
 
     package func record(_ id: TaskID) -> TaskRecord? { self.slotOfTask[id].flatMap { self.slots[$0].record } }
 
-    package func records(matching query: TaskQuery) -> [TaskRecord] {
-        let found =
-            if let ids = query.candidates {
-                Set(ids).compactMap { self.record($0) }.filter { query.matches($0) }
-            } else {
-                self.slots.compactMap { slot in slot.record.flatMap { query.matches($0) ? $0 : nil } }
-            }
-        return found.sorted { $0.serial < $1.serial }
+    /// The records that may match: a copy, to be gone through when nobody waits for this value.
+    package func candidates(for query: TaskQuery) -> [TaskRecord] {
+        if let ids = query.candidates { return Set(ids).compactMap { self.record($0) } }
+        return self.slots.compactMap { $0.record }
+    }
+
+    /// Those among the records that match, in the order in which the store first heard of them. Takes as long as the query's
+    /// patterns and the records' texts are long.
+    package static func records(matching query: TaskQuery, among candidates: [TaskRecord]) -> [TaskRecord] {
+        candidates.filter { query.matches($0) }.sorted { $0.serial < $1.serial }
     }
 
     package var history: [TaskID] {
@@ -203,6 +224,7 @@ package struct MemoryTasks: Sendable {
         precondition(
             records.reduce(0) { $0 + ($1.isFinished || $1.isStub ? $1.byteCount : 0) } == self.cullableByteCount)
         precondition(self.cullable.count { self.slots[$0.slot].ticket == $0.ticket } == self.cullableCount)
+        precondition(self.large.count <= 2 * self.cullableCount + 1024)
         precondition(self.cullable.count <= 2 * self.cullableCount + 1024)
         precondition(self.cullableCount <= self.limits.records && self.cullableByteCount <= self.limits.bytes)
     }

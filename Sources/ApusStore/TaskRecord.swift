@@ -14,6 +14,8 @@ package struct TaskRecord: Sendable {
 
     /// The request, or nil in a stub. Its identities and signature are not kept.
     package internal(set) var request: Message?
+    /// Whether the request had buffers that were too large to be kept once the task had ended. It cannot be run again.
+    package internal(set) var lacksRequestBuffers = false
     /// The session id of the client that asked (`client_uuid`), empty in a stub.
     package internal(set) var client = ""
     /// The date in the request's header.
@@ -65,6 +67,13 @@ extension TaskRecord {
     /// The engine that the reply names, else the one the task was last sent to.
     package var engine: EngineUUID? {
         self.reply?.metadata.text(ofMember: "engine").map { EngineUUID($0) } ?? self.assignedEngine
+    }
+
+    /// Gives up the buffers of a request that is not to be run any more.
+    mutating func leaveOutRequestBuffers() {
+        guard let request = self.request else { return }
+        self.request = Message(identities: [], signature: request.signature, parts: request.parts, buffers: [])
+        self.lacksRequestBuffers = true
     }
 
     /// Bytes that this record keeps alive, not counting a few hundred for itself.

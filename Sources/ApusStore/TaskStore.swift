@@ -6,7 +6,8 @@ package import ApusWire
 /// were applied, a batch at once, and a look-up sees every change that was applied before it was called. Whether a change
 /// would outlive this process is another matter; ``flush()`` waits for that.
 ///
-/// Look-ups run where they are called from. A store in memory answers without suspending; a file is read elsewhere.
+/// Look-ups run where they are called from, and may take long: a query goes through texts and patterns. A store in memory answers
+/// without suspending; a file is read elsewhere. While a look-up runs, changes are taken over without waiting for it.
 package protocol TaskStore: Sendable {
     /// Takes over what happened. Never blocks and never fails; a store that cannot write says so in the answers.
     func apply(_ changes: [TaskChange])

@@ -3,9 +3,13 @@ public import ApusWire
 
 /// A cluster in one value: the task scheduler, engines that fail in every way, and clients, run by the hand of a seed.
 ///
-/// Engines die, say goodbye, join twice, refuse tasks, give them back, answer late, twice, or what nobody asked. Clients
-/// submit graphs of tasks, some of them impossible, and abort at will. Everything that happens follows from the seed, so
-/// a run that breaks a promise is repeated by its number.
+/// Engines die, say goodbye, join twice, refuse tasks, lack modules, give tasks back, answer late, twice, or what nobody asked; in some
+/// worlds whoever starts them says that none is coming, or tasks have a time-out for engines. Clients submit graphs of tasks, some of
+/// them impossible, and abort at will. Everything that happens follows from the seed, so a run that breaks a promise is repeated by its
+/// number.
+///
+/// Two promises are checked: every task that was accepted ends once, and for the cause that is stated; and none waits without a reason,
+/// nor longer than its cause.
 ///
 /// ```swift
 /// var world = SimulatedCluster(seed: 7, engines: 4, tasks: 100)
@@ -21,7 +25,7 @@ public struct SimulatedCluster: Sendable {
     public private(set) var transcript: [String] = []
 
     /// Something that will reach the scheduler, or that an engine or client will do.
-    private enum Happening: Sendable {
+    fileprivate enum Happening: Sendable {
         case event(TaskScheduler.Event)
         case submission
         case abort
@@ -34,6 +38,12 @@ public struct SimulatedCluster: Sendable {
         case awakening(TaskID, EngineUUID)
         case engineStarts
         case engineFalls
+        /// An engine that was given up, and lives, registers again.
+        case engineReturns(EngineUUID)
+        /// Something other than a task runs on an engine.
+        case push
+        /// Whoever starts engines says whether any are coming.
+        case ownerSpeaks
         case nonsense
     }
 
@@ -47,6 +57,10 @@ public struct SimulatedCluster: Sendable {
         let uuid: EngineUUID
         let understandsRecall: Bool
         let abilities: EngineAbilities
+        /// Whether it has the module that some tasks require.
+        let hasModule: Bool
+        /// Whether something has run there that makes the conditions of tasks hold.
+        var isPushed = false
         /// Tasks that have arrived, the one that runs first.
         var queue: [TaskID] = []
         var seen: Set<TaskID> = []
@@ -59,11 +73,20 @@ public struct SimulatedCluster: Sendable {
         var outboundUntil: UInt64 = 0
     }
 
+    /// A task as one engine runs it.
+    private struct RunningTask: Hashable, Sendable {
+        let task: TaskID
+        let engine: EngineUUID
+    }
+
     private struct Nature: Sendable {
         var duration: UInt64
         var failsIn100: Int
         var abortsIn100: Int
         var refusedIn100: Int
+        var requiresModule = false
+        /// How often engines refuse it where nothing was pushed.
+        var refusals = 0
         /// How many tasks it submits and waits for.
         var children = 0
     }
@@ -82,16 +105,27 @@ public struct SimulatedCluster: Sendable {
     private var engines: [EngineUUID: Engine] = [:]
     private var engineOrder: [EngineUUID] = []
     private var departed: Set<EngineUUID> = []
+    /// Engines that live, though they were given up.
+    private var givenUp: Set<EngineUUID> = []
     private var startedEngines = 0
     private var natures: [TaskID: Nature] = [:]
     private var submitted: [TaskID] = []
-    /// Who waits for a task that it submitted, and for how many more.
-    private var parents: [TaskID: (task: TaskID, engine: EngineUUID)] = [:]
-    private var unfinishedChildren: [TaskID: Set<TaskID>] = [:]
+    /// Who waits for a task that it submitted, and for which more. A task runs on at an engine that was given up while it runs again
+    /// at another; each of the two submits and awaits tasks of its own.
+    private var parents: [TaskID: RunningTask] = [:]
+    private var unfinishedChildren: [RunningTask: Set<TaskID>] = [:]
     /// Whether tasks submit tasks.
     private let isNested: Bool
     /// Tasks that ended well, and so have a result.
     private var succeeded: Set<TaskID> = []
+    private var submissionTimes: [TaskID: UInt64] = [:]
+    /// Who has refused a task.
+    private var refusals: [TaskID: Set<EngineUUID>] = [:]
+    /// Whether whoever starts engines has a word in it.
+    private let isOwned: Bool
+    private var noneIsComing = false
+    /// Since when no engine is registered; nil while one is.
+    private var emptySince: UInt64? = 0
     /// Results of earlier times that were found for a task.
     private var found: [TaskID: Set<TaskID>] = [:]
     private var effects: [TaskScheduler.Effect] = []
@@ -107,7 +141,12 @@ public struct SimulatedCluster: Sendable {
         let configuration = TaskScheduler.Configuration(
             scheme: schemes[Int.random(in: 0..<schemes.count, using: &self.random)],
             highWaterMark: marks[Int.random(in: 0..<marks.count, using: &self.random)],
-            rememberedTasks: Bool.random(using: &self.random) ? 1_000_000 : 20, seed: seed)
+            rememberedTasks: Bool.random(using: &self.random) ? 1_000_000 : 20, seed: seed,
+            engineTimeout: [nil, nil, .milliseconds(Int.random(in: 0..<20, using: &self.random))].randomElement(
+                using: &self.random)!,
+            dependencyInterval: [nil, .milliseconds(Int.random(in: 0..<20, using: &self.random))].randomElement(
+                using: &self.random)!)
+        self.isOwned = Int.random(in: 0..<3, using: &self.random) == 0
         self.remembersAll = configuration.rememberedTasks > tasks
         self.scheduler = TaskScheduler(configuration)
         self.isMixed = Bool.random(using: &self.random)
@@ -120,6 +159,8 @@ public struct SimulatedCluster: Sendable {
         for _ in 0..<tasks / 5 { self.plan(.nonsense, in: self.below(span)) }
         for _ in 0..<engines { self.plan(.engineFalls, in: self.below(span)) }
         for _ in 0..<engines { self.plan(.engineStarts, in: self.below(span)) }
+        for _ in 0..<engines { self.plan(.push, in: self.below(span)) }
+        if self.isOwned { for _ in 0..<6 { self.plan(.ownerSpeaks, in: self.below(span)) } }
     }
 
     /// Runs until every task has ended, or a promise is broken.
@@ -151,7 +192,24 @@ public struct SimulatedCluster: Sendable {
         for task in self.scheduler.waiting where self.scheduler.whyWaiting(task) == .enginesBusy {
             self.violate("\(task) waits for engines that all wait")
         }
-        self.plan(.engineStarts, in: 1)
+        guard self.isOwned else { return self.plan(.engineStarts, in: 1) }
+        // Here all must end without any engine.
+        self.tell(noneIsComing: true)
+        for engine in self.scheduler.engineList { self.deliver(.engineLeft(engine)) }
+        if self.scheduler.waitingCount + self.scheduler.assignedCount > 0 {
+            self.violate("tasks wait for engines that never come")
+        }
+    }
+
+    private mutating func tell(noneIsComing: Bool) {
+        self.noneIsComing = noneIsComing
+        self.deliver(noneIsComing ? .noEngineIsComing("the money is spent") : .engineIsComing)
+    }
+
+    private mutating func push() {
+        guard let uuid = self.engines.keys.sorted(by: { $0.text < $1.text }).randomElement(using: &self.random) else { return }
+        self.engines[uuid]?.isPushed = true
+        self.deliver(.engineTouched(uuid))
     }
 
     // MARK: Chance
@@ -198,6 +256,9 @@ public struct SimulatedCluster: Sendable {
         case .awakening(let task, let engine): self.awaken(task, on: engine)
         case .engineStarts: self.startEngine()
         case .engineFalls: self.fallEngine()
+        case .engineReturns(let engine): self.returnEngine(engine)
+        case .push: self.push()
+        case .ownerSpeaks: self.tell(noneIsComing: self.chance(60))
         case .nonsense: self.talkNonsense()
         }
     }
@@ -222,6 +283,7 @@ public struct SimulatedCluster: Sendable {
         if mayDepend, self.chance(15) { request.follow = condition(&self) }
         if self.chance(20) { request.timeout = .microseconds(Int64(self.below(20_000))) }
         if self.chance(30) { request.retries = Int(self.below(6)) }
+        if self.chance(10) { request.engineTimeout = .microseconds(Int64(self.below(3) * self.below(20_000))) }
         if self.chance(5) { request.resources = ["gpu": Double(1 + self.below(2))] }
         if self.chance(10) {
             let errors: Set<String> = self.chance(50) ? [] : ["EngineError"]
@@ -246,12 +308,14 @@ public struct SimulatedCluster: Sendable {
         self.natures[id] = Nature(
             duration: 1 + self.below(lengths[self.isHurried && self.chance(90) ? 0 : Int(self.below(5))]),
             failsIn100: self.chance(30) ? 60 : 5, abortsIn100: 3,
-            refusedIn100: self.chance(10) ? 70 : 0)
+            refusedIn100: self.chance(10) ? 70 : 0, requiresModule: self.chance(10),
+            refusals: self.chance(5) ? Int(1 + self.below(10)) : 0)
         if self.isNested, request.depth < 4, self.chance(25) {
             let children = Int(1 + self.below(3))
             self.natures[id]?.children = children
         }
         self.submitted.append(id)
+        self.submissionTimes[id] = self.now
         self.endings[id] = 0
         self.deliver(.submitted(request))
         return id
@@ -275,7 +339,9 @@ public struct SimulatedCluster: Sendable {
         // In the end comes one that can run whatever waits, and owns enough for everybody.
         let last = EngineAbilities(runsPython: true, functions: ["f", "g"], build: "1")
         let abilities = !self.isMixed ? .stock : self.isWindingUp ? last : kinds[Int(self.below(3))]
-        self.engines[uuid] = Engine(uuid: uuid, understandsRecall: understandsRecall, abilities: abilities)
+        self.engines[uuid] = Engine(
+            uuid: uuid, understandsRecall: understandsRecall, abilities: abilities,
+            hasModule: self.isWindingUp || self.chance(50))
         self.engineOrder.append(uuid)
         let resources: [String: Double] =
             self.isWindingUp ? ["gpu": 2] : self.chance(40) ? ["gpu": Double(1 + self.below(2))] : [:]
@@ -292,6 +358,11 @@ public struct SimulatedCluster: Sendable {
             // It answers on until it is given up on; whether it does so in time is up to the tasks.
             return
         }
+        if self.chance(15), self.givenUp.insert(uuid).inserted {
+            self.deliver(.engineLeft(uuid))
+            self.plan(.engineReturns(uuid), in: self.below(5_000_000))
+            return
+        }
         let lastWords = self.engines[uuid]?.queue.first
         self.engines[uuid] = nil
         self.departed.insert(uuid)
@@ -302,12 +373,25 @@ public struct SimulatedCluster: Sendable {
         }
     }
 
+    /// The engine was taken for dead. It has dropped what it had, and knows by their signatures the messages that it has seen.
+    private mutating func returnEngine(_ uuid: EngineUUID) {
+        guard let engine = self.engines[uuid], self.departed.contains(uuid) else { return }
+        self.departed.remove(uuid)
+        // What was on its way, either way, was lost with the connection.
+        self.agenda.removeAll { $0.happening.isOf(uuid) }
+        self.engines[uuid]?.queue = []
+        self.engines[uuid]?.aside = []
+        self.engines[uuid]?.resumed = []
+        self.deliver(.engineJoined(uuid, understandsRecall: engine.understandsRecall, abilities: engine.abilities))
+    }
+
     /// What a confused peer might send.
     private mutating func talkNonsense() {
         let task = self.submitted.randomElement(using: &self.random) ?? TaskID("none")
         let engine = self.engineOrder.randomElement(using: &self.random) ?? EngineUUID("none")
         let owns = self.scheduler.engine(of: task) == engine
-        switch self.below(6) {
+        switch self.below(7) {
+        case 6: self.deliver(.engineTouched(engine))
         case 5 where !owns: self.deliver(self.chance(50) ? .waits(task, on: engine) : .goesOn(task, on: engine))
         case 0 where !owns: self.deliver(.replied(TaskReply(to: task, from: engine, .ok)))
         case 1 where !owns: self.deliver(.recalled([task, TaskID("unheard of")], by: engine))
@@ -344,8 +428,9 @@ public struct SimulatedCluster: Sendable {
         // Known before the first is submitted, which may end at once.
         let first = self.submitted.count
         let children = (first..<first + (self.natures[task]?.children ?? 0)).map { TaskID("t\($0)") }
-        self.unfinishedChildren[task] = Set(children)
-        for child in children { self.parents[child] = (task, uuid) }
+        let parent = RunningTask(task: task, engine: uuid)
+        self.unfinishedChildren[parent] = Set(children)
+        for child in children { self.parents[child] = parent }
         for _ in children { self.submit(within: task) }
     }
 
@@ -364,8 +449,14 @@ public struct SimulatedCluster: Sendable {
         self.engines[uuid]?.resumed.remove(task)
         if engine.queue.count > 1 { self.start(engine.queue[1], on: uuid) }
         var reply = TaskReply(to: task, from: uuid, .ok)
-        if !self.isWindingUp {
-            if self.chance(nature.refusedIn100) {
+        if nature.requiresModule, !engine.hasModule {
+            reply = TaskReply(to: task, from: uuid, .error, dependenciesMet: false, lacks: "gurobipy")
+            self.refusals[task, default: []].insert(uuid)
+        } else if !self.isWindingUp {
+            let isRefused = nature.refusals > 0 && !engine.isPushed
+            if isRefused { self.natures[task]?.refusals -= 1 }
+            if isRefused || self.chance(nature.refusedIn100) {
+                self.refusals[task, default: []].insert(uuid)
                 reply = TaskReply(to: task, from: uuid, .error, dependenciesMet: false)
             } else if self.chance(nature.failsIn100) {
                 reply.status = .error
@@ -403,12 +494,13 @@ public struct SimulatedCluster: Sendable {
 
     private mutating func deliver(_ event: TaskScheduler.Event) {
         // A retired or fallen engine's answers may come after its end was announced.
-        if case .engineLeft(let uuid) = event { self.departed.insert(uuid) }
-        if case .engineLeft(let uuid) = event, self.chance(50) { self.engines[uuid] = nil }
+        if case .engineLeft(let uuid, _) = event { self.departed.insert(uuid) }
+        if case .engineLeft(let uuid, _) = event, !self.givenUp.contains(uuid), self.chance(50) { self.engines[uuid] = nil }
         if case .resultFound(let input, let task) = event { self.found[task, default: []].insert(input) }
         self.effects.removeAll(keepingCapacity: true)
         self.scheduler.handle(event, at: MonotonicTime(nanoseconds: self.now), effects: &self.effects)
         self.transcript.append("\(self.now) \(event)")
+        self.emptySince = self.scheduler.registeredEngines.isEmpty ? self.emptySince ?? self.now : nil
         for effect in self.effects {
             self.transcript.append("    \(effect)")
             self.perform(effect, of: event)
@@ -430,10 +522,9 @@ public struct SimulatedCluster: Sendable {
             }
             if reply.status == .ok { self.succeeded.insert(task) }
             self.end(task)
-        case .fail(let task, .inputFailed(let input)):
-            if self.endings[input] == 0 || self.succeeded.contains(input) { self.violate("\(task) lacks a result that there is") }
+        case .fail(let task, let failure):
+            self.checkCause(failure, of: task)
             self.end(task)
-        case .fail(let task, _): self.end(task)
         case .findResult(let input, let task):
             if self.scheduler.isLive(input) { self.violate("the result of \(input) is sought, which lives") }
             // A store may take its time, and may have let go of what it had.
@@ -448,6 +539,45 @@ public struct SimulatedCluster: Sendable {
             self.forward(.recallArrives(tasks, engine), to: engine)
         case .setTimer(let time): self.timer = max(time.nanoseconds, self.now)
         }
+    }
+
+    /// What is said of a task's end must be so.
+    private mutating func checkCause(_ failure: TaskFailure, of task: TaskID) {
+        let present = self.scheduler.registeredEngines
+        let request = self.requests[task]
+        let isTrue: Bool
+        switch failure {
+        case .inputFailed(let input): isTrue = self.endings[input] != 0 && !self.succeeded.contains(input)
+        case .inputMissing(let input, _): isTrue = request?.inputs.contains(input) == true
+        case .invalidDependency(.unknown(let other)): isTrue = !self.scheduler.isLive(other)
+        case .invalidDependency(.itself), .invalidDependency(.noEnding): isTrue = true
+        case .impossibleDependency(.ended(let other, let succeeded, _)),
+            .impossibleDependency(.noneEnded(let other, let succeeded, _)):
+            isTrue = self.endings[other] != 0 && self.succeeded.contains(other) == succeeded
+        case .impossibleDependency(.refused(let refusals)):
+            let refusing = Set(refusals.map(\.engine))
+            let isOpen = request?.targets.isEmpty == true && request?.follow == nil && request?.need == nil
+            isTrue =
+                refusing.isSubset(of: self.refusals[task] ?? []) && refusing.isSubset(of: present)
+                && (!isOpen || request?.resources.isEmpty == false
+                    || (refusing.count == present.count && refusals.allSatisfy { $0.lacks != nil }))
+        case .impossibleDependency(.targetsGone): isTrue = request?.targets.contains(where: present.contains) == false
+        case .impossibleDependency(.ownTooLittle): isTrue = request?.resources.isEmpty == false
+        case .impossibleDependency(.targetsElsewhere): isTrue = request?.targets.isEmpty == false
+        case .impossibleDependency(.followsSeveral), .impossibleDependency(.followedGone): isTrue = request?.follow != nil
+        case .impossibleDependency(.failedEverywhere): isTrue = (request?.timeout ?? .zero) > .zero
+        case .timeout(let reason): isTrue = (request?.timeout ?? .zero) > .zero && reason != nil
+        case .engineDied(let engine, _): isTrue = !present.contains(engine)
+        case .noEngine(let reason):
+            switch reason.cause {
+            case .noneIsComing: isTrue = self.noneIsComing && present.isEmpty
+            case .noneCame(let limit):
+                let waited = min(self.now - (self.emptySince ?? self.now), self.now - (self.submissionTimes[task] ?? 0))
+                isTrue = present.isEmpty && MonotonicTime(nanoseconds: waited) >= MonotonicTime(limit)
+            }
+        case .aborted: isTrue = true
+        }
+        if !isTrue { self.violate("\(task) ended as \(failure), which is not so") }
     }
 
     private mutating func send(_ task: TaskID, to uuid: EngineUUID, again: Bool) {
@@ -490,11 +620,24 @@ public struct SimulatedCluster: Sendable {
     private mutating func end(_ task: TaskID) {
         self.endings[task, default: 0] += 1
         if let parent = self.parents.removeValue(forKey: task) {
-            self.unfinishedChildren[parent.task]?.remove(task)
-            if self.unfinishedChildren[parent.task]?.isEmpty == true {
+            self.unfinishedChildren[parent]?.remove(task)
+            if self.unfinishedChildren[parent]?.isEmpty == true {
                 self.plan(.awakening(parent.task, parent.engine), in: 20_000 + self.below(60_000))
             }
         }
         if self.scheduler.isLive(task) { self.violate("\(task) lives after its end") }
+    }
+}
+
+extension SimulatedCluster.Happening {
+    /// Whether it happens at this engine, or is a message from it.
+    fileprivate func isOf(_ engine: EngineUUID) -> Bool {
+        switch self {
+        case .arrival(_, engine), .recallArrives(_, engine), .completion(_, engine), .nesting(_, engine), .awakening(_, engine):
+            true
+        case .event(.recalled(_, engine)), .event(.waits(_, engine)), .event(.goesOn(_, engine)): true
+        case .event(.replied(let reply)): reply.engine == engine
+        default: false
+        }
     }
 }

@@ -1,5 +1,5 @@
 package import NIOCore
-private import Synchronization
+private import Locks
 
 /// A network inside the process: the roles of ``SocketRole`` without bytes or ports of the machine.
 ///
@@ -128,6 +128,24 @@ package final class InMemoryNetwork: Transport {
         self.schedule(ready)
     }
 
+    /// Ends the connection to the peer of that name. Who had connected does so again, as over TCP.
+    fileprivate func disconnect(_ name: ByteBuffer, from socket: Int) {
+        let ready: [Int] = self.state.withLock { state in
+            guard let index = state.sockets[socket]?.peers.firstIndex(where: { $0.name == name }),
+                let peer = state.sockets[socket]?.peers.remove(at: index).socket
+            else { return [] }
+            var ready = Self.tell(.peerDisconnected(identity: name), to: socket, &state)
+            if let back = state.sockets[peer]?.peers.firstIndex(where: { $0.socket == socket }),
+                let own = state.sockets[peer]?.peers.remove(at: back).name
+            {
+                ready += Self.tell(.peerDisconnected(identity: own), to: peer, &state)
+            }
+            if state.sockets[peer]?.sought[socket] != nil { ready += Self.join(peer, socket, &state) }
+            return ready
+        }
+        self.schedule(ready)
+    }
+
     fileprivate func setReading(_ isReading: Bool, at socket: Int) {
         let ready: [Int] = self.state.withLock { state in
             state.sockets[socket]?.isReading = isReading
@@ -208,5 +226,6 @@ private struct InMemorySocket: TransportSocket {
     func send(_ frames: [ByteBuffer]) { self.network.send(frames, from: self.number) }
     func flush() {}
     func setReading(_ isReading: Bool) { self.network.setReading(isReading, at: self.number) }
+    func disconnect(_ identity: ByteBuffer) { self.network.disconnect(identity, from: self.number) }
     func close(linger: TimeAmount) async { self.network.close(self.number) }
 }

@@ -24,11 +24,36 @@ package enum SocketRole: Sendable, Hashable {
     case subscriber
 }
 
-package struct SocketOptions: Sendable, Hashable {
+package struct SocketOptions: Sendable {
     /// What peers know this socket by; empty: each peer makes a name up.
     package var identity: ByteBuffer
+    /// How large messages may be that peers send; nil: as large as they like. In memory, where a message is there before it is
+    /// sent, nothing is checked.
+    package var limits: MessageLimits?
+    /// How much may wait for a peer that does not read: bytes at which a router cuts its connection. Nil: any amount.
+    package var unreadByteLimit: Int?
 
-    package init(identity: ByteBuffer = ByteBuffer()) { self.identity = identity }
+    package init(identity: ByteBuffer = ByteBuffer(), limits: MessageLimits? = nil, unreadByteLimit: Int? = nil) {
+        self.identity = identity
+        self.limits = limits
+        self.unreadByteLimit = unreadByteLimit
+    }
+}
+
+/// How large a message may be, in bytes of all its frames.
+package struct MessageLimits: Sendable {
+    /// For a peer that has shown that it has the cluster's key.
+    package var known: Int
+    /// For any other; one that sends more is cut off.
+    package var strangers: Int
+    /// Whether frames show that their sender has the key: those of a message, or as many as have come of it. Asked on the event loop.
+    package var areKnown: @Sendable (_ frames: [ByteBuffer]) -> Bool
+
+    package init(known: Int, strangers: Int, areKnown: @escaping @Sendable (_ frames: [ByteBuffer]) -> Bool) {
+        self.known = known
+        self.strangers = min(strangers, known)
+        self.areKnown = areKnown
+    }
 }
 
 /// Where a socket listens. In memory the host does not matter and the port is a number in the network's own table.
@@ -48,6 +73,9 @@ package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
 package enum SocketEvent: Sendable {
     /// Messages as frames, all that one read brought. A router's messages start with the peer's identity.
     case received([[ByteBuffer]])
+    /// A peer that has the key sent a message larger than the limit: its frames as far as they were taken, which may be too few for
+    /// a message. The connection goes on.
+    case tooLarge([ByteBuffer], limit: Int)
     /// A peer can be reached now. A router tells the identity by which to address it; for a
     /// publisher it is when the peer has subscribed.
     case peerConnected(identity: ByteBuffer)
@@ -72,11 +100,27 @@ package protocol TransportSocket: Sendable {
     func send(_ frames: [ByteBuffer])
     /// On the event loop only.
     func flush()
+    /// Closes a router's connection to the peer of this identity, if there is one; what was not sent yet is lost, and nothing more
+    /// comes from it. A peer that connected to us may connect again. On the event loop only.
+    func disconnect(_ identity: ByteBuffer)
     /// Stops or resumes taking messages, for a receiver that is behind: its peers then wait, or drop by their own rules. A
     /// message that has been read already still comes. On the event loop only.
     func setReading(_ isReading: Bool)
     /// Gives what was sent until then the time to leave, and then closes.
     func close(linger: TimeAmount) async
+}
+
+extension TimeAmount {
+    /// The span as event loops count it: not negative, and a century at most, so that no sum of it and the time overflows.
+    package init(clamping span: Duration) {
+        let century: Int64 = 100 * 365 * 86_400
+        let (seconds, attoseconds) = span.components
+        guard seconds >= 0, attoseconds >= 0 else {
+            self = .zero
+            return
+        }
+        self = seconds >= century ? .seconds(century) : .nanoseconds(seconds * 1_000_000_000 + attoseconds / 1_000_000_000)
+    }
 }
 
 /// Why a socket could not listen.

@@ -1,3 +1,10 @@
+/// How an engine answers pings, as both sides tell each other at its registration (`apus`, `heart`); by default it repeats the
+/// ping's text.
+package enum HeartAnswer: String, Sendable {
+    /// The text is followed by the engine's signature of it.
+    case signed
+}
+
 /// What a controller of ours can do beyond ipyparallel's, as it tells clients that connect.
 package enum ControllerFeature: String, Sendable, CaseIterable {
     case priority
@@ -11,6 +18,11 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     /// Tells which engines keep run limits, and hands tasks with one to no other.
     case limits
 
+    /// Tasks that end when they have waited long enough while no engine is registered.
+    case engineTimeout = "engine_timeout"
+    /// Says of chosen tasks why they wait.
+    case reasons
+
     /// As messages name it.
     package var name: String {
         switch self {
@@ -20,6 +32,8 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
         case .results: "results as arguments"
         case .aborts: "aborts without engines"
         case .limits: "run limits"
+        case .engineTimeout: "engine time-outs"
+        case .reasons: "reasons why a task waits"
         }
     }
 }

@@ -9,8 +9,6 @@ public struct ErrorName: RawRepresentable, Hashable, Sendable, CustomStringConve
 
     /// The engine died before it answered.
     public static let engineError = ErrorName("EngineError")
-    /// The task needs an engine; there is none, and none is coming.
-    public static let noEnginesRegistered = ErrorName("NoEnginesRegistered")
     /// The task waited longer for what it depends on than it was allowed to.
     public static let taskTimeout = ErrorName("TaskTimeout")
     /// The task was aborted before it started.
@@ -19,6 +17,8 @@ public struct ErrorName: RawRepresentable, Hashable, Sendable, CustomStringConve
     public static let impossibleDependency = ErrorName("ImpossibleDependency")
     /// The task depends on itself, or on a task that the scheduler was never given.
     public static let invalidDependency = ErrorName("InvalidDependency")
+    /// The task needs an engine; none is registered, and it is not to wait for one, or no longer.
+    public static let noEnginesRegistered = ErrorName("NoEnginesRegistered")
     /// A condition of the function does not hold on this engine; see ``RemoteFunction/depending(on:_:)``.
     public static let unmetDependency = ErrorName("UnmetDependency")
     /// There is no value of that name.
@@ -31,8 +31,10 @@ public struct ErrorName: RawRepresentable, Hashable, Sendable, CustomStringConve
     public static let typeError = ErrorName("TypeError")
     /// An argument whose value makes no sense.
     public static let valueError = ErrorName("ValueError")
-    /// The code was interrupted: by a signal, an abort, or its run-time limit.
+    /// The code was interrupted: by a signal, an abort or, in Python, its run limit.
     public static let keyboardInterrupt = ErrorName("KeyboardInterrupt")
+    /// Apus only: a Swift function ran longer than its run limit.
+    public static let runLimitExceeded = ErrorName("RunLimitExceeded")
     /// The peer cannot do what was asked.
     public static let notImplementedError = ErrorName("NotImplementedError")
     /// Apus only: the engine has no function of that name, or is of another build.
@@ -46,12 +48,17 @@ package struct ErrorContent: Sendable, Hashable {
     package var traceback: [String]
     /// Which engine and how it was called; empty for errors that no user code raised.
     package var engineInfo: JSONObject
+    /// Members beyond ipyparallel's, whose names begin with `apus_`; Python's clients pass over them.
+    package var extras: JSONObject
 
-    package init(name: String, value: String, traceback: [String] = [], engineInfo: JSONObject = [:]) {
+    package init(
+        name: String, value: String, traceback: [String] = [], engineInfo: JSONObject = [:], extras: JSONObject = [:]
+    ) {
         self.name = name
         self.value = value
         self.traceback = traceback
         self.engineInfo = engineInfo
+        self.extras = extras
     }
 
     package init(_ name: ErrorName, _ value: String, engineInfo: JSONObject = [:]) {
@@ -68,12 +75,33 @@ package struct ErrorContent: Sendable, Hashable {
         default: self.traceback = []
         }
         self.engineInfo = content["engine_info"]?.object ?? [:]
+        self.extras = (content.object ?? [:]).filter { $0.key.hasPrefix("apus_") }
     }
 
     package var json: JSONObject {
-        [
+        let members: JSONObject = [
             "status": "error", "ename": .string(self.name), "evalue": .string(self.value), "traceback": JSONValue(self.traceback),
             "engine_info": .object(self.engineInfo),
         ]
+        return members.merging(self.extras) { known, _ in known }
+    }
+}
+
+// What our engines say of a Swift error besides what Python's say of theirs.
+extension ErrorContent {
+    /// A `Codable` error itself: the mangled name of its type, and its pickle in base 64.
+    package var typedError: (type: String, value: String)? {
+        get {
+            guard let type = self.extras["apus_error"]?["type"]?.string, let value = self.extras["apus_error"]?["value"]?.string
+            else { return nil }
+            return (type, value)
+        }
+        set { self.extras["apus_error"] = newValue.map { ["type": .string($0.type), "value": .string($0.value)] } }
+    }
+
+    /// Texts of a localized error besides its description: `reason`, `suggestion`, `help`.
+    package var localizedTexts: [String: String] {
+        get { (self.extras["apus_texts"]?.object ?? [:]).compactMapValues { $0.string } }
+        set { self.extras["apus_texts"] = newValue.isEmpty ? nil : .object(newValue.mapValues { .string($0) }) }
     }
 }

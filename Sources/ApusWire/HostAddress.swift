@@ -13,13 +13,32 @@ package enum HostAddress {
     /// An explicit host in `interface` wins. A wildcard means the machine called `location`: this one, then loopback, or another,
     /// then its first IPv4 address.
     package static func reachable(interface: String, location: String) throws(WireError) -> String {
-        let host = String(interface.drop { $0 != "/" }.drop { $0 == "/" })
-        if host != "*" && host != "0.0.0.0" { return host }
+        let host = Self.host(ofInterface: interface)
+        if !["*", "0.0.0.0", "::"].contains(host) { return host }
+        let location = Self.withoutBrackets(location)
         if location.isEmpty || location == Self.hostName || location == "localhost" { return "127.0.0.1" }
+        // An address needs no resolver, and that one knows those of IPv4 only.
+        if location.contains(":") { return location }
         guard let address = Self.resolve(location).first else {
             throw WireError("the controller's location '\(location)' is not known to this machine's resolver")
         }
         return Self.resolve(Self.hostName).contains(address) ? "127.0.0.1" : address
+    }
+
+    /// An address without the brackets in which an IPv6 one may stand, as in `[::1]`.
+    package static func withoutBrackets(_ address: String) -> String {
+        address.hasPrefix("[") && address.hasSuffix("]") ? String(address.dropFirst().dropLast()) : address
+    }
+
+    /// What a connection file's `interface` says of an address: `tcp://10.0.0.7`, `tcp://[::1]`, `tcp://*`.
+    package static func interface(_ address: String) -> String {
+        let address = Self.withoutBrackets(address)
+        return address.contains(":") ? "tcp://[\(address)]" : "tcp://\(address)"
+    }
+
+    /// The address in a connection file's `interface`.
+    package static func host(ofInterface interface: String) -> String {
+        Self.withoutBrackets(String(interface.drop { $0 != "/" }.drop { $0 == "/" }))
     }
 
     /// Whether a machine's name, as connection files give it, means this one.

@@ -140,6 +140,18 @@ package struct JSONCursor {
         return nil
     }
 
+    /// The bytes of the next value if it is a text without escapes; anything else is passed over and gives nil. Valid as long as
+    /// the cursor.
+    package mutating func readPlainTextOrSkip() throws(WireError) -> UnsafeRawBufferPointer? {
+        self.skipSpace()
+        guard try self.peek() == UInt8(ascii: "\"") else {
+            try self.skipValue()
+            return nil
+        }
+        let (range, escaped) = try self.scanString()
+        return escaped ? nil : UnsafeRawBufferPointer(rebasing: self.bytes[range])
+    }
+
     package mutating func expectEnd() throws(WireError) {
         self.skipSpace()
         if self.position < self.bytes.count { throw self.problem("something follows the value") }

@@ -67,6 +67,9 @@ package struct Message: Sendable, Hashable {
     /// Puts other bytes in a buffer's place, counted from the first buffer.
     package mutating func replaceBuffer(at place: Int, by bytes: ByteBuffer) { self.frames[self.delimiter + 6 + place] = bytes }
 
+    /// Bytes of the buffers.
+    package var bufferByteCount: Int { self.buffers.reduce(0) { $0 + $1.readableBytes } }
+
     /// Bytes of the message body that its owner keeps alive: everything after the delimiter.
     package var byteCount: Int { self.frames[self.delimiter...].reduce(0) { $0 + $1.readableBytes } }
 }

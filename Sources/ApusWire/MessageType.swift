@@ -20,6 +20,12 @@ extension MessageType {
     package static let applyReply = MessageType("apply_reply")
     package static let executeRequest = MessageType("execute_request")
     package static let executeReply = MessageType("execute_reply")
+    package static let commOpen = MessageType("comm_open")
+    package static let commMessage = MessageType("comm_msg")
+    package static let commClose = MessageType("comm_close")
+
+    /// Whether whoever sends such a message to an engine waits for a reply.
+    package var isAnswered: Bool { self != .commOpen && self != .commMessage && self != .commClose }
 
     // Control
     package static let abortRequest = MessageType("abort_request")
@@ -34,8 +40,14 @@ extension MessageType {
     package static let recallRequest = MessageType("apus_recall_request")
     package static let recallReply = MessageType("apus_recall_reply")
 
+    /// Apus only: the controller tells an engine that beats and is not registered to register again.
+    package static let registerAgainRequest = MessageType("apus_register_again_request")
+
     /// Apus only: an engine tells the scheduler that a task waits for tasks of its own, or goes on.
     package static let waitNotice = MessageType("apus_wait_notice")
+
+    /// Apus only: an engine's process tells the scheduler that it ends, and how.
+    package static let engineEnded = MessageType("apus_engine_ended")
 
     // Hub
     package static let registrationRequest = MessageType("registration_request")

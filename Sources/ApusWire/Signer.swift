@@ -81,6 +81,22 @@ package struct Signer: Sendable {
         return isEqual
     }
 
+    /// The signature by which a heart binds its answer to a ping to its engine. What is signed begins as no message does, so it
+    /// can stand for none, nor a message for it.
+    package func heartSignature(of uuid: String, ping: ByteBuffer) -> ByteBuffer {
+        self.signature(of: Self.heartParts(uuid, ping))
+    }
+
+    /// Whether the text is the engine's signature of its answer to the ping.
+    package func accepts(heart signature: ByteBuffer, of uuid: String, ping: ByteBuffer) -> Bool {
+        self.accepts(signature, for: Self.heartParts(uuid, ping))
+    }
+
+    private static func heartParts(_ uuid: String, _ ping: ByteBuffer) -> MessageParts {
+        let empty = ByteBuffer()
+        return MessageParts(header: ByteBuffer(string: "heart of \(uuid): "), parent: ping, metadata: empty, content: empty)
+    }
+
     /// The hexadecimal digit of a number below sixteen, without a branch or a table that its value could be read from.
     private static func digit(_ value: UInt8) -> UInt8 {
         // 39 lie between '9' + 1 and 'a'; the shift gives 1 for what is above nine.
@@ -132,17 +148,22 @@ private struct KeyedHash<Digest: HashFunction & Sendable>: Sendable {
     }
 }
 
-/// The signatures that one role has taken, so that a message played again is known.
+/// The signatures that a process has taken, so that a message played again is known.
 ///
-/// One memory per logical role: the scheduler and the hub of one process both see a task's signature once, and that is no
-/// replay. The oldest are forgotten beyond the limit; a message older than 65,536 others could then be played again, as with
-/// Python's peers.
+/// One memory serves all sockets of a process, so a message taken at one of them is a replay at any other. What comes in by lanes
+/// that differ in how much they carry is forgotten lane by lane: however much engines print, it does not make requests forgotten.
+/// Beyond the limit the oldest of a lane is forgotten; a message older than 65,536 others of its lane could then be played again,
+/// as with Python's peers.
 package struct ReplayMemory: Sendable {
     private var seen: Set<Entry> = []
-    /// The entries in order of arrival, used as a ring once full.
-    private var order: [Entry] = []
-    private var oldest = 0
+    private var lanes: [Lane]
     private let limit: Int
+
+    /// The entries of one lane in order of arrival, used as a ring once full.
+    private struct Lane: Sendable {
+        var order: [Entry] = []
+        var oldest = 0
+    }
 
     /// The first half of a SHA-256 signature's text: only signatures that were verified come here, so nobody can aim at a clash.
     private struct Entry: Hashable, Sendable {
@@ -150,26 +171,39 @@ package struct ReplayMemory: Sendable {
         let low: UInt64
         let third: UInt64
         let fourth: UInt64
+
+        /// Nil for what is too short to be a signature.
+        init?(_ signature: ByteBuffer) {
+            let start = signature.readerIndex
+            guard let high = signature.getInteger(at: start, as: UInt64.self),
+                let low = signature.getInteger(at: start + 8, as: UInt64.self),
+                let third = signature.getInteger(at: start + 16, as: UInt64.self),
+                let fourth = signature.getInteger(at: start + 24, as: UInt64.self)
+            else { return nil }
+            (self.high, self.low, self.third, self.fourth) = (high, low, third, fourth)
+        }
     }
 
-    package init(limit: Int = 65536) { self.limit = limit }
+    /// - Parameter limit: How many signatures each lane remembers.
+    package init(limit: Int = 65536, lanes: Int = 1) {
+        self.limit = limit
+        self.lanes = Array(repeating: Lane(), count: lanes)
+    }
 
-    /// Remembers a verified signature. False when it was here before. An empty one (no key) is never a replay.
-    package mutating func remember(_ signature: ByteBuffer) -> Bool {
-        let start = signature.readerIndex
-        guard let high = signature.getInteger(at: start, as: UInt64.self),
-            let low = signature.getInteger(at: start + 8, as: UInt64.self),
-            let third = signature.getInteger(at: start + 16, as: UInt64.self),
-            let fourth = signature.getInteger(at: start + 24, as: UInt64.self)
-        else { return true }
-        let entry = Entry(high: high, low: low, third: third, fourth: fourth)
+    /// Whether the signature is remembered.
+    package func contains(_ signature: ByteBuffer) -> Bool { Entry(signature).map { self.seen.contains($0) } ?? false }
+
+    /// Remembers a verified signature. False when it was here before, by whichever lane. An empty one (no key) is never a replay.
+    package mutating func remember(_ signature: ByteBuffer, lane: Int = 0) -> Bool {
+        guard let entry = Entry(signature) else { return true }
         guard self.seen.insert(entry).inserted else { return false }
-        if self.order.count < self.limit {
-            self.order.append(entry)
+        if self.lanes[lane].order.count < self.limit {
+            self.lanes[lane].order.append(entry)
         } else {
-            self.seen.remove(self.order[self.oldest])
-            self.order[self.oldest] = entry
-            self.oldest = (self.oldest + 1) % self.limit
+            let oldest = self.lanes[lane].oldest
+            self.seen.remove(self.lanes[lane].order[oldest])
+            self.lanes[lane].order[oldest] = entry
+            self.lanes[lane].oldest = (oldest + 1) % self.limit
         }
         return true
     }

@@ -39,7 +39,7 @@ void apus_forward_signals(int descriptor) {
     signal(SIGPIPE, SIG_IGN);
 }
 
-// MARK: - Crashes
+// MARK: - What was printed last
 
 static int logDescriptor = -1;
 static int pipes[2] = {-1, -1};
@@ -72,29 +72,23 @@ static void copyPipe(int pipe) {
     }
 }
 
-static void rescueOutput(int number) {
+long apus_remembered_error_output(void *bytes, long room) {
+    const long count = rememberedCount < room ? rememberedCount : room;
+    memcpy(bytes, remembered + rememberedCount - count, (size_t)count);
+    return count;
+}
+
+void apus_rescue_output(void) {
+    if (logDescriptor < 0) return;
     dup2(logDescriptor, STDERR_FILENO);
     ssize_t written = write(logDescriptor, remembered, (size_t)rememberedCount);
     (void)written;
     copyPipe(pipes[0]);
     copyPipe(pipes[1]);
-    // The handler is gone by now (SA_RESETHAND): the signal does what it would have done.
-    raise(number);
 }
 
-void apus_rescue_output_in_crash(int log, int output_pipe, int error_pipe) {
-    logDescriptor = log;
+void apus_rescue_output_at_end(int log, int output_pipe, int error_pipe) {
     pipes[0] = output_pipe;
     pipes[1] = error_pipe;
-    static const int signals[] = {SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV};
-    for (unsigned index = 0; index < sizeof(signals) / sizeof(signals[0]); index++) {
-        struct sigaction action;
-        memset(&action, 0, sizeof(action));
-        // Whoever handles crashes already (Swift's backtraces) keeps doing so.
-        if (sigaction(signals[index], NULL, &action) == 0 && action.sa_handler != SIG_DFL) continue;
-        action.sa_handler = rescueOutput;
-        action.sa_flags = SA_RESETHAND | SA_NODEFER;
-        sigemptyset(&action.sa_mask);
-        sigaction(signals[index], &action, NULL);
-    }
+    logDescriptor = log;
 }

@@ -1,10 +1,11 @@
-// ELF (Linux): the linker names the bounds of a section whose name is a C identifier; other images are found through the
+// ELF (Linux): the linker names the bounds of a section whose name is a C identifier; those of other images are found through the
 // section headers of their files.
 
 #if defined(__linux__)
 
 #define _GNU_SOURCE
 #include "CFunctionSection.h"
+#include "Conformances.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -14,12 +15,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char sectionName[] = "apus_functions";
+static const char sectionName[] = "swift5_protocol_conformances";
 static const char executablePath[] = "/proc/self/exe";
 
-// Weak, so that a program without any remote function links; hidden, so that an image sees its own section and no other's.
-extern const char __start_apus_functions[] __attribute__((weak, visibility("hidden")));
-extern const char __stop_apus_functions[] __attribute__((weak, visibility("hidden")));
+// Weak, so that a program without any conformance links; hidden, so that an image sees its own section and no other's.
+extern const char __start_swift5_protocol_conformances[] __attribute__((weak, visibility("hidden")));
+extern const char __stop_swift5_protocol_conformances[] __attribute__((weak, visibility("hidden")));
 
 // MARK: - Files
 
@@ -55,7 +56,7 @@ static int holds(MappedFile file, uint64_t offset, uint64_t size) {
 
 /// The file's ELF header, if it is an ELF file of this machine's word size.
 static const ElfW(Ehdr) *elfHeader(MappedFile file) {
-    if (!file.bytes) return NULL;
+    if (!file.bytes || file.size < sizeof(ElfW(Ehdr))) return NULL;
     const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)file.bytes;
     if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return NULL;
     if (header->e_ident[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32)) return NULL;
@@ -83,35 +84,45 @@ static int findSection(MappedFile file, uint64_t *address, uint64_t *size) {
     return 0;
 }
 
+int apus_find_function_section(const uint8_t *bytes, size_t size, uint64_t *address, uint64_t *length) {
+    return findSection((MappedFile){bytes, size}, address, length);
+}
+
 // MARK: - Sections
 
-typedef struct {
-    apus_section_visitor visit;
-    void *context;
-} Visit;
+/// Whether the image has this in memory. A file that was replaced since it was loaded may say anything.
+static int isLoaded(const struct dl_phdr_info *info, uint64_t address, uint64_t length) {
+    for (int index = 0; index < info->dlpi_phnum; index++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[index];
+        if (segment->p_type != PT_LOAD || address < segment->p_vaddr) continue;
+        uint64_t offset = address - segment->p_vaddr;
+        if (offset <= segment->p_memsz && length <= segment->p_memsz - offset) return 1;
+    }
+    return 0;
+}
 
 static int visitImage(struct dl_phdr_info *info, size_t size, void *context) {
     (void)size;
-    const Visit *visit = context;
+    const ConformanceSearch *search = context;
     // The executable has no name in this list.
     const char *path = info->dlpi_name && info->dlpi_name[0] ? info->dlpi_name : executablePath;
     MappedFile file = mapFile(path);
     uint64_t address, length;
-    if (findSection(file, &address, &length)) {
+    if (findSection(file, &address, &length) && isLoaded(info, address, length)) {
         const char *start = (const char *)(info->dlpi_addr + address);
-        // Our own image's was visited through its symbols.
-        if (start != __start_apus_functions) visit->visit(start, start + length, visit->context);
+        // Our own image's was searched through its symbols.
+        if (start != __start_swift5_protocol_conformances) searchConformances(start, start + length, search);
     }
     unmapFile(file);
     return 0;
 }
 
-void apus_visit_function_sections(apus_section_visitor visit, void *context) {
-    if (__start_apus_functions && __start_apus_functions != __stop_apus_functions) {
-        visit(__start_apus_functions, __stop_apus_functions, context);
+void apus_visit_conforming_types(const void *protocol, apus_type_visitor visit, void *context) {
+    ConformanceSearch search = {protocol, visit, context};
+    if (__start_swift5_protocol_conformances) {
+        searchConformances(__start_swift5_protocol_conformances, __stop_swift5_protocol_conformances, &search);
     }
-    Visit each = {visit, context};
-    dl_iterate_phdr(visitImage, &each);
+    dl_iterate_phdr(visitImage, &search);
 }
 
 // MARK: - Build identity
@@ -173,10 +184,10 @@ static void hashBytes(const uint8_t *bytes, size_t count, uint64_t state[2]) {
     state[1] = mix(second ^ odd[0], first ^ odd[1]) + second;
 }
 
-size_t apus_hash_executable(const char *path, uint8_t *buffer, size_t capacity) {
+size_t apus_hash_image(const uint8_t *bytes, size_t size, uint8_t *buffer, size_t capacity) {
     uint64_t state[2] = {0x243f6a8885a308d3, 0x13198a2e03707344};
     if (capacity < sizeof(state)) return 0;
-    MappedFile file = mapFile(path);
+    MappedFile file = {bytes, size};
     const ElfW(Ehdr) *header = elfHeader(file);
     size_t written = 0;
     if (header && header->e_phentsize == sizeof(ElfW(Phdr)) && header->e_phoff % sizeof(void *) == 0 &&
@@ -190,8 +201,14 @@ size_t apus_hash_executable(const char *path, uint8_t *buffer, size_t capacity) 
             written = sizeof(state);
         }
     }
-    unmapFile(file);
     if (written) memcpy(buffer, state, sizeof(state));
+    return written;
+}
+
+size_t apus_hash_executable(const char *path, uint8_t *buffer, size_t capacity) {
+    MappedFile file = mapFile(path);
+    size_t written = apus_hash_image(file.bytes, file.size, buffer, capacity);
+    unmapFile(file);
     return written;
 }
 

@@ -12,6 +12,6 @@ const void *apus_image_of(const void *address) {
 
 int apus_has_own_copy(void *library) {
     // Each copy of Apus has this function. A library that uses ours has none, or finds ours.
-    const void *theirs = dlsym(library, "apus_visit_function_sections");
-    return theirs && apus_image_of(theirs) != apus_image_of((const void *)&apus_visit_function_sections);
+    const void *theirs = dlsym(library, "apus_visit_conforming_types");
+    return theirs && apus_image_of(theirs) != apus_image_of((const void *)&apus_visit_conforming_types);
 }

@@ -1,5 +1,5 @@
 @_spi(CustomByteBufferAllocator) package import NIOCore
-private import Synchronization
+private import Locks
 
 #if canImport(Glibc)
     private import Glibc

@@ -1,6 +1,6 @@
 private import CSharedMemory
 package import NIOCore
-private import Synchronization
+private import Locks
 
 #if canImport(Glibc)
     private import Glibc

@@ -83,10 +83,10 @@ public struct NDArrayScalarType: Sendable, Hashable, CustomStringConvertible {
                     shape = [-1]
                 }
             }
-            guard let count = NDArray.count(of: shape), count <= 1 << 30, total <= 1 << 40 else {
-                throw PickleError(.invalidValue, "an array type with an absurd field: \(field.summary)")
-            }
-            total += count * scalar
+            guard let count = NDArray.count(of: shape), case (let size, false) = count.multipliedReportingOverflow(by: scalar),
+                size <= 1 << 40, total + size <= 1 << 40
+            else { throw PickleError(.invalidValue, "an array type with an absurd field: \(field.summary)") }
+            total += size
         }
         return total
     }

@@ -92,12 +92,17 @@ enum PickleConstructors {
             let parts = arguments.compactMap { if case .int(let part) = $0 { part } else { nil } }
             guard parts.count == arguments.count, parts.count <= 3 else { return nil }
             let (days, seconds, microseconds) = (parts.first ?? 0, parts.dropFirst().first ?? 0, parts.dropFirst(2).first ?? 0)
-            guard abs(days) < 1 << 30, abs(seconds) < 1 << 40, abs(microseconds) < 1 << 60 else {
+            guard PickleDuration.longestDays.contains(days), (-(1 << 40)...1 << 40).contains(seconds),
+                (-(1 << 60)...1 << 60).contains(microseconds)
+            else {
                 throw PickleError(.invalidValue, "a timedelta is longer than Python allows")
             }
             return .duration(PickleDuration(days: days, seconds: seconds, microseconds: microseconds))
         case "timezone":
             guard case .duration(let offset)? = arguments.first else { return nil }
+            guard abs(offset.totalMicroseconds) < 86_400_000_000 else {
+                throw PickleError(.invalidValue, "a time zone is a day or more away from UTC")
+            }
             guard arguments.count > 1 else { return .timeZone(PickleTimeZone(offset: offset)) }
             guard case .string(let name) = arguments[1] else { return nil }
             return .timeZone(PickleTimeZone(offset: offset, name: name))

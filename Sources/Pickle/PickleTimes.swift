@@ -116,8 +116,16 @@ public struct PickleDuration: Sendable, Hashable {
         self.microseconds = microseconds - carriedSeconds * 1_000_000
     }
 
-    /// The whole span in microseconds.
-    public var totalMicroseconds: Int { (self.days * 86400 + self.seconds) * 1_000_000 + self.microseconds }
+    /// Days that Python allows.
+    static let longestDays = -999_999_999...999_999_999
+
+    /// The whole span in microseconds. Spans beyond 292,000 years, which Python has and an `Int` has not, give the nearest that fits.
+    public var totalMicroseconds: Int {
+        let rest = self.seconds * 1_000_000 + self.microseconds
+        let (days, overflow) = self.days.multipliedReportingOverflow(by: 86_400_000_000)
+        let (total, carry) = days.addingReportingOverflow(rest)
+        return overflow || carry ? (self.days < 0 ? -.max : .max) : total
+    }
 }
 
 /// A zone at a fixed distance from UTC, as Python's `datetime.timezone`.

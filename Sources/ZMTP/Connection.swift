@@ -62,7 +62,8 @@ final class Connection: ChannelInboundHandler {
         self.peer = peer
         self.connector = connector
         self.socket = socket
-        self.session = Session(socketType: socket.type, identity: socket.identity, limits: socket.limits)
+        self.session = Session(
+            socketType: socket.type, identity: socket.identity, limits: socket.limits, strangers: socket.options.strangers)
     }
 
     var isOpen: Bool { self.state == .open }
@@ -78,6 +79,7 @@ final class Connection: ChannelInboundHandler {
             guard self.hasRoom else {
                 self.hasRefused = true
                 self.dropped += 1
+                if self.socket.options.closesAtHighWaterMark { self.closeSoon(.tooSlow) }
                 return false
             }
         }
@@ -196,6 +198,10 @@ final class Connection: ChannelInboundHandler {
             self.received.append(message)
         case .ready(let ready):
             self.finishHandshake(ready)
+        case .tooLarge(let frames):
+            // What came before it is told before it.
+            self.deliver()
+            self.socket.emit(.messageTooLarge(self.peer, frames, limit: self.socket.limits.messageSize))
         case .reply(let bytes):
             // A peer that reads nothing is owed nothing, so that its PINGs cannot pile up here.
             guard self.outgoing.isEmpty || self.channel?.isWritable == true else { return }
@@ -297,6 +303,14 @@ final class Connection: ChannelInboundHandler {
         }
     }
     private var hasSaidGoodbye = false
+
+    /// Closes when whoever sends is done sending: a send must not change the connections that it is walking through.
+    private func closeSoon(_ reason: DisconnectReason) {
+        guard !self.isClosingSoon, let loop = self.context?.eventLoop.assumeIsolated() else { return }
+        self.isClosingSoon = true
+        loop.execute { self.close(reason) }
+    }
+    private var isClosingSoon = false
 
     /// Closes at once; what is queued is lost.
     func close(_ reason: DisconnectReason) {

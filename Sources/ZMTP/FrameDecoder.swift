@@ -11,6 +11,8 @@ struct FrameDecoder: Sendable {
         case message(Message)
         /// The body of a command.
         case command(ByteBuffer)
+        /// The frames so far of a message that is larger than allowed, of a peer that is known; the rest is passed over.
+        case tooLarge(Message)
     }
 
     struct Limits: Sendable {
@@ -29,6 +31,10 @@ struct FrameDecoder: Sendable {
     static let maximumFrameSize = Int(UInt32.max)
 
     var limits: Limits
+    /// What a known peer may send, and how it is known; `nil` when the peer is known, or there are no strangers.
+    var strangers: (knownMessageSize: Int, areKnown: @Sendable (Message) -> Bool)?
+    /// Whether the peer has shown that it is no stranger.
+    private(set) var isKnown = false
     /// A frame put before each message: the sender's identity, where the socket is a ROUTER.
     var envelope: ByteBuffer?
 
@@ -45,6 +51,8 @@ struct FrameDecoder: Sendable {
     private var frames: Message = []
     /// Their bytes without the envelope.
     private var framesSize = 0
+    /// The frame under way of a message that is too large: what is still to be passed over, and whether it is the message's last.
+    private var passedOver: (missing: Int, isLast: Bool)?
 
     init(limits: Limits) {
         self.limits = limits
@@ -62,6 +70,10 @@ struct FrameDecoder: Sendable {
     /// Takes out the next message or command, or `nil` when more bytes are needed.
     mutating func next() throws(ProtocolViolation) -> Unit? {
         while true {
+            if self.passedOver != nil {
+                guard try self.passOver() else { return nil }
+                continue
+            }
             let header: FrameHeader
             let frame: ByteBuffer
             if let partial = self.partialFrameHeader {
@@ -73,10 +85,20 @@ struct FrameDecoder: Sendable {
                 self.partialFile = nil
             } else {
                 if self.frames.isEmpty, self.partialHeader.readableBytes == 0 {
-                    if let message = self.wholeMessage() { return .message(message) }
+                    if let message = self.wholeMessage() {
+                        self.getToKnow(message)
+                        return .message(message)
+                    }
                 }
                 guard let next = try self.nextHeader() else { return nil }
-                try self.check(next)
+                guard try self.accepts(next) else {
+                    self.passedOver = (next.length, !next.flags.contains(.more))
+                    defer {
+                        self.frames = []
+                        self.framesSize = 0
+                    }
+                    return .tooLarge(self.frames)
+                }
                 header = next
                 guard let slice = self.input.readSlice(length: header.length) else {
                     self.beginPartialFrame(header)
@@ -92,6 +114,7 @@ struct FrameDecoder: Sendable {
                 let message = self.frames
                 self.frames = []
                 self.framesSize = 0
+                self.getToKnow(message)
                 return .message(message)
             }
         }
@@ -165,6 +188,44 @@ struct FrameDecoder: Sendable {
             }
         }
         return nil
+    }
+
+    /// Asks whether the message, or what has come of it, makes the peer known.
+    private mutating func getToKnow(_ frames: Message) {
+        guard let strangers = self.strangers, strangers.areKnown(frames) else { return }
+        self.limits.messageSize = strangers.knownMessageSize
+        self.strangers = nil
+        self.isKnown = true
+    }
+
+    /// Passes over what has come of a message that is too large. False: more bytes are needed.
+    private mutating func passOver() throws(ProtocolViolation) -> Bool {
+        guard let (missing, isLast) = self.passedOver else { return true }
+        let count = min(missing, self.input.readableBytes)
+        self.input.moveReaderIndex(forwardBy: count)
+        self.passedOver = (missing - count, isLast)
+        guard missing == count else { return false }
+        if isLast {
+            self.passedOver = nil
+            return true
+        }
+        guard let next = try self.nextHeader() else { return false }
+        // A command may come between; it is none of the message.
+        self.passedOver = (next.length, next.flags.isDisjoint(with: [.more, .command]))
+        return true
+    }
+
+    /// Whether the frame of that header may come. False: it is too large, and its sender is known.
+    private mutating func accepts(_ header: FrameHeader) throws(ProtocolViolation) -> Bool {
+        do throws(ProtocolViolation) {
+            try self.check(header)
+        } catch .messageTooLarge(let limit) {
+            guard !header.flags.contains(.command), !self.frames.isEmpty else { throw .messageTooLarge(limit: limit) }
+            self.getToKnow(self.frames)
+            guard self.isKnown else { throw .messageTooLarge(limit: limit) }
+            do throws(ProtocolViolation) { try self.check(header) } catch .messageTooLarge { return false }
+        }
+        return true
     }
 
     private func check(_ header: FrameHeader) throws(ProtocolViolation) {

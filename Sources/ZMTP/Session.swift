@@ -11,6 +11,8 @@ struct Session: Sendable {
         /// The handshake is over; from now on messages may be sent.
         case ready(Command.Ready)
         case message(Message)
+        /// The frames so far of a message that is too large and whose rest is passed over.
+        case tooLarge(Message)
         case subscribe(ByteBuffer)
         case cancel(ByteBuffer)
     }
@@ -29,6 +31,7 @@ struct Session: Sendable {
     private let socketType: SocketType
     private let identity: ByteBuffer
     private let limits: FrameDecoder.Limits
+    private let strangers: SocketOptions.Strangers?
     private var phase = Phase.greeting
     private var decoder: FrameDecoder
     /// Bytes of the greeting so far.
@@ -41,7 +44,10 @@ struct Session: Sendable {
     /// After how many tenths of a second without traffic the peer wants to be given up; zero for never.
     private(set) var peerTimeToLive: UInt16 = 0
 
-    init(socketType: SocketType, identity: ByteBuffer, limits: FrameDecoder.Limits) {
+    init(
+        socketType: SocketType, identity: ByteBuffer, limits: FrameDecoder.Limits, strangers: SocketOptions.Strangers? = nil
+    ) {
+        self.strangers = strangers
         self.socketType = socketType
         self.identity = identity
         self.limits = limits
@@ -92,6 +98,7 @@ struct Session: Sendable {
             case .message(let message):
                 if self.socketType.takesSubscriptions, let event = Self.subscription(in: message) { return event }
                 return .message(message)
+            case .tooLarge(let frames): return .tooLarge(frames)
             case .command(let body):
                 switch try Command(parsing: body) {
                 case .subscribe(let prefix): return .subscribe(prefix)
@@ -140,6 +147,10 @@ struct Session: Sendable {
             }
             self.phase = .traffic
             self.decoder.limits = self.limits
+            if let strangers {
+                self.decoder.limits.messageSize = min(strangers.maximumMessageSize, self.limits.messageSize)
+                self.decoder.strangers = (self.limits.messageSize, strangers.areKnown)
+            }
             return .ready(ready)
         case .error(let reason):
             throw .refusedByPeer(reason)

@@ -23,6 +23,9 @@ package enum SocketEvent: Sendable {
     case handshakeFailed(address: String, DisconnectReason)
     /// An attempt to connect failed; the next follows after the wait.
     case connectFailed(host: String, port: Int, attempt: Int, reason: String, retryIn: TimeAmount)
+    /// A peer that is no stranger sent a message larger than is accepted: the limit, and its frames so far, as messages have them. The
+    /// rest of it is passed over.
+    case messageTooLarge(PeerID, Message, limit: Int)
     /// A peer, for which a message had been dropped at the high-water mark, has taken everything queued for it.
     case peerDrained(PeerID)
 }
@@ -36,6 +39,8 @@ package enum DisconnectReason: Sendable, Equatable, CustomStringConvertible {
     case violation(ProtocolViolation)
     /// Nothing came from the peer for longer than the heartbeat allows.
     case silent
+    /// More waited for the peer than it may let wait.
+    case tooSlow
     case handshakeTimedOut
     /// Another connected peer bears the identity that this one claims.
     case identityInUse
@@ -47,6 +52,7 @@ package enum DisconnectReason: Sendable, Equatable, CustomStringConvertible {
         case .failed(let reason): "the connection failed: \(reason)"
         case .violation(let violation): violation.description
         case .silent: "nothing was heard from the peer for too long"
+        case .tooSlow: "the peer did not read what waits for it"
         case .handshakeTimedOut: "the peer took too long for its handshake"
         case .identityInUse: "another peer bears the same identity"
         }

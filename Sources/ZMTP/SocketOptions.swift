@@ -56,8 +56,27 @@ package struct SocketOptions: Sendable {
     package var heartbeatInterval: TimeAmount?
     /// How long a peer that is sent PINGs may be silent before its connection is closed; `nil` is three intervals.
     package var heartbeatTimeout: TimeAmount?
+    /// Whether a peer at the mark loses its connection, so that it notices, rather than single messages.
+    package var closesAtHighWaterMark = false
     /// The largest message accepted, in bytes of all its frames; a single frame can never exceed 4 GiB - 1.
     package var maximumMessageSize = 1 << 40
+    /// The same for a peer that is a stranger yet; `nil` makes no difference between peers.
+    package var strangers: Strangers?
+
+    /// What a peer may send before it has shown who it is. Where there are strangers, a message that is too large and whose first
+    /// frames are a known peer's does not end the connection: its frames so far are told, the rest is passed over.
+    package struct Strangers: Sendable {
+        /// The largest message accepted of a stranger.
+        package var maximumMessageSize: Int
+        /// Whether a message, or the frames that have come of one, shows that its sender is no stranger. Asked on the event loop, for
+        /// each message until it says yes, and when one grows too large for a stranger.
+        package var areKnown: @Sendable (_ frames: Message) -> Bool
+
+        package init(maximumMessageSize: Int, areKnown: @escaping @Sendable (_ frames: Message) -> Bool) {
+            self.maximumMessageSize = maximumMessageSize
+            self.areKnown = areKnown
+        }
+    }
     /// The most frames accepted in one message.
     package var maximumFrames = 1 << 16
     /// Whether what is sent is flushed at the end of the event loop's tick even if nobody calls `flush`.

@@ -6,6 +6,8 @@ internal import ZMTP
 package struct ZMTPTransport: Transport {
     package init() {}
 
+    private static let largestSubscription = 64 * 1024
+
     package func makeSocket(
         _ role: SocketRole, options: ApusTransport.SocketOptions, on eventLoop: any EventLoop,
         handler: @escaping @Sendable (ApusTransport.SocketEvent) -> Void
@@ -15,10 +17,11 @@ package struct ZMTPTransport: Transport {
         let type: SocketType
         switch role {
         // What these carry has one recipient and must not be lost: they wait for a slow one, as Python's do (high-water mark 0).
-        // What may pile up is bounded where work is accepted, by the scheduler's depth.
+        // What may pile up at one that does not read at all is bounded by cutting it off, where the owner of the socket says so.
         case .router:
             type = .router
-            settings.sendHighWaterMark = .unlimited
+            settings.sendHighWaterMark = .init(bytes: options.unreadByteLimit)
+            settings.closesAtHighWaterMark = options.unreadByteLimit != nil
         case .dealer:
             type = .dealer
             settings.sendHighWaterMark = .unlimited
@@ -28,6 +31,12 @@ package struct ZMTPTransport: Transport {
             settings.sendHighWaterMark = .init(bytes: 256 << 20)
         case .subscriber: type = .sub
         }
+        if let limits = options.limits {
+            settings.maximumMessageSize = limits.known
+            settings.strangers = .init(maximumMessageSize: limits.strangers, areKnown: limits.areKnown)
+        }
+        // Nothing but subscriptions comes to a publisher.
+        if role == .publisher { settings.maximumMessageSize = Self.largestSubscription }
         return ZMTPTransportSocket(Socket(type, options: settings, on: eventLoop, delegate: Delegate(handler)), role)
     }
 }
@@ -47,11 +56,15 @@ private final class Delegate: SocketDelegate {
         case .peerConnected(_, let identity): self.handler(.peerConnected(identity: identity))
         case .peerSubscribed: self.handler(.peerConnected(identity: ByteBuffer()))
         case .peerDisconnected(_, let identity, let reason):
-            if case .violation(let violation) = reason { self.handler(.problem("a peer was cut off: \(violation)")) }
+            switch reason {
+            case .violation, .tooSlow: self.handler(.problem("a peer was cut off: \(reason)"))
+            default: break
+            }
             self.handler(.peerDisconnected(identity: identity))
         case .handshakeFailed(let address, let reason): self.handler(.problem("no handshake with \(address): \(reason)"))
         case .connectFailed(let host, let port, let attempt, let reason, _):
             self.handler(.problem("cannot connect to \(host):\(port) (attempt \(attempt)): \(reason)"))
+        case .messageTooLarge(_, let frames, let limit): self.handler(.tooLarge(frames, limit: limit))
         case .peerDrained: break
         }
     }
@@ -77,5 +90,8 @@ private struct ZMTPTransportSocket: TransportSocket {
     func send(_ frames: [ByteBuffer]) { self.socket.send(frames) }
     func flush() { self.socket.flush() }
     func setReading(_ isReading: Bool) { self.socket.setReading(isReading) }
+    func disconnect(_ identity: ByteBuffer) {
+        if let peer = self.socket.peer(withIdentity: identity) { self.socket.disconnect(peer) }
+    }
     func close(linger: TimeAmount) async { await self.socket.close(linger: linger) }
 }

@@ -14,6 +14,8 @@ struct Bench: AsyncParsableCommand {
             Starts a cluster, or joins one that runs, and prints: sync_us, the median round trip of a no-op task; direct_sync_us,
             the same addressed to one engine; tasks_per_s, no-op tasks submitted one by one and all awaited; map_tasks_per_s,
             a map with chunks of one; push_MBps and pull_MBps, an array of 100 MB to every engine and back from one.
+            With --maps instead: a map of no-op calls whose chunks are measured, and with chunk sizes of 100 to 10,000; loops over
+            results on the main actor and off it.
             Build with -c release before you believe a number.
             """)
 
@@ -22,6 +24,7 @@ struct Bench: AsyncParsableCommand {
     @Flag(help: "Print one JSON object.") var json = false
     @Flag(help: "Join the running cluster of the profile instead of starting one.") var join = false
     @Flag(help: "Call a Python function, on engines that run Python; with --join.") var python = false
+    @Flag(help: "Measure maps and loops over their results instead.") var maps = false
     @OptionGroup var cluster: ClusterChoice
 
     func validate() throws {
@@ -37,10 +40,10 @@ struct Bench: AsyncParsableCommand {
                 let client = try await Client.connect(
                     profileDirectory: self.cluster.directory.path, clusterID: self.cluster.clusterID)
                 try await client.waitForEngines(self.engines, timeout: .seconds(30))
-                figures = try await self.measure(client)
+                figures = try await self.figures(client)
                 await client.close()
             } else {
-                figures = try await withCluster(engines: self.engines) { try await self.measure($0) }
+                figures = try await withCluster(engines: self.engines) { try await self.figures($0) }
             }
             if self.json {
                 let members = figures.map { "\"\($0.0)\": \($0.1)" }.joined(separator: ", ")
@@ -51,6 +54,10 @@ struct Bench: AsyncParsableCommand {
         } catch {
             throw fail("\(error)")
         }
+    }
+
+    private func figures(_ client: Client) async throws -> [(String, Double)] {
+        self.maps ? try await self.measureMaps(client) : try await self.measure(client)
     }
 
     private func measure(_ client: Client) async throws -> [(String, Double)] {
@@ -86,7 +93,9 @@ struct Bench: AsyncParsableCommand {
         }
         let mapped = try await clock.measure {
             let numbers: [Int] =
-                self.python ? try await balanced.map(inPython, 0..<count) : try await balanced.map($noop, 0..<count)
+                self.python
+                ? try await balanced.map(inPython, 0..<count, chunkSize: 1)
+                : try await balanced.map($noop, 0..<count, chunkSize: 1)
             guard numbers == Array(0..<count) else {
                 throw ApusError(.badResult, "the map is wrong")
             }

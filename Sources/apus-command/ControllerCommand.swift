@@ -32,13 +32,26 @@ struct ControllerCommand: AsyncParsableCommand {
                                   pure or none
               --hwm=N             unfinished tasks one engine may hold, 0 for any
                                   number; adapts unless told
+              --engine-timeout=S  how long tasks wait while no engine is registered,
+                                  before they end; for ever unless told
+              --dependency-interval=S
+                                  how soon a task is offered again to an engine that
+                                  did not meet its condition (10); 0 for only when
+                                  something has changed there
               --reuse             use ports and key of the files that are there,
                                   and leave the files at the end
               --restore           the same, and expect the engines that were
                                   registered
               --dictdb  --sqlitedb  --nodb
                                   keep task records in memory, in tasks.db of the
-                                  profile, or not
+                                  profile, or not. In memory are those of the last
+                                  1,024 finished tasks (--DictDB.record_limit=N)
+                                  and at most 256 MiB of their messages
+                                  (--DictDB.size_limit=BYTES)
+              --max-message-size=BYTES
+                                  the largest message taken (half of the memory)
+              --max-unread=BYTES  how much may wait for a client that does not read
+                                  before it is cut off (a quarter of the memory)
               --log-level=LEVEL  --debug  --quiet  --log-to-file  --clean-logs
               --work-dir=FOLDER  --config=FILE  --keyfile=FILE  --no-secure
               --user=NAME  --ident=ID

@@ -33,7 +33,8 @@ struct EngineArguments {
         "cluster-id": ("IPEngine", "cluster_id"), "ident": ("Session", "session"), "user": ("Session", "username"),
         "keyfile": ("Session", "keyfile"),
         // Ours.
-        "python": ("Apus", "python"), "resources": ("Apus", "resources"), "on-crash": ("Apus", "on_crash"),
+        "max-message-size": ("IPEngine", "max_message_size"), "python": ("Apus", "python"), "resources": ("Apus", "resources"),
+        "on-crash": ("Apus", "on_crash"),
     ]
 
     private static let flags: [String: (String, String, JSONValue)] = [
@@ -71,6 +72,7 @@ struct EngineArguments {
         Itself:
           --resources <list>      What it owns that tasks may ask for: gpu=1,memory=64.
           --ident <name>          The engine's name on the wire, new at every start.
+          --max-message-size <n>  The largest message taken, in bytes: unless told, half of the memory.
           --work-dir <path>       The folder to work in.
           --log-level <level>     DEBUG, INFO, WARNING, ERROR, or Python's number.
           --log-to-file           Log to the profile's log folder.
@@ -157,14 +159,20 @@ struct EngineArguments {
         }
     }
 
+    /// - Throws: ``WireError`` for what is no number, or is one that no time, count or id can be.
     private func number(_ owner: String, _ trait: String) throws(WireError) -> Double? {
+        let number: Double?
         switch self.value(owner, trait) {
-        case .literal(let value): return value.double ?? value.int.map { Double($0) }
+        case .literal(let value): number = value.double
         case .text(let text):
-            guard let number = Double(text) else { throw WireError("\(owner).\(trait) must be a number, not '\(text)'") }
-            return number
+            number = Double(text)
+            if number == nil { throw WireError("\(owner).\(trait) must be a number, not '\(text)'") }
         default: return nil
         }
+        if let number, !(-1e9...1e9).contains(number) {
+            throw WireError("\(owner).\(trait) must be between -1e9 and 1e9, not \(number)")
+        }
+        return number
     }
 
     private func flag(_ owner: String, _ trait: String) -> Bool {
@@ -193,6 +201,12 @@ struct EngineArguments {
         if let seconds = try self.number("IPEngine", "timeout") { self.place.registrationTimeout = .seconds(seconds) }
         if let seconds = try self.number("IPEngine", "wait_for_url_file") { self.place.patience = .seconds(seconds) }
         if let misses = try self.number("IPEngine", "max_heartbeat_misses") { self.place.missedHeartbeatLimit = Int(misses) }
+        if let text = self.text("IPEngine", "max_message_size") {
+            guard let bytes = Int(text), bytes >= 1 << 20 else {
+                throw WireError("--max-message-size must be a number of bytes, 1 MiB or more, not '\(text)'")
+            }
+            self.place.maximumMessageSize = bytes
+        }
         if let id = try self.number("IPEngine", "id") { self.place.wantedID = EngineID(Int(id)) }
         if self.flag("IPEngine", "use_mpi"), self.place.wantedID == nil {
             self.place.wantedID = Self.rank(environment).map { EngineID($0) }

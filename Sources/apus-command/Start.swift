@@ -145,6 +145,21 @@ struct Start: AsyncParsableCommand {
         return engines + (python.map { " Swift functions and Python (\($0))" } ?? " Swift functions")
     }
 
+    /// Waits until the cluster that starts in the background has its engines.
+    private func waitForEngines(_ profile: ProfileDirectory) async throws {
+        let directory = ClusterDirectory(profiles: [profile])
+        while directory.find(clusterID: self.cluster.clusterID)?.hasController != true {
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        let client = try await Client.connect(profileDirectory: profile.path, clusterID: self.cluster.clusterID)
+        // Bounded by the cluster, which ends when its engines do not register.
+        while client.ids.count < self.count {
+            try Task.checkCancellation()
+            try? await client.waitForEngines(self.count, timeout: .seconds(1))
+        }
+        await client.close()
+    }
+
     private func runInBackground(_ profile: ProfileDirectory, _ python: String?) async throws {
         do { try profile.create() } catch { throw fail("the folder \(profile.path) cannot be made: \(error)") }
         let log = profile.log + "/apus-\(self.cluster.clusterID).log"
@@ -162,17 +177,13 @@ struct Start: AsyncParsableCommand {
                 LocalCommand(LocalCommand.thisExecutable, arguments: arguments, output: .log(log), parentWatch: .none))
         } catch { throw fail("\(error)") }
         do {
-            let directory = ClusterDirectory(profiles: [profile])
-            while directory.find(clusterID: self.cluster.clusterID)?.hasController != true {
-                if let exit = process.exit { throw ApusError(.launchFailed, "the cluster \(exit)") }
-                try await Task.sleep(for: .milliseconds(50))
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                // Should the cluster end, whatever it was waited for with fails too; why it ended is what counts.
+                group.addTask { if let exit = await process.wait() { throw ApusError(.launchFailed, "the cluster \(exit)") } }
+                group.addTask { try await self.waitForEngines(profile) }
+                defer { group.cancelAll() }
+                try await group.next()
             }
-            let client = try await Client.connect(profileDirectory: profile.path, clusterID: self.cluster.clusterID)
-            while client.ids.count < self.count {
-                if let exit = process.exit { throw ApusError(.launchFailed, "the cluster \(exit)") }
-                try? await client.waitForEngines(self.count, timeout: .seconds(1))
-            }
-            await client.close()
         } catch {
             throw fail("\(error)")
         }

@@ -110,6 +110,28 @@ struct HubRequestTests {
         await world.stop()
     }
 
+    @Test("With a pattern that takes long holds nobody else up")
+    func slowPattern() async throws {
+        let world = try await World()
+        let engine = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task)
+        client.send(world.message(.applyRequest))
+        let request = try await engine.task.next()
+        let text = JSONValue.string(String(repeating: "a", count: 1000))
+        engine.iopub.send(world.message(.stream, content: ["name": "stdout", "text": text], parent: request.header))
+        engine.task.send(engine.reply(to: request))
+        _ = try await client.next()
+        let query = world.socket(.dealer, world.client.common.registration)
+        // Several hundred states for each letter: seconds, and a match only beyond the end.
+        query.send(
+            world.message(.databaseRequest, content: ["query": ["stdout": ["$regex": "(?:a?){400}b"]], "keys": ["msg_id"]]))
+        let other = world.socket(.dealer, world.client.common.registration)
+        #expect(try await other.ask(world.message(.connectionRequest)).json["status"] == "ok")
+        #expect(query.received == 0)
+        #expect(try await query.next().json["records"] == [])
+        await world.stop()
+    }
+
     @Test("To shut down is answered, told to all clients, and followed by the end")
     func shutdown() async throws {
         let world = try await World()

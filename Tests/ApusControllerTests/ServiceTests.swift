@@ -2,6 +2,7 @@ import Logging
 import ApusCore
 import ApusTransport
 import ApusController
+import ApusFunctions
 import ApusStore
 import ApusWire
 import NIOCore
@@ -68,7 +69,8 @@ struct ServiceTests {
         engine.die()
         let reply = try await client.next()
         #expect(reply.json["ename"] == "EngineError")
-        #expect(reply.json["evalue"]?.string == "Engine b'ada' died while running task '\(request.id)'")
+        let why = reply.json["evalue"]?.string ?? ""
+        #expect(why.hasPrefix("engine 0 died while running task '\(request.id)', tried once: its connections dropped"))
         let notice = try await notices.next()
         #expect(notice.type == "unregistration_notification")
         #expect(notice.json == ["id": 0, "uuid": "ada"])
@@ -210,6 +212,9 @@ struct ServiceTests {
             let metadata = try JSONValue(parsing: first.metadata)
             #expect(metadata["broadcast_targets"] == [["ada", 0], ["bob", 1]])
         } else {
+            let closing = try await client.next()
+            #expect(MessageHeader.messageID(scanning: closing.parent) == MessageID(request.id))
+            #expect((closing.type, closing.json["status"]) == ("apply_reply", "aborted"))
             let second = try await client.next()
             #expect(Set(first.texts + second.texts) == ["result of ada", "result of bob"])
         }
@@ -237,6 +242,127 @@ struct ServiceTests {
         let reply = try await impostor.ask(world.message(.registrationRequest, content: ["uuid": "ada"]))
         #expect(reply.type == "registration_reply")
         #expect(reply.json["status"] == "error")
+        await world.stop()
+    }
+
+    @Test("An engine that its launcher started in the place of another has that one's id, however soon; what that one held ends")
+    func restartedInPlace() async throws {
+        let world = try await World()
+        let notices = world.socket(.subscriber, world.client.notification)
+        let client = world.socket(.dealer, world.client.task)
+        let apus: JSONObject = ["python": true, "pid": 1, "host": "here", "replaces": true]
+        let old = try await world.startEngine("ada", apus: apus)
+        client.send(world.message(.applyRequest))
+        _ = try await old.task.next()
+        // Its end is not noticed yet when the new one comes.
+        await old.dieNow()
+        let new = try await world.startEngine("ada", apus: apus.merging(["pid": 2]) { $1 })
+        #expect(try await client.next().json["ename"] == "EngineError")
+        // A subscriber may hear of an engine twice.
+        var news: [MessageType] = []
+        while news.count < 3 {
+            let notice = try await notices.next()
+            #expect(notice.json["id"]?.int == 0)
+            if notice.type != news.last?.rawValue { news.append(MessageType(rawValue: notice.type)) }
+        }
+        #expect(news == [.registrationNotification, .unregistrationNotification, .registrationNotification])
+        client.send(world.message(.applyRequest))
+        new.task.send(new.reply(to: try await new.task.next()))
+        #expect(try await client.next().texts == ["result of ada"])
+        await world.stop()
+    }
+
+    @Test("An engine that answers pings and was given up is told to register again; its late answers are dropped")
+    func givenUp() async throws {
+        var options = ControllerOptions()
+        options.heartbeatPeriod = 50
+        options.maximumMisses = 3
+        let world = try await World(options)
+        let client = world.socket(.dealer, world.client.task)
+        let apus: JSONObject = ["python": true, "pid": 1, "host": "here"]
+        let engine = try await world.startEngine("ada", apus: apus)
+        let heart = try engine.beat()
+        let (balanced, direct) = (
+            world.message(.applyRequest), world.message(.applyRequest, identities: [ByteBuffer(string: "ada")])
+        )
+        client.send(balanced)
+        let mux = world.socket(.dealer, world.client.mux)
+        mux.send(direct)
+        let held = (try await engine.task.next(), try await engine.mux.next())
+        heart.cancel()
+        #expect(try await client.next().json["evalue"]?.string?.contains("it no longer answered heartbeats") == true)
+        #expect(try await mux.next().json["ename"] == "EngineError")
+        engine.task.send(engine.reply(to: held.0))
+        engine.mux.send(engine.reply(to: held.1))
+        let secondHeart = try engine.beat()
+        let order = try await engine.control.next()
+        #expect(order.type == "apus_register_again_request")
+        #expect(order.json["uuid"] == "ada")
+        let again = try await engine.registrar.ask(
+            world.message(.registrationRequest, content: ["uuid": "ada", "apus": .object(apus)]))
+        #expect(again.json["id"] == 0)
+        secondHeart.cancel()
+        #expect((client.received, mux.received) == (1, 1))
+        let query = world.socket(.dealer, world.client.common.registration)
+        let records = try await query.ask(
+            world.message(.resultRequest, content: ["msg_ids": [.string(balanced.id)], "status_only": false]))
+        #expect(records.json[balanced.id]?["result_content"]?["ename"] == "EngineError")
+        await world.stop()
+    }
+
+    @Test(
+        "An engine that tells how it ends fails what it ran at once, with all that is known of it, and leaves the rest to others")
+    func endsInWords() async throws {
+        var options = ControllerOptions()
+        options.highWaterMark = 2
+        let world = try await World(options)
+        let (client, mux) = (world.socket(.dealer, world.client.task), world.socket(.dealer, world.client.mux))
+        let notices = world.socket(.subscriber, world.client.notification)
+        let ada = try await world.startEngine("ada")
+        let function = ObjectBuffers.serialize(.reference("divide"))
+        let requests = (0..<2).map { _ in world.message(.applyRequest, metadata: ["retries": 0], buffers: function) }
+        for request in requests { client.send(request) }
+        for _ in requests { _ = try await ada.task.next() }
+        let direct = world.message(.applyRequest, identities: [ByteBuffer(string: "ada")], buffers: function)
+        mux.send(direct)
+        _ = try await ada.mux.next()
+        let bob = try await world.startEngine("bob")
+        let end = EngineEnd(.signal(4), lastLines: ["a line", "Fatal error: Division by zero"], begun: [TaskID(requests[0].id)])
+        // Its connections stand: a backtrace may hold them for seconds.
+        ada.task.send(world.message(.engineEnded, session: "ada", content: end.json))
+        let failure = try await client.next()
+        #expect(failure.parent.textMember("msg_id") == requests[0].id)
+        #expect(
+            failure.json["evalue"]?.string == """
+                engine 0 died while running divide (task '\(requests[0].id)', tried once): signal 4 (SIGILL). Fatal error: Division by zero
+                The last lines of its error output:
+                    a line
+                    Fatal error: Division by zero
+                """)
+        #expect(try await bob.task.next().id == requests[1].id)
+        let answer = try await mux.next()
+        #expect(answer.parent.textMember("msg_id") == direct.id)
+        #expect(
+            answer.json["evalue"]?.string?.hasPrefix("engine 0 died while running divide (task '\(direct.id)'): signal 4") == true
+        )
+        var notice = try await notices.next()
+        while notice.type != "unregistration_notification" { notice = try await notices.next() }
+        #expect(notice.json["id"] == 0)
+        await world.stop()
+    }
+
+    @Test("Another engine's last words, or a client's, end nothing")
+    func forgedLastWords() async throws {
+        let world = try await World()
+        let client = world.socket(.dealer, world.client.task)
+        let (ada, bob) = (try await world.startEngine("ada"), try await world.startEngine("bob"))
+        bob.task.send(world.message(.engineEnded, session: "ada", content: EngineEnd(.signal(9)).json))
+        ada.task.send(world.message(.engineEnded, content: EngineEnd(.signal(9)).json))
+        for engine in [ada, bob] { engine.task.send(world.message(.waitNotice, content: ["msg_id": "x", "waits": true])) }
+        client.send(world.message(.applyRequest))
+        client.send(world.message(.applyRequest))
+        for engine in [ada, bob] { engine.task.send(engine.reply(to: try await engine.task.next())) }
+        for _ in 0..<2 { #expect(try await client.next().json["status"] == "ok") }
         await world.stop()
     }
 

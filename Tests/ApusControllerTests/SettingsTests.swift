@@ -24,7 +24,7 @@ struct SettingsTests {
             "--restore",
             "--sqlitedb", "--ports=10101-10103,10110", "--ssh=me@gate", "--no-secure",
             "--IPController.broadcast_scheduler_depth=2",
-            "--IPController.client_ports=[7000, 7001]")
+            "--IPController.client_ports=[7000, 7001]", "--engine-timeout=2.5", "--TaskScheduler.dependency_interval=0")
         #expect(settings.warnings == [])
         #expect(settings.profile.path == "/p")
         #expect(settings.clusterID == "c")
@@ -34,6 +34,8 @@ struct SettingsTests {
         #expect(settings.options.heartbeatPeriod == 250)
         #expect(settings.options.scheme == "lru")
         #expect(settings.options.highWaterMark == 2)
+        #expect(settings.options.engineTimeout == .seconds(2.5))
+        #expect(settings.options.dependencyInterval == nil)
         #expect(settings.options.ports == [10101, 10102, 10103, 10110])
         #expect(settings.options.clientPorts == [7000, 7001])
         #expect(settings.options.clientSSH == "me@gate")
@@ -42,6 +44,17 @@ struct SettingsTests {
         #expect(settings.options.database == .sqlite(path: "/p/tasks.db"))
         #expect(settings.reusesFiles && settings.restoresEngines)
         #expect(settings.logLevel == .debug)
+    }
+
+    @Test("An IPv6 address means the same in brackets and without", arguments: ["::1", "[::1]"])
+    func ipv6(address: String) async throws {
+        #expect(try self.settings("--ip=\(address)").options.engineAddress == "::1")
+        var options = ControllerOptions()
+        options.clientAddress = address
+        let world = try await World(options)
+        #expect(world.client.common.interface == "tcp://[::1]")
+        #expect(world.engine.common.interface == "tcp://127.0.0.1")
+        await world.stop()
     }
 
     @Test("Of the environment give way to the command line")
@@ -107,6 +120,14 @@ struct SettingsTests {
         arguments: [
             ("--ping=abc", "--ping=abc: HeartMonitor.period must be a whole number, not 'abc'"),
             ("--ping=0", "--ping=0: HeartMonitor.period must be from 1 to 86400000, not '0'"),
+            (
+                "--engine-timeout=1e30",
+                "--engine-timeout=1e30: TaskScheduler.engine_timeout must be a number of seconds, at least 0 and at most 1e9, not '1e30'"
+            ),
+            (
+                "--engine-timeout=nan",
+                "--engine-timeout=nan: TaskScheduler.engine_timeout must be a number of seconds, at least 0 and at most 1e9, not 'nan'"
+            ),
             ("--ports=9-x", "--ports=9-x: IPController.ports must be a list of ports, such as 10101-10110,10115, not '9-x'"),
             ("--ip", "--ip needs a value, as in --ip=…"),
             ("--transport=ipc", "--transport=ipc: only tcp can be used here, not 'ipc'"),

@@ -1,6 +1,6 @@
 import ApusStore
 import ApusWire
-import Synchronization
+import Locks
 
 /// A store that lasts, says so when the test lets it, and is as far behind as the test wants.
 final class SlowStore: TaskStore {

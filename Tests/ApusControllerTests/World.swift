@@ -6,11 +6,11 @@ import ApusWire
 import Logging
 import NIOCore
 import NIOPosix
-import Synchronization
+import Locks
 
-/// A controller on a network in memory, and peers that speak the protocol by hand.
+/// A controller on a network in memory unless told, and peers that speak the protocol by hand.
 final class World: Sendable {
-    let network = InMemoryNetwork()
+    let network: any Transport
     let eventLoop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
     let service: ControllerService
     let client: ClientConnectionInfo
@@ -20,12 +20,15 @@ final class World: Sendable {
 
     init(
         _ options: ControllerOptions = ControllerOptions(), store: any TaskStore = MemoryTaskStore(),
-        restoring engines: [String: String] = [:]
+        restoring engines: [String: String] = [:], onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil,
+        transport: any Transport = InMemoryNetwork()
     ) async throws {
+        self.network = transport
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         let service = try ControllerService(
-            options: options, transport: self.network, store: store, eventLoop: self.eventLoop, logger: logger)
+            options: options, transport: self.network, store: store, eventLoop: self.eventLoop,
+            onStateChange: onStateChange, logger: logger)
         self.service = service
         if !engines.isEmpty { await service.restore(.init(engines: engines, nextID: engines.count)) }
         (self.client, self.engine) = try await service.start()
@@ -42,12 +45,20 @@ final class World: Sendable {
         Peer(self, role, port: port, identity: identity)
     }
 
+    /// - Parameter session: In whose name; nil: a client's.
     func message(
-        _ type: MessageType, content: JSONObject = [:], metadata: JSONObject = [:], parent: ByteBuffer = MessageParts.emptyObject,
+        _ type: MessageType, session: String? = nil, content: JSONObject = [:], metadata: JSONObject = [:],
+        parent: ByteBuffer = MessageParts.emptyObject,
         identities: [ByteBuffer] = [], buffers: [ByteBuffer] = []
     ) -> Message {
-        self.session.withLock {
-            $0.message(type, identities: identities, parent: parent, metadata: metadata, content: content, buffers: buffers)
+        self.session.withLock { own in
+            func make(_ sender: inout Session) -> Message {
+                sender.message(
+                    type, identities: identities, parent: parent, metadata: metadata, content: content, buffers: buffers)
+            }
+            guard let session else { return make(&own) }
+            var other = Session(id: session, signer: own.signer)
+            return make(&other)
         }
     }
 
@@ -84,23 +95,31 @@ final class Peer: Sendable {
     private let socket: any TransportSocket
     private let inbox: AsyncStream<[ByteBuffer]>
     private let count: Counter
+    /// Each time that the connection was lost.
+    let losses: AsyncStream<Void>
 
     init(_ world: World, _ role: SocketRole, port: Int, identity: String) {
         let (stream, continuation) = AsyncStream.makeStream(of: [ByteBuffer].self)
         let count = Counter()
+        let losses: AsyncStream<Void>.Continuation
+        (self.losses, losses) = AsyncStream.makeStream(of: Void.self)
         self.eventLoop = world.eventLoop
         self.inbox = stream
         self.count = count
         self.socket = world.network.makeSocket(
             role, options: SocketOptions(identity: ByteBuffer(string: identity)), on: world.eventLoop
         ) { event in
-            guard case .received(let messages) = event else { return }
-            for frames in messages {
-                count.add()
-                continuation.yield(frames)
+            switch event {
+            case .received(let messages):
+                for frames in messages {
+                    count.add()
+                    continuation.yield(frames)
+                }
+            case .peerDisconnected: losses.yield()
+            case .peerConnected, .problem, .tooLarge: break
             }
         }
-        self.socket.connect(to: Endpoint(host: "memory", port: port))
+        self.socket.connect(to: Endpoint(host: "127.0.0.1", port: port))
     }
 
     /// How many messages have come.
@@ -110,8 +129,11 @@ final class Peer: Sendable {
     func send(_ message: Message) { self.send(message.frames) }
 
     /// The next message, as it came.
-    func next() async throws -> Message {
-        for await frames in self.inbox { return try Message(frames: frames) }
+    func next() async throws -> Message { try Message(frames: await self.nextFrames()) }
+
+    /// The next message's frames, where it is none of the protocol's with a header.
+    func nextFrames() async throws -> [ByteBuffer] {
+        for await frames in self.inbox { return frames }
         throw CancellationError()
     }
 
@@ -120,6 +142,11 @@ final class Peer: Sendable {
         self.send(message)
         return try await self.next()
     }
+
+    func setReading(_ isReading: Bool) { self.eventLoop.execute { self.socket.setReading(isReading) } }
+
+    /// Waits until the connection has been lost.
+    func nextLoss() async { for await _ in self.losses { return } }
 
     func close() { Task { await self.socket.close(linger: .zero) } }
     func closeNow() async { await self.socket.close(linger: .zero) }
@@ -162,6 +189,18 @@ final class FakeEngine: Sendable {
         return self.world.message(
             .applyReply, content: ["status": .string(status)], metadata: metadata, parent: request.header,
             identities: Array(request.identities), buffers: [ByteBuffer(string: "result of \(self.uuid)")])
+    }
+
+    /// Answers pings until the task is cancelled, with the engine's signature as ours do.
+    func beat() throws -> Task<Void, any Error> {
+        let pings = self.world.socket(.subscriber, self.world.engine.heartbeatPing, identity: "")
+        let signer = try Signer(key: self.world.engine.common.key)
+        return Task {
+            while true {
+                let ping = try await pings.nextFrames()
+                self.pong.send(ping + [signer.heartSignature(of: self.uuid, ping: ping[0])])
+            }
+        }
     }
 
     /// Ends as a process that is killed: every connection at once.

@@ -4,7 +4,7 @@ import ApusFunctions
 import ApusWire
 import NIOCore
 import Pickle
-import Synchronization
+import Locks
 import Testing
 
 /// Holds functions back until the test lets them go, and lets the test wait until one has begun.

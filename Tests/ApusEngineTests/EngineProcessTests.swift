@@ -37,6 +37,33 @@ import ZMTPTransport
 
 @Remote func trap(_ words: String) -> Int { fatalError(words) }
 
+@Remote func readBeyond(_ index: Int) -> Int { [1, 2, 3][index] }
+
+private func warn(_ words: String) { FileHandle.standardError.write(Data("\(words)\n".utf8)) }
+
+@Remote func raiseSignal(_ number: Int) {
+    warn("about to raise")
+    // Threads of Dispatch's block this one, which `abort` knows.
+    if number == SIGABRT { abort() }
+    raise(Int32(number))
+}
+
+@Remote func recurse(_ depth: Int) -> Int {
+    if depth == 1 { warn("about to recurse") }
+    // An end that no stack is large enough for.
+    return depth == .max ? 0 : recurse(depth + 1) + 1
+}
+
+@Remote func trapLater(_ words: String) async {
+    await Task.yield()
+    fatalError(words)
+}
+
+@Remote func exitWith(_ code: Int) {
+    warn("about to exit")
+    exit(Int32(code))
+}
+
 /// A process that is an engine because its environment says so: this very test program, started again.
 @Suite("A program started in engine mode is an engine", .timeLimit(.minutes(1)))
 struct EngineProcessTests {
@@ -74,11 +101,8 @@ struct EngineProcessTests {
             let uuid = EngineUUID(request.session)
             #expect(request.content["apus"]?["pid"]?.int == Int(process.processIdentifier))
             #expect(request.content["apus"]?["build"]?.string == BuildFingerprint.current)
-            var reply = controller.makeRequest(
-                .registrationReply, to: uuid, content: ["id": 3, "status": "ok", "hb_period": 60_000]
-            ).frames
-            reply.remove(at: 1)
-            try await controller.send(reply, by: "registration")
+            try await controller.answerRegistrar(
+                controller.makeRequest(.registrationReply, to: uuid, content: ["id": 3, "status": "ok", "hb_period": 60_000]))
             _ = await controller.nextFrames("hb_ping connected")
             // A subscriber's wish follows its connection; the beat that it misses is sent again.
             let beats = Task {
@@ -208,6 +232,63 @@ struct EngineProcessTests {
         }
         let text = String(decoding: log.fileHandleForReading.availableData, as: UTF8.self)
         #expect(text.contains("out of cheese"), "\(text)")
+    }
+
+    /// Ways in which a function ends its process, and what the engine must say of it.
+    struct Ending: Sendable, CustomTestStringConvertible {
+        let function: String
+        let argument: PickleValue
+        /// One of these.
+        var signals: [Int] = []
+        var code: Int?
+        let words: String
+
+        var testDescription: String { self.function }
+
+        static let all = [
+            Ending(function: "trap", argument: "out of cheese", signals: [4, 5], words: "Fatal error: out of cheese"),
+            Ending(function: "readBeyond", argument: .int(7), signals: [4, 5], words: "Fatal error: Index out of range"),
+            Ending(function: "raiseSignal", argument: .int(Int(SIGSEGV)), signals: [11], words: "about to raise"),
+            Ending(function: "raiseSignal", argument: .int(Int(SIGABRT)), signals: [6], words: "about to raise"),
+            Ending(function: "recurse", argument: .int(1), signals: [11, 7], words: "about to recurse"),
+            Ending(function: "trapLater", argument: "no cheese", signals: [4, 5], words: "Fatal error: no cheese"),
+            Ending(function: "exitWith", argument: .int(3), code: 3, words: "about to exit"),
+        ]
+    }
+
+    @Test("An engine tells the scheduler how its process ends, before it does, and with which task", arguments: Ending.all)
+    func tellsItsEnd(_ ending: Ending) async throws {
+        // Without a backtrace, whose program would hold what tells Foundation that the process has ended.
+        try await self.withProcess(["SWIFT_BACKTRACE": "enable=no"]) { child in
+            // The first is answered, the second ends the process, the third waits.
+            let quiet: JSONObject = ["apus_quiet": true]
+            let (task, controller) = ("task", child.controller)
+            let first = try await controller.apply(.reference("say"), "hello", to: child.uuid, by: task, metadata: quiet)
+            let second = try await controller.apply(
+                .reference(ending.function), ending.argument, to: child.uuid, by: task, metadata: quiet)
+            try await controller.apply(.reference("say"), "never", to: child.uuid, by: task, metadata: quiet)
+            #expect(try await controller.next(task).parent == first)
+            let last = try await controller.next(task)
+            #expect(last.type == .engineEnded)
+            #expect(last.session == child.uuid.text)
+            #expect(last.content["code"]?.int == ending.code)
+            #expect(ending.signals.isEmpty || ending.signals.contains(last.content["signal"]?.int ?? 0), "\(last.content)")
+            #expect(
+                last.content["lines"]?.array?.contains { $0.string?.contains(ending.words) == true } == true, "\(last.content)")
+            #expect(last.content["begun"] == [.string(second.text)])
+            kill(child.process.processIdentifier, SIGKILL)
+            _ = await child.exitCode()
+            #expect(!controller.hasFrames(task))
+        }
+    }
+
+    @Test("An engine that ends in order tells nobody but the hub")
+    func endsInOrder() async throws {
+        try await self.withProcess { child in
+            kill(child.process.processIdentifier, SIGTERM)
+            #expect(await child.exitCode() == 0)
+            #expect(!child.controller.hasFrames("task"))
+        }
     }
 
     @Test("Without connection information the process ends with code 1 and says where it looked")

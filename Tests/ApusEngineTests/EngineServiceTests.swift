@@ -109,6 +109,55 @@ struct EngineServiceTests {
         }
     }
 
+    @Test(
+        "An engine that its controller gave up registers again when told, with its id and names, without what it held",
+        .timeLimit(.minutes(1)))
+    func registersAgain() async throws {
+        try await World.with { world in
+            #expect(try await world.controller.result(of: "addToTotal", 2.0, to: world.uuid) == .float(2))
+            // It runs one request, and one waits behind it.
+            for _ in 0..<2 {
+                try await world.controller.apply(
+                    .reference("passGate"), "given up", to: world.uuid, metadata: ["apus_quiet": true])
+            }
+            await Gate.shared.arrival(at: "given up")
+            try await world.controller.request(
+                .registerAgainRequest, to: world.uuid, by: "control", content: ["uuid": "another engine's"])
+            try await world.controller.request(
+                .registerAgainRequest, to: world.uuid, by: "control", content: ["uuid": .string(world.uuid.text)])
+            let request = try await world.accept()
+            #expect(request.type == .registrationRequest)
+            #expect(request.content["uuid"]?.string == world.uuid.text)
+            #expect(request.content["id"] == 3)
+            // Neither of the two is ever answered; the same message may come again, as the task's second attempt.
+            #expect(try await world.controller.result(of: "addToTotal", 1.0, to: world.uuid) == .float(3))
+            #expect(!world.controller.hasFrames("mux"))
+        }
+    }
+
+    @Test("Absurd numbers of the controller's and of requests stop nothing", .timeLimit(.minutes(1)))
+    func absurdNumbers() async throws {
+        for period in [JSONValue.int(.max), .int(.min), .double(1e300), "soon", .null] {
+            try await World.withStarted { world in
+                _ = try await world.request()
+                try await world.answer(["id": -1, "status": "ok", "hb_period": period])
+                try await world.answer(["id": 3, "status": "ok", "hb_period": period, "connection_info": [:]])
+                _ = await world.controller.nextFrames("hb_ping connected")
+                #expect(try await world.beat("1.5") == "1.5")
+            }
+        }
+        try await World.with { world in
+            for number in [JSONValue.double(1e300), .int(.max), .int(.min), .double(-1.5), "x"] {
+                let metadata: JSONObject = ["apus_quiet": true, "apus_limit": number, "apus_depth": number]
+                try await world.controller.apply(.reference("squareOf"), 3.0, to: world.uuid, metadata: metadata)
+                _ = try await world.controller.next("mux")
+                let mapped: JSONObject = ["apus_quiet": true, "apus_captures": number]
+                try await world.controller.apply(.reference("squareOf"), 3.0, to: world.uuid, metadata: mapped)
+                _ = try await world.controller.next("mux")
+            }
+        }
+    }
+
     @Test("A function is called by name; the reply says all that schedulers and clients need", .timeLimit(.minutes(1)))
     func applies() async throws {
         try await World.with { world in

@@ -5,7 +5,7 @@ import ApusTransport
 import ApusWire
 import NIOCore
 import Pickle
-import Synchronization
+import Locks
 import Testing
 
 /// A controller's sockets with a test in place of a controller: it sends what the test says and hands over what the engine
@@ -19,6 +19,8 @@ final class FakeController: Sendable {
     private let sockets: [String: any TransportSocket]
     private let inbox: Inbox
     private let unbound: [String]
+    /// By what name the registration socket knows who asked last.
+    private let registrar = Mutex(ByteBuffer())
     private let session: Mutex<Session>
 
     static let key = "a key for tests"
@@ -40,7 +42,7 @@ final class FakeController: Sendable {
                 switch event {
                 case .received(let messages): for frames in messages { inbox.deliver(frames, to: name) }
                 case .peerConnected: inbox.deliver([], to: name + " connected")
-                case .peerDisconnected, .problem: break
+                case .peerDisconnected, .problem, .tooLarge: break
                 }
             }
             sockets[name] = socket
@@ -78,7 +80,16 @@ final class FakeController: Sendable {
     /// Whether something came by the socket that nobody has taken.
     func hasFrames(_ socket: String) -> Bool { self.inbox.holds(socket) }
 
-    func nextFrames(_ socket: String) async -> [ByteBuffer] { await self.inbox.next(socket) }
+    func nextFrames(_ socket: String) async -> [ByteBuffer] {
+        let frames = await self.inbox.next(socket)
+        if socket == "registration", let name = frames.first { self.registrar.withLock { $0 = name } }
+        return frames
+    }
+
+    /// Sends a message to the engine that was last heard of at the registration socket.
+    func answerRegistrar(_ message: Message) async throws {
+        try await self.send([self.registrar.withLock { $0 }] + message.readdressed(to: []).frames, by: "registration")
+    }
 
     /// The next message that came by the socket.
     func next(_ socket: String) async throws -> Answer { try Answer(await self.nextFrames(socket)) }

@@ -28,6 +28,45 @@ struct KernelFrameTests {
         #expect(found.map { $0.map { String(buffer: $0) } } == Self.frames)
     }
 
+    @Test("One that is too long for a buffer is taken part by part, and those behind it as ever", arguments: [1 << 20, 7 << 20])
+    func long(piece size: Int) throws {
+        let parts = [
+            ByteBuffer(string: "P"), ByteBuffer(repeating: 1, count: 50 << 20), ByteBuffer(),
+            ByteBuffer(repeating: 2, count: 30 << 20),
+        ]
+        var bytes = ByteBuffer()
+        bytes.writeInteger(UInt32(parts.count), endianness: .little)
+        for part in parts { bytes.writeInteger(UInt64(part.readableBytes), endianness: .little) }
+        for part in parts { bytes.writeImmutableBuffer(part) }
+        bytes.writeImmutableBuffer(Self.frame(["N"]))
+        var decoder = KernelFrameDecoder(lender: -1)
+        var found: [[ByteBuffer]] = []
+        while let piece = bytes.readSlice(length: min(size, bytes.readableBytes)), piece.readableBytes > 0 {
+            decoder.append(piece)
+            while let parts = try decoder.next() { found.append(parts) }
+        }
+        #expect(found.map { $0.map(\.readableBytes) } == [parts.map(\.readableBytes), [1]])
+        #expect(found.first?.elementsEqual(parts) == true)
+    }
+
+    @Test("One of many parts, which have more than 4 GiB together, is begun; one with a part of more is refused")
+    func absurd() throws {
+        func begin(_ lengths: [UInt64]) throws -> [ByteBuffer]? {
+            var bytes = ByteBuffer()
+            bytes.writeInteger(UInt32(lengths.count), endianness: .little)
+            for length in lengths { bytes.writeInteger(length, endianness: .little) }
+            bytes.writeRepeatingByte(0, count: 1000)
+            var decoder = KernelFrameDecoder(lender: -1)
+            decoder.append(bytes)
+            return try decoder.next()
+        }
+        #expect(try begin(Array(repeating: 1 << 31, count: 1000)) == nil)
+        #expect(try begin([UInt64(UInt32.max)]) == nil)
+        for length in [1 << 32, UInt64(1) << 62, (1 << 63) - 1, .max] {
+            #expect(throws: KernelFrameDecoder.Torn.self) { try begin([1, length]) }
+        }
+    }
+
     @Test("What is no frame is told from one that is not whole")
     func torn() throws {
         func decode(_ integers: UInt64...) throws -> [ByteBuffer]? {

@@ -269,6 +269,112 @@ struct PythonKernelTests {
         try? FileManager.default.removeItem(atPath: file)
     }
 
+    @Test("exit() in a cell answers it and ends the engine, always: what waits behind it is not begun")
+    func exit() async throws {
+        // The last leaves a thread behind, for which Python would wait.
+        for code in [
+            "exit()", "x = 1\nquit()", "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nexit()",
+        ] {
+            try await World.withPython { world in
+                try await world.send(code)
+                try await world.send("x = 1")
+                #expect(try await world.controller.next("mux").content["status"] == "ok")
+                #expect(await world.running.value == .quit)
+                #expect(!world.controller.hasFrames("mux"))
+            }
+        }
+    }
+
+    @Test("A start that fails after one that did not is tried again after a pause, and what waits is run")
+    func failingRestart() async throws {
+        let marker = FileManager.default.temporaryDirectory.appending(path: "apus-\(UUID())").path
+        let start = "import os\nif os.path.exists('\(marker)'): os.remove('\(marker)'); os._exit(1)"
+        try await World.withPython({ $0.startupLines = [start] }) { world in
+            let reply = try await world.execute("import os; open('\(marker)', 'w').close(); os._exit(3)")
+            #expect(reply.content["ename"] == "EngineError")
+            #expect(try await world.execute("x = 1").content["status"] == "ok")
+            #expect(!FileManager.default.fileExists(atPath: marker))
+        }
+    }
+
+    @Test("User code that writes to the kernel's own descriptor ends its task and the interpreter, and not the engine")
+    func tornFrame() async throws {
+        try await World.withPython { world in
+            let reply = try await world.execute("import os; os.write(3, b'x' * 100)")
+            #expect(reply.content["ename"] == "EngineError")
+            #expect(reply.content["evalue"]?.string?.contains("descriptor 3") == true)
+            #expect(try await world.execute("x = 1").content["status"] == "ok")
+        }
+    }
+
+    @Test("A kernel that reads nothing holds up no heartbeat and no control request")
+    func stoppedKernel() async throws {
+        try await World.withPython { world in
+            try await world.execute("x = 1")
+            #expect(try await world.control(.signalRequest, ["sig": .int(Int(SIGSTOP))]).content["status"] == "ok")
+            // More than the socket holds, in parts that are written to it.
+            let part = ByteBuffer(repeating: 35, count: 1 << 19)
+            try await world.controller.request(
+                .applyRequest, to: world.uuid, metadata: ["apus_quiet": true], buffers: Array(repeating: part, count: 40))
+            for _ in 0..<3 { #expect(try await world.control(.clearRequest).content["status"] == "ok") }
+            #expect(try await world.beat("2.5") == "2.5")
+            #expect(try await world.control(.signalRequest, ["sig": .int(Int(SIGCONT))]).content["status"] == "ok")
+            #expect(try await world.controller.next("mux").content["status"] == "error")
+            #expect(try await world.execute("x").content["ename"] == "NameError")
+        }
+    }
+
+    // MARK: Between requests
+
+    @Test("A process that a task forks and that returns takes no request")
+    func fork() async throws {
+        try await World.withPython { world in
+            try await world.execute("import os\ndef forks(): return 'parent' if os.fork() else 'child'")
+            #expect(try await world.value("lambda: forks()") == .string("parent"))
+            for number in 0..<10 { #expect(try await world.value("lambda: \(number)") == .int(number)) }
+        }
+    }
+
+    @Test("A task of asyncio goes on between requests, and what it prints belongs to the request that started it")
+    func backgroundTask() async throws {
+        try await World.withPython { world in
+            try await world.execute("import asyncio\nasync def later():\n    await gate.wait()\n    print('later')")
+            let id = try await world.send("gate = asyncio.Event()\ntask = asyncio.ensure_future(later())")
+            _ = try await world.controller.next("mux")
+            let reply = try await world.execute("print('now')\ngate.set()")
+            #expect(reply.metadata["apus_outputs"] == 1)
+            let outputs = [try await world.controller.next("iopub"), try await world.controller.next("iopub")]
+            #expect(outputs.map(\.line) == ["stdout now\n", "stdout later\n"])
+            #expect(outputs.last?.parent == id)
+        }
+    }
+
+    @Test("A comm's messages are published under its own topic, and what comes for one is not replied")
+    func comms() async throws {
+        try await World.withPython(plain: false) { world in
+            let code = """
+                from comm import create_comm
+                c = create_comm(target_name="there", data={"x": 1}, comm_id="abc")
+                c.on_msg(lambda message: c.send(message["content"]["data"], buffers=message["buffers"]))
+                """
+            let id = try await world.send(code)
+            #expect(try await world.controller.next("mux").content["status"] == "ok")
+            let opened = try await world.controller.next("iopub")
+            #expect(opened.identities == ["comm-abc"])
+            #expect(opened.type == .commOpen)
+            #expect(opened.parent == id)
+            #expect(opened.metadata["engine"] == .string(world.uuid.text))
+            #expect(opened.content["data"] == ["x": 1])
+            let sent = try await world.controller.request(
+                .commMessage, to: world.uuid, content: ["comm_id": "abc", "data": 5], buffers: [ByteBuffer(string: "bytes")])
+            let output = try await world.controller.output(until: .commMessage)
+            #expect(output.last?.parent == sent)
+            #expect(output.last?.content["data"] == 5)
+            #expect(output.last?.message.buffers == [ByteBuffer(string: "bytes")])
+            #expect(try await world.execute("x = 1").content["status"] == "ok")
+        }
+    }
+
     @Test("An engine that is stopped while Python starts leaves nothing waiting")
     func stopAtStart() async throws {
         try await World.withPython { world in

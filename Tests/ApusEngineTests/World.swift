@@ -63,9 +63,7 @@ struct World {
     func request() async throws -> Answer { try Answer(Array(await self.controller.nextFrames("registration").dropFirst())) }
 
     func answer(_ content: JSONObject, _ type: MessageType = .registrationReply) async throws {
-        var reply = self.controller.makeRequest(type, to: self.uuid, content: content).frames
-        reply.remove(at: 1)
-        try await self.controller.send(reply, by: "registration")
+        try await self.controller.answerRegistrar(self.controller.makeRequest(type, to: self.uuid, content: content))
     }
 
     /// Sends a beat and gives what comes back from this engine.

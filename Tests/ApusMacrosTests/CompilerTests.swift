@@ -35,6 +35,31 @@ private struct Compiler {
 
     /// Checks a source file; gives its errors and warnings as "line: error: …", in the order of the lines.
     func diagnostics(of source: String, settings: [String] = ["-swift-version", "6"]) throws -> [String] {
+        let (text, status) = try self.output(of: ["-typecheck"] + settings, source)
+        // The name of the diagnostic's group, in brackets at the end, is left out.
+        let problem = /(.+):([0-9]+):[0-9]+: ((?:error|warning): .+?)(?: \[#\w+\])?/
+        let found = text.split(separator: "\n").compactMap { line -> (Int, String)? in
+            guard let match = line.wholeMatch(of: problem), let number = Int(match.2) else { return nil }
+            // What is told of an expansion's own lines is told again, or first, of the user's.
+            guard match.1.hasSuffix("Sums.swift") else { return nil }
+            return (number, String(match.3))
+        }
+        // A compiler that did not get as far as the file must not pass for a contented one.
+        if found.isEmpty, status != 0 { return [String(text.prefix(500))] }
+        return Set(found.map { "\($0.0): \($0.1)" }).sorted { ($0.lineNumber, $0) < ($1.lineNumber, $1) }
+    }
+
+    /// Compiles a source file, as far as the errors that are found last; gives all errors, those in expansions too, as
+    /// "line: sentence", in the order in which they are told.
+    func errors(of source: String) throws -> [String] {
+        let (text, status) = try self.output(of: ["-c", "-o", "/dev/null", "-swift-version", "6"], source)
+        let found = text.matches(of: /(?m)^(?:.*\/)?([^\/:]*):([0-9]+):[0-9]+: error: (.+?)(?: \[#\w+\]| \(from macro '\w+'\))?$/)
+            .map { ($0.1 == "Sums.swift" ? "" : "\($0.1):") + "\($0.2): \($0.3)" }
+        return found.isEmpty && status != 0 ? [String(text.prefix(500))] : found
+    }
+
+    /// All that the compiler prints, and its exit status.
+    func output(of arguments: [String], _ source: String) throws -> (text: String, status: Int32) {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("apus-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
@@ -45,29 +70,18 @@ private struct Compiler {
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments =
             [
-                "swiftc", "-typecheck", "-parse-as-library", "-diagnostic-style", "llvm",
+                "swiftc", "-parse-as-library", "-diagnostic-style", "llvm",
                 "-module-cache-path", self.products.appendingPathComponent("ModuleCache").path,
                 "-I", self.products.appendingPathComponent("Modules").path, "-load-plugin-executable",
                 "\(self.plugin)#ApusMacros",
-            ] + settings + self.moduleMaps.flatMap { ["-Xcc", "-fmodule-map-file=\($0)"] } + [file.path]
+            ] + arguments + self.moduleMaps.flatMap { ["-Xcc", "-fmodule-map-file=\($0)"] } + [file.path]
         let output = Pipe()
         process.standardError = output
         process.standardOutput = output
         try process.run()
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
-
-        // The name of the diagnostic's group, in brackets at the end, is left out.
-        let problem = /(.+):([0-9]+):[0-9]+: ((?:error|warning): .+?)(?: \[#\w+\])?/
-        let found = text.split(separator: "\n").compactMap { line -> (Int, String)? in
-            guard let match = line.wholeMatch(of: problem), let number = Int(match.2) else { return nil }
-            // What is told of an expansion's own lines is told again, or first, of the user's.
-            guard match.1.hasSuffix("Sums.swift") else { return nil }
-            return (number, String(match.3))
-        }
-        // A compiler that did not get as far as the file must not pass for a contented one.
-        if found.isEmpty, process.terminationStatus != 0 { return [String(text.prefix(500))] }
-        return Set(found.map { "\($0.0): \($0.1)" }).sorted { ($0.lineNumber, $0) < ($1.lineNumber, $1) }
+        return (text, process.terminationStatus)
     }
 }
 
@@ -140,12 +154,17 @@ struct CompilerTests {
         let diagnostics = try Compiler().diagnostics(of: source)
         #expect(diagnostics.contains("4: error: type 'Plain' does not conform to protocol 'Decodable'"))
         #expect(
-            diagnostics.contains("5: error: initializer 'init(__declared:body:)' requires that 'Plain' conform to 'Decodable'"))
+            diagnostics.contains(
+                "5: error: 'init(__declared:body:)' is unavailable: "
+                    + "the result of a remote function must be Codable and Sendable, or Void"))
         #expect(diagnostics.contains("6: error: type 'Shared' does not conform to the 'Sendable' protocol"))
-        #expect(diagnostics.contains("8: error: macro 'remote' requires that 'Plain' conform to 'Decodable'"))
         #expect(
-            diagnostics.contains { $0.hasPrefix("9: error: initializer 'init(__closure:make:capturing:)' requires that 'Plain'") }
-        )
+            diagnostics.contains(
+                "8: error: 'remote' is unavailable: the parameters of a remote closure must be Codable and Sendable"))
+        #expect(
+            diagnostics.contains(
+                "9: error: 'init(__closure:make:capturing:)' is unavailable: "
+                    + "what a remote closure captures must be Codable and Sendable"))
         #expect(Set(diagnostics.map(\.lineNumber)).isSubset(of: [4, 5, 6, 8, 9]))
     }
 
@@ -164,31 +183,142 @@ struct CompilerTests {
             ])
     }
 
-    @Test("A value that the capture list forgot is an error where it is used")
+    @Test("A value that the capture list forgot is an error where it is used, and the compiler shows what to write")
     func forgottenCapture() throws {
         let source = """
             import ApusFunctions
-            func f(_ j: Int) {
+            func f(_ i: Int) {
+                let j = i
                 _ = #remote { [
                     k = j as Int
                 ] (x: Int) in
                     let y = x + k
                     return y * j
                 }
+                _ = #remote { (x: Int) in x * i }
             }
             """
-        let diagnostics = try Compiler().diagnostics(of: source)
-        #expect(diagnostics == ["7: error: enum declaration cannot close over value 'j' defined in outer scope"])
+        #expect(
+            try Compiler().errors(of: source) == [
+                "8: enum declaration cannot close over value 'j' defined in outer scope",
+                "10: 'i' is not known where the closure runs; write it in the capture list: '[i = i as Int]'",
+            ])
+        let text = try Compiler().output(of: ["-typecheck", "-swift-version", "6"], source).text
+        #expect(text.contains("name what it uses from around it in the capture list, as '[x = x as <its type>]'"))
     }
 
-    @Test("Two remote functions of one name in one place are refused")
+    @Test("A captured value that cannot travel is one error, which says what it must be")
+    func captureNotCodable() throws {
+        let source = """
+            import ApusFunctions
+            struct Plain: Sendable {}
+            func f(_ plain: Plain) {
+                _ = #remote { [plain = plain as Plain] in 1 }
+                _ = #remote { [plain = plain as Plain] (x: Int) async in print(x, plain) }
+            }
+            """
+        let sentence =
+            "'init(__closure:make:capturing:)' is unavailable: what a remote closure captures must be Codable and Sendable"
+        #expect(try Compiler().errors(of: source) == ["4: \(sentence)", "5: \(sentence)"])
+    }
+
+    @Test("Two remote functions of one name in one place are refused, and the compiler shows why")
     func overloads() throws {
         let source = """
             import ApusFunctions
             @Remote func f(_ x: Int) {}
             @Remote func f(_ x: Double) {}
             """
-        let diagnostics = try Compiler().diagnostics(of: source)
-        #expect(diagnostics == ["3: error: invalid redeclaration of '$f'"])
+        #expect(try Compiler().errors(of: source) == ["3: invalid redeclaration of '$f'"])
+        let text = try Compiler().output(of: ["-typecheck", "-swift-version", "6"], source).text
+        #expect(text.contains("engines find it by its name, which no overload can share"))
+    }
+
+    @Test("An error elsewhere in the file, however late it is found, brings none for the remote functions and closures")
+    func unrelatedError() throws {
+        let source = """
+            import ApusFunctions
+            @Remote func square(_ x: Double) -> Double { x * x }
+            struct Sums { @Remote static func one() -> Int { 1 } }
+            let closure = #remote { (x: Int) in x + 1 }
+            func noResult() -> Int {}
+            func notSet() { let x: Int; print(x) }
+            """
+        #expect(
+            try Compiler().errors(of: source).sorted() == [
+                "5: missing return in global function expected to return 'Int'",
+                "6: constant 'x' used before being initialized",
+            ])
+    }
+
+    /// What stands in a call of a view, and how the compiler's sentence about it ends.
+    private static let misuses: [(call: String, sentence: String)] = {
+        let function =
+            "pass a remote function: put '@Remote' on it and '$' before its name here, or write '#remote { (x: <type>) in … }'"
+        let closure =
+            "a remote function comes first: 'map($name, elements)' or 'map(#remote { (x: <type>) in … }, elements)'"
+        let result = "say what the function gives: 'let x: Double = …' or 'returning: Double.self'; PickleValue is anything"
+        let text = "a String is no function: write 'PythonFunction(name)', or the name itself in quotes"
+        return [
+            ("try await balanced.map(isPrime, 1..<10)", function),
+            ("try await balanced.map({ $0 * 2 }, 1..<10)", function),
+            ("try await balanced.map(1..<10) { $0 * 2 }", closure),
+            ("try balanced.mapAsync(isPrime, [1, 2], chunkSize: 2)", function),
+            ("try balanced.mapAsync([1, 2]) { $0 + 1 }", closure),
+            ("try balanced.lazyMap(isPrime, 1..<10)", function),
+            ("try await balanced.apply(isPrime, 3)", function),
+            ("try await balanced.apply { 3 }", function),
+            ("try balanced.applyAsync(both, 3, 2.5)", function),
+            ("try await balanced.apply(overloaded, 2.5)", function),
+            ("balanced.remote(isPrime)", function),
+            ("try balanced.executor.submit(isPrime, 3)", function),
+            ("try await view.map(isPrime, 1..<10)", function),
+            ("try await view.apply(isPrime, 3)", function),
+            ("try view.applyAsync(isPrime, 3)", function),
+            ("try await view[0].apply(isPrime, 3)", function),
+            ("try await view.client.broadcastView().apply(isPrime, 3)", function),
+            (#"try await balanced.apply("math.sqrt", 2.0)"#, result),
+            (#"try await balanced.map("math.sqrt", [2.0])"#, result),
+            (#"try await view.apply("math.sqrt", 2.0)"#, result),
+            ("try await balanced.apply(name, 2.0) as Double", text),
+            ("try await balanced.map(name, [2.0]) as [Double]", text),
+        ].map { ($0.0.replacing("view[0]", with: "view.client[0]"), $0.1) }
+    }()
+
+    @Test("A view that is given what is no remote function says what to write, in one sentence")
+    func views() throws {
+        let head = """
+            import ApusClient
+            import ApusFunctions
+            func isPrime(_ n: Int) -> Bool { n > 1 }
+            func both(_ n: Int, _ x: Double) async throws -> Double { x }
+            func overloaded(_ n: Int) -> Int { n }
+            func overloaded(_ x: Double) -> Double { x }
+            func f(_ balanced: LoadBalancedView, _ view: DirectView, _ name: String) async throws {
+
+            """
+        let firstLine = head.count { $0 == "\n" } + 1
+        let source = head + Self.misuses.map { "    _ = \($0.call)\n" }.joined() + "}\n"
+        let errors = try Compiler().errors(of: source)
+        #expect(errors.map(\.lineNumber) == Array(firstLine..<firstLine + Self.misuses.count))
+        for (misuse, error) in zip(Self.misuses, errors) {
+            #expect(error.hasSuffix(" is unavailable: \(misuse.sentence)"), "\(misuse.call)")
+        }
+    }
+
+    @Test("A name that is nowhere is one error, in a closure and out of it")
+    func unknownNames() throws {
+        let source = """
+            import ApusClient
+            import ApusFunctions
+            func g<Result>(_ body: (LoadBalancedView) async throws -> Result) {}
+            func f(_ balanced: LoadBalancedView) async throws {
+                let a = try await balanced.apply($isPrime, 3)
+                let b = try await balanced.map($isPrime, 1..<10)
+                g { try await $0.map($isPrime, 1..<10) }
+                print(a, b)
+            }
+            """
+        #expect(try Compiler().errors(of: source) == [5, 6, 7].map { "\($0): cannot find '$isPrime' in scope" })
     }
 }

@@ -12,15 +12,15 @@ struct Expansion: CustomTestStringConvertible {
     /// "line:column: sentence", in the order of the source.
     let problems: [String]
 
-    init(_ source: String) {
+    init(_ source: String, in name: String = "Sums.swift") {
         let file = Parser.parse(source: source)
         let context = BasicMacroExpansionContext(
-            sourceFiles: [file: .init(moduleName: "Program", fullFilePath: "/Program/Sums.swift")])
+            sourceFiles: [file: .init(moduleName: "Program", fullFilePath: "/Program/\(name)")])
         self.syntax = file.expand(macros: ["Remote": RemoteMacro.self, "remote": RemoteClosureMacro.self]) { node in
             BasicMacroExpansionContext(sharingWith: context, lexicalContext: node.allMacroLexicalContexts())
         }
         self.problems = context.diagnostics.map { diagnostic in
-            let place = context.location(for: diagnostic.position, anchoredAt: diagnostic.node, fileName: "Sums.swift")
+            let place = context.location(for: diagnostic.position, anchoredAt: diagnostic.node, fileName: name)
             return "\(place.line):\(place.column): \(diagnostic.message)"
         }
     }

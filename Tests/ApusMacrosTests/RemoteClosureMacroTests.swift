@@ -10,18 +10,12 @@ struct RemoteClosureMacroTests {
             expansion
                 == """
                 let f = {
-                    nonisolated enum __macro_local_7closurefMu_ {
-                        @used
-                        #if objectFormat(MachO)
-                        @section("__DATA,__apus_functions")
-                        #else
-                        @section("apus_functions")
-                        #endif
-                        nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (
-                            0x6170_7573, 1, { slot in
-                                unsafe ApusFunctions.__FunctionSection.store(
-                                    __macro_local_7closurefMu_.declaration, make: __macro_local_7closurefMu_.make, into: slot)
-                            })
+                    nonisolated enum __macro_local_7closurefMu_: ApusFunctions.__RemoteEntry {
+                        // runs in another process: name what it uses from around it in the capture list, as '[x = x as <its type>]'
+                        nonisolated static var function: ApusFunctions.__FoundFunction {
+                            ApusFunctions.__FoundFunction(declaration, make: make)
+                        }
+                        @used nonisolated static func kept() -> any ApusFunctions.__RemoteEntry.Type { Self.self }
                         nonisolated static let declaration = ApusFunctions.RemoteDeclaration(
                             fileID: "Program/Sums.swift", line: 1, column: 9,
                             path: "closure", signature: "(x: Double)",
@@ -40,6 +34,23 @@ struct RemoteClosureMacroTests {
                     #sourceLocation()
                 }()
                 """.replacing("HASH", with: expansion.closureID))
+    }
+
+    @Test("A parameter of the code around is used only by way of the capture list")
+    func forgottenParameters() {
+        let expansion = Expansion("g { client, n in _ = #remote { [n = n as Int] in client.ids(n) } }")
+        #expect(
+            expansion.problems == [
+                "1:50: 'client' is not known where the closure runs; "
+                    + "write it in the capture list: '[client = client as <its type>]'"
+            ])
+        for body in [
+            "{ (j: Int) in j }", "{ (x: Int) in let j = x; return j }", "{ (x: Int) in [x].map { j in j } }",
+            "{ (x: P) in x.j }", "{ (x: Int) in g(j: x) }", "{ (x: [Int]) in for j in x { print(j) } }",
+        ] {
+            #expect(Expansion("func f(_ j: Int) { _ = #remote \(body) }").problems == [])
+        }
+        #expect(Expansion("func f(_ j: Int) { struct S { let f = #remote { (x: Int) in x + j } } }").problems == [])
     }
 
     @Test("An id depends on the place, the captures and the body")
@@ -156,6 +167,10 @@ struct RemoteClosureMacroTests {
             (
                 "func f(_ x: some P) { _ = #remote { 1 } }",
                 "1:27: '#remote' cannot stand in generic code, because an engine cannot know for which types; move it out"
+            ),
+            (
+                "func f(_ j: Int) { _ = #remote { (x: Int) in x + j } }",
+                "1:50: 'j' is not known where the closure runs; write it in the capture list: '[j = j as Int]'"
             ),
             (
                 "struct S<T> { func f() { _ = { #remote { 1 } } } }",

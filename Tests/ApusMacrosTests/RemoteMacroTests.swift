@@ -2,7 +2,7 @@ import Testing
 
 @Suite("@Remote")
 struct RemoteMacroTests {
-    @Test("A function keeps its place, and gets a remote form and an entry in the section")
+    @Test("A function keeps its place, and gets a remote form and a type by which engines find it")
     func globalFunction() {
         let expansion = Expansion("@Remote func square(_ x: Double) -> Double { x * x }")
         #expect(expansion.problems == [])
@@ -12,20 +12,15 @@ struct RemoteMacroTests {
 
                 #sourceLocation(file: "/Program/Sums.swift", line: 1)
                 nonisolated var $square: ApusFunctions.RemoteFunction<Double, Double> {
+                    /* engines find it by its name, which no overload can share; its parameters and result are Codable & Sendable */
                     ApusFunctions.RemoteFunction(
-                        __declared: __macro_local_6remotefMu_.declaration,
+                        __declared: __macro_local_9remote1_9fMu_.declaration,
                         body: { square($0) } as @Sendable (Double) throws -> Double)
                 }
                 #sourceLocation()
-                private nonisolated enum __macro_local_6remotefMu_ {
-                    @used
-                    #if objectFormat(MachO)
-                    @section("__DATA,__apus_functions")
-                    #else
-                    @section("apus_functions")
-                    #endif
-                    nonisolated static let entry: ApusFunctions.__FunctionSectionEntry = (
-                        0x6170_7573, 1, { slot in unsafe $square.__store(into: slot) })
+                private nonisolated enum __macro_local_9remote1_9fMu_: ApusFunctions.__RemoteEntry {
+                    nonisolated static var function: ApusFunctions.__FoundFunction { $square.__found }
+                    @used nonisolated static func kept() -> any ApusFunctions.__RemoteEntry.Type { Self.self }
                     nonisolated static let declaration = ApusFunctions.RemoteDeclaration(
                         fileID: "Program/Sums.swift", line: 1, column: 9,
                         path: "square", signature: "square(_ x: Double) -> Double",
@@ -33,6 +28,26 @@ struct RemoteMacroTests {
                     )
                 }
                 """)
+    }
+
+    @Test("What can be a variable of main.swift is warned of, for engines run no code of that file")
+    func topLevelCode() {
+        let warning = "so 'limit' has no value there if it is a variable of this file"
+        for source in [
+            "@Remote func f(_ x: Int) -> Int { x + limit }", "let f = #remote { (x: Int) in x + limit }",
+            "@Remote func f(_ xs: [Int]) -> [Int] { xs.map { min($0, limit) } }",
+        ] {
+            let expansion = Expansion(source, in: "main.swift")
+            #expect(expansion.problems.count == 1 && expansion.problems[0].contains(warning))
+            #expect(expansion.contains("ApusFunctions.RemoteFunction"))
+            #expect(Expansion(source).problems == [])
+        }
+        for source in [
+            "@Remote func f(_ x: Int) -> Int { let limit = 3; return min(x, limit) + Settings.limit }",
+            "let f = #remote { [limit = limit as Int] (x: Int) in x + limit }",
+        ] {
+            #expect(Expansion(source, in: "main.swift").problems == [])
+        }
     }
 
     @Test("A static method is found by the path of its types, and keeps its access level")
@@ -50,7 +65,7 @@ struct RemoteMacroTests {
             expansion.contains(
                 "public nonisolated static var $mean: ApusFunctions.RemoteFunction<Double, [Double], Double>"))
         #expect(expansion.contains("{ try await mean(of: $0, cut: $1) } as @Sendable ([Double], Double) async throws -> Double"))
-        #expect(expansion.contains("Program.Statistics.Robust.$mean.__store(into: slot)"))
+        #expect(expansion.contains("Program.Statistics.Robust.$mean.__found"))
         #expect(expansion.contains(#"path: "Program.Statistics.Robust.mean""#))
         #expect(expansion.contains(#"signature: "mean(of xs: [Double], cut: Double) async throws -> Double""#))
     }

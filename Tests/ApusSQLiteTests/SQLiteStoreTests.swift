@@ -5,7 +5,7 @@ import ApusWire
 import Foundation
 import GRDB
 import NIOCore
-import Synchronization
+import Locks
 import Testing
 
 @Suite("Task records in a file")

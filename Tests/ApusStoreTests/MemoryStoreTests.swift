@@ -29,6 +29,40 @@ struct MemoryStoreTests {
         #expect(try await store.counts().byteCount < 10_000)
     }
 
+    @Test("Where bytes are short, large arguments of ended tasks go before any record does, and such a task is not run again")
+    func largeRequestsGoFirst() async throws {
+        let store = MemoryTaskStore(limits: MemoryTasks.Limits(bytes: 250_000))
+        let large = String(repeating: "x", count: 100_000)
+        for id in ["a", "b", "c"] as [TaskID] {
+            store.apply([.example(id, buffers: [large]), .exampleReply(id, engine: "e", buffers: ["result"])])
+        }
+        #expect(try await store.states(of: ["a", "b", "c"]) == [.finished, .finished, .finished])
+        let records = try await store.records(of: ["a", "b", "c"], fields: TaskField.all)
+        #expect(records.map { $0.request?.buffers.count } == [0, 1, 1])
+        #expect(records.map { $0.lacksRequestBuffers } == [true, false, false])
+        #expect(records.allSatisfy { $0.reply?.buffers.count == 1 })
+        let answers = HubAnswers(store: store)
+        await #expect(throws: TaskStoreError.self) { try await answers.tasksToResubmit(["msg_ids": ["a"]]) }
+        #expect(try await answers.tasksToResubmit(["msg_ids": ["b"]]).count == 1)
+    }
+
+    @Test("Six requests with an array of 200 MB leave at most the limit behind")
+    func largeArrays() {
+        var tasks = MemoryTasks()
+        // One array that all requests share, counted for each: so much did each keep alive when it came by the network.
+        let array = ByteBuffer(repeating: 7, count: 200 << 20)
+        for number in 0..<6 {
+            let id = TaskID("t\(number)")
+            let request = Message(
+                identities: [], signature: ByteBuffer(), parts: MessageParts(header: ByteBuffer(string: "{}")), buffers: [array])
+            tasks.apply(.submitted(id, request: request, client: "c", date: nil, queue: .balanced, engine: nil))
+            tasks.apply(.exampleReply(id, engine: "e"))
+            tasks.checkInvariants()
+        }
+        #expect(tasks.counts.finished == 6)
+        #expect(tasks.counts.byteCount <= 256 << 20)
+    }
+
     @Test("Unfinished tasks stay, however many and however large")
     func unfinishedStay() async throws {
         let store = MemoryTaskStore(limits: MemoryTasks.Limits(records: 3, bytes: 1_000))

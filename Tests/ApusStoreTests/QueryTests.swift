@@ -95,9 +95,11 @@ struct QueryTests {
         for _ in 0..<100 {
             let json = value(depth: 0)
             guard let query = try? TaskQuery(json) else { continue }
-            let found = tasks.records(matching: query)
+            let found = MemoryTasks.records(matching: query, among: tasks.candidates(for: query))
             let opposite = try TaskQuery(["$not": json])
-            #expect(found.count + tasks.records(matching: opposite).count == 2, "\(json)")
+            #expect(
+                found.count + MemoryTasks.records(matching: opposite, among: tasks.candidates(for: opposite)).count == 2,
+                "\(json)")
         }
     }
 }

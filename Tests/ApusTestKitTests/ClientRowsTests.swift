@@ -262,11 +262,11 @@ struct ClientRowsTests {
             let clock = ContinuousClock()
             let took = await clock.measure {
                 let error = await #expect(throws: RemoteError.self) { try await view.apply($nap, 30) }
-                #expect(error?.name == "KeyboardInterrupt")
+                #expect(error?.name == "RunLimitExceeded")
             }
             #expect(took < .seconds(10))
             let late = await #expect(throws: RemoteError.self) { try await view.apply($block, 0.1) }
-            #expect(late?.name == "EngineError")
+            #expect(late?.name == "RunLimitExceeded")
             #expect(late?.value.contains("limit") == true)
             let quick = try await view.apply($triple, 1)
             #expect(quick == 3)

@@ -154,7 +154,7 @@ struct NestedTaskTests {
 
             let limited = view.with { $0.runLimit = .milliseconds(50) }
             let late = await #expect(throws: RemoteError.self) { try await limited.apply($waitForSleep, "limited") }
-            #expect(late?.name == "KeyboardInterrupt")
+            #expect(late?.name == "RunLimitExceeded")
             #expect(late?.value.contains("limit of 0.05 s") == true)
             // The engines are free again: what slept was interrupted too.
             #expect(try await client[...].apply($plusEngine, 0) == [0, 1])

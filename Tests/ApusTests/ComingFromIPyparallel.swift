@@ -61,6 +61,7 @@ private func aboutClient(_ client: Client, _ engine: EngineView, _ result: Async
     line { try await client.queueStatus() }
     line { try await client.queuedTasks() }
     line { try await client.queueStatus().waiting }
+    line { try await result.whyWaiting() }
     line { try await client.resubmit(result.messageIDs, as: Double.self) }
     line { try await client.resultStatus(result.messageIDs) }
     line { try engine.applyAsync($squared, 3) }
@@ -105,6 +106,7 @@ private func views(
     line { balanced.with { $0.after = TaskDependency(result) } }
     line { TaskDependency(result, all: false, success: true, failure: true) }
     line { balanced.with { ($0.follow, $0.timeout) = (TaskDependency(result), .seconds(60)) } }
+    line { balanced.with { $0.engineTimeout = .seconds(60) } }
     line { balanced.with { ($0.retries, $0.label) = (3, "fit") } }
     line { balanced.with { $0.retryRule = RetryRule(pause: .seconds(1), errors: ["EngineError"]) } }
     line { balanced.with { $0.resources = ["gpu": 1] } }
@@ -186,7 +188,7 @@ private func errors(_ remoteError: RemoteError?, _ compositeError: CompositeErro
 }
 
 private func taskDatabase(_ client: Client) {
-    line { ControllerOptions.Database.memory(records: 1_000_000, bytes: 1 << 30) }
+    line { ControllerOptions.Database.memory(records: 1_000_000, bytes: 256 << 20) }
     line { ControllerOptions.Database.sqlite(path: "tasks.db") }
     line { ControllerOptions.Database.none }
     line { try await client.dbQuery(["received": ["$gt": .string(WireDate.now.description)]]) }

@@ -109,6 +109,26 @@ struct CommandTests {
         }
     }
 
+    @Test("Values go to engines whose Python has no ipyparallel, and come back", .enabled(if: TestPython.exists))
+    func plainPython() async throws {
+        try await withTemporaryFolder { folder in
+            let python = folder + "/python"
+            try "#!/bin/sh\nexec \(try TestPython.path()) -S \"$@\"\n".write(toFile: python, atomically: true, encoding: .utf8)
+            try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: python)
+            let place = ["--profile-dir", folder + "/profile_test"]
+            let started = try await Apus.run(["start", "-n", "1", "--daemonize", "--python", python] + place)
+            #expect(started.status == 0, "\(started.output)")
+            let client = try await Client.connect(profileDirectory: folder + "/profile_test")
+            try await client[...].push("x", [1, 2, 3])
+            #expect(try await client[0].pull("x", as: [Int].self) == [1, 2, 3])
+            #expect(try await client[0].apply(.source("lambda: sum(x)")) as Int == 6)
+            let squares: [Int] = try await client[...].map(.source("lambda x: x * x"), 0..<4)
+            #expect(squares == [0, 1, 4, 9])
+            await client.close()
+            _ = try await Apus.run(["stop"] + place)
+        }
+    }
+
     @Test("Without a Python that works engines run Swift functions, and one line says how to change that")
     func withoutPython() async throws {
         try await withTemporaryFolder { folder in

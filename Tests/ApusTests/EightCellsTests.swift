@@ -55,6 +55,15 @@ struct EightCellsTests {
         #expect(try await view.apply(double, 21) as [Int] == [42, 42])
         #expect(try await balanced.map(double, 0..<20, chunkSize: 3) as [Int] == (0..<20).map { 2 * $0 })
         #expect(try await view.map(double, 0..<5) as [Int] == [0, 2, 4, 6, 8])
+        #expect(try await balanced.map(double, 0..<2000) as [Int] == (0..<2000).map { 2 * $0 })
+        let share = PythonFunction.source("lambda x: 12 // x")
+        for chunkSize in [nil, 4] {
+            let outcomes = try await balanced.mapAsync(share, -2..<4, chunkSize: chunkSize, returning: Int.self).outcomes
+            #expect(outcomes.map { try? $0.get() } == [-6, -12, nil, 12, 6, 4])
+            let error = #expect(throws: RemoteError.self) { try outcomes[2].get() }
+            #expect(error?.name == "ZeroDivisionError" && error?.engineID != nil)
+            #expect(error?.traceback.isEmpty == false)
+        }
         var lazy: [Int] = []
         for try await value in try balanced.lazyMap(double, 0..., maxOutstanding: 4, returning: Int.self) {
             lazy.append(value)

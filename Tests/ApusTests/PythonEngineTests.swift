@@ -8,6 +8,20 @@ struct PythonEngineTests {
     @Test("The kernel alone, over its socket pair: what it runs, publishes and survives")
     func kernel() async throws { try await Self.runPytest("test_kernel.py") }
 
+    @Test("Processes that user code makes neither read nor write nor close what is the engine's")
+    func forks() async throws { try await Self.runPytest("test_forks.py") }
+
+    @Test("Tasks of asyncio go on between requests, and whatever they do harms no request")
+    func loop() async throws { try await Self.runPytest("test_loop.py") }
+
+    @Test("Comms of widgets go out as a stock engine's do, and are answered")
+    func comms() async throws { try await Self.runPytest("test_comms.py") }
+
+    @Test(
+        "A notebook has the widgets of an engine, 25 entries for a tqdm.notebook and a slider as with stock engines, and moves them"
+    )
+    func notebook() async throws { try await Self.runPytestWithPrograms("test_notebook.py") }
+
     @Test("Large arrays cross in memory that the engine and its kernel share, and are the kernel's own from then on")
     func memory() async throws { try await Self.runPytest("test_memory.py") }
 
@@ -15,11 +29,7 @@ struct PythonEngineTests {
     func lazy() async throws { try await Self.runPytest("test_lazy.py") }
 
     @Test("The article's session, in IPython with ipyparallel's client, goes as the article shows it")
-    func session() async throws {
-        let apus = Self.built("apus")
-        try await Self.runPytest(
-            "test_session.py", environment: ["APUS_ENGINE": "\(apus) engine", "APUS_CONTROLLER": "\(apus) controller"])
-    }
+    func session() async throws { try await Self.runPytestWithPrograms("test_session.py") }
 
     // MARK: With our client
 
@@ -39,6 +49,10 @@ struct PythonEngineTests {
                 try await client[...].map(.source("lambda a, b, c: a + b + c"), 0..<3, [10, 20, 30], 0...) as [Int] == [
                     10, 22, 34,
                 ])
+            let lacking = PythonFunction.source("lambda: 1").requiring("no_such_module_at_all")
+            let never = await #expect(throws: ApusError.self) { try await client.loadBalancedView().apply(lacking) as Int }
+            #expect(never?.code == .impossibleDependency)
+            #expect(never?.message.contains("the module 'no_such_module_at_all'") == true)
             let array = NDArray((0..<1000).map { Double($0) / 2 }, shape: [10, 100])
             #expect(
                 try await client[0].apply(.source("lambda a: a.T.copy()"), array, returning: NDArray.self).shape == [100, 10])
@@ -194,6 +208,11 @@ struct PythonEngineTests {
         let (status, output) = await process.result()
         #expect(status == 0, "\(output)")
         #expect(!output.contains("SKIPPED"), "\(output)")
+    }
+
+    private static func runPytestWithPrograms(_ file: String) async throws {
+        let apus = Self.built("apus")
+        try await Self.runPytest(file, environment: ["APUS_ENGINE": "\(apus) engine", "APUS_CONTROLLER": "\(apus) controller"])
     }
 
     /// A program of this package, built beside the tests.

@@ -51,6 +51,28 @@ struct PythonTests {
         except ipp.RemoteError as error:
             assert error.ename == "ZeroDivisionError", error.ename
 
+        @ipp.require("no_such_module_at_all")
+        def needs():
+            return 1
+
+        try:
+            balanced.apply_async(needs).get(timeout=20)
+            raise SystemExit("a module was found that is not there")
+        except ipp.RemoteError as error:
+            assert error.ename == "ImpossibleDependency", error.ename
+            assert "no_such_module_at_all" in error.evalue, error.evalue
+
+        @ipp.depend(lambda: "licence" in globals())
+        def licensed():
+            return 7
+
+        view.apply_sync(lambda: globals().pop("licence", None))
+        waiting = balanced.apply_async(licensed)
+        while "does not meet its condition" not in client.queue_status().get("apus_waiting", {}).get(waiting.msg_ids[0], ""):
+            time.sleep(0.01)
+        client[1].push({"licence": True}, block=True)
+        assert waiting.get(timeout=5) == 7
+
         running = [client[0].apply_async(time.sleep, 0.5), client[0].apply_async(time.sleep, 0.5)]
         client.abort(running[1])
         try:

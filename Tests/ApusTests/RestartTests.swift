@@ -20,10 +20,11 @@ struct RestartTests {
             let before = try await client[...].apply($engineProcess)
             let died = await #expect(throws: ApusError.self) { try await client[0].apply($killEngine, Int(SIGKILL)) }
             #expect(died?.code == .engineDied)
-            try await Self.waitForEngine(0, of: client)
+            // The notice of the death comes a moment after the error, and until then the old engine may still be called.
+            var after = before
+            while after.count < 2 || after[0] == before[0] { after = (try? await client[...].apply($engineProcess)) ?? before }
+            #expect(after.count == 2 && after[1] == before[1])
             #expect(client.ids == [0, 1])
-            let after = try await client[...].apply($engineProcess)
-            #expect(after[0] != before[0] && after[1] == before[1])
             let lost = await #expect(throws: RemoteError.self) { try await client[0].pull("x", as: Int.self) }
             #expect(lost?.name == "NameError")
             #expect(try await client[1].pull("x", as: Int.self) == 1)
@@ -146,10 +147,5 @@ struct RestartTests {
         options.engineCommand = [try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"), "--list-tests"]
         let nine = try await withCluster(engines: 1, options: options) { client in try await client[0].apply($squared, 3) }
         #expect(nine == 9)
-    }
-
-    /// Waits until an engine of that id is registered again.
-    private static func waitForEngine(_ id: EngineID, of client: Client) async throws {
-        while !client.ids.contains(id) { try await client.waitForEngines(client.ids.count + 1, timeout: .seconds(60)) }
     }
 }

@@ -1,7 +1,7 @@
 import ApusTransport
 import NIOCore
 import NIOPosix
-import Synchronization
+import Locks
 import Testing
 
 /// A socket of the network in memory, and what was told to it, for a test to await.
@@ -24,6 +24,10 @@ private final class Probe: Sendable {
     func send(_ frames: String...) async throws {
         let frames = frames.map { ByteBuffer(string: $0) }
         try await self.eventLoop.submit { self.socket.send(frames) }.get()
+    }
+
+    func disconnect(_ identity: String) async throws {
+        try await self.eventLoop.submit { self.socket.disconnect(ByteBuffer(string: identity)) }.get()
     }
 
     /// The next message, as texts.
@@ -115,6 +119,21 @@ struct InMemoryNetworkTests {
         #expect(await second.peer() == "dealer")
         try await dealer.send("again")
         #expect(await second.receive() == ["dealer", "again"])
+    }
+
+    @Test("A router closes the connection of one peer, which connects again")
+    func disconnects() async throws {
+        let router = Probe(.router, on: self.network)
+        let endpoint = try await router.socket.bind(to: Endpoint(host: "", port: 0))
+        let dealer = Probe(.dealer, identity: "dealer", on: self.network)
+        dealer.socket.connect(to: endpoint)
+        #expect(await router.peer() == "dealer")
+        try await router.disconnect("nobody")
+        try await router.disconnect("dealer")
+        #expect(await router.peer(leaving: true) == "dealer")
+        #expect(await router.peer() == "dealer")
+        try await router.send("dealer", "hello")
+        #expect(await dealer.receive() == ["hello"])
     }
 
     @Test("A port in use is refused")

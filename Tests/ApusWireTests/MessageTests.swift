@@ -159,6 +159,10 @@ struct ConnectionFileTests {
     @Test("A wildcard address means this machine when the location does")
     func addresses() throws {
         #expect(try HostAddress.reachable(interface: "tcp://10.0.0.7", location: "x") == "10.0.0.7")
+        #expect(try HostAddress.reachable(interface: "tcp://[::1]", location: "x") == "::1")
+        #expect(try HostAddress.reachable(interface: "tcp://::1", location: "x") == "::1")
+        #expect(try HostAddress.reachable(interface: "tcp://*", location: "[fd00::7]") == "fd00::7")
+        #expect(try HostAddress.reachable(interface: "tcp://[::]", location: "localhost") == "127.0.0.1")
         #expect(try HostAddress.reachable(interface: "tcp://*", location: "") == "127.0.0.1")
         #expect(try HostAddress.reachable(interface: "tcp://0.0.0.0", location: HostAddress.hostName) == "127.0.0.1")
         #expect(throws: WireError.self) { try HostAddress.reachable(interface: "tcp://*", location: "no-such-host.invalid") }

@@ -22,12 +22,12 @@ LENT = 1 << 63
 class Nanny:
     """Starts a kernel and speaks frames with it."""
 
-    def __init__(self, environment=None, lends=False, **settings):
+    def __init__(self, environment=None, lends=False, options=(), **settings):
         ours, theirs = socket.socketpair()
         self.lender, their_lender = socket.socketpair()
         read_end, self.life = os.pipe()
         # Above what the child's 3 to 5 replace.
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs.fileno(), read_end, their_lender.fileno())]
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for fd in (theirs.fileno(), read_end, their_lender.fileno())]
 
         def place():
             for number, descriptor in enumerate(high, 3):
@@ -35,7 +35,7 @@ class Nanny:
             # Whoever runs the tests may have blocked signals.
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
-        self.process = self._spawn(place, environment)
+        self.process = self._spawn(place, environment, options)
         for descriptor in (*high, read_end):
             os.close(descriptor)
         theirs.close()
@@ -45,20 +45,20 @@ class Nanny:
         texts = {path.stem: path.read_text() for path in KERNEL.glob("*.py") if path.stem != "boot"}
         if lends:
             settings["memory"] = 5
-        self.lends = False
+        self.lends = self.is_ending = False
         self.send(json.dumps(texts).encode(), json.dumps(settings).encode())
-        self.published = []
+        self.published, self.owners = [], []
         ready = self.receive()
         assert ready[0] == b"S", ready
         self.about = json.loads(ready[1])
         self.lends = self.about["memory"]
         self.send(b"I", b"7", b"uuid-7")
 
-    def _spawn(self, place, environment):
+    def _spawn(self, place, environment, options):
         # close_fds would close 3 and 4 after they were put in place.
         return subprocess.Popen(
-            [sys.executable, "-c", (KERNEL / "boot.py").read_text()],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, *options, "-c", (KERNEL / "boot.py").read_text()],
+            stdin=subprocess.DEVNULL,
             close_fds=False, preexec_fn=place, env=environment,
         )
 
@@ -100,19 +100,22 @@ class Nanny:
             parts = self.receive()
             if parts is None:
                 return None
+            if parts[0] == b"E":
+                self.is_ending = True
             if parts[0] == b"R":
                 self.flags = parts[3]
                 return json.loads(parts[4]), parts[5:]
             if parts[0] == b"P":
-                self.published.append((parts[1].decode(), parts[2].decode(), json.loads(parts[4]), parts[5:]))
+                self.published.append((parts[2].decode(), parts[3].decode(), json.loads(parts[5]), parts[6:]))
+                self.owners.append(int(parts[1]))
 
     def execute(self, code, silent=False, metadata=None, **content):
-        self.published = []
+        self.published, self.owners = [], []
         self.request("execute_request", {"code": code, "silent": silent, **content}, metadata=metadata)
         return self.reply()[0]
 
     def apply(self, *buffers, metadata=None):
-        self.published = []
+        self.published, self.owners = [], []
         self.request("apply_request", buffers=buffers, metadata=metadata)
         return self.reply()
 

@@ -120,7 +120,7 @@ def test_an_interrupt_ends_the_task_and_not_the_kernel(nanny):
     nanny.published = []
     nanny.request("execute_request", {"code": "print('on', flush=True)\nimport time\ntime.sleep(30)", "silent": True})
     parts = nanny.receive()
-    while parts[2] != b"stream":
+    while parts[3] != b"stream":
         parts = nanny.receive()
     nanny.interrupt()
     assert nanny.reply()[0]["ename"] == "KeyboardInterrupt"
@@ -149,7 +149,7 @@ def test_what_a_signal_handler_raises_while_idle_harms_nothing(nanny):
     code = "import signal\ndef handler(number, frame): raise RuntimeError('a handler')\nsignal.signal(signal.SIGUSR1, handler)"
     nanny.execute(code, silent=True)
     nanny.process.send_signal(signal.SIGUSR1)
-    assert b"a handler" in nanny.receive()[4]
+    assert b"a handler" in nanny.receive()[5]
     assert nanny.execute("signal.signal(signal.SIGUSR1, signal.SIG_DFL)", silent=True)["status"] == "ok"
 
 
@@ -161,10 +161,25 @@ def test_an_error_that_cannot_be_shown_is_still_an_error(nanny):
     assert nanny.execute("1")["status"] == "ok"
 
 
-def test_nobody_answers_input(nanny):
-    reply = nanny.execute("input('name? ')")
-    assert reply["ename"] == "RuntimeError"
+@pytest.mark.parametrize("function", ["input", "getpass.getpass"])
+def test_nobody_answers_input(nanny, function):
+    # As in stock engines.
+    nanny.execute("import getpass", silent=True)
+    reply = nanny.execute(f"{function}('name? ')")
+    assert reply["ename"] == "StdinNotImplementedError"
     assert "name?" in reply["evalue"]
+    reply, _ = nanny.call(eval, f"{function}('name? ')")
+    assert reply["ename"] == "EOFError"
+    assert "name?" in reply["evalue"]
+
+
+def test_what_is_longer_than_a_message_can_be_is_refused(nanny):
+    # Memory that is asked for and not touched costs nothing.
+    nanny.execute("import mmap\nlarge = mmap.mmap(-1, (1 << 32) + 1)\npart = memoryview(large)", silent=True)
+    pytest.importorskip("numpy")
+    content, _ = nanny.call(eval, "__import__('numpy').frombuffer(part, 'B')")
+    assert (content["ename"], "4 GiB" in content["evalue"]) == ("ValueError", True)
+    assert nanny.execute("del part")["status"] == "ok"
 
 
 def test_output_of_a_forked_process_tears_no_frame(nanny):
@@ -178,7 +193,7 @@ def test_output_before_a_long_wait_comes_at_once(nanny, tmp_path):
     nanny.published = []
     code = f"print('now')\nimport os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
     nanny.request("execute_request", {"code": code, "silent": True})
-    assert nanny.receive()[2] == b"stream"
+    assert nanny.receive()[3] == b"stream"
     gate.touch()
     assert nanny.reply()[0]["status"] == "ok"
 
@@ -236,6 +251,30 @@ def test_canned_functions_and_references_are_called(ipython):
     ipython.execute("y = 21", silent=True)
     _, buffers = ipython.apply(*map(bytes, serialize.pack_apply_message(scaled, (ipyparallel.Reference("y"),), {})))
     assert pickle.loads(buffers[0]) == 42
+
+
+@pytest.mark.parametrize("options", [[], ["-S"]], ids=["with ipyparallel", "without"])
+def test_the_answer_to_a_call_that_requires_a_missing_module_names_it(options):
+    serialize = pytest.importorskip("ipyparallel.serialize")
+    import ipyparallel
+
+    def needs():
+        return math.sqrt(4) + twice(1)
+
+    def twice(x):
+        return 2 * x
+
+    needs.__module__ = twice.__module__ = "__main__"
+    nanny = Nanny(plain=True, options=options)
+    missing = ipyparallel.require("math", "no_such_module_at_all")(needs)
+    content, _ = nanny.apply(*map(bytes, serialize.pack_apply_message(missing, (), {})))
+    assert content["ename"] == "UnmetDependency"
+    assert "no_such_module_at_all" in content["evalue"]
+    present = ipyparallel.require("math", twice)(needs)
+    content, buffers = nanny.apply(*map(bytes, serialize.pack_apply_message(present, (), {})))
+    assert content["status"] == "ok", content
+    assert pickle.loads(buffers[0]) == 4
+    nanny.close()
 
 
 # Life

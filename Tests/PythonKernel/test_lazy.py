@@ -1,5 +1,8 @@
 """What a kernel does not import until it is used."""
 
+import pathlib
+import re
+
 import pytest
 from nanny import Nanny
 
@@ -61,6 +64,50 @@ def test_a_numpy_result_crosses_as_an_array_once_numpy_is_there(nanny):
     pytest.importorskip("numpy")
     assert run(nanny, "1") == 1
     assert run(nanny, "import numpy\nnumpy.arange(1000)").sum() == 499500
+
+
+ARRAYS = [
+    "numpy.array(['2026-01-01', '2026-01-02'], 'M8[D]')",
+    "numpy.arange('2026-01-01', '2027-01-01', dtype='M8[m]').reshape(-1, 2)[:, ::2]",
+    "numpy.arange(4).astype('m8[ns]')",
+    "numpy.array([], 'M8[s]')",
+    "numpy.array([(1, '2026-01-01')], [('n', 'i4'), ('day', 'M8[D]')])",
+    "numpy.array([(1, [2])], [('n', 'i4'), ('o', [('x', 'O')])])",
+    "numpy.array('2026-01-01', 'M8[D]')",
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_an_array_crosses_whatever_its_type(nanny, array):
+    numpy = pytest.importorskip("numpy")
+    assert run(nanny, "import numpy\n1") == 1
+    result, expected = run(nanny, array), eval(array)
+    assert (result.dtype, result.shape) == (expected.dtype, expected.shape)
+    assert (result == expected).all()
+    assert (run(nanny, f"{{'a': [{array}]}}")["a"][0] == expected).all()
+
+
+def test_the_lines_of_the_article_send_dates(nanny):
+    numpy = pytest.importorskip("numpy")
+    article = pathlib.Path(__file__).resolve().parents[2] / "docs" / "ComingFromIPyparallel.md"
+    lines = re.search(r"^```python\n(import numpy\n.*?)^```$", article.read_text(), re.MULTILINE | re.DOTALL)[1]
+    dates = numpy.array(["2026-01-01", "2026-02-01"], "M8[D]")
+    known = dict(serialize.canning.can_map)
+    try:
+        exec(lines, {})
+        content, buffers = nanny.apply(*map(bytes, serialize.pack_apply_message(first_of, (dates,), {})))
+    finally:
+        serialize.canning.can_map.clear()
+        serialize.canning.can_map.update(known)
+    assert content == {"status": "ok"}, content
+    assert serialize.deserialize_object(buffers)[0] == "2026-01-01"
+
+
+def first_of(array):
+    return str(array[0])
+
+
+first_of.__module__ = "__main__"
 
 
 def test_a_dependent_function_crosses(nanny):

@@ -146,6 +146,39 @@ struct TrafficTests {
         #expect(units == [.message([large, ByteBuffer(string: "small"), large])])
     }
 
+    @Test(
+        "A peer sends much once its first frames have shown who it is; what is too much is passed over, in pieces of any size",
+        arguments: [1, 7, 1000])
+    func strangers(pieceSize: Int) throws {
+        func decoder() -> FrameDecoder {
+            var decoder = FrameDecoder(limits: .init(messageSize: 20, frames: 9))
+            decoder.strangers = (100, { $0.first == ByteBuffer(string: "key") })
+            return decoder
+        }
+        func units(_ bytes: [UInt8]) throws -> [FrameDecoder.Unit] {
+            var decoder = decoder()
+            var stream = ByteBuffer(bytes: bytes)
+            var units: [FrameDecoder.Unit] = []
+            while let piece = stream.readSlice(length: min(pieceSize, stream.readableBytes)), piece.readableBytes > 0 {
+                decoder.receive(piece)
+                while let unit = try decoder.next() { units.append(unit) }
+            }
+            return units
+        }
+        let (large, larger) = (String(repeating: "l", count: 90), String(repeating: "x", count: 200))
+        let key = ByteBuffer(string: "key")
+        #expect(throws: ProtocolViolation.messageTooLarge(limit: 20)) { try units(frame(1, "no") + frame(0, large)) }
+        #expect(throws: ProtocolViolation.messageTooLarge(limit: 20)) { try units(frame(0, large)) }
+        #expect(try units(frame(1, "key") + frame(0, large)) == [.message([key, ByteBuffer(string: large)])])
+        // Known by a message of before.
+        #expect(
+            try units(frame(0, "key") + frame(0, large)) == [.message([key]), .message([ByteBuffer(string: large)])])
+        #expect(
+            try units(frame(1, "key") + frame(1, larger) + frame(1, larger) + frame(0, "end") + frame(0, "next")) == [
+                .tooLarge([key]), .message([ByteBuffer(string: "next")]),
+            ])
+    }
+
     @Test("Frames that came in one piece are slices of it")
     func slices() throws {
         var decoder = FrameDecoder(limits: .init(messageSize: 1 << 20, frames: 4))

@@ -19,6 +19,9 @@ package struct ControllerArguments: Sendable {
         "clean-logs": ("IPController", "clean_logs"), "log-url": ("IPController", "log_url"),
         "cluster-id": ("IPController", "cluster_id"), "ident": ("Session", "session"), "user": ("Session", "username"),
         "keyfile": ("Session", "keyfile"),
+        // Python has none of these settings.
+        "engine-timeout": ("TaskScheduler", "engine_timeout"), "dependency-interval": ("TaskScheduler", "dependency_interval"),
+        "max-message-size": ("IPController", "max_message_size"), "max-unread": ("IPController", "max_unread"),
         // Python has these two as traits only.
         "engine-ports": ("IPController", "engine_ports"), "client-ports": ("IPController", "client_ports"),
     ]

@@ -149,6 +149,8 @@ package struct ControllerSettings: Sendable {
         case "registration_timeout":
             let seconds = try assignment.number(in: 0...(.max))
             self.options.registrationTimeout = seconds == 0 ? nil : seconds
+        case "max_message_size": self.options.maximumMessageSize = try assignment.number(in: 1 << 20...(.max))
+        case "max_unread": self.options.maximumUnread = try assignment.number(in: 1 << 20...(.max))
         case "reuse_files": self.reusesFiles = try assignment.flag()
         case "restore_engines":
             self.restoresEngines = try assignment.flag()
@@ -196,6 +198,8 @@ package struct ControllerSettings: Sendable {
             }
             self.options.scheme = scheme
         case "hwm": self.options.highWaterMark = try assignment.number(in: 0...(.max))
+        case "engine_timeout": self.options.engineTimeout = try assignment.span()
+        case "dependency_interval": self.options.dependencyInterval = try assignment.span()
         default: self.ignore(assignment)
         }
     }

@@ -72,6 +72,14 @@ extension TraitAssignment {
         return number
     }
 
+    /// A time in seconds; nil for zero, which stands for no such time.
+    func span() throws(SettingsError) -> Duration? {
+        guard let seconds = self.literal.double, (0...1e9).contains(seconds) else {
+            throw self.wrong("a number of seconds, at least 0 and at most 1e9")
+        }
+        return seconds > 0 ? .seconds(seconds) : nil
+    }
+
     func flag() throws(SettingsError) -> Bool {
         switch self.literal {
         case .bool(let value): return value

@@ -18,11 +18,15 @@ package struct BroadcastRequest: Sendable, Equatable {
     package var targets: [Target]
     /// Whether the client wants one reply for all targets.
     package var isCoalescing: Bool
+    /// Whether the client waits for a reply under the request's own id besides one for each copy. ipyparallel's does, and keeps
+    /// the request among its outstanding ones for ever where none comes (its issue #882).
+    package var awaitsOwnReply: Bool
 
-    package init(_ id: MessageID, to targets: [Target], isCoalescing: Bool) {
+    package init(_ id: MessageID, to targets: [Target], isCoalescing: Bool, awaitsOwnReply: Bool = false) {
         self.id = id
         self.targets = targets
         self.isCoalescing = isCoalescing
+        self.awaitsOwnReply = awaitsOwnReply
     }
 }
 

@@ -3,8 +3,8 @@ package import ApusWire
 /// Spreads a request over many engines, and gathers their replies into one where the client wants that.
 ///
 /// A value: events in, effects out. It stands alone, or is a node of a binary tree of schedulers; the protocol (section
-/// 7.3) allows both, and clients and engines need not know which. Plain replies pass without any account of them. Replies
-/// to be coalesced are counted. One answer cannot say whose part is missing, so when an engine leaves that has not answered,
+/// 7.3) allows both, and clients and engines need not know which. Plain replies pass; a scheduler that stands alone counts them,
+/// to know when a request has ended. Replies to be coalesced are counted. One answer cannot say whose part is missing, so when an engine leaves that has not answered,
 /// the answer is an error at once; a scheduler inside a tree answers for the others, and its parent sees who is missing.
 package struct BroadcastScheduler: Sendable {
     package typealias Target = BroadcastRequest.Target
@@ -72,12 +72,17 @@ package struct BroadcastScheduler: Sendable {
         /// Pass up an EngineError as the reply to this request: there are targets that will not answer. Metadata
         /// `original_msg_id` and `broadcast_targets` are set all the same.
         case fail(MessageID, [Target])
+        /// Answer the request itself: each copy has been answered, or its engine is gone. Comes before the last copy's reply, so
+        /// that a client that has all the results finds nothing outstanding.
+        case close(MessageID)
         /// Drop the request just received: one with this id is under way.
         case refuse(MessageID)
     }
 
-    /// A request whose replies are to be coalesced.
+    /// A request that has not been answered by all its targets.
     private struct Pending: Sendable {
+        let isCoalescing: Bool
+        let awaitsOwnReply: Bool
         /// In the order of the answer, each with its targets.
         var outlets: [(outlet: BroadcastOutlet, targets: [Target])] = []
         var index: [BroadcastOutlet: Int] = [:]
@@ -96,7 +101,7 @@ package struct BroadcastScheduler: Sendable {
 
     package init(_ position: Position = .alone) { self.position = position }
 
-    /// How many coalesced requests wait for replies.
+    /// How many requests wait for replies.
     package var pendingCount: Int { self.pending.count }
 
     package mutating func handle(_ event: Event) -> [Effect] {
@@ -119,25 +124,26 @@ package struct BroadcastScheduler: Sendable {
             let id = MessageID("\(request.id.text)_\(outlet.identity)")
             return Effect.forward(Copy(outlet: outlet, id: id, targets: self.isLeaf ? nil : targets), of: request.id)
         }
-        guard request.isCoalescing else { return effects }
-        var pending = Pending()
-        for (outlet, targets) in shares where pending.index[outlet] == nil {
+        // In a tree the replies to a plain request come through schedulers, several by the same one; nobody counts them.
+        guard request.isCoalescing || self.position == .alone else { return effects }
+        var pending = Pending(isCoalescing: request.isCoalescing, awaitsOwnReply: request.awaitsOwnReply)
+        for (outlet, targets) in shares {
             pending.index[outlet] = pending.outlets.count
             if self.mayAnswer(outlet) { pending.awaited.insert(pending.outlets.count) }
             pending.outlets.append((outlet, targets))
             pending.answered.append(false)
         }
         self.pending[request.id] = pending
-        if pending.awaited.isEmpty || (self.position == .alone && pending.awaited.count < pending.outlets.count) {
-            effects += self.finish(request.id)
-        }
+        if self.isOver(pending) { effects += self.finish(request.id) }
         return effects
     }
 
     /// Who gets the request, and for which targets; in the order of the answer.
     private func shares(of targets: [Target]) -> [(outlet: BroadcastOutlet, targets: [Target])] {
         guard case .node(let path, let depth) = self.position, !self.isLeaf else {
-            return targets.map { (.engine($0.uuid), [$0]) }
+            // An engine that is named twice runs the request once.
+            var named: Set<EngineUUID> = []
+            return targets.filter { named.insert($0.uuid).inserted }.map { (.engine($0.uuid), [$0]) }
         }
         // The bit of the engine's leaf that tells left from right here; the root decides by the highest.
         let bit = depth - path.utf8.count
@@ -161,11 +167,19 @@ package struct BroadcastScheduler: Sendable {
         }
     }
 
+    /// Whether nobody is left to wait for: one coalesced answer needs all the targets, unless a scheduler above sees who is missing.
+    private func isOver(_ pending: Pending) -> Bool {
+        if pending.awaited.isEmpty { return true }
+        guard pending.isCoalescing, self.position == .alone else { return false }
+        return pending.outlets.indices.contains { !pending.answered[$0] && !pending.awaited.contains($0) }
+    }
+
     // MARK: Up
 
     private mutating func take(_ reply: BroadcastReply) -> [Effect] {
-        guard reply.isCoalescing else { return [.relay] }
-        guard let index = self.pending[reply.request]?.index[reply.sender], self.pending[reply.request]?.answered[index] == false
+        guard reply.isCoalescing else { return self.takePlain(reply) + [.relay] }
+        guard self.pending[reply.request]?.isCoalescing == true,
+            let index = self.pending[reply.request]?.index[reply.sender], self.pending[reply.request]?.answered[index] == false
         else {
             self.strayReplies += 1
             return []
@@ -181,13 +195,22 @@ package struct BroadcastScheduler: Sendable {
         return [.keep(reply.request, from: reply.sender)] + (isComplete ? self.finish(reply.request) : [])
     }
 
+    private mutating func takePlain(_ reply: BroadcastReply) -> [Effect] {
+        guard let pending = self.pending[reply.request], !pending.isCoalescing, let index = pending.index[reply.sender] else {
+            return []
+        }
+        self.pending[reply.request]?.answered[index] = true
+        self.pending[reply.request]?.awaited.remove(index)
+        return self.pending[reply.request]?.awaited.isEmpty ?? false ? self.finish(reply.request) : []
+    }
+
     private mutating func leave(_ engine: EngineUUID) -> [Effect] {
         self.engines.remove(engine)
         var complete: [MessageID] = []
         for (id, pending) in self.pending {
             guard let index = pending.index[.engine(engine)], pending.awaited.contains(index) else { continue }
             self.pending[id]?.awaited.remove(index)
-            if pending.awaited.count == 1 || self.position == .alone { complete.append(id) }
+            if let left = self.pending[id], self.isOver(left) { complete.append(id) }
         }
         return complete.sorted().flatMap { self.finish($0) }
     }
@@ -195,6 +218,7 @@ package struct BroadcastScheduler: Sendable {
     /// Answers with what there is.
     private mutating func finish(_ id: MessageID) -> [Effect] {
         guard let pending = self.pending.removeValue(forKey: id) else { return [] }
+        guard pending.isCoalescing else { return pending.awaitsOwnReply ? [.close(id)] : [] }
         let isWhole = self.position != .alone || pending.answered.allSatisfy { $0 }
         guard isWhole, let last = pending.last else { return [.fail(id, pending.outlets.flatMap(\.targets))] }
         let parts = pending.outlets.indices.filter { pending.answered[$0] }.map { pending.outlets[$0] }

@@ -7,6 +7,9 @@ package enum ControlRequest: Sendable, Equatable {
     case abortAndInterrupt([MessageID])
     /// Apus only: give back these tasks if they have not started.
     case recall([MessageID])
+    /// Apus only: the controller hears the heart of an engine of this uuid and does not know it: it gave it up, or took the place of
+    /// the controller that knew it.
+    case registerAgain(EngineUUID)
     case clear
     case shutdown(restart: Bool)
     case signal(EngineSignal)
@@ -70,6 +73,9 @@ extension ControlRequest {
                 self = .abort(.requests(ids))
             }
         case .recallRequest: self = .recall(Self.messageIDs(content["msg_ids"]))
+        case .registerAgainRequest:
+            guard let uuid = content["uuid"]?.string else { return nil }
+            self = .registerAgain(EngineUUID(uuid))
         case .clearRequest: self = .clear
         case .shutdownRequest: self = .shutdown(restart: content["restart"]?.bool ?? false)
         case .signalRequest: self = .signal(EngineSignal(content["sig"]))

@@ -1,7 +1,8 @@
 package import ApusWire
 
 /// Decides what an engine does between its start and its end: registers, watches the controller's heartbeat, answers control
-/// requests and stops in the right order.
+/// requests and stops in the right order. An engine that its controller gave up, and that lives, drops what it has and
+/// registers again.
 ///
 /// The session is a value. An event goes in, the effects it calls for come out, in the order in which they must be performed.
 /// What the engine runs is not decided here but in its ``RequestQueue``, which another thread shares.
@@ -27,6 +28,8 @@ package struct EngineSession: Sendable {
         case parentLost
         /// What runs Python has ended for good, and why.
         case kernelLost(String)
+        /// User code ended what runs Python: `exit()` in a cell.
+        case kernelQuit
     }
 
     package enum Timer: Sendable, Hashable {
@@ -62,6 +65,9 @@ package struct EngineSession: Sendable {
         case restartKernel
         /// Interrupt what runs, if it can be, and reply whether it could.
         case interrupt(ControlReply.Kind)
+        /// Close the sockets that requests and heartbeats come by, drop what waits, and interrupt what runs, whose answer is for nobody:
+        /// our tasks were failed or given to others. Report ``Event/workEnded`` when it has ended.
+        case standDown
         /// Raise a signal in this process, and reply.
         case raiseSignal(Int32)
         case publishShutdown(restart: Bool)
@@ -88,10 +94,14 @@ package struct EngineSession: Sendable {
     private enum State {
         /// Becomes `registering` or `ended`.
         case idle
-        /// The request is on its way to the hub. Becomes `serving`, `withdrawing` or `ended`.
+        /// The request is on its way to the hub. Becomes `connecting`, `withdrawing` or `ended`.
         case registering
         /// The hub did not answer in time. Becomes `ended`.
         case withdrawing
+        /// The hub does not know us any more, and what we run is ending. Becomes `returning` or `ended`.
+        case standingDown(attempts: Int?)
+        /// We have asked to be registered again, and may ask as many more times; nil: without limit. Becomes `connecting` or `ended`.
+        case returning(attempts: Int?)
         /// The hub gave us an id. Becomes `serving` or `ended`.
         case connecting(EngineID, heartbeatPeriod: Int)
         /// Clients may send us work. Becomes `stopping` or `ended`.
@@ -125,17 +135,24 @@ package struct EngineSession: Sendable {
         }
     }
 
+    /// Whether the hub's answer to our registration is awaited.
+    package var isRegistering: Bool {
+        switch self.state {
+        case .registering, .returning: true
+        default: false
+        }
+    }
+
     package mutating func handle(_ event: Event) -> [Effect] {
         switch event {
         case .started: return self.register()
         case .registered(let id, let period): return self.serve(as: id, heartbeatPeriod: period)
         case .refused(let reason):
-            guard case .registering = self.state else { return [] }
-            return self.end(.refused(reason), after: [.stopTimer(.registration)])
-        case .timerFired(.registration):
-            guard case .registering = self.state else { return [] }
-            self.state = .withdrawing
-            return [.sendUnregistrationRequest(nil), .startTimer(.withdrawal, milliseconds: 1000)]
+            switch self.state {
+            case .registering, .returning: return self.end(.refused(reason), after: [.stopTimer(.registration)])
+            default: return []
+            }
+        case .timerFired(.registration): return self.endRegistration()
         case .timerFired(.withdrawal):
             guard case .withdrawing = self.state else { return [] }
             return self.end(.registrationTimedOut)
@@ -155,11 +172,15 @@ package struct EngineSession: Sendable {
             if case .stopping = self.state { return [] }
             return self.answer(request, as: id)
         case .workEnded:
-            guard case .stopping = self.state else { return [] }
-            return self.end(.shutDown)
+            switch self.state {
+            case .stopping: return self.end(.shutDown)
+            case .standingDown(let attempts): return self.registerAgain(attempts)
+            default: return []
+            }
         case .cancelled: return self.leave(.cancelled)
         case .parentLost: return self.leave(.parentLost)
         case .kernelLost(let reason): return self.leave(.kernelLost(reason))
+        case .kernelQuit: return self.leave(.quit)
         }
     }
 
@@ -171,10 +192,42 @@ package struct EngineSession: Sendable {
         return [.sendRegistrationRequest, .startTimer(.registration, milliseconds: self.options.registrationTimeout)]
     }
 
-    private mutating func serve(as id: EngineID, heartbeatPeriod: Int) -> [Effect] {
+    /// Milliseconds between heartbeats, at most: a day. More is nobody's wish.
+    private static let longestPeriod = 86_400_000
+
+    /// No answer came in time.
+    private mutating func endRegistration() -> [Effect] {
         switch self.state {
         case .registering:
-            self.state = .connecting(id, heartbeatPeriod: max(1, heartbeatPeriod))
+            self.state = .withdrawing
+            return [.sendUnregistrationRequest(nil), .startTimer(.withdrawal, milliseconds: 1000)]
+        case .returning(.some(let attempts)) where attempts <= 0: return self.end(.controllerLost)
+        case .returning(let attempts): return self.registerAgain(attempts)
+        default: return []
+        }
+    }
+
+    private mutating func standDown() -> [Effect] {
+        // Before its heart beats it is not known by it.
+        guard case .serving(_, let heartbeat) = self.state else { return [] }
+        // As long as a silent controller is waited for.
+        let patience = self.options.missedHeartbeatLimit.multipliedReportingOverflow(by: heartbeat.period)
+        let attempts =
+            self.options.missedHeartbeatLimit <= 0 || patience.overflow
+            ? nil : patience.partialValue / max(1, self.options.registrationTimeout)
+        self.state = .standingDown(attempts: attempts)
+        return [.stopTimer(.heartbeatCheck), .standDown]
+    }
+
+    private mutating func registerAgain(_ attempts: Int?) -> [Effect] {
+        self.state = .returning(attempts: attempts.map { $0 - 1 })
+        return [.sendRegistrationRequest, .startTimer(.registration, milliseconds: self.options.registrationTimeout)]
+    }
+
+    private mutating func serve(as id: EngineID, heartbeatPeriod: Int) -> [Effect] {
+        switch self.state {
+        case .registering, .returning:
+            self.state = .connecting(id, heartbeatPeriod: min(max(1, heartbeatPeriod), Self.longestPeriod))
             return [
                 .stopTimer(.registration), .serve(id), .startTimer(.connection, milliseconds: self.options.connectionTimeout),
             ]
@@ -211,6 +264,7 @@ package struct EngineSession: Sendable {
         case .abort(let abortion): return [.abort(abortion), .reply(.ok(.abort))]
         case .abortAndInterrupt(let ids): return [.abort(.requests(ids)), .interruptIfRunning(ids), .reply(.ok(.abort))]
         case .recall(let ids): return [.giveBack(ids)]
+        case .registerAgain: return self.standDown()
         case .clear: return [.clearNamespace, .reply(.ok(.clear))]
         case .kernelInfo: return [.reply(.kernelInfo)]
         case .interrupt: return [.interrupt(.interrupt)]
@@ -251,6 +305,8 @@ package struct EngineSession: Sendable {
         case .connecting(let id, _), .serving(let id, _):
             return self.end(
                 ending, after: [.stopTimer(.connection), .stopTimer(.heartbeatCheck), .sendUnregistrationRequest(id)])
+        // The hub has forgotten us; a registration that it has not answered ends when no heart follows.
+        case .standingDown, .returning: return self.end(ending, after: [.stopTimer(.registration)])
         case .stopping: return self.end(ending)
         }
     }
@@ -277,6 +333,8 @@ package enum EngineEnding: Sendable, Hashable {
     case cancelled
     /// What runs Python has ended for good.
     case kernelLost(String)
+    /// User code ended the interpreter.
+    case quit
     /// A client sent SIGTERM through the control channel.
     case signalled
     /// A client sent SIGKILL through the control channel.
@@ -294,6 +352,7 @@ extension EngineEnding: CustomStringConvertible {
         case .parentLost: "the process that started this engine is gone"
         case .cancelled: "stopped"
         case .kernelLost(let reason): reason
+        case .quit: "user code ended the interpreter"
         case .signalled: "ended by a client's SIGTERM"
         case .killed: "ended by a client's SIGKILL"
         }

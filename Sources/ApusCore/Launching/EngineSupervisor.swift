@@ -41,13 +41,16 @@ package struct EngineSupervisor: Sendable {
         }
 
         package let kind: Kind
+        /// The same, as the hub is told it.
+        package let cause: EngineEnd.Cause
         /// Fit to follow a name: "ended with signal 11 (Segmentation fault)".
         package let text: String
         /// The last that it wrote, oldest line first.
         package let lastLines: [String]
 
-        package init(_ kind: Kind, _ text: String, lastLines: [String] = []) {
+        package init(_ kind: Kind, _ text: String, lastLines: [String] = [], cause: EngineEnd.Cause = .unknown) {
             self.kind = kind
+            self.cause = cause
             self.text = text
             self.lastLines = lastLines
         }
@@ -262,6 +265,11 @@ package struct EngineSupervisor: Sendable {
         _ uuid: EngineUUID, _ end: End, _ departure: Departure?, at now: MonotonicTime, effects: inout [Effect]
     ) {
         guard var slot = self.slots[uuid] else { return }
+        var end = end
+        // What the engine said of its crash tells more than the end of its log, which is a backtrace.
+        if case .ended(let told) = departure?.cause, !told.lastLines.isEmpty {
+            end = End(end.kind, end.text, lastLines: told.lastLines, cause: end.cause)
+        }
         let outcome = self.outcome(of: end, departure, &slot, at: now)
         switch outcome {
         case .restarts(let pause):

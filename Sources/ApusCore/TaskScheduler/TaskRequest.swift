@@ -11,6 +11,9 @@ package struct TaskRequest: Sendable, Equatable {
     package var follow: TaskDependency?
     /// How long the task may wait here before it ends as a time-out; nil or zero for ever. Running does not count.
     package var timeout: Duration?
+    /// How long the task may wait while no engine is registered before it ends; zero for ever, nil for as long as the scheduler's
+    /// configuration says.
+    package var engineTimeout: Duration?
     /// How often the task is given out again when it fails, is aborted by its engine, or its engine dies.
     package var retries: Int
     /// When and after which errors it is; nil: at once and after any.
@@ -35,8 +38,9 @@ package struct TaskRequest: Sendable, Equatable {
         _ id: TaskID, client: Int = 0, after: TaskDependency? = nil, follow: TaskDependency? = nil, timeout: Duration? = nil,
         retries: Int = 0, retryRule: RetryRule? = nil, targets: [EngineUUID] = [], priority: Int = 0, depth: Int = 0,
         need: TaskNeed? = nil,
-        resources: [String: Double] = [:], inputs: [TaskID] = []
+        resources: [String: Double] = [:], inputs: [TaskID] = [], engineTimeout: Duration? = nil
     ) {
+        self.engineTimeout = engineTimeout
         self.id = id
         self.client = client
         self.after = after
@@ -59,7 +63,12 @@ extension RetryRule {
     /// The wait before a retry, of which the first has number 0.
     func pause(before retry: Int) -> Duration {
         var pause = self.pause
-        for _ in 0..<retry where pause < self.longest { pause = pause * max(1, self.factor) }
+        // Where it does not grow, a million retries must not cost a million steps each.
+        guard pause > .zero, self.factor > 1 else { return min(pause, self.longest) }
+        for _ in 0..<retry {
+            guard pause < self.longest else { break }
+            pause = pause * self.factor
+        }
         return min(pause, self.longest)
     }
 }
@@ -74,15 +83,18 @@ package struct TaskReply: Sendable, Equatable {
     package var status: Status
     /// The reply metadata's `dependencies_met`: false if the engine could not run the task at all.
     package var dependenciesMet: Bool
+    /// The module that the engine does not have, which is why the dependencies are not met; nil if it says nothing of the kind.
+    package var lacks: String?
     /// Microseconds that the engine was busy with the task, if it says so.
     package var work: UInt32?
     /// The error's name; read only for tasks whose retries depend on it.
     package var error: String?
 
     package init(
-        to task: TaskID, from engine: EngineUUID, _ status: Status, dependenciesMet: Bool = true, work: UInt32? = nil,
-        error: String? = nil
+        to task: TaskID, from engine: EngineUUID, _ status: Status, dependenciesMet: Bool = true, lacks: String? = nil,
+        work: UInt32? = nil, error: String? = nil
     ) {
+        self.lacks = lacks
         self.task = task
         self.engine = engine
         self.status = status
@@ -94,20 +106,20 @@ package struct TaskReply: Sendable, Equatable {
 
 /// Why a task ended without an engine's answer.
 package enum TaskFailure: Sendable, Hashable {
-    /// It depends on itself, on a task never seen here (or forgotten since), or on no way to end at all.
-    case invalidDependency
+    /// What it depends on makes no sense.
+    case invalidDependency(InvalidDependency)
     /// No engine can ever run it: what it depends on ended otherwise, or the engines it needs are gone or refuse it.
-    case impossibleDependency
+    case impossibleDependency(ImpossibleDependency)
     /// A task whose result is one of its arguments ended without one.
     case inputFailed(TaskID)
     /// A result that is one of its arguments cannot be had any more, and why.
     case inputMissing(TaskID, String)
-    /// It waited here longer than its time-out.
-    case timeout
-    /// Its engine left while holding it.
-    case engineDied(EngineUUID)
-    /// No engine is registered and none is coming, and why.
-    case noEngine(String)
+    /// It waited here longer than its time-out, and what it waited for in the end.
+    case timeout(WaitReason?)
+    /// Its engine left while holding it; how often it was tried, this time among them.
+    case engineDied(EngineUUID, tries: Int = 1)
+    /// There is no engine, and it is not to wait for one, or no longer.
+    case noEngine(NoEngine)
     /// Its client aborted it before it had an engine.
     case aborted
 }

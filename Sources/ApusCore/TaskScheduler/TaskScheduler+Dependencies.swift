@@ -10,17 +10,17 @@ extension TaskScheduler {
             self.details[index].targets = self.serials(of: request.targets)
         }
         if let after = request.after, !after.tasks.isEmpty {
-            let (state, isInvalid) = self.assess(after, of: slot)
+            let (state, fault) = self.assess(after, of: slot)
             if !state.isMet {
-                if isInvalid { return .invalidDependency }
-                if state.isUnreachable { return .impossibleDependency }
+                if let fault { return .invalidDependency(fault) }
+                if let impossibility = state.impossibility(.after) { return .impossibleDependency(impossibility) }
                 self.details[index].after = state
             }
         }
         if let follow = request.follow, !follow.tasks.isEmpty {
-            let (state, isInvalid) = self.assess(follow, of: slot)
-            if isInvalid { return .invalidDependency }
-            if state.isUnreachable { return .impossibleDependency }
+            let (state, fault) = self.assess(follow, of: slot)
+            if let fault { return .invalidDependency(fault) }
+            if let impossibility = state.impossibility(.follow) { return .impossibleDependency(impossibility) }
             self.details[index].follow = state
         }
         if let failure = self.addInputs(of: request, to: slot, effects: &effects) { return failure }
@@ -34,7 +34,7 @@ extension TaskScheduler {
         var inputs = TaskDetails.Inputs()
         for id in request.inputs where !inputs.unfinished.contains(id) && !inputs.sought.contains(id) {
             if let other = self.slot(of: id) {
-                if other == slot { return .invalidDependency }
+                if other == slot { return .invalidDependency(.itself) }
                 inputs.unfinished.append(id)
             } else if self.finished.outcome(of: Self.fingerprint(of: id))?.succeeded == false {
                 return .inputFailed(id)
@@ -63,32 +63,34 @@ extension TaskScheduler {
         }
     }
 
-    /// The serial numbers of the engines that there are of these, in order.
+    /// The serial numbers of these engines, of those that are or were here, in order.
     private mutating func serials(of targets: [EngineUUID]) -> [Int32] {
         // A view gives all its tasks the same targets: look them up once, and keep one list for all.
         if targets == self.lastTargets.uuids { return self.lastTargets.serials }
-        // Clients hear of an engine after we do, so one unknown here is gone and will not come back.
-        let serials = targets.compactMap { self.engineSlots[$0] }.map { self.engines[Int($0)].serial }
+        // Clients hear of an engine after we do, so one unknown here is long gone. One that is just gone may be back in time.
+        let serials = targets.compactMap { uuid in
+            self.engineSlots[uuid].map { self.engines[Int($0)].serial } ?? self.departed.serial(of: uuid)
+        }
         self.lastTargets = (targets, Set(serials).sorted())
         return self.lastTargets.serials
     }
 
-    /// How far a condition is met now, and whether it names what it must not.
-    private func assess(_ condition: TaskDependency, of slot: Int32) -> (DependencyState, isInvalid: Bool) {
+    /// How far a condition is met now, and what it names that it must not.
+    private func assess(_ condition: TaskDependency, of slot: Int32) -> (DependencyState, fault: InvalidDependency?) {
         var state = DependencyState(condition)
-        var isInvalid = !condition.success && !condition.failure
+        var fault: InvalidDependency? = !condition.success && !condition.failure ? .noEnding : nil
         for id in condition.tasks {
             if let other = self.slot(of: id) {
-                isInvalid = isInvalid || other == slot
+                if other == slot { fault = fault ?? .itself }
                 state.unfinished += 1
             } else if let outcome = self.finished.outcome(of: Self.fingerprint(of: id)) {
-                state.note(outcome)
+                state.note(outcome, of: id)
             } else {
-                isInvalid = true
+                fault = fault ?? .unknown(id)
                 state.unfinished += 1
             }
         }
-        return (state, isInvalid)
+        return (state, fault)
     }
 
     private mutating func register(_ slot: Int32, for state: DependencyState, _ kind: TaskDetails.Dependent.Kind) {
@@ -117,11 +119,11 @@ extension TaskScheduler {
             switch dependent.kind {
             case .follow:
                 self.details[index].follow?.unfinished -= 1
-                self.details[index].follow?.note(outcome)
+                self.details[index].follow?.note(outcome, of: task)
                 isUnreachable = self.details[index].follow?.isUnreachable ?? false
             case .after:
                 self.details[index].after?.unfinished -= 1
-                self.details[index].after?.note(outcome)
+                self.details[index].after?.note(outcome, of: task)
                 isUnreachable = self.details[index].after?.isUnreachable ?? false
             case .input:
                 self.details[index].inputs.unfinished.removeAll { $0 == task }

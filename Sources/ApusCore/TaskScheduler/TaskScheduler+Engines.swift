@@ -3,7 +3,7 @@ internal import ApusWire
 /// An engine that has joined and not left.
 struct EngineState: Sendable {
     var uuid: EngineUUID
-    /// Its number among all engines that ever joined, from 1; 0 in a free slot.
+    /// Its number among all engines that ever joined, from 1; 0 in a free slot. Kept when it leaves and comes back.
     var serial: Int32
     var understandsRecall: Bool
     /// What it can run, as a place among the scheduler's kinds.
@@ -45,8 +45,10 @@ extension TaskScheduler {
     ) {
         // The hub's list and its notification may both name an engine.
         guard self.engineSlots[uuid] == nil else { return }
-        self.lastSerial += 1
-        var state = EngineState(uuid: uuid, serial: self.lastSerial, understandsRecall: understandsRecall)
+        // One that was given up and comes back is the same to tasks that failed there, follow others there, or are for no other.
+        let known = self.departed.remove(uuid)
+        if known == nil { self.lastSerial += 1 }
+        var state = EngineState(uuid: uuid, serial: known ?? self.lastSerial, understandsRecall: understandsRecall)
         state.resources = resources
         let engine: Int32
         if let free = self.freeEngines.popLast() {
@@ -59,6 +61,12 @@ extension TaskScheduler {
         self.engineSlots[uuid] = engine
         self.lastTargets = ([], [])
         self.registered[state.serial] = engine
+        if known != nil {
+            self.findGroups(naming: engine)
+            // It may be another process in the same place.
+            self.touch(uuid)
+        }
+        self.endAbsence()
         self.countKind(of: engine, abilities)
         self.refresh(engine)
         self.roomy.append(engine)
@@ -68,11 +76,22 @@ extension TaskScheduler {
         if !resources.isEmpty { self.awakenThoseInNeed() }
     }
 
+    /// Notes for an engine that came back which groups name it.
+    private mutating func findGroups(naming engine: Int32) {
+        let serial = self.engines[Int(engine)].serial
+        for (rule, group) in self.groupByRule {
+            if case .only(let serials) = rule, serials.contains(serial) { self.engines[Int(engine)].groups.append(group) }
+        }
+        // A dictionary's order is nobody's.
+        self.engines[Int(engine)].groups.sort()
+    }
+
     /// The engine can run other things than before.
     mutating func change(_ uuid: EngineUUID, _ abilities: EngineAbilities) {
         guard let engine = self.engineSlots[uuid], !self.engines[Int(engine)].isRetired else { return }
         self.discountKind(of: engine)
         self.countKind(of: engine, abilities)
+        self.touch(uuid)
         self.roomy.append(engine)
     }
 
@@ -105,35 +124,35 @@ extension TaskScheduler {
     }
 
     /// What the engine holds fails, or goes to another.
-    mutating func leave(_ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]) {
+    mutating func leave(_ uuid: EngineUUID, begun: Set<TaskID>? = nil, at now: MonotonicTime, effects: inout [Effect]) {
         guard let engine = self.engineSlots.removeValue(forKey: uuid) else { return }
         if !self.engines[Int(engine)].isRetired { self.deregister(engine) }
         self.retirements.removeAll { $0.engine == uuid }
         let serial = self.engines[Int(engine)].serial
         while case let slot = self.engines[Int(engine)].first, slot >= 0 {
             self.detach(slot, from: engine)
-            if self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted,
+            if let begun, !begun.contains(self.tasks[Int(slot)].id), self.rule(for: slot) != nil {
+                // It waited there for its turn.
+                if self.tasks[Int(slot)].isAborted {
+                    self.fail(slot, .aborted, at: now, effects: &effects)
+                } else {
+                    self.log.note(self.tasks[Int(slot)].id, .givenBack(uuid), at: now)
+                    self.awakened.append(self.handle(slot))
+                }
+            } else if self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted,
                 self.isWorthARetry(slot, after: ErrorName.engineError.rawValue), self.canRetryElsewhere(slot, after: serial)
             {
+                self.details[self.makeDetails(of: slot)].lastLost = uuid
                 self.retry(slot, at: now, effects: &effects)
             } else {
-                self.fail(slot, .engineDied(uuid), at: now, effects: &effects)
+                let tries = Int(self.tasks[Int(slot)].failures) + 1
+                self.fail(slot, .engineDied(uuid, tries: tries), at: now, effects: &effects)
             }
         }
         self.roomy.removeAll { $0 == engine }
+        self.departed.insert(uuid, serial: serial)
         self.engines[Int(engine)] = EngineState(uuid: EngineUUID(""), serial: 0, understandsRecall: false)
         self.freeEngines.append(engine)
-    }
-
-    /// Ends every task that waits, where no engine is registered to run it.
-    mutating func failForLackOfEngines(_ reason: String, at now: MonotonicTime, effects: inout [Effect]) {
-        guard self.registered.isEmpty, self.waitingCount > 0 else { return }
-        for task in self.waiting {
-            if let slot = self.slot(of: task) { self.fail(slot, .noEngine(reason), at: now, effects: &effects) }
-        }
-        // Those that waited for one of these were among them.
-        self.doomed.removeAll(keepingCapacity: true)
-        self.awakened.removeAll(keepingCapacity: true)
     }
 
     private mutating func canRetryElsewhere(_ slot: Int32, after serial: Int32) -> Bool {
@@ -147,6 +166,7 @@ extension TaskScheduler {
         self.engines[Int(engine)].isRetired = true
         self.countDeep(engine, before: self.engines[Int(engine)].load, after: 0)
         self.registered[serial] = nil
+        if self.registered.isEmpty { self.absenceBegins = true }
         self.discountKind(of: engine)
         self.refresh(engine)
         let naming = self.engines[Int(engine)].groups

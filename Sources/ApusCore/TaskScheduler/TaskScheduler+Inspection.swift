@@ -1,7 +1,7 @@
 package import ApusWire
 
 /// Why a task has no engine yet, as far as `queue_status` can tell its user.
-package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
+package enum WaitReason: Sendable, Hashable {
     /// These tasks, which it comes after, have not ended.
     case after([TaskID])
     /// These tasks, which it must follow to their engine, have not ended.
@@ -17,30 +17,12 @@ package enum WaitReason: Sendable, Equatable, CustomStringConvertible {
     case enginesBusy
     /// The only engines that may run it have as many tasks as they are given at once.
     case targetsBusy([EngineUUID])
-    /// Every engine said that it does not meet the task's dependencies; a new engine might.
-    case dependenciesUnmet
-    /// It failed on every engine that takes it, and having a time-out is not tried twice on one; a new engine might do better.
-    case failedEverywhere
-
-    package var description: String {
-        switch self {
-        case .after(let tasks): "waits for \(tasks.count) tasks to end: \(Self.list(tasks.map(\.text)))"
-        case .follow(let tasks): "waits to follow \(tasks.count) tasks: \(Self.list(tasks.map(\.text)))"
-        case .inputs(let tasks): "waits for the results of \(tasks.count) tasks, its arguments: \(Self.list(tasks.map(\.text)))"
-        case .retryPause: "has failed and pauses before its next try"
-        case .noEngineOwns(let resources):
-            "no engine owns " + resources.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", ")
-        case .noEngines: "no engine is registered"
-        case .enginesBusy: "all engines that may run it are busy"
-        case .targetsBusy(let engines): "the engines that may run it are busy: \(Self.list(engines.map(\.text)))"
-        case .dependenciesUnmet: "no engine meets its dependencies; waits for a new engine"
-        case .failedEverywhere: "has failed on every engine; waits for a new engine or its time-out"
-        }
-    }
-
-    private static func list(_ names: [String]) -> String {
-        names.prefix(5).joined(separator: ", ") + (names.count > 5 ? ", …" : "")
-    }
+    /// Every engine that can run it said that it does not meet its dependencies. It is offered again to one where something has run
+    /// that may have changed the answer, after a set interval, and to a new engine.
+    case dependenciesUnmet([Refusal])
+    /// It failed on every engine that takes it, and having a time-out is not tried twice on one; a new engine might do better. With
+    /// the refusals of those that do not take it.
+    case failedEverywhere([Refusal])
 }
 
 extension TaskScheduler {
@@ -65,18 +47,27 @@ extension TaskScheduler {
         switch self.groups[Int(self.tasks[Int(slot)].place)].rule {
         case .any: return .enginesBusy
         case .excluding(let serials, _):
-            guard self.registered.keys.allSatisfy(serials.contains) else { return .enginesBusy }
-            let attempts = self.details[Int(self.tasks[Int(slot)].details)].attempts
-            let refused = attempts.filter { $0.ending == .refused }.map(\.engine)
-            return self.registered.keys.allSatisfy(refused.contains) ? .dependenciesUnmet : .failedEverywhere
+            return self.registered.keys.allSatisfy(serials.contains) ? self.whyUnwanted(slot) : .enginesBusy
         case .only(let serials):
-            return .targetsBusy(serials.compactMap { self.registered[$0] }.map { self.engines[Int($0)].uuid })
+            let engines = serials.compactMap { self.registered[$0] }.map { self.engines[Int($0)].uuid }
+            return engines.isEmpty ? self.whyUnwanted(slot) : .targetsBusy(engines)
         }
+    }
+
+    /// Why none of the registered engines takes the task, busy or not.
+    private func whyUnwanted(_ slot: Int32) -> WaitReason {
+        let details = self.details[Int(self.tasks[Int(slot)].details)]
+        let refusals = self.refusals(in: details)
+        let hasFailed = details.attempts.contains { $0.ending.isFailure && self.registered[$0.engine] != nil }
+        return hasFailed ? .failedEverywhere(refusals) : .dependenciesUnmet(refusals)
     }
 
     private func unfinished(_ state: DependencyState) -> [TaskID] {
         state.condition.tasks.filter { self.slot(of: $0) != nil }
     }
+
+    /// Why no engine is coming, by the words of whoever starts them; nil while one may.
+    package var noEngineIsComing: String? { self.noEngineReason }
 
     /// The tasks that no engine has, in order of submission.
     package var waiting: [TaskID] {

@@ -26,9 +26,6 @@ extension TaskScheduler {
         try demand(
             assigned.count == self.assignedCount, "\(self.assignedCount) tasks are said to be assigned, \(assigned.count) are")
         try demand(live.count - assigned.count == self.waitingCount, "\(self.waitingCount) tasks are said to wait")
-        if self.reasonForNoEngine != nil, self.registered.isEmpty {
-            try demand(self.waitingCount == 0, "\(self.waitingCount) tasks wait for an engine that is not coming")
-        }
         let detailed = Set(live.map { self.tasks[$0].details }.filter { $0 >= 0 })
         try demand(detailed.count + self.freeDetails.count == self.details.count, "details have leaked")
 
@@ -97,10 +94,31 @@ extension TaskScheduler {
             try demand(living == state.unfinished, "task \(self.tasks[slot].id) waits for what is gone")
         }
 
+        // While no engine is registered, nobody waits for one that is not coming, nor beyond an engine time-out.
+        if self.registered.isEmpty {
+            try demand(self.noEngineReason == nil || self.waitingCount == 0, "tasks wait for engines that are not coming")
+            let clocks = Set(self.absences.unordered.map { $0.task.slot })
+            for slot in live where self.tasks[slot].status != .assigned && self.engineTimeout(of: Int32(slot)) != nil {
+                try demand(clocks.contains(Int32(slot)), "task \(self.tasks[slot].id) has an engine time-out and no clock")
+            }
+            try demand(self.timer <= self.absences.min?.end ?? .distantFuture, "an engine time-out is due before the timer")
+        } else {
+            try demand(self.absences.isEmpty, "engine time-outs run while there are engines")
+        }
+        try demand(self.timer <= self.nextReoffer(at: now), "refusals are to be forgotten before the timer")
+
+        // What an engine refused is found when that engine is touched.
+        let refused = Set(self.refused.filter(self.isCurrent).map(\.slot))
+        for slot in live where self.details(of: slot)?.attempts.contains(where: { $0.ending.isRefusal }) == true {
+            try demand(refused.contains(Int32(slot)), "the refusal of task \(self.tasks[slot].id) would not be forgotten")
+        }
+
         // Whoever waits with a time-out will be called.
         let deadline = self.timeouts.unordered.map(\.deadline).min() ?? .distantFuture
         try demand(self.timer <= deadline, "a time-out is due before the timer")
-        try demand(self.doomed.isEmpty && self.awakened.isEmpty && self.roomy.isEmpty, "an event was not brought to its end")
+        try demand(
+            self.doomed.isEmpty && self.awakened.isEmpty && self.roomy.isEmpty && !self.absenceBegins,
+            "an event was not brought to its end")
     }
 
     private func details(of slot: Int) -> TaskDetails? {

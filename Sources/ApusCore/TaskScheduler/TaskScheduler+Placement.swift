@@ -20,8 +20,9 @@ extension TaskScheduler {
             if able == nil, !targets.isEmpty, targets.allSatisfy({ self.registered[$0] != nil }) { return .only(targets) }
         }
         let details = self.details[Int(index)]
-        var refused = self.engines(where: .refused, in: details)
-        let failed = self.engines(where: .failed, in: details)
+        var refused = self.engines(in: details) { $0.isRefusal }
+        let failed = self.engines(in: details) { $0.isFailure }
+        let lacking = self.engines(in: details) { $0.lacksModule }
 
         var allowed = details.targets
         switch self.following(slot) {
@@ -34,6 +35,8 @@ extension TaskScheduler {
             // Without other conditions an engine that owns enough may come yet.
             mayCome = allowed == nil
             let owners = self.owners(of: details.resources)
+            // A new engine may own as much; that it has what these lack is not to be expected.
+            if mayCome, !owners.isEmpty, owners.allSatisfy(lacking.contains) { mayCome = false }
             allowed = allowed.map { $0.filter(owners.contains) } ?? owners
         }
         if let allowed {
@@ -47,6 +50,7 @@ extension TaskScheduler {
             if mayCome, left.isEmpty || details.timeout > 0 { return .only([]) }
             return left.isEmpty || details.timeout > 0 ? nil : .only(left)
         }
+        if !lacking.isEmpty, (able ?? Array(self.registered.keys)).allSatisfy(lacking.contains) { return nil }
         if let able { refused = Set(self.registered.keys.filter { !able.contains($0) } + refused).sorted() }
         if failed.isEmpty { return refused.isEmpty ? .any : .excluding(refused, asLastResort: false) }
         let either = Set(refused + failed).sorted()
@@ -56,17 +60,24 @@ extension TaskScheduler {
         return .excluding(refused, asLastResort: true)
     }
 
-    /// Registered engines that had the task and so ended with it, in order.
-    private func engines(where ending: TaskDetails.Attempt.Ending, in details: TaskDetails) -> [Int32] {
+    /// Registered engines that had the task and with which it ended so, in order.
+    private func engines(in details: TaskDetails, where ended: (TaskDetails.Attempt.Ending) -> Bool) -> [Int32] {
         if details.attempts.isEmpty { return [] }
-        let serials = details.attempts.filter { $0.ending == ending && self.registered[$0.engine] != nil }.map(\.engine)
+        let serials = details.attempts.filter { ended($0.ending) && self.registered[$0.engine] != nil }.map(\.engine)
         return Set(serials).sorted()
     }
 
     mutating func noteAttempt(_ slot: Int32, on serial: Int32, _ ending: TaskDetails.Attempt.Ending) {
         let index = self.makeDetails(of: slot)
-        let attempt = TaskDetails.Attempt(engine: serial, ending: ending)
-        if !self.details[index].attempts.contains(attempt) { self.details[index].attempts.append(attempt) }
+        // Of failures and of other ways to end there is one of each engine's.
+        let known = self.details[index].attempts.firstIndex {
+            $0.engine == serial && $0.ending.isFailure == ending.isFailure
+        }
+        if let known {
+            self.details[index].attempts[known].ending = ending
+        } else {
+            self.details[index].attempts.append(TaskDetails.Attempt(engine: serial, ending: ending))
+        }
     }
 
     func lastAttempt(of slot: Int32) -> Int32? {

@@ -41,8 +41,13 @@ extension TaskScheduler {
         self.timer = .distantFuture
         while let entry = self.timeouts.min, entry.deadline <= now || !self.isRunning(entry) {
             self.timeouts.removeMin()
-            if self.isRunning(entry) { self.fail(entry.task.slot, .timeout, at: now, effects: &effects) }
+            if self.isRunning(entry) {
+                let reason = self.whyWaiting(self.tasks[Int(entry.task.slot)].id)
+                self.fail(entry.task.slot, .timeout(reason), at: now, effects: &effects)
+            }
         }
+        self.fireAbsences(at: now, effects: &effects)
+        self.reoffer(at: now)
         while let entry = self.pauses.min, entry.end <= now {
             self.pauses.removeMin()
             guard self.isCurrent(entry.task), case let index = self.tasks[Int(entry.task.slot)].details, index >= 0 else {
@@ -57,7 +62,8 @@ extension TaskScheduler {
         if self.recallCheck <= now { self.recall(at: now, effects: &effects) }
         let next = min(
             self.timeouts.min?.deadline ?? .distantFuture, self.pauses.min?.end ?? .distantFuture,
-            self.retirements.first?.at ?? .distantFuture, self.recallCheck)
+            self.retirements.first?.at ?? .distantFuture, self.recallCheck, self.absences.min?.end ?? .distantFuture,
+            self.nextReoffer(at: now))
         self.wake(at: next, effects: &effects)
     }
 
@@ -70,7 +76,9 @@ extension TaskScheduler {
             self.details[Int(index)].timeoutArming & 1 == 0
         else { return }
         self.details[Int(index)].timeoutArming &+= 1
-        let deadline = now.advanced(byNanoseconds: timeout)
+        // One that an engine refused has waited all the time.
+        let deadline = self.details[Int(index)].deadline ?? now.advanced(byNanoseconds: timeout)
+        self.details[Int(index)].deadline = deadline
         if self.timeouts.count > 2 * self.waitingCount + 64 {
             let live = self.timeouts.unordered.filter { self.isRunning($0) }
             self.timeouts = Heap(live)

@@ -23,11 +23,10 @@ package struct TaskScheduler: Sendable {
         /// answer those it holds.
         case engineRetired(EngineUUID)
         /// The engine is gone, or as good as gone. What it held fails now, or is given to another.
-        case engineLeft(EngineUUID)
-        /// The cluster's owner has no engine left and starts none, and why: from now on tasks fail where no engine is registered.
-        case noEngineIsComing(String)
-        /// The owner has an engine again, or starts one: tasks wait for it.
-        case engineIsComing
+        ///
+        /// Where it is known which tasks it had begun, the others are given out again as if it had never had them; nil: any may
+        /// have begun.
+        case engineLeft(EngineUUID, begun: Set<TaskID>? = nil)
         case submitted(TaskRequest)
         case replied(TaskReply)
         /// The engine gives tasks back that it has not started, asked to or not.
@@ -45,6 +44,13 @@ package struct TaskScheduler: Sendable {
         case resultFound(of: TaskID, for: TaskID)
         /// The driver cannot have it, and why.
         case resultMissing(of: TaskID, for: TaskID, why: String)
+        /// Whoever starts the engines says that none is left to come, and why: from now on no task waits while no engine is
+        /// registered. Engines that register all the same are used.
+        case noEngineIsComing(String)
+        /// An engine may come again, as it may at first.
+        case engineIsComing
+        /// Something other than a task has run at the engine (a push, say): what it refused before it may accept now.
+        case engineTouched(EngineUUID)
         /// The time last named by `setTimer` has come.
         case timerFired
     }
@@ -93,11 +99,18 @@ package struct TaskScheduler: Sendable {
         /// How many entries the log behind `story(of:)` keeps; 0 for no log.
         package var storyLength: Int
         package var seed: UInt64
+        /// How long a task that says nothing of it waits while no engine is registered; nil or zero for ever.
+        package var engineTimeout: Duration?
+        /// How long after an engine has refused a task for a condition it is offered the task again, though nothing is known to have
+        /// changed; nil or zero: not before something has.
+        package var dependencyInterval: Duration?
 
         package init(
             scheme: Scheme = .leastload, highWaterMark: Int? = nil, rememberedTasks: Int = 1_000_000, storyLength: Int = 0,
-            seed: UInt64 = 0
+            seed: UInt64 = 0, engineTimeout: Duration? = nil, dependencyInterval: Duration? = nil
         ) {
+            self.engineTimeout = engineTimeout
+            self.dependencyInterval = dependencyInterval
             self.scheme = scheme
             self.highWaterMark = highWaterMark
             self.rememberedTasks = rememberedTasks
@@ -109,6 +122,8 @@ package struct TaskScheduler: Sendable {
     let scheme: Scheme
     /// The most tasks any engine may hold; nil if each engine's adapts.
     let fixedLimit: Int32?
+    let engineTimeout: Duration?
+    let dependencyInterval: Duration?
     var random: SeededGenerator
 
     /// Live tasks by slot; free slots are linked from `freeTask`.
@@ -120,6 +135,8 @@ package struct TaskScheduler: Sendable {
     /// Finds the slot of each live task.
     var slots = FingerprintTable()
     var finished: FinishedTasks
+    /// Whether any task was ever given out again.
+    private var hasRetried = false
     /// Numbers tasks in order of submission, from 1.
     var lastSequence: UInt64 = 0
 
@@ -131,8 +148,10 @@ package struct TaskScheduler: Sendable {
     /// The slot of each engine that may be given tasks, by the serial number that is never given twice.
     var registered: [Int32: Int32] = [:]
     var lastSerial: Int32 = 0
-    /// Why no engine is left and none is coming; nil while one may come.
-    var reasonForNoEngine: String?
+    /// The serial numbers of the engines that left last. One that was given up may live and come back.
+    var departed = DepartedEngines()
+    /// Why no engine is coming, by the words of whoever starts them; nil while one may.
+    var noEngineReason: String?
     /// What there is to tell engines apart by; more than one place once engines of two kinds were here together.
     var kinds: [EngineKind] = []
     /// The engines that can run it, for needs that were asked for since an engine came or went; nil where all can.
@@ -167,6 +186,14 @@ package struct TaskScheduler: Sendable {
     var timeouts = Heap<TimeoutEntry>()
     /// Tasks that wait before a retry; entries whose task has ended are skipped.
     var pauses = Heap<PauseEntry>()
+    /// Tasks that engines have refused, ended ones among them.
+    var refused: [TaskHandle] = []
+    /// When refusals of a task are forgotten; entries whose task has ended are skipped.
+    var reoffers = Heap<PauseEntry>()
+    /// While no engine is registered: when tasks that wait have waited long enough for one. Entries whose task has ended are skipped.
+    var absences = Heap<PauseEntry>()
+    /// Numbers the times in which no engine is registered, from 1.
+    var absence: UInt32 = 1
     /// Engines that are to be taken for gone at a time, unless they leave before.
     var retirements: [(engine: EngineUUID, at: MonotonicTime)] = []
     /// When to look for tasks that wait behind a long one; the distant future if no engine needs looking at.
@@ -179,6 +206,8 @@ package struct TaskScheduler: Sendable {
     var awakened: [TaskHandle] = []
     var roomy: [Int32] = []
     var candidates: [Int32] = []
+    /// Within one event: the last registered engine has gone.
+    var absenceBegins = false
 
     /// The targets looked up last; forgotten when an engine joins.
     var lastTargets: (uuids: [EngineUUID], serials: [Int32]) = ([], [])
@@ -187,6 +216,8 @@ package struct TaskScheduler: Sendable {
 
     package init(_ configuration: Configuration = Configuration()) {
         self.scheme = configuration.scheme
+        self.engineTimeout = configuration.engineTimeout
+        self.dependencyInterval = configuration.dependencyInterval.flatMap { $0 > .zero ? $0 : nil }
         self.fixedLimit = configuration.highWaterMark.map { $0 <= 0 ? .max : Int32(clamping: $0) }
         self.random = SeededGenerator(seed: configuration.seed)
         self.finished = FinishedTasks(limit: configuration.rememberedTasks)
@@ -202,9 +233,7 @@ package struct TaskScheduler: Sendable {
             self.join(engine, understandsRecall: understandsRecall, abilities, resources: resources)
         case .engineChanged(let engine, let abilities): self.change(engine, abilities)
         case .engineRetired(let engine): self.retire(engine, at: now, effects: &effects)
-        case .engineLeft(let engine): self.leave(engine, at: now, effects: &effects)
-        case .noEngineIsComing(let reason): self.reasonForNoEngine = reason
-        case .engineIsComing: self.reasonForNoEngine = nil
+        case .engineLeft(let engine, let begun): self.leave(engine, begun: begun, at: now, effects: &effects)
         case .recalled(let tasks, let engine): self.takeBack(tasks, from: engine, at: now)
         case .waits(let task, let engine): self.setWaiting(task, on: engine, true, at: now)
         case .goesOn(let task, let engine): self.setWaiting(task, on: engine, false, at: now)
@@ -212,6 +241,9 @@ package struct TaskScheduler: Sendable {
         case .clientAborted(let client): self.abortAll(of: client, at: now, effects: &effects)
         case .resultFound(let input, let task): self.takeInput(input, for: task, missing: nil)
         case .resultMissing(let input, let task, let reason): self.takeInput(input, for: task, missing: reason)
+        case .noEngineIsComing(let reason): self.noEngineReason = reason
+        case .engineIsComing: self.noEngineReason = nil
+        case .engineTouched(let engine): self.touch(engine)
         case .timerFired: self.fireTimer(at: now, effects: &effects)
         }
         self.settle(at: now, effects: &effects)
@@ -244,6 +276,9 @@ package struct TaskScheduler: Sendable {
         } else {
             self.awakened.append(self.handle(slot))
         }
+        if self.registered.isEmpty, self.tasks[Int(slot)].sequence == self.lastSequence {
+            self.startAbsence(of: slot, at: now, effects: &effects)
+        }
     }
 
     private mutating func addTask(_ request: TaskRequest, _ fingerprint: UInt64) -> Int32 {
@@ -264,6 +299,7 @@ package struct TaskScheduler: Sendable {
         self.slots.insert(fingerprint, slot)
         self.waitingCount += 1
         if let rule = request.retryRule { self.details[self.makeDetails(of: slot)].retryRule = rule }
+        if let limit = request.engineTimeout { self.details[self.makeDetails(of: slot)].engineTimeout = limit }
         return slot
     }
 
@@ -287,7 +323,7 @@ package struct TaskScheduler: Sendable {
             if givenUp {
                 self.fail(slot, .aborted, at: now, effects: &effects)
             } else {
-                self.noteAttempt(slot, on: serial, .refused)
+                self.noteRefusal(slot, by: serial, lacks: reply.lacks, at: now, effects: &effects)
                 self.awakened.append(self.handle(slot))
             }
         } else if reply.status != .ok, self.tasks[Int(slot)].retries > 0, !givenUp, self.isWorthARetry(slot, after: reply.error),
@@ -322,11 +358,21 @@ package struct TaskScheduler: Sendable {
         return self.details[Int(index)].retryRule.map { !$0.errors.isEmpty } ?? false
     }
 
+    /// How often a live task was tried and given out again.
+    package func failures(of task: TaskID) -> Int {
+        guard self.hasRetried, let slot = self.slot(of: task) else { return 0 }
+        return Int(self.tasks[Int(slot)].failures)
+    }
+
     /// Gives a failed task out again, now or after its pause.
     mutating func retry(_ slot: Int32, at now: MonotonicTime, effects: inout [Effect]) {
         self.tasks[Int(slot)].retries -= 1
+        self.tasks[Int(slot)].failures += 1
+        self.hasRetried = true
         self.awakened.append(self.handle(slot))
         let index = self.makeDetails(of: slot)
+        // It had its engine in time, and has as long for the next one.
+        self.details[index].deadline = nil
         guard let rule = self.details[index].retryRule else { return }
         let pause = rule.pause(before: self.details[index].retried)
         self.details[index].retried += 1
@@ -349,6 +395,7 @@ package struct TaskScheduler: Sendable {
             self.detach(slot, from: engine)
             self.log.note(id, .givenBack(uuid), at: now)
             self.noteAttempt(slot, on: self.engines[Int(engine)].serial, .recalled)
+            self.details[self.makeDetails(of: slot)].deadline = nil
             self.awakened.append(self.handle(slot))
         }
     }
@@ -404,6 +451,12 @@ package struct TaskScheduler: Sendable {
     /// Brings everything that the event touched to rest: failures spread, released tasks and free engines meet.
     private mutating func settle(at now: MonotonicTime, effects: inout [Effect]) {
         if !self.doomed.isEmpty { self.failDoomed(at: now, effects: &effects) }
+        if self.absenceBegins { self.startAbsence(at: now, effects: &effects) }
+        if self.noEngineReason != nil {
+            self.endUnservable(at: now, effects: &effects)
+            // Those that depended on what has just ended have ended with it.
+            self.doomed.removeAll(keepingCapacity: true)
+        }
         if !self.awakened.isEmpty { self.queueAwakened(at: now, effects: &effects) }
         if !self.roomy.isEmpty {
             for index in self.roomy.indices { self.fill(self.roomy[index], at: now, effects: &effects) }
@@ -418,11 +471,11 @@ package struct TaskScheduler: Sendable {
                 }
                 if self.tasks[Int(handle.slot)].status != .assigned {
                     self.startClock(of: handle.slot, at: now, effects: &effects)
+                    if self.registered.isEmpty { self.startAbsence(of: handle.slot, at: now, effects: &effects) }
                 }
             }
             self.awakened.removeAll(keepingCapacity: true)
         }
-        if let reason = self.reasonForNoEngine { self.failForLackOfEngines(reason, at: now, effects: &effects) }
         if self.deepEngines > 0, self.recallCheck == .distantFuture, !self.idle.isEmpty {
             self.recallCheck = now.advanced(byNanoseconds: Self.recallCheckDelay)
             self.wake(at: self.recallCheck, effects: &effects)
@@ -438,7 +491,8 @@ package struct TaskScheduler: Sendable {
             if self.isCurrent(handle), self.tasks[Int(handle.slot)].status != .assigned {
                 let details = self.tasks[Int(handle.slot)].details
                 let doom = details >= 0 ? self.details[Int(details)].doom : nil
-                self.fail(handle.slot, doom ?? .impossibleDependency, at: now, effects: &effects)
+                self.fail(
+                    handle.slot, doom ?? .impossibleDependency(self.impossibility(of: handle.slot)), at: now, effects: &effects)
             }
         }
         self.doomed.removeAll(keepingCapacity: true)

@@ -19,6 +19,8 @@ struct TaskState: Sendable {
     var client: Int
     var priority: Int32
     var retries: Int32
+    /// How often it was tried and given out again.
+    var failures: Int32 = 0
     var place: Int32 = -1
     /// Neighbours among its engine's tasks; `next` also links free slots. -1 at either end.
     var next: Int32 = -1
@@ -62,14 +64,22 @@ struct TaskState: Sendable {
 /// What is kept for a task with conditions, with a history of engines, or that others depend on.
 struct TaskDetails: Sendable {
     /// An engine that had the task and has it no more.
-    struct Attempt: Sendable, Equatable {
-        enum Ending: UInt8, Sendable {
+    struct Attempt: Sendable {
+        enum Ending: Sendable {
             /// It ran there and failed.
             case failed
-            /// The engine does not meet its dependencies, and is never asked again.
-            case refused
+            /// The engine does not meet its dependencies, and is asked again only when something has changed.
+            case refused(at: MonotonicTime)
+            /// The engine does not have this module.
+            case lacks(String, at: MonotonicTime)
+            /// The engine refused it, and something may have changed there since.
+            case mayHaveChanged
             /// The engine gave it back unstarted.
             case recalled
+
+            var isFailure: Bool { if case .failed = self { true } else { false } }
+            var isRefusal: Bool { self.lacksModule || { if case .refused = self { true } else { false } }() }
+            var lacksModule: Bool { if case .lacks = self { true } else { false } }
         }
         /// The engine's serial number.
         var engine: Int32
@@ -107,6 +117,16 @@ struct TaskDetails: Sendable {
     var doom: TaskFailure?
     /// In nanoseconds; 0 for none.
     var timeout: UInt64 = 0
+    /// When its time-out is over; nil before it has begun to wait, and once an engine has taken it up.
+    var deadline: MonotonicTime?
+    /// How long it waits while no engine is registered: zero for ever; nil for as long as the scheduler's configuration says.
+    var engineTimeout: Duration?
+    /// The time without engines in which its clock was started.
+    var absence: UInt32 = 0
+    /// The engine that died last of those that had it.
+    var lastLost: EngineUUID?
+    /// Whether it is among those that engines have refused.
+    var isListedAsRefused = false
     /// Changes each time the time-out's clock starts or stops.
     var timeoutArming: UInt32 = 0
     var retryRule: RetryRule?
@@ -138,14 +158,17 @@ struct DependencyState: Sendable {
     var endedOn: [Int32] = []
     private var satisfied = 0
     private var violated = false
+    /// The task that violated it first; of any of several, the one that ended last.
+    private(set) var culprit: (task: TaskID, succeeded: Bool)?
 
     init(_ condition: TaskDependency) { self.condition = condition }
 
-    mutating func note(_ outcome: FinishedTasks.Outcome) {
+    mutating func note(_ outcome: FinishedTasks.Outcome, of task: TaskID) {
         if outcome.succeeded ? self.condition.success : self.condition.failure {
             self.satisfied += 1
             self.endedOn.append(outcome.engine)
         } else {
+            if !self.violated || !self.condition.all { self.culprit = (task, outcome.succeeded) }
             self.violated = true
         }
     }

@@ -16,6 +16,8 @@ enum KernelFrames {
     static let lent = UInt64(1) << 63
     /// So many of a frame's parts are lent at most.
     private static let loans = 32
+    /// What is written at once, so that a frame of many small parts is not collected in one buffer, which has no room for all of it.
+    private static let pieceLimit = 1 << 20
 
     /// Writes a frame, and blocks while the socket is full. False when the other end is gone.
     ///
@@ -26,8 +28,8 @@ enum KernelFrames {
             let large = parts.indices.lazy.filter { parts[$0].readableBytes >= KernelMemory.threshold }
             for index in large.prefix(Self.loans) where KernelMemory.lend(parts[index], over: lender) { lent.insert(index) }
         }
-        var pending = ByteBufferAllocator().buffer(
-            capacity: 4 + 8 * parts.count + parts.reduce(0) { $0 + min($1.readableBytes, Self.copyLimit) })
+        let copied = parts.reduce(0) { $0 + min($1.readableBytes, Self.copyLimit) }
+        var pending = ByteBufferAllocator().buffer(capacity: 4 + 8 * parts.count + min(copied, Self.pieceLimit + Self.copyLimit))
         pending.writeInteger(UInt32(parts.count), endianness: .little)
         for (index, part) in parts.enumerated() {
             pending.writeInteger(UInt64(part.readableBytes) | (lent.contains(index) ? Self.lent : 0), endianness: .little)
@@ -37,6 +39,9 @@ enum KernelFrames {
                 pending.writeInteger(UInt64(0))
             } else if part.readableBytes <= Self.copyLimit {
                 pending.writeImmutableBuffer(part)
+                guard pending.readableBytes > Self.pieceLimit else { continue }
+                guard self.send(pending, to: socket) else { return false }
+                pending.clear()
             } else {
                 guard self.send(pending, to: socket), self.send(part, to: socket) else { return false }
                 pending.clear()

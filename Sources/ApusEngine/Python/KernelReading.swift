@@ -16,8 +16,20 @@ package struct KernelFrameDecoder {
     private var buffer = ByteBuffer()
     /// How many bytes must be there before it is worth looking again.
     private var wanted = 4
+    /// A frame that is too long for one buffer, while its parts come.
+    private var long: LongFrame?
 
     package struct Torn: Error {}
+
+    private struct LongFrame {
+        let lengths: [(length: Int, isLent: Bool)]
+        var parts: [ByteBuffer] = []
+        /// What is there of the next part.
+        var part = ByteBuffer()
+    }
+
+    /// Longer frames are taken part by part. A part may have 4 GiB, and so may a buffer.
+    private static let longest = 1 << 26
 
     /// - Parameter lender: The socket that large parts are lent over.
     package init(lender: Int32) { self.lender = lender }
@@ -33,24 +45,56 @@ package struct KernelFrameDecoder {
 
     /// The next frame's parts; nil until it is whole. They share memory with each other and with nothing that is still to come.
     ///
-    /// - Throws: ``Torn`` when what came is no frame; nothing behind it can be understood.
+    /// - Throws: ``Torn`` when what came is no frame, or has a part of more than 4 GiB; nothing behind it can be understood.
     package mutating func next() throws(Torn) -> [ByteBuffer]? {
+        if self.long != nil { return try self.nextLong() }
         guard self.buffer.readableBytes >= self.wanted, let (lengths, size) = try self.readLengths() else { return nil }
-        guard self.buffer.readableBytes >= size else {
+        guard self.buffer.readableBytes >= size || size > Self.longest else {
             self.wanted = size
             return nil
         }
         self.wanted = 4
         self.buffer.moveReaderIndex(forwardBy: 4 + 8 * lengths.count)
+        if size > Self.longest {
+            self.long = LongFrame(lengths: lengths)
+            return try self.nextLong()
+        }
         var parts: [ByteBuffer] = []
         parts.reserveCapacity(lengths.count)
         for (length, isLent) in lengths {
             guard let part = isLent ? self.takeLoan(length) : self.buffer.readSlice(length: length) else { throw Torn() }
             parts.append(part)
         }
-        // What follows must not be written into, or be copied with, what the parts hold.
-        self.buffer = self.buffer.readableBytes == 0 ? ByteBuffer() : ByteBuffer(bytes: self.buffer.readableBytesView)
+        self.letGoOfParts()
         return parts
+    }
+
+    /// What follows must not be written into, or be copied with, what the parts hold.
+    private mutating func letGoOfParts() {
+        self.buffer = self.buffer.readableBytes == 0 ? ByteBuffer() : ByteBuffer(bytes: self.buffer.readableBytesView)
+    }
+
+    private mutating func nextLong() throws(Torn) -> [ByteBuffer]? {
+        guard var frame = self.long else { return nil }
+        self.long = nil
+        while frame.parts.count < frame.lengths.count {
+            let (length, isLent) = frame.lengths[frame.parts.count]
+            if isLent {
+                guard self.buffer.readableBytes >= 8 else { break }
+                guard let part = self.takeLoan(length) else { throw Torn() }
+                frame.parts.append(part)
+                continue
+            }
+            let available = min(length - frame.part.readableBytes, self.buffer.readableBytes)
+            if var piece = self.buffer.readSlice(length: available) { frame.part.writeBuffer(&piece) }
+            guard frame.part.readableBytes == length else { break }
+            frame.parts.append(frame.part)
+            frame.part = ByteBuffer()
+        }
+        self.letGoOfParts()
+        if frame.parts.count == frame.lengths.count { return frame.parts }
+        self.long = frame
+        return nil
     }
 
     /// The parts' lengths and how long the whole frame is, from the start of the buffer; nil while they are not all there.
@@ -87,22 +131,24 @@ final class KernelReading: ChannelInboundHandler {
 
     private var decoder: KernelFrameDecoder
     private let take: @Sendable ([ByteBuffer]) -> Void
-    private let whenEnded: @Sendable () -> Void
+    private let whenEnded: @Sendable (_ isTorn: Bool) -> Void
+    private var isTorn = false
 
     private init(
-        lender: Int32, take: @escaping @Sendable ([ByteBuffer]) -> Void, whenEnded: @escaping @Sendable () -> Void
+        lender: Int32, take: @escaping @Sendable ([ByteBuffer]) -> Void, whenEnded: @escaping @Sendable (_ isTorn: Bool) -> Void
     ) {
         self.decoder = KernelFrameDecoder(lender: lender)
         self.take = take
         self.whenEnded = whenEnded
     }
 
-    /// Starts to read; from then on the kernel's socket does not block. `whenEnded` is called once, also if reading cannot begin.
+    /// Starts to read; from then on the kernel's socket does not block. `whenEnded` is called once, also if reading cannot begin, with
+    /// whether that is because something came that is no frame.
     ///
     /// - Parameter eventLoop: Of NIOPosix.
     static func start(
         _ child: KernelChild, on eventLoop: any EventLoop, take: @escaping @Sendable ([ByteBuffer]) -> Void,
-        whenEnded: @escaping @Sendable () -> Void
+        whenEnded: @escaping @Sendable (_ isTorn: Bool) -> Void
     ) {
         // The channel closes what it is given, and the child its own.
         let descriptor = fcntl(child.socket, F_DUPFD_CLOEXEC, 10)
@@ -116,16 +162,20 @@ final class KernelReading: ChannelInboundHandler {
             .takingOwnershipOfDescriptor(input: descriptor)
             .whenFailure { _ in
                 close(descriptor)
-                whenEnded()
+                whenEnded(false)
             }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         self.decoder.append(self.unwrapInboundIn(data))
-        do { while let parts = try self.decoder.next() { self.take(parts) } } catch { context.close(promise: nil) }
+        guard !self.isTorn else { return }
+        do { while let parts = try self.decoder.next() { self.take(parts) } } catch {
+            self.isTorn = true
+            context.close(promise: nil)
+        }
     }
 
-    func channelInactive(context: ChannelHandlerContext) { self.whenEnded() }
+    func channelInactive(context: ChannelHandlerContext) { self.whenEnded(self.isTorn) }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 }

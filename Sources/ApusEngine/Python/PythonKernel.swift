@@ -1,9 +1,11 @@
+import ApusCore
 import ApusFunctions
 import ApusWire
 import Dispatch
 import Foundation
 import NIOCore
-import Synchronization
+import Locks
+import Pickle
 
 #if canImport(Glibc)
     import Glibc
@@ -22,8 +24,8 @@ final class PythonKernel: Sendable {
     enum Event: Sendable {
         /// Python is up: its version and whether it has IPython, in words.
         case ready(String)
-        /// The kernel died and there is a new one.
-        case restarted(why: String)
+        /// The kernel died, and the next one follows, after that pause.
+        case restarted(why: String, after: Duration)
         /// There is no kernel any more; the engine cannot go on.
         case failed(why: String)
         /// User code asked the interpreter to end.
@@ -39,8 +41,12 @@ final class PythonKernel: Sendable {
     private let answered = DispatchSemaphore(value: 0)
     /// And here, with a limited one, for Python to begin it.
     private let begun = DispatchSemaphore(value: 0)
-    /// And here, while there is no process, for the next one. A wake-up may come too often.
+    /// And here, while no process is up, for the next one. A wake-up may come too often.
     private let started = DispatchSemaphore(value: 0)
+    /// The kernel's thread waits here before it starts the next process; signalled when none is wanted any more.
+    private let stopping = DispatchSemaphore(value: 0)
+    /// Writes what no request waits for: the event loop must not, for a kernel that does not read would hold it up.
+    private let writer = DispatchQueue(label: "apus-kernel-writer")
     private let report: @Sendable (Event) -> Void
 
     private struct State {
@@ -55,10 +61,21 @@ final class PythonKernel: Sendable {
         /// Set once the engine has an id.
         var connection: Connection?
         var current: Running?
-        /// What idle output belongs to; empty before the first request.
+        /// What output without a request of its own belongs to; nil before the first request.
         var lastParent: ByteBuffer?
+        /// The requests that the process was handed.
+        var parents = KernelParents()
         /// Whether the namespace is to be emptied before the next request.
         var clears = false
+        /// Whether the kernel is to be told who it is on the wire before the next request.
+        var owesIdentity = false
+        /// Whether ``writer`` will see to that.
+        var isWriterAsked = false
+        /// User code has ended the interpreter: no request is handed over any more.
+        var isLeaving = false
+        /// When the process was up.
+        var readySince: ContinuousClock.Instant?
+        var restarts = KernelRestarts()
         /// Why we are killing the process, if it is us.
         var killReason: String?
         var isStopping = false
@@ -92,6 +109,17 @@ final class PythonKernel: Sendable {
         /// Someone wants it interrupted.
         var isInterrupted = false
 
+        /// The request, for people: `square (task 'abc', tried twice)`.
+        var words: String {
+            let id = MessageHeader.messageID(scanning: self.message.header)?.text ?? "?"
+            let tries = self.metadata.attempt == 1 ? "tried once" : "tried \(self.metadata.attempt) times"
+            guard self.type == .applyRequest else { return "task '\(id)', \(tries)," }
+            var buffers = self.message.buffers.prefix(1)
+            let value = (buffers.first?.readableBytes ?? .max) < 1 << 16 ? try? ObjectBuffers.deserialize(&buffers) : nil
+            let function = value.flatMap { $0.referenceName ?? $0.pythonFunctionName?.name }
+            return function.map { "\($0) (task '\(id)', \(tries))" } ?? "task '\(id)', \(tries),"
+        }
+
         /// Adds the busy status, which comes before all of the request's output, unless it was sent already.
         mutating func sayBusy(_ outgoing: inout [OutgoingMessage], _ messages: inout EngineMessages) {
             if self.owesBusy { outgoing.append(messages.status(.busy, parent: self.message.header)) }
@@ -115,8 +143,11 @@ final class PythonKernel: Sendable {
 
     /// Tells who the engine is, before the first request.
     func connect(_ messages: EngineMessages, _ exchange: WorkExchange, _ capture: OutputCapture?) {
-        self.state.withLock { $0.connection = Connection(messages: messages, exchange: exchange, capture: capture) }
-        if let identity = self.identity { self.write(identity) }
+        self.state.withLock { state in
+            state.connection = Connection(messages: messages, exchange: exchange, capture: capture)
+            state.owesIdentity = true
+        }
+        self.askWriter()
     }
 
     // MARK: The worker's side
@@ -158,9 +189,11 @@ final class PythonKernel: Sendable {
             let isDone = self.writing.withLock { _ in
                 let child = self.state.withLock { state -> KernelChild?? in
                     // Answered in place: there will be no kernel.
-                    guard state.current != nil else { return .some(nil) }
-                    guard let child = state.child, !state.isDying else { return nil }
+                    guard let current = state.current else { return .some(nil) }
+                    // One that is not up yet may never be.
+                    guard let child = state.child, state.isReady, !state.isDying, !state.isLeaving else { return nil }
                     state.current?.isSent = true
+                    state.parents.append(current.message.header)
                     return child
                 }
                 guard let child else { return false }
@@ -175,20 +208,37 @@ final class PythonKernel: Sendable {
 
     /// Writes a frame after whatever must come first; `writing` is held.
     private func write(_ frame: [ByteBuffer], to child: KernelChild) {
-        let (clears, borrows) = self.state.withLock { state in
-            defer { state.clears = false }
-            return (state.clears, state.borrows)
+        let (clears, borrows, identity) = self.state.withLock { state in
+            defer {
+                state.clears = false
+                state.owesIdentity = false
+            }
+            return (state.clears, state.borrows, state.owesIdentity ? state.connection?.messages : nil)
         }
         // A failure shows at the reading end too, and is dealt with there.
+        if let identity {
+            let frame = [FrameKind.identity, ByteBuffer(string: "\(identity.engineID)"), ByteBuffer(string: identity.uuid.text)]
+            _ = KernelFrames.write(frame, to: child.socket)
+        }
         if clears { _ = KernelFrames.write([FrameKind.clear], to: child.socket) }
         if !frame.isEmpty { _ = KernelFrames.write(frame, to: child.socket, lender: borrows ? child.lender : nil) }
     }
 
-    /// Writes a frame to the kernel, if there is one.
-    private func write(_ frame: [ByteBuffer]) {
-        self.writing.withLock { _ in
-            guard let child = self.state.withLock({ $0.child }) else { return }
-            self.write(frame, to: child)
+    /// Has what the kernel is owed written as soon as nothing else is being written.
+    private func askWriter() {
+        let isNew = self.state.withLock { state in
+            defer { state.isWriterAsked = true }
+            return !state.isWriterAsked
+        }
+        guard isNew else { return }
+        self.writer.async {
+            self.writing.withLock { _ in
+                let child = self.state.withLock { state in
+                    state.isWriterAsked = false
+                    return state.child
+                }
+                if let child { self.write([], to: child) }
+            }
         }
     }
 
@@ -251,8 +301,7 @@ final class PythonKernel: Sendable {
     /// Empties the namespace before the next request, and as soon as Python is idle.
     func clear() {
         self.state.withLock { $0.clears = true }
-        // Not here: the worker may be writing a large request.
-        DispatchQueue.global().async { self.write([]) }
+        self.askWriter()
     }
 
     /// Replaces the interpreter by a new one, whatever it is doing.
@@ -285,6 +334,7 @@ final class PythonKernel: Sendable {
             state.isStopping = true
             return (state.child, state.current != nil)
         }
+        self.stopping.signal()
         self.started.signal()
         guard let child else { return }
         child.closeInput()
@@ -295,74 +345,79 @@ final class PythonKernel: Sendable {
 
     private func serve() {
         // The system kills Python with the thread's process by the life pipe alone; the thread itself may come and go.
-        while true {
-            let child: KernelChild
+        while !self.state.withLock({ $0.isStopping }) {
+            let pause: Duration?
             do {
-                child = try KernelChild(interpreter: self.options.interpreter, arguments: ["-c", KernelSources.boot])
+                let child = try KernelChild(interpreter: self.options.interpreter, arguments: ["-c", KernelSources.boot])
+                guard self.welcome(child) else {
+                    child.closeInput()
+                    _ = child.ending(within: 0)
+                    return
+                }
+                pause = self.replace(child, isTorn: self.read(child))
             } catch {
-                self.fail("\(error)")
-                return
+                pause = self.goOn(after: .beforeReady, "\(error)")
             }
-            guard self.welcome(child) else {
-                child.closeInput()
-                _ = child.ending(within: 0)
-                return
-            }
-            self.read(child)
-            guard self.replace(child) else { return }
+            guard let pause else { return }
+            if pause > .zero { _ = self.stopping.wait(timeout: .now() + pause / .seconds(1)) }
         }
     }
 
     /// Gives a new process what it starts with, before anybody can hand it a request. False when none is wanted any more.
     private func welcome(_ child: KernelChild) -> Bool {
-        let isWanted = self.writing.withLock { _ in
+        self.writing.withLock { _ in
             let isWanted = self.state.withLock { state in
                 if state.isStopping { return false }
                 state.child = child
                 state.isDying = false
+                state.parents = KernelParents()
+                state.owesIdentity = state.connection != nil
                 return true
             }
             guard isWanted else { return false }
             var settings = self.options.settings
             if KernelMemory.isAvailable { settings["memory"] = .int(Int(KernelChild.lenderNumber)) }
             _ = KernelFrames.write([KernelSources.packed, JSONValue.object(settings).packed], to: child.socket)
-            if let identity = self.identity { self.write(identity, to: child) }
+            self.write([], to: child)
             return true
         }
-        self.started.signal()
-        return isWanted
     }
 
-    private var identity: [ByteBuffer]? {
-        self.state.withLock { $0.connection?.messages }.map {
-            [FrameKind.identity, ByteBuffer(string: "\($0.engineID)"), ByteBuffer(string: $0.uuid.text)]
-        }
-    }
-
-    /// Has the loop read until the kernel is gone.
-    private func read(_ child: KernelChild) {
+    /// Has the loop read until the kernel is gone. True when it sent something that is no frame.
+    private func read(_ child: KernelChild) -> Bool {
         let ended = DispatchSemaphore(value: 0)
+        let wasTorn = Mutex(false)
         KernelReading.start(child, on: self.eventLoop) {
             self.take($0)
-        } whenEnded: {
+        } whenEnded: { isTorn in
+            wasTorn.withLock { $0 = isTorn }
             ended.signal()
         }
         ended.wait()
+        return wasTorn.withLock { $0 }
     }
 
     /// Takes what Python says, on the event loop.
     private func take(_ parts: [ByteBuffer]) {
         switch parts.first {
-        case FrameKind.publish where parts.count >= 5: self.publish(parts)
+        case FrameKind.publish where parts.count >= 6: self.publish(parts)
         case FrameKind.request where parts.count >= 5: self.finish(parts)
         case FrameKind.begun: self.noteBeginning()
         case FrameKind.missedInterrupt: self.interruptAgain()
+        case FrameKind.ends:
+            let isIdle = self.state.withLock { state in
+                state.isLeaving = true
+                return state.current?.isSent != true
+            }
+            if isIdle { self.endLingering() }
         case FrameKind.ready where parts.count >= 2:
             let about = try? JSONValue(parsing: parts[1])
             self.state.withLock { state in
                 state.isReady = true
+                state.readySince = .now
                 state.borrows = about?["memory"]?.bool == true
             }
+            self.started.signal()
             self.interruptAgain()
             let shell = about?["ipython"]?.bool == true ? "with IPython" : "without IPython"
             self.report(.ready("Python \(about?["python"]?.string ?? "?") \(shell), \(self.options.interpreter)"))
@@ -370,46 +425,59 @@ final class PythonKernel: Sendable {
         }
     }
 
-    /// After a kernel's end: answers what it ran, and says whether another is to be started.
-    private func replace(_ child: KernelChild) -> Bool {
+    /// After a kernel's end: answers what it ran, and gives the pause before the next one; nil when there will be none.
+    private func replace(_ child: KernelChild, isTorn: Bool) -> Duration? {
         // A writer that is stuck comes free: nobody reads there any more.
         shutdown(child.socket, Int32(SHUT_RDWR))
-        let ending = child.ending(within: 2)
-        return self.writing.withLock { _ in
-            let (isStopping, wasReady, killReason, wasRunning, restarts) = self.state.withLock { state in
+        let ending = child.ending(within: isTorn ? 0 : 2)
+        return self.writing.withLock { _ -> Duration? in
+            let (was, life) = self.state.withLock { state in
                 defer {
+                    state.child = nil
+                    state.borrows = false
                     state.killReason = nil
                     state.isReady = false
+                    state.readySince = nil
                 }
-                state.child = nil
-                state.borrows = false
-                let restarts = state.killReason != nil || state.isReady && self.options.restarts
-                return (state.isStopping, state.isReady, state.killReason, state.current?.isSent == true, restarts)
+                return (state, state.readySince.map { .now - $0 } ?? .zero)
             }
-            if isStopping {
-                self.answerInPlace("the engine was stopped")
-                return false
+            let wasRunning = was.current?.isSent == true
+            if was.isStopping || was.isLeaving {
+                if was.isStopping || wasRunning {
+                    self.answerInPlace(was.isStopping ? "the engine was stopped" : "user code ended the interpreter")
+                }
+                if !was.isStopping { self.report(.quit) }
+                return nil
             }
-            if !wasReady, killReason == nil {
-                self.fail("Python ended before it was ready: \(ending). Its own words are above")
-                return false
+            if let why = was.killReason { return self.goOn(after: .replaced, why) }
+            guard was.isReady else {
+                return self.goOn(after: .beforeReady, "Python ended before it was ready: \(ending). Its own words are above")
             }
-            if !wasRunning, killReason == nil, ending == .exited(0) {
-                self.report(.quit)
-                return false
-            }
-            let why = killReason ?? "its Python kernel died: \(ending)"
-            // A request that no kernel was handed waits for the next one, if there is a next.
-            if wasRunning || !restarts { self.answerInPlace(why, goesOn: restarts) }
-            self.report(restarts ? .restarted(why: why) : .failed(why: why))
-            return restarts
+            let why =
+                isTorn
+                ? "its Python kernel sent what cannot be understood, as when user code writes to its descriptor 3, and was ended"
+                : "its Python kernel died: \(ending)"
+            guard self.options.restarts else { return self.fail(why) }
+            return self.goOn(after: wasRunning ? .duringRequest : .idle, life: life, why)
         }
     }
 
-    private func fail(_ why: String) {
+    /// Answers what the kernel ran that is gone, and gives the pause before the next one; nil when there will be none.
+    private func goOn(after ending: KernelRestarts.Ending, life: Duration = .zero, _ why: String) -> Duration? {
+        guard case .start(let pause) = self.state.withLock({ $0.restarts.ended(ending, after: life) }) else {
+            return self.fail(why)
+        }
+        // A request that no kernel was handed waits for the next one.
+        if self.state.withLock({ $0.current?.isSent == true }) { self.answerInPlace(why, goesOn: true) }
+        self.report(.restarted(why: why, after: pause))
+        return pause
+    }
+
+    private func fail(_ why: String) -> Duration? {
         self.state.withLock { $0.failure = why }
         self.answerInPlace(why)
         self.report(.failed(why: why))
+        return nil
     }
 
     // MARK: Messages
@@ -425,18 +493,33 @@ final class PythonKernel: Sendable {
 
     private func publish(_ parts: [ByteBuffer]) {
         self.state.withLock { state in
-            guard let parent = state.lastParent, var connection = state.connection else { return }
+            let number = Int(String(buffer: parts[1])) ?? 0
+            let own = state.parents[number]
+            guard let parent = own ?? state.lastParent, var connection = state.connection else { return }
             var outgoing: [OutgoingMessage] = []
-            state.current?.sayBusy(&outgoing, &connection.messages)
+            // A task that an earlier request left behind in Python's event loop prints for that one.
+            if own == nil || state.current?.isSent == true && number == state.parents.count {
+                state.current?.sayBusy(&outgoing, &connection.messages)
+                state.current?.outputs += 1
+            }
+            if parts[2] == FrameKind.errorStream, let text = (try? JSONValue(parsing: parts[5]))?["text"]?.string {
+                connection.capture?.remember(text)
+            }
             outgoing.append(connection.messages.publication(parts, parent: parent))
             state.connection = connection
-            state.current?.outputs += 1
             connection.exchange.send(&outgoing)
         }
     }
 
+    /// Ends an interpreter that user code has ended, and that does not go: it may wait for threads.
+    private func endLingering() {
+        let child = self.state.withLock { $0.child }
+        DispatchQueue.global().asyncAfter(deadline: .now() + 2) { child?.signal(SIGKILL) }
+    }
+
     /// Answers the request as Python did.
     private func finish(_ parts: [ByteBuffer]) {
+        defer { if self.state.withLock({ $0.isLeaving }) { self.endLingering() } }
         self.answer { connection, running, outgoing, outputs in
             let (status, name, flags, content) = (parts[1], parts[2], parts[3], parts[4])
             guard status != FrameKind.none else { return false }
@@ -458,11 +541,13 @@ final class PythonKernel: Sendable {
     /// Answers the request, if there is one, in the place of a kernel that cannot.
     private func answerInPlace(_ why: String, goesOn: Bool = false) {
         self.answer { connection, running, outgoing, outputs in
+            guard running.type.isAnswered else { return false }
             let isExecute = running.type == .executeRequest
-            let id = MessageHeader.messageID(scanning: running.message.header)?.text ?? "?"
             let rest = goesOn ? ". The engine goes on with a new kernel, whose namespace is empty" : ""
-            let error = EngineTaskError(
-                .engineError, "engine \(connection.messages.engineID) could not finish task '\(id)': \(why)\(rest)")
+            var text = "engine \(connection.messages.engineID) could not finish \(running.words): \(why)\(rest)"
+            let lines = connection.capture.map { EngineEnd(.unknown, lastLines: $0.rememberedLines).lastLines } ?? []
+            if !lines.isEmpty { text += "\nThe last lines of its error output:" + lines.map { "\n    " + $0 }.joined() }
+            let error = EngineTaskError(.engineError, text)
             let content = ErrorContent(
                 error, method: isExecute ? "execute" : "apply", function: nil, arguments: [], by: connection.messages)
             outgoing.append(connection.messages.error(content, parent: running.message.header))
@@ -515,21 +600,43 @@ private enum FrameKind {
     static let clear = ByteBuffer(string: "C")
     static let begun = ByteBuffer(string: "B")
     static let missedInterrupt = ByteBuffer(string: "N")
+    static let ends = ByteBuffer(string: "E")
     static let ok = ByteBuffer(string: "ok")
     static let none = ByteBuffer(string: "none")
     static let abort = ByteBuffer(string: "abort")
+    /// The topic of what Python writes to its error stream.
+    static let errorStream = ByteBuffer(string: "stderr")
     static let unmetDependency = ByteBuffer(string: ErrorName.unmetDependency.rawValue)
 }
 
 extension EngineMessages {
-    /// A message that Python publishes: `P`, topic, type, metadata, content, buffers.
+    /// A message that Python publishes: `P`, the request's number, topic, type, metadata, content, buffers.
     fileprivate mutating func publication(_ parts: [ByteBuffer], parent: ByteBuffer) -> OutgoingMessage {
-        let type = MessageType(rawValue: String(buffer: parts[2]))
-        let topic = String(buffer: parts[1])
+        let type = MessageType(rawValue: String(buffer: parts[3]))
+        let topic = String(buffer: parts[2])
         return self.output(
             type, topic: type == .dataMessage || topic.hasPrefix("comm-") ? topic : "engine.\(self.engineID).\(topic)",
             parent: parent,
-            metadata: parts[3], content: parts[4], buffers: Array(parts[5...]))
+            metadata: parts[4], content: parts[5], buffers: Array(parts[6...]))
+    }
+}
+
+/// The headers of the requests that a kernel was handed, by their numbers, which count from 1: the last of them, which is enough for
+/// what still prints.
+private struct KernelParents {
+    private static let limit = 1024
+    private(set) var count = 0
+    private var headers: [ByteBuffer] = []
+
+    mutating func append(_ header: ByteBuffer) {
+        // A copy: the header may share its memory with a large request.
+        let copy = ByteBuffer(bytes: header.readableBytesView)
+        if self.count < Self.limit { self.headers.append(copy) } else { self.headers[self.count % Self.limit] = copy }
+        self.count += 1
+    }
+
+    subscript(number: Int) -> ByteBuffer? {
+        number >= 1 && number <= self.count && number > self.count - Self.limit ? self.headers[(number - 1) % Self.limit] : nil
     }
 }
 
@@ -541,8 +648,9 @@ private enum KernelSources {
     static let packed: ByteBuffer = {
         let sources: [(String, [UInt8])] = [
             ("calls", PackageResources.calls_py), ("channel", PackageResources.channel_py),
-            ("ipython_shell", PackageResources.ipython_shell_py), ("kernel", PackageResources.kernel_py),
-            ("lazy", PackageResources.lazy_py), ("memory", PackageResources.memory_py), ("output", PackageResources.output_py),
+            ("comms", PackageResources.comms_py), ("ipython_shell", PackageResources.ipython_shell_py),
+            ("kernel", PackageResources.kernel_py), ("lazy", PackageResources.lazy_py), ("loop", PackageResources.loop_py),
+            ("memory", PackageResources.memory_py), ("output", PackageResources.output_py),
             ("plain_shell", PackageResources.plain_shell_py),
         ]
         var texts: JSONObject = [:]

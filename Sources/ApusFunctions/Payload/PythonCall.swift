@@ -18,6 +18,38 @@ package enum PythonCall {
     package static let broadcastMapFunction = PickleValue.global(
         module: "ipyparallel.client.view", name: "BroadcastView._broadcast_map")
 
+    /// As ``mapFunction``, but each call has an outcome of its own, and after a time, its second argument in seconds, no further call
+    /// begins. Gives the list of results; where some calls failed, a dictionary with `results` and, as `apus_outcomes`, the place, class,
+    /// text and traceback of each failure.
+    ///
+    /// An expression, so that any Python engine evaluates it, ipyparallel's among them.
+    package static let outcomesMapFunction = PickleValue.reference(Self.outcomesMap)
+
+    /// The text of ``outcomesMapFunction``.
+    static let outcomesMap: String = {
+        let source = """
+            def outcomes(function, seconds, *sequences):
+                import time, traceback
+                end = time.monotonic() + seconds
+                results, failures = [], []
+                for arguments in zip(*sequences):
+                    if results and seconds and time.monotonic() >= end:
+                        break
+                    result = None
+                    try:
+                        result = function(*arguments)
+                    except Exception as error:
+                        if type(error).__name__ == 'UnmetDependency':
+                            raise
+                        lines = traceback.format_exception(type(error), error, error.__traceback__)
+                        failures.append((len(results), type(error).__name__, str(error), lines))
+                    results.append(result)
+                return {'apus_outcomes': failures, 'results': results} if failures else results
+            """
+        let literal = source.replacing("\n", with: "\\n")
+        return "(lambda scope: (exec(\"\(literal)\", scope), scope['outcomes'])[1])({})"
+    }()
+
     /// What an expression gives when the engine evaluates it in its namespace, before the call: a function, by its name there
     /// or as `lambda`.
     package static func source(_ expression: String) -> PickleValue { .reference(expression) }
@@ -34,6 +66,8 @@ package enum PythonHelper: Sendable, Hashable {
     case pull
     /// `(function, *sequences)`: calls the function with an element of each.
     case map
+    /// `(function, seconds, *sequences)`: as map, in the form of ``PythonCall/outcomesMapFunction``.
+    case outcomesMap
     /// `(function, *names)`: as map, with sequences taken out of the namespace.
     case broadcastMap
     /// `(*modules, **objects)`: imports and binds, or raises `UnmetDependency`.
@@ -43,6 +77,10 @@ package enum PythonHelper: Sendable, Hashable {
 
     /// The helper that a request's function is, if it is one: sent as code or by name.
     package init?(_ function: PickleValue) {
+        if function.referenceName == PythonCall.outcomesMap {
+            self = .outcomesMap
+            return
+        }
         guard let name = function.pythonFunctionName else { return nil }
         switch (name.module, name.name) {
         case ("ipyparallel.util", "_push"): self = .push

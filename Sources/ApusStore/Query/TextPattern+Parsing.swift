@@ -60,6 +60,8 @@ extension TextPattern {
 /// Lays the pieces of a pattern out as steps.
 private struct Compiler {
     private var steps: [TextPattern.Step] = []
+    /// How often a piece was laid out. A repeat of nothing takes no step, but time.
+    private var pieceCount = 0
 
     mutating func finished() throws(TextPattern.Problem) -> TextPattern {
         try self.add(.end)
@@ -67,13 +69,15 @@ private struct Compiler {
     }
 
     private mutating func add(_ step: TextPattern.Step) throws(TextPattern.Problem) {
-        guard self.steps.count < TextPattern.maximumStepCount else {
-            throw TextPattern.Problem("the pattern is too large (a repeat of a repeat, perhaps)")
-        }
+        guard self.steps.count < TextPattern.maximumStepCount else { throw Self.tooLarge }
         self.steps.append(step)
     }
 
+    private static let tooLarge = TextPattern.Problem("the pattern is too large (a repeat of a repeat, perhaps)")
+
     mutating func emit(_ piece: TextPattern.Piece) throws(TextPattern.Problem) {
+        self.pieceCount += 1
+        guard self.pieceCount <= 4 * TextPattern.maximumStepCount else { throw Self.tooLarge }
         switch piece {
         case .one(let letters): try self.add(.one(letters))
         case .place(let place): try self.add(.check(place))

@@ -63,6 +63,12 @@ extension HubAnswers {
         guard missing.isEmpty else {
             throw TaskStoreError(.keyError, "No such msg(s): [\(missing.map { "'\($0)'" }.joined(separator: ", "))]")
         }
+        if let record = records.first(where: { $0.lacksRequestBuffers }) {
+            throw TaskStoreError(
+                .valueError,
+                "task '\(record.id)' cannot be run again: its arguments were too large to be kept when it had ended "
+                    + "(DictDB.size_limit, or --sqlitedb)")
+        }
         return records
     }
 

@@ -21,9 +21,12 @@ void apus_flush_standard_output(void);
 /// ignored signals: programs that the engine starts get the default back.
 void apus_forward_signals(int descriptor);
 
-/// In a crash, lets what was printed last reach the log: puts back `log` in place of the error stream and copies there what
-/// the pipes still hold. Called once, with the read ends of the pipes that stand in for the output streams.
-void apus_rescue_output_in_crash(int log, int output_pipe, int error_pipe);
+/// Names the log, and the read ends of the pipes that stand in for the output streams, for `apus_rescue_output`.
+void apus_rescue_output_at_end(int log, int output_pipe, int error_pipe);
+
+/// Lets what was printed last reach the log: puts it back in place of the error stream, and copies there what was remembered
+/// and what the pipes still hold. Safe in a signal handler.
+void apus_rescue_output(void);
 
 /// Keeps the last of what a request wrote to the error stream and was taken out of its pipe, for the log of a crash: the
 /// message of a trap comes some time before the signal. One thread at a time.
@@ -31,6 +34,29 @@ void apus_remember_error_output(const void *bytes, long count);
 
 /// Forgets it: the next request begins.
 void apus_forget_error_output(void);
+
+/// Gives the end of what is remembered, and how many bytes that is.
+long apus_remembered_error_output(void *bytes, long room);
+
+/// How the process is ending.
+struct apus_process_end {
+    /// The signal that it crashed with; 0 where it calls `exit`.
+    int signal;
+    /// The code that `exit` was called with; -1 where the system does not say.
+    int code;
+};
+
+/// From now on, when the process crashes or calls `exit`, an `apus_process_end` is written to `report`, and the process is held
+/// until there is something to read from `answer`, 100 ms at most; then it goes on to its end as it would have without this. Where
+/// no answer comes, its connections are shut down, so that peers see its end at once.
+void apus_tell_of_end(int report, int answer);
+
+/// The process is about to end as it should: nobody need be told.
+void apus_end_in_order(void);
+
+/// Gives the calling thread a stack for signal handlers, so that a function that has used up its own can be told of. Called once
+/// in a thread's life, by few threads: the memory is never given back.
+void apus_use_signal_stack(void);
 
 #if defined(__cplusplus)
 }

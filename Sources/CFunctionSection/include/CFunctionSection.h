@@ -1,5 +1,5 @@
-// What only C can ask of the running program: where the binary section that lists remote functions begins and ends, which
-// image an address is of, and which build the executable is.
+// What only C can ask of the running program: which types the compiler lists as conforming to a protocol, which image an address
+// is of, and which build the executable is.
 
 #ifndef APUS_CFUNCTION_SECTION_H
 #define APUS_CFUNCTION_SECTION_H
@@ -15,12 +15,16 @@ extern "C" {
 #pragma clang assume_nonnull begin
 #endif
 
-/// Receives the bounds of one section of function records; `context` is what the caller handed in.
-typedef void (*apus_section_visitor)(const void *start, const void *stop, void *context);
+/// Receives the descriptor of one type; `context` is what the caller handed in.
+typedef void (*apus_type_visitor)(const void *type, void *context);
 
-/// Visits the section of function records of every image loaded now: the executable and its shared libraries. Each section
-/// is visited once. The visitor must not load or unload libraries.
-void apus_visit_function_sections(apus_section_visitor visit, void *context);
+/// Visits the types that conform to a protocol, in every image loaded now: the executable and its shared libraries. The compiler
+/// lists each conformance in a section of the binary, for casts to look it up at run time; generic types are passed over. No code of
+/// Swift's runs, for the loader's lock is held: the visitor must not load or unload libraries, nor ask for a type's metadata.
+void apus_visit_conforming_types(const void *protocol, apus_type_visitor visit, void *context);
+
+/// The metadata of the type with this descriptor, which is what `Any.Type` holds.
+const void *apus_metadata_of_type(const void *type);
 
 /// Where the image begins that has this address, as the loader put it; null for none.
 const void *_Nullable apus_image_of(const void *address);
@@ -35,6 +39,13 @@ size_t apus_copy_build_identity(uint8_t *buffer, size_t capacity);
 /// The second way of `apus_copy_build_identity` alone, for its tests: hashes the loadable parts of the executable at `path`.
 /// Writes 16 bytes and returns 16, or returns 0 when the file is no executable of this machine.
 size_t apus_hash_executable(const char *path, uint8_t *buffer, size_t capacity);
+
+/// Looks for the section of function records in the bytes of an image's file (ELF only), which are aligned as a header of it is. Gives
+/// 1, where the section begins, relative to where the image is loaded, and how long it is; 0 when there is none, or the file is torn.
+int apus_find_function_section(const uint8_t *bytes, size_t size, uint64_t *address, uint64_t *length);
+
+/// What `apus_hash_executable` does, on the bytes of the file (ELF only).
+size_t apus_hash_image(const uint8_t *bytes, size_t size, uint8_t *buffer, size_t capacity);
 
 #if __has_feature(nullability)
 #pragma clang assume_nonnull end

@@ -42,6 +42,58 @@ struct BroadcastSchedulerTests {
         #expect(scheduler.handle(.requested(request)) == [self.copy(self.ada), self.copy(self.bob)])
         let reply = BroadcastReply(to: self.request, from: .engine(self.ada.uuid), isCoalescing: false)
         #expect(scheduler.handle(.replied(reply)) == [.relay])
+        #expect(scheduler.pendingCount == 1)
+        let last = BroadcastReply(to: self.request, from: .engine(self.bob.uuid), isCoalescing: false)
+        #expect(scheduler.handle(.replied(last)) == [.relay])
+        #expect(scheduler.pendingCount == 0)
+    }
+
+    @Test("A client that waits for the request itself has its answer before the last copy's reply, and once")
+    func ownReply() {
+        var scheduler = self.scheduler(.alone, self.ada, self.bob)
+        let request = BroadcastRequest(self.request, to: [self.ada, self.bob], isCoalescing: false, awaitsOwnReply: true)
+        #expect(scheduler.handle(.requested(request)) == [self.copy(self.ada), self.copy(self.bob)])
+        #expect(scheduler.handle(.requested(request)) == [.refuse(self.request)])
+        let first = BroadcastReply(to: self.request, from: .engine(self.ada.uuid), isCoalescing: false)
+        let last = BroadcastReply(to: self.request, from: .engine(self.bob.uuid), isCoalescing: false)
+        #expect(scheduler.handle(.replied(first)) == [.relay])
+        #expect(scheduler.handle(.replied(first)) == [.relay])
+        #expect(scheduler.handle(.replied(last)) == [.close(self.request), .relay])
+        #expect(scheduler.handle(.replied(last)) == [.relay])
+        #expect(scheduler.pendingCount == 0)
+    }
+
+    @Test("An engine that leaves, or was gone, owes a plain broadcast nothing")
+    func targetOfPlainLeaves() {
+        var scheduler = self.scheduler(.alone, self.ada, self.bob)
+        let request = BroadcastRequest(
+            self.request, to: [self.ada, self.bob, self.eve], isCoalescing: false, awaitsOwnReply: true)
+        _ = scheduler.handle(.requested(request))
+        let reply = BroadcastReply(to: self.request, from: .engine(self.ada.uuid), isCoalescing: false)
+        #expect(scheduler.handle(.replied(reply)) == [.relay])
+        #expect(scheduler.handle(.engineLeft(self.bob.uuid)) == [.close(self.request)])
+        let toNobody = BroadcastRequest(self.request, to: [self.eve], isCoalescing: false, awaitsOwnReply: true)
+        #expect(scheduler.handle(.requested(toNobody)) == [self.copy(self.eve), .close(self.request)])
+        #expect(scheduler.pendingCount == 0)
+    }
+
+    @Test(
+        "An id whose plain replies are not all in is refused; an engine that leaves is not waited for, one named twice runs it once"
+    )
+    func plainIsUnderWay() {
+        var scheduler = self.scheduler(.alone, self.ada, self.bob)
+        let request = BroadcastRequest(self.request, to: [self.ada, self.bob, self.ada], isCoalescing: false)
+        #expect(scheduler.handle(.requested(request)) == [self.copy(self.ada), self.copy(self.bob)])
+        #expect(scheduler.handle(.requested(request)) == [.refuse(self.request)])
+        let reply = BroadcastReply(to: self.request, from: .engine(self.ada.uuid), isCoalescing: false)
+        #expect(scheduler.handle(.replied(reply)) == [.relay])
+        #expect(scheduler.handle(self.reply(self.bob)) == [])
+        #expect(scheduler.handle(.requested(request)) == [.refuse(self.request)])
+        #expect(scheduler.handle(.engineLeft(self.bob.uuid)) == [])
+        #expect(scheduler.pendingCount == 0)
+        // Where no engine will answer there is nothing to wait for.
+        let nobody = BroadcastRequest(self.request, to: [self.bob], isCoalescing: false)
+        #expect(scheduler.handle(.requested(nobody)) == [self.copy(self.bob)])
         #expect(scheduler.pendingCount == 0)
     }
 

@@ -79,6 +79,55 @@ struct EngineSessionTests {
             ])
     }
 
+    @Test("An engine that the controller does not know any more drops what it has, and registers again when nothing runs")
+    func registersAgain() {
+        var session = self.registered()
+        #expect(session.handle(.requested(.registerAgain(EngineUUID("me")))) == [.stopTimer(.heartbeatCheck), .standDown])
+        #expect(session.handle(.requested(.registerAgain(EngineUUID("me")))) == [])
+        #expect(session.handle(.pinged) == [])
+        let asks: [EngineSession.Effect] = [.sendRegistrationRequest, .startTimer(.registration, milliseconds: 10_000)]
+        #expect(session.handle(.workEnded) == asks)
+        #expect(session.handle(.timerFired(.registration)) == asks)
+        #expect(
+            session.handle(.registered(7, heartbeatPeriod: 3000)) == [
+                .stopTimer(.registration), .serve(7), .startTimer(.connection, milliseconds: 10_000),
+            ])
+        #expect(session.handle(.connected).contains(.startHeart))
+        #expect(session.engineID == 7)
+    }
+
+    @Test("It asks for as long as it waits for a silent controller's heart, and then ends; without that limit, for ever")
+    func stopsAsking() {
+        var options = EngineSession.Options()
+        for (limit, asked) in [(6, 2), (1, 1), (0, 100), (Int.max, 100)] {
+            options.missedHeartbeatLimit = limit
+            options.registrationTimeout = 10_000
+            var session = EngineSession(options: options)
+            for event: EngineSession.Event in [.started, .registered(7, heartbeatPeriod: 3000), .connected] {
+                _ = session.handle(event)
+            }
+            _ = session.handle(.requested(.registerAgain(EngineUUID("me"))))
+            var effects = session.handle(.workEnded)
+            var count = 0
+            while effects.first == .sendRegistrationRequest, count < 100 {
+                count += 1
+                effects = session.handle(.timerFired(.registration))
+            }
+            #expect(count == asked)
+            if asked < 100 { #expect(effects == [.finish(.controllerLost)]) }
+        }
+    }
+
+    @Test("Refused, or stopped, while it registers again, it ends")
+    func endsWhileReturning() {
+        var session = self.registered()
+        _ = session.handle(.requested(.registerAgain(EngineUUID("me"))))
+        var stopped = session
+        #expect(stopped.handle(.cancelled) == [.stopTimer(.registration), .finish(.cancelled)])
+        _ = session.handle(.workEnded)
+        #expect(session.handle(.refused("in use")) == [.stopTimer(.registration), .finish(.refused("in use"))])
+    }
+
     @Test("A shutdown is answered, published and reported before the last task ends")
     func shutsDown() {
         var session = self.registered()

@@ -28,7 +28,7 @@ struct EngineRegistryTests {
         var registry = Registry()
         #expect(
             registry.handle(.registrationRequested(.init(self.ada)), at: self.now) == [
-                .accept(0, self.ada), .expectHeart(self.ada), .setTimer(self.now + .seconds(30)),
+                .cutConnections(self.ada), .accept(0, self.ada), .expectHeart(self.ada), .setTimer(self.now + .seconds(30)),
             ])
         #expect(registry.engines == [])
         #expect(registry.handle(.heartFound(self.ada), at: self.now) == [.saveState, .announce(self.engine(0, self.ada))])
@@ -78,8 +78,7 @@ struct EngineRegistryTests {
         var registry = Registry()
         func id(_ name: String, wanting wanted: EngineID? = nil) -> EngineID? {
             let effects = registry.handle(.registrationRequested(.init(EngineUUID(name), wantedID: wanted)), at: self.now)
-            if case .accept(let id, _) = effects.first { return id }
-            return nil
+            return effects.lazy.compactMap { if case .accept(let id, _) = $0 { id } else { nil } }.first
         }
         #expect(id("a") == 0)
         #expect(id("b", wanting: 7) == 7)
@@ -111,7 +110,8 @@ struct EngineRegistryTests {
         ]
         for (event, departure) in sides {
             var registry = self.registry(with: self.ada)
-            let gone: [Registry.Effect] = [.forgetHeart(self.ada), .saveState, .withdraw(ada, departure)]
+            let cut: [Registry.Effect] = departure == .heartStopped ? [.cutConnections(self.ada)] : []
+            let gone: [Registry.Effect] = [.forgetHeart(self.ada)] + cut + [.saveState, .withdraw(ada, departure)]
             if departure.mayStillAnswer {
                 #expect(registry.handle(event, at: self.now) == gone + [.setTimer(later)])
             } else {
@@ -161,6 +161,184 @@ struct EngineRegistryTests {
 
         var second = Registry()
         second.skipIDs(below: registry.state.nextID)
-        #expect(second.handle(.registrationRequested(.init(self.ada)), at: self.now).first == .accept(6, self.ada))
+        #expect(second.handle(.registrationRequested(.init(self.ada)), at: self.now).contains(.accept(6, self.ada)))
+        // An absurd number in the file leaves ids to give out.
+        second.skipIDs(below: .max)
+        let next = second.handle(.registrationRequested(.init(EngineUUID("bob"))), at: self.now)
+        #expect(next.contains(.accept(EngineID(Int(Int32.max)), EngineUUID("bob"))))
+    }
+
+    // MARK: Coming back
+
+    private func request(_ process: String, replaces: Bool = false) -> Registry.Request {
+        .init(self.ada, announcement: [:], process: process, replaces: replaces)
+    }
+
+    private func engine(_ id: EngineID, _ process: String, isWatched: Bool = false) -> Registry.Engine {
+        .init(id: id, uuid: self.ada, understandsRecall: false, announcement: [:], process: process, isWatched: isWatched)
+    }
+
+    @Test(
+        "An engine that was given up, and lives, has its id again when it registers again; until then its answers come too late")
+    func comesBack() {
+        var registry = Registry()
+        _ = registry.handle(.registrationRequested(self.request("p")), at: self.now)
+        _ = registry.handle(.heartFound(self.ada), at: self.now)
+        _ = registry.handle(.registrationRequested(.init(self.bob)), at: self.now)
+        #expect(!registry.hasGivenUp(self.ada))
+        _ = registry.handle(.heartStopped(self.ada), at: self.now)
+        #expect(registry.hasGivenUp(self.ada))
+        #expect(!registry.knows(self.ada))
+        #expect(!registry.hasGivenUp(EngineUUID("of an earlier controller")))
+        #expect(
+            registry.handle(.registrationRequested(self.request("p")), at: self.now) == [
+                .cutConnections(self.ada), .accept(0, self.ada), .expectHeart(self.ada),
+            ])
+        #expect(!registry.hasGivenUp(self.ada))
+        #expect(registry.handle(.heartFound(self.ada), at: self.now) == [.saveState, .announce(self.engine(0, "p"))])
+    }
+
+    @Test("Its old id was given to an engine that wished for it: then it gets another")
+    func formerIDIsTaken() {
+        var registry = self.registry(with: self.ada)
+        _ = registry.handle(.disconnected(self.ada), at: self.now)
+        _ = registry.handle(.registrationRequested(.init(self.bob, wantedID: 0)), at: self.now)
+        #expect(registry.handle(.registrationRequested(.init(self.ada)), at: self.now).contains(.accept(1, self.ada)))
+    }
+
+    @Test("An engine that its launcher started in the place of another ends that one, and has its id")
+    func takesPlace() {
+        var registry = Registry()
+        _ = registry.handle(.registrationRequested(self.request("p", replaces: true)), at: self.now)
+        _ = registry.handle(.heartFound(self.ada), at: self.now)
+        let old = self.engine(0, "p", isWatched: true)
+        #expect(
+            registry.handle(.registrationRequested(self.request("q", replaces: true)), at: self.now) == [
+                .forgetHeart(self.ada), .saveState, .withdraw(old, .replaced), .strand(old), .cutConnections(self.ada),
+                .accept(0, self.ada), .expectHeart(self.ada),
+            ])
+        // It asks once more before it is visible.
+        #expect(
+            registry.handle(.registrationRequested(self.request("q", replaces: true)), at: self.now) == [
+                .forgetHeart(self.ada), .cutConnections(self.ada), .accept(0, self.ada), .expectHeart(self.ada),
+            ])
+        #expect(
+            registry.handle(.heartFound(self.ada), at: self.now) == [.saveState, .announce(self.engine(0, "q", isWatched: true))])
+    }
+
+    @Test("A process that registers again is taken for what it is, another of its uuid is refused")
+    func sameProcess() {
+        var registry = Registry()
+        _ = registry.handle(.registrationRequested(self.request("p")), at: self.now)
+        _ = registry.handle(.heartFound(self.ada), at: self.now)
+        #expect(registry.handle(.registrationRequested(self.request("q")), at: self.now) == [.refuse(self.ada)])
+        #expect(registry.handle(.registrationRequested(self.request("p")), at: self.now).contains(.accept(0, self.ada)))
+    }
+
+    @Test("An engine that comes back while its last answers are waited for gives none any more")
+    func comesBackFromGoodbye() {
+        var registry = Registry()
+        _ = registry.handle(.registrationRequested(self.request("p")), at: self.now)
+        _ = registry.handle(.heartFound(self.ada), at: self.now)
+        _ = registry.handle(.unregistrationRequested(0), at: self.now)
+        #expect(
+            registry.handle(.registrationRequested(self.request("q")), at: self.now) == [
+                .strand(self.engine(0, "p")), .cutConnections(self.ada), .accept(0, self.ada), .expectHeart(self.ada),
+            ])
+    }
+
+    // MARK: How it ended
+
+    /// A registry with an engine that a launcher watches.
+    private func watching() -> Registry {
+        var registry = Registry()
+        _ = registry.handle(.registrationRequested(self.request("p", replaces: true)), at: self.now)
+        _ = registry.handle(.heartFound(self.ada), at: self.now)
+        return registry
+    }
+
+    @Test("When a watched engine's connections drop, its launcher has 50 ms to say why; meanwhile it gets no tasks")
+    func waitsForCause() {
+        let engine = self.engine(0, "p", isWatched: true)
+        let until = self.now + EngineRegistry.lastWords
+        let end = EngineEnd(.signal(9))
+        func gone(_ departure: Registry.Departure) -> [Registry.Effect] {
+            [.forgetHeart(self.ada), .saveState, .withdraw(engine, departure), .strand(engine)]
+        }
+        for (event, time, departure): (Registry.Event, MonotonicTime, Registry.Departure) in [
+            (.ended(self.ada, end), self.now, .ended(end)), (.processEnded(self.ada, end), self.now, .ended(end)),
+            (.timerFired, until, .disconnected),
+            (.unregistrationRequested(0), self.now, .disconnected),
+        ] {
+            var registry = self.watching()
+            #expect(registry.handle(.disconnected(self.ada), at: self.now) == [.retire(engine), .setTimer(until)])
+            #expect(registry.handle(.disconnected(self.ada), at: self.now) == [])
+            #expect(registry.knows(self.ada))
+            #expect(Array(registry.handle(event, at: time).prefix(4)) == gone(departure))
+            #expect(registry.departure(of: self.ada) == departure)
+            #expect(registry.lastID(of: self.ada) == 0)
+            #expect(registry.handle(.ended(self.ada, end), at: time) == [])
+        }
+    }
+
+    @Test(
+        "When its launcher says that its process has ended, what it sent last may come until its connections drop, or for 50 ms")
+    func waitsForLastWords() {
+        let (engine, end) = (self.engine(0, "p", isWatched: true), EngineEnd(.code(1)))
+        let until = self.now + EngineRegistry.lastWords
+        for (event, time): (Registry.Event, MonotonicTime) in [(.disconnected(self.ada), self.now), (.timerFired, until)] {
+            var registry = self.watching()
+            #expect(registry.handle(.processEnded(self.ada, end), at: self.now) == [.retire(engine), .setTimer(until)])
+            #expect(registry.handle(.processEnded(self.ada, end), at: self.now) == [])
+            #expect(!registry.hasGivenUp(self.ada))
+            #expect(
+                Array(registry.handle(event, at: time).prefix(3)) == [
+                    .forgetHeart(self.ada), .saveState, .withdraw(engine, .ended(end)),
+                ])
+        }
+        var pending = Registry()
+        _ = pending.handle(.registrationRequested(self.request("p", replaces: true)), at: self.now)
+        #expect(pending.handle(.processEnded(self.ada, end), at: self.now) == [.forgetHeart(self.ada)])
+    }
+
+    @Test("An engine that tells how it ends is gone at once, whatever its connections do")
+    func tellsItsEnd() {
+        var registry = self.registry(with: self.ada)
+        let (engine, end) = (self.engine(0, self.ada), EngineEnd(.code(3)))
+        #expect(
+            registry.handle(.ended(self.ada, end), at: self.now) == [
+                .forgetHeart(self.ada), .saveState, .withdraw(engine, .ended(end)), .strand(engine),
+            ])
+        #expect(registry.handle(.disconnected(self.ada), at: self.now) == [])
+        // One that has said goodbye answers no more.
+        var leaving = self.registry(with: self.ada)
+        _ = leaving.handle(.unregistrationRequested(0), at: self.now)
+        #expect(leaving.handle(.ended(self.ada, end), at: self.now) == [.strand(engine)])
+    }
+
+    @Test("How an engine ended crosses the wire, and is said in words", arguments: [true, false])
+    func endsInWords(knowsTasks: Bool) throws {
+        let lines = ["a line", "Main.swift:3: Fatal error: Index out of range"]
+        let crash = EngineEnd(.signal(4), lastLines: lines, begun: knowsTasks ? [MessageID("a")] : nil)
+        #expect(try EngineEnd(JSONValue(parsing: JSONValue.object(crash.json).packed)) == crash)
+        #expect(crash.description == "signal 4 (SIGILL). Main.swift:3: Fatal error: Index out of range")
+        #expect(crash.report.hasSuffix("The last lines of its error output:\n    a line\n    \(lines[1])"))
+        #expect(EngineEnd(.code(3)).report == "it exited with code 3")
+        #expect(EngineEnd(.signal(9)).description == "signal 9 (SIGKILL), as the system sends it when memory runs out")
+        let traced = EngineEnd(.signal(4), lastLines: ["a line", "Fatal error: none"] + (0..<40).map { "frame \($0)" })
+        #expect(traced.lastLines == ["a line", "Fatal error: none"], "a stack trace does not push the message out")
+        // What comes from outside may be anything.
+        #expect(
+            EngineEnd(["signal": 1e30, "code": [], "lines": [1, nil, "x"], "begun": "a"]) == EngineEnd(.unknown, lastLines: ["x"])
+        )
+        let flood = EngineEnd(.unknown, lastLines: Array(repeating: String(repeating: "x", count: 10_000), count: 1000))
+        #expect(flood.report.utf8.count < 12 * 500)
+    }
+
+    @Test("An engine that an earlier controller knew may register instead of being found again")
+    func restoredRegisters() {
+        var registry = Registry()
+        _ = registry.handle(.registrationRequested(.init(self.ada, wantedID: 4, announcement: [:])), at: self.now)
+        #expect(registry.handle(.registrationRequested(self.request("p")), at: self.now).contains(.accept(4, self.ada)))
     }
 }

@@ -42,9 +42,11 @@ struct DependencyTests {
         #expect(world.submit(d, after: TaskDependency([c], failure: true)) == [])
         #expect(
             world.reply(a, from: ada, .error) == [
-                .relay(a, from: ada), .fail(b, .impossibleDependency), .fail(c, .impossibleDependency), .send(d, to: ada),
+                .relay(a, from: ada), .fail(b, .impossibleDependency(.ended(a, succeeded: false, .after))),
+                .fail(c, .impossibleDependency(.ended(b, succeeded: false, .after))), .send(d, to: ada),
             ])
-        #expect(world.submit(e, after: TaskDependency([a])) == [.fail(e, .impossibleDependency)])
+        #expect(
+            world.submit(e, after: TaskDependency([a])) == [.fail(e, .impossibleDependency(.ended(a, succeeded: false, .after)))])
     }
 
     @Test("A chain of a hundred thousand tasks falls without a stack to fall on")
@@ -72,7 +74,10 @@ struct DependencyTests {
         #expect(world.submit(b, after: failureOfA) == [])
         #expect(world.reply(a, from: ada, .error) == [.relay(a, from: ada), .send(b, to: ada)])
         #expect(world.submit(c, after: TaskDependency([b], success: false, failure: true)) == [])
-        #expect(world.reply(b, from: ada) == [.relay(b, from: ada), .fail(c, .impossibleDependency)])
+        #expect(
+            world.reply(b, from: ada) == [
+                .relay(b, from: ada), .fail(c, .impossibleDependency(.ended(b, succeeded: true, .after))),
+            ])
     }
 
     @Test("Any of several is impossible only when the last has ended otherwise")
@@ -82,16 +87,19 @@ struct DependencyTests {
         world.submit(b)
         world.submit(c, after: TaskDependency([a, b], all: false))
         #expect(world.reply(a, from: ada, .error) == [.relay(a, from: ada)])
-        #expect(world.reply(b, from: ada, .aborted) == [.relay(b, from: ada), .fail(c, .impossibleDependency)])
+        #expect(
+            world.reply(b, from: ada, .aborted) == [
+                .relay(b, from: ada), .fail(c, .impossibleDependency(.noneEnded(last: b, succeeded: false, .after))),
+            ])
     }
 
     @Test("To depend on oneself, on the unknown or on nothing at all is invalid")
     func invalid() {
         var world = Transcript(engines: [ada])
-        #expect(world.submit(a, after: TaskDependency([a])) == [.fail(a, .invalidDependency)])
-        #expect(world.submit(b, follow: TaskDependency([c])) == [.fail(b, .invalidDependency)])
+        #expect(world.submit(a, after: TaskDependency([a])) == [.fail(a, .invalidDependency(.itself))])
+        #expect(world.submit(b, follow: TaskDependency([c])) == [.fail(b, .invalidDependency(.unknown(c)))])
         let never = TaskDependency([a], success: false, failure: false)
-        #expect(world.submit(d, after: never) == [.fail(d, .invalidDependency)])
+        #expect(world.submit(d, after: never) == [.fail(d, .invalidDependency(.noEnding))])
     }
 
     @Test("A task forgotten is a task unknown")
@@ -103,7 +111,7 @@ struct DependencyTests {
             world.reply(task, from: ada)
         }
         #expect(world.submit(d, after: TaskDependency([b, c])) == [.send(d, to: ada)])
-        #expect(world.submit(e, after: TaskDependency([a])) == [.fail(e, .invalidDependency)])
+        #expect(world.submit(e, after: TaskDependency([a])) == [.fail(e, .invalidDependency(.unknown(a)))])
     }
 
     @Test("A task follows another to its engine")
@@ -125,7 +133,7 @@ struct DependencyTests {
         world.submit(b)
         world.reply(a, from: bob)
         world.reply(b, from: ada)
-        #expect(world.submit(c, follow: TaskDependency([a, b])) == [.fail(c, .impossibleDependency)])
+        #expect(world.submit(c, follow: TaskDependency([a, b])) == [.fail(c, .impossibleDependency(.followsSeveral))])
         #expect(world.submit(d, follow: TaskDependency([a, b], all: false)) == [.send(d, to: bob)])
     }
 
@@ -135,16 +143,17 @@ struct DependencyTests {
         world.submit(a)
         world.reply(a, from: bob)
         world.on(.engineLeft(bob))
-        #expect(world.submit(b, follow: TaskDependency([a])) == [.fail(b, .impossibleDependency)])
+        #expect(world.submit(b, follow: TaskDependency([a])) == [.fail(b, .impossibleDependency(.followedGone))])
     }
 
-    @Test("A dependency refused by one engine is tried on the next, and never on that one again")
+    @Test("A task that one engine refuses is offered to the next, and to that one not again")
     func unmetDependency() {
         var world = Transcript(engines: [ada, bob])
         #expect(world.submit(a) == [.send(a, to: bob)])
         #expect(world.reply(a, from: bob, .error, dependenciesMet: false) == [.send(a, to: ada)])
         #expect(world.reply(a, from: ada, .error, dependenciesMet: false) == [])
-        #expect(world.scheduler.whyWaiting(a) == .dependenciesUnmet)
+        let refusals = [Refusal(by: ada, at: world.now), Refusal(by: bob, at: world.now)]
+        #expect(world.scheduler.whyWaiting(a) == .dependenciesUnmet(refusals))
         #expect(world.on(.engineJoined(eve, understandsRecall: false)) == [.send(a, to: eve)])
     }
 
@@ -152,7 +161,9 @@ struct DependencyTests {
     func unmetOnTargets() {
         var world = Transcript(engines: [ada, bob])
         #expect(world.submit(a, targets: [ada]) == [.send(a, to: ada)])
-        #expect(world.reply(a, from: ada, .error, dependenciesMet: false) == [.fail(a, .impossibleDependency)])
+        #expect(
+            world.reply(a, from: ada, .error, dependenciesMet: false)
+                == [.fail(a, .impossibleDependency(.refused([Refusal(by: ada, at: world.now)])))])
     }
 
     @Test("While a task waits for another, an engine it is bound to may go")
@@ -161,6 +172,6 @@ struct DependencyTests {
         world.submit(a, targets: [bob])
         world.submit(b, after: TaskDependency([a]), targets: [ada])
         world.on(.engineLeft(ada))
-        #expect(world.reply(a, from: bob) == [.relay(a, from: bob), .fail(b, .impossibleDependency)])
+        #expect(world.reply(a, from: bob) == [.relay(a, from: bob), .fail(b, .impossibleDependency(.targetsGone))])
     }
 }

@@ -40,7 +40,8 @@ struct InputTests {
         #expect(world.submit(d, after: TaskDependency([c])) == [])
         #expect(
             world.reply(a, from: ada, .error) == [
-                .relay(a, from: ada), .fail(c, .inputFailed(a)), .fail(d, .impossibleDependency),
+                .relay(a, from: ada), .fail(c, .inputFailed(a)),
+                .fail(d, .impossibleDependency(.ended(c, succeeded: false, .after))),
             ])
         #expect(world.on(.submitted(TaskRequest(e, inputs: [b, a]))) == [.fail(e, .inputFailed(a))])
     }
@@ -71,7 +72,7 @@ struct InputTests {
     @Test("A task cannot take its own result")
     func own() {
         var world = Transcript(engines: [ada])
-        #expect(world.on(self.taking(c)) == [.fail(c, .invalidDependency)])
+        #expect(world.on(self.taking(c)) == [.fail(c, .invalidDependency(.itself))])
     }
 
     @Test("Results do not come twice: a retry has them")
@@ -91,6 +92,6 @@ struct InputTests {
                 .findResult(of: a, for: c), .setTimer(due),
             ])
         world.wait(.seconds(2))
-        #expect(world.on(.timerFired) == [.fail(c, .timeout)])
+        #expect(world.on(.timerFired) == [.fail(c, .timeout(.inputs([a])))])
     }
 }

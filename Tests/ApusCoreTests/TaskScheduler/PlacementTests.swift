@@ -112,10 +112,10 @@ struct PlacementTests {
     @Test("Targets that are gone make a task impossible, whether it comes before or after")
     func impossibleTargets() {
         var world = Transcript(engines: [ada, bob])
-        #expect(world.submit(a, targets: [eve]) == [.fail(a, .impossibleDependency)])
+        #expect(world.submit(a, targets: [eve]) == [.fail(a, .impossibleDependency(.targetsGone))])
         #expect(world.submit(b, targets: [ada]) == [.send(b, to: ada)])
         #expect(world.submit(c, targets: [ada]) == [])
-        #expect(world.on(.engineLeft(ada)) == [.fail(b, .engineDied(ada)), .fail(c, .impossibleDependency)])
+        #expect(world.on(.engineLeft(ada)) == [.fail(b, .engineDied(ada)), .fail(c, .impossibleDependency(.targetsGone))])
     }
 
     @Test("The queue is first in, first out, under any mix of conditions")
@@ -192,7 +192,10 @@ struct PlacementTests {
         var world = Transcript(engines: [ada])
         #expect(world.on(.submitted(TaskRequest(a, resources: ["gpu": 1]))) == [])
         #expect(world.scheduler.whyWaiting(a) == .noEngineOwns(["gpu": 1]))
-        #expect(world.on(.submitted(TaskRequest(b, targets: [ada], resources: ["gpu": 1]))) == [.fail(b, .impossibleDependency)])
+        #expect(
+            world.on(.submitted(TaskRequest(b, targets: [ada], resources: ["gpu": 1]))) == [
+                .fail(b, .impossibleDependency(.ownTooLittle(["gpu": 1])))
+            ])
         #expect(world.on(.engineJoined(bob, understandsRecall: true)) == [])
         #expect(world.on(.engineJoined(eve, understandsRecall: true, resources: ["gpu": 1])) == [.send(a, to: eve)])
         world.on(.submitted(TaskRequest(c, resources: ["gpu": 1])))

@@ -66,9 +66,9 @@ struct RetryTests {
         #expect(world.submit(a, timeout: .milliseconds(100), retries: 2) == [.send(a, to: bob)])
         #expect(world.reply(a, from: bob, .error) == [.send(a, to: ada)])
         #expect(world.reply(a, from: ada, .error) == [.setTimer(start + .milliseconds(100))])
-        #expect(world.scheduler.whyWaiting(a) == .failedEverywhere)
+        #expect(world.scheduler.whyWaiting(a) == .failedEverywhere([]))
         world.wait(.milliseconds(100))
-        #expect(world.on(.timerFired) == [.fail(a, .timeout)])
+        #expect(world.on(.timerFired) == [.fail(a, .timeout(.failedEverywhere([])))])
     }
 
     @Test("However short the time-out, a retry that is placed at once ends with the real error")
@@ -100,12 +100,69 @@ struct RetryTests {
         world.on(.engineJoined(bob, understandsRecall: false))
         #expect(
             world.on(.engineLeft(ada)) == [
-                .fail(a, .engineDied(ada)), .fail(c, .impossibleDependency), .send(b, to: bob),
+                .fail(a, .engineDied(ada)), .fail(c, .impossibleDependency(.ended(a, succeeded: false, .after))),
+                .send(b, to: bob),
             ])
         #expect(world.on(.engineLeft(ada)) == [])
         #expect(world.reply(a, from: ada) == [])
         #expect(world.reply(b, from: ada) == [])
         #expect(world.reply(b, from: bob) == [.relay(b, from: bob)])
+    }
+
+    @Test("An engine that was given up and comes back is still the one that it was")
+    func engineReturns() {
+        var world = Transcript(engines: [ada])
+        world.submit(a, retries: 1)
+        #expect(world.on(.engineLeft(ada)) == [])
+        #expect(world.on(.engineJoined(ada, understandsRecall: true)) == [.sendAgain(a, to: ada)])
+        #expect(world.reply(a, from: ada) == [.relay(a, from: ada)])
+        #expect(world.submit(b, follow: TaskDependency([a])) == [.send(b, to: ada)])
+        #expect(world.submit(c, after: TaskDependency([b]), targets: [ada]) == [])
+        #expect(world.on(.engineJoined(bob, understandsRecall: true)) == [])
+        let effects = world.on(.engineLeft(ada))
+        #expect(effects.first == .fail(b, .engineDied(ada)))
+        world.submit(d)
+        #expect(world.submit(e, after: TaskDependency([d]), targets: [ada]) == [])
+        world.on(.engineJoined(ada, understandsRecall: true))
+        #expect(world.reply(d, from: bob) == [.relay(d, from: bob), .send(e, to: ada)])
+    }
+
+    @Test("A task that waited behind the one that ended its engine is given out again as if it had not been there")
+    func waitedBehindACrash() {
+        var world = Transcript(hwm: 0, engines: [ada])
+        world.submit(a)
+        world.submit(b)
+        world.submit(c, retries: 1)
+        world.on(.engineJoined(bob, understandsRecall: false))
+        #expect(
+            world.on(.engineLeft(ada, begun: [a])) == [.fail(a, .engineDied(ada)), .send(b, to: bob), .send(c, to: bob)])
+        // Its one retry is still there.
+        #expect(world.reply(c, from: bob, .error) == [.sendAgain(c, to: bob)])
+        #expect(world.scheduler.failures(of: c) == 1)
+    }
+
+    @Test("One that was aborted there, or that no other engine may run, ends")
+    func waitedBehindACrashForNothing() {
+        var world = Transcript(hwm: 0, engines: [ada])
+        world.submit(a)
+        world.submit(b)
+        world.submit(c, targets: [ada])
+        world.on(.engineJoined(bob, understandsRecall: false))
+        world.on(.aborted([b]))
+        #expect(
+            world.on(.engineLeft(ada, begun: [a])) == [
+                .fail(a, .engineDied(ada)), .fail(b, .aborted), .fail(c, .engineDied(ada)),
+            ])
+    }
+
+    @Test("An error says how often the task was tried")
+    func countsTries() {
+        var world = Transcript(engines: [ada, bob])
+        world.submit(a, retries: 2)
+        #expect(world.on(.engineLeft(bob)) == [.send(a, to: ada)])
+        #expect(world.reply(a, from: ada, .error) == [.sendAgain(a, to: ada)])
+        #expect(world.scheduler.failures(of: a) == 2)
+        #expect(world.on(.engineLeft(ada)) == [.fail(a, .engineDied(ada, tries: 3))])
     }
 
     @Test("An engine that says goodbye gets nothing more, and has five seconds for what it holds")
@@ -141,9 +198,9 @@ struct TimeoutAndAbortTests {
         #expect(world.submit(b, timeout: .milliseconds(20)) == [.setTimer(start + .milliseconds(20))])
         #expect(world.submit(c, timeout: .milliseconds(10)) == [.setTimer(start + .milliseconds(10))])
         world.wait(.milliseconds(10))
-        #expect(world.on(.timerFired) == [.fail(c, .timeout), .setTimer(start + .milliseconds(20))])
+        #expect(world.on(.timerFired) == [.fail(c, .timeout(.enginesBusy)), .setTimer(start + .milliseconds(20))])
         world.wait(.milliseconds(10))
-        #expect(world.on(.timerFired) == [.fail(b, .timeout)])
+        #expect(world.on(.timerFired) == [.fail(b, .timeout(.enginesBusy))])
         #expect(world.reply(a, from: ada) == [.relay(a, from: ada)])
     }
 
@@ -155,7 +212,10 @@ struct TimeoutAndAbortTests {
         #expect(world.submit(b, after: TaskDependency([a]), timeout: .seconds(1)) == [.setTimer(start + .seconds(1))])
         world.submit(c, after: TaskDependency([b]))
         world.wait(.seconds(1))
-        #expect(world.on(.timerFired) == [.fail(b, .timeout), .fail(c, .impossibleDependency)])
+        #expect(
+            world.on(.timerFired) == [
+                .fail(b, .timeout(.after([a]))), .fail(c, .impossibleDependency(.ended(b, succeeded: false, .after))),
+            ])
     }
 
     @Test("A timer that fires early fires again")
@@ -172,7 +232,10 @@ struct TimeoutAndAbortTests {
         world.submit(a)
         world.submit(b)
         world.submit(c, after: TaskDependency([b]))
-        #expect(world.on(.aborted([a, b, d])) == [.fail(b, .aborted), .fail(c, .impossibleDependency)])
+        #expect(
+            world.on(.aborted([a, b, d])) == [
+                .fail(b, .aborted), .fail(c, .impossibleDependency(.ended(b, succeeded: false, .after))),
+            ])
         #expect(world.reply(a, from: ada) == [.relay(a, from: ada)])
     }
 

@@ -12,16 +12,18 @@ extension ArticlesTests {
     func maps() async throws {
         try await withCluster(.inMemory, engines: 2) { client in
             let view = client.loadBalancedView()
-            let roots = try await view.map($digitSum, 0..<1000, chunkSize: 50)
+            let roots = try await view.map($digitSum, 0..<1000)
             #expect(roots == (0..<1000).map { digitSum($0) })
+            let same = try await view.map($digitSum, 0..<1000, chunkSize: 50)
+            #expect(same == roots)
 
             var largest = 0
-            for try await sum in try view.mapAsync($digitSum, 0..<1000, chunkSize: 50, ordered: false) {
+            for try await sum in try view.mapAsync($digitSum, 0..<1000, ordered: false) {
                 largest = max(largest, sum)
             }
             #expect(largest == 27)
 
-            let sums = try await view.map($digitSumIn, [7, 8, 9, 255], [2, 8, 3, 16], chunkSize: 2)
+            let sums = try await view.map($digitSumIn, [7, 8, 9, 255], [2, 8, 3, 16])
             #expect(sums == [3, 1, 1, 30])
 
             for try await sum in try view.lazyMap($digitSum, 0..., chunkSize: 100, maxOutstanding: 8) {

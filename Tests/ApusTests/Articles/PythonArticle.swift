@@ -3,6 +3,8 @@ import Foundation
 import TestPython
 import Testing
 
+@Remote func doubled(_ x: Double) -> Double { 2 * x }
+
 extension ArticlesTests {
     @Test("Python from Swift", .enabled(if: TestPython.exists), .timeLimit(.minutes(2)))
     func python() async throws {
@@ -36,6 +38,14 @@ extension ArticlesTests {
 
             let anything: PickleValue = try await client[0].apply(.source("lambda: {'f': 1 + 2j, 'n': None}"))
             #expect(anything.description.contains("None"))
+
+            var options = Cluster.Options()
+            options.python = .active
+            let twice = try await withCluster(engines: 2, options: options) { client in
+                let root: Double = try await client[0].apply("math.sqrt", 2.0)
+                return try await client[0].apply($doubled, root)
+            }
+            #expect(twice == 2 * 2.0.squareRoot())
 
             try await client.shutdown(hub: true)
             await client.close()

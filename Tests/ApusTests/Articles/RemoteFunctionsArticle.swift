@@ -19,6 +19,11 @@ struct NoReadings: Error {
     return sample.readings.reduce(0, +) / Double(sample.readings.count)
 }
 
+@Remote func rootMeanSquare(_ samples: NDArray) throws -> Double {
+    let samples = try samples.elements(as: Double.self)
+    return (samples.reduce(0) { $0 + $1 * $1 } / Double(samples.count)).squareRoot()
+}
+
 @Remote func addToTally(_ count: Int) throws -> Int {
     guard let engine = EngineContext.current else { return count }
     let tally = (try engine.namespace.get("tally", as: Int.self) ?? 0) + count
@@ -53,6 +58,10 @@ extension ArticlesTests {
             let scaled = #remote { [moles = moles as Double] (volume: Double) in moles * 8.314 * 293 / volume }
             let pressures = try await client.loadBalancedView().map(scaled, [0.012, 0.024, 0.048])
             #expect(abs(pressures[1] - 2 * there) < 1e-6)
+
+            let samples = NDArray((0..<100_000).map { Double($0 % 2) })
+            let level = try await client.loadBalancedView().apply($rootMeanSquare, samples)
+            #expect(abs(level - 0.5.squareRoot()) < 1e-9)
 
             let tallies = try await client[...].apply($addToTally, 3)
             let first = try await client[0].pull("tally", as: Int.self)

@@ -27,7 +27,7 @@ extension ArticlesTests {
             var hurried = client.loadBalancedView()
             hurried.runLimit = .milliseconds(100)
             let late = await #expect(throws: RemoteError.self) { try await hurried.apply($sleepOn, 60) }
-            #expect(late?.name == "KeyboardInterrupt")
+            #expect(late?.name == "RunLimitExceeded")
 
             var patient = client.loadBalancedView()
             patient.retries = 5

@@ -23,7 +23,7 @@ class Sources:
 
 
 def boot():
-    for descriptor in (3, 4):
+    for descriptor in (3, 4, 5):
         os.set_inheritable(descriptor, False)
     sock = socket.socket(fileno=3)
 
@@ -40,8 +40,8 @@ def boot():
     (count,) = struct.unpack("<I", take(4))
     lengths = struct.unpack(f"<{count}Q", take(8 * count))
     texts, settings = (json.loads(take(length)) for length in lengths)
-    if "memory" in settings:
-        os.set_inheritable(settings["memory"], False)
+    if "memory" not in settings:
+        os.close(5)
     package = types.ModuleType("apus_kernel")
     package.__path__ = []
     sys.modules["apus_kernel"] = package

@@ -12,11 +12,9 @@ import pickle
 import sys
 import types
 
+from apus_kernel.channel import LARGEST
 from apus_kernel.lazy import import_alone, run_all
 
-
-# What an engine's process can hold in one piece.
-LARGEST = (1 << 32) - 1
 
 
 class Calls:
@@ -39,6 +37,7 @@ class Calls:
                 self._postpone_canners()
             else:
                 self._serialize = stand_in()
+                offer_helpers()
             self._offer_publication()
         return self._serialize
 
@@ -53,6 +52,8 @@ class Calls:
     def _add_canners(self):
         for module in [module for module in self._canners if module in sys.modules]:
             name, canner = self._canners.pop(module)
+            if name == "numpy.ndarray":
+                canner = any_array(canner)
             self._serialize.canning.can_map[name] = canner
 
     def complete(self):
@@ -93,6 +94,40 @@ class Calls:
         sys.modules["ipyparallel.engine.datapub"] = module
 
 
+# ipyparallel's form of an array needs its memory, and NumPy shows that of no dates (its issue 4983), nor of some rarer types.
+
+
+def plain(array):
+    """The array as one whose memory NumPy shows to others; None where there is none."""
+    if array.dtype.hasobject:
+        return None
+    if array.dtype.kind in "mM":
+        array = array.view("i8")
+    try:
+        memoryview(array)
+    except (BufferError, TypeError, ValueError):
+        return None
+    return array
+
+
+def any_array(canner):
+    """ipyparallel's canner of arrays made to take every array, in forms that its clients read."""
+
+    def can_array(array):
+        numbers = plain(array)
+        if numbers is not None and sum(array.shape) > 0:
+            canned = canner(numbers)
+            if numbers is not array:
+                canned.dtype = array.dtype.str
+            return canned
+        canned = canner.__new__(canner)
+        canned.shape, canned.dtype, canned.pickled = array.shape, array.dtype.str, True
+        canned.buffers = [pickle.dumps(array)]
+        return canned
+
+    return can_array
+
+
 # What follows stands in for ipyparallel where it is not installed.
 
 
@@ -100,7 +135,28 @@ class CannedObject:
     """An object in the form in which it crosses: state to rebuild it from."""
 
     def get_object(self, namespace):
-        raise TypeError(f"a {type(self).__name__} needs ipyparallel in this interpreter: {sys.executable}")
+        if type(self) is not CannedObject:
+            raise TypeError(f"a {type(self).__name__} needs ipyparallel in this interpreter: {sys.executable}")
+        for key in self.keys:
+            setattr(self.obj, key, uncan(getattr(self.obj, key), namespace))
+        if self.hook:
+            uncan(self.hook, namespace)(self.obj, namespace)
+        return self.obj
+
+
+class UnmetDependency(Exception):
+    pass
+
+
+class dependent:
+    """A function and what must hold where it runs: ipyparallel's `@depend` and `@require`."""
+
+    def check_dependency(self):
+        if self.df(*self.dargs, **self.dkwargs) is False:
+            raise UnmetDependency
+
+    def __call__(self, *arguments, **keywords):
+        return self.f(*arguments, **keywords)
 
 
 class Reference(CannedObject):
@@ -127,11 +183,12 @@ class CannedArray(CannedObject):
 
         self.shape = array.shape
         self.dtype = array.dtype.descr if array.dtype.fields else array.dtype.str
-        self.pickled = sum(array.shape) == 0 or array.dtype.hasobject
+        numbers = plain(array)
+        self.pickled = sum(array.shape) == 0 or numbers is None
         if self.pickled:
             self.buffers = [pickle.dumps(array)]
         else:
-            self.buffers = [numpy.ascontiguousarray(array, dtype=None)]
+            self.buffers = [numpy.ascontiguousarray(numbers, dtype=None)]
 
     def get_object(self, namespace):
         import numpy
@@ -209,13 +266,35 @@ def map_scattered(namespace):
     return lambda function, *names: list(map(function, *(namespace.pop(name) for name in names)))
 
 
+def check_dependency_in(namespace):
+    return lambda function, namespace=None: function.check_dependency()
+
+
 # ipyparallel's own helpers, which its client sends as code that imports ipyparallel.
 HELPERS = {
     ("ipyparallel.util", "_push"): push_into,
     ("ipyparallel.util", "_pull"): pull_from,
     ("ipyparallel.client.remotefunction", "_map"): map_all,
     ("ipyparallel.client.view", "_broadcast_map"): map_scattered,
+    ("ipyparallel.serialize.canning", "_uncan_dependent_hook"): check_dependency_in,
 }
+
+
+class Helper(CannedObject):
+    """One of these as Apus's clients send it: by its name alone."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def get_object(self, namespace):
+        return self.make(namespace)
+
+
+def offer_helpers():
+    """Puts them where those names are looked for."""
+    for (module, name), make in HELPERS.items():
+        setattr(sys.modules.setdefault(module, types.ModuleType(module)), name, Helper(make))
+
 
 SEQUENCES = (list, tuple, set)
 # Only so few elements are looked at one by one; clients count the same way.
@@ -307,25 +386,29 @@ def use_pickle():
 
 def stand_in():
     """Puts these classes where the pickles of ipyparallel's clients look for them."""
-    package = types.ModuleType("ipyparallel", "Stands in for ipyparallel, which is not installed here.")
-    package.__path__ = []
-    serialize = types.ModuleType("ipyparallel.serialize")
-    serialize.__path__ = []
-    canning = types.ModuleType("ipyparallel.serialize.canning")
-    codeutil = types.ModuleType("ipyparallel.serialize.codeutil")
-    engine = types.ModuleType("ipyparallel.engine")
-    engine.__path__ = []
+    modules = {"ipyparallel": types.ModuleType("ipyparallel", "Stands in for ipyparallel, which is not installed here.")}
+    for name in (
+        "serialize", "serialize.canning", "serialize.codeutil", "engine", "controller", "controller.dependency", "error",
+    ):
+        parent, _, last = f"ipyparallel.{name}".rpartition(".")
+        modules[f"ipyparallel.{name}"] = types.ModuleType(f"ipyparallel.{name}")
+        setattr(modules[parent], last, modules[f"ipyparallel.{name}"])
+        modules[parent].__path__ = []
+    serialize, canning = modules["ipyparallel.serialize"], modules["ipyparallel.serialize.canning"]
     for kind in (
         CannedObject, Reference, CannedBytes, CannedMemoryView, CannedArray, CannedCell, CannedPartial, CannedFunction,
+        use_pickle, can, uncan,
     ):
-        kind.__module__ = canning.__name__
-        setattr(canning, kind.__name__, kind)
-    use_pickle.__module__ = canning.__name__
-    canning.use_pickle = use_pickle
-    codeutil.code_ctor = code_ctor
-    for function in (serialize_object, deserialize_object, unpack_apply_message):
+        put(kind, canning)
+    put(UnmetDependency, modules["ipyparallel.error"])
+    put(dependent, modules["ipyparallel.controller.dependency"])
+    modules["ipyparallel.serialize.codeutil"].code_ctor = code_ctor
+    for function in (serialize_object, deserialize_object, unpack_apply_message, can, uncan):
         setattr(serialize, function.__name__, function)
-    package.serialize, serialize.canning, serialize.codeutil = serialize, canning, codeutil
-    for module in (package, serialize, canning, codeutil, engine):
-        sys.modules[module.__name__] = module
+    sys.modules.update(modules)
     return serialize
+
+
+def put(thing, module):
+    thing.__module__ = module.__name__
+    setattr(module, thing.__name__, thing)

@@ -18,24 +18,30 @@ PARTS_AT_ONCE = 512
 # So many of a frame's parts are lent at most.
 LOANS = 32
 LENT = 1 << 63
+# So much is read at once.
+SMALL = 1 << 16
 # Parts of calls that are longer than clients put inside a pickle are memory that user code may write to.
 WRITABLE = 1024
+# What an engine's process can hold in one piece.
+LARGEST = (1 << 32) - 1
 
 
 class Interrupts:
     """SIGINT interrupts a task, and nothing else.
 
     A kernel that runs none says that it missed the signal, for the engine may have meant a request that is
-    on its way. One that is in the middle of a frame waits for the frame's end: half a frame could never be
-    understood again.
+    on its way; a callback of the loop that keeps the kernel from that request is interrupted. One that is in the
+    middle of a frame waits for the frame's end: half a frame could never be understood again.
     """
 
-    def __init__(self):
+    def __init__(self, loop):
+        self.loop = loop
         self.task_runs = False
         self.limit_message = None
         self.say_missed = None
         self._writing = 0
         self._waits = False
+        self._main = threading.main_thread().ident
 
     def install(self, say_missed):
         self.say_missed = say_missed
@@ -51,47 +57,153 @@ class Interrupts:
         self._waits = False
         if not self.task_runs:
             self.say_missed()
+            if self.loop.is_held_up:
+                raise KeyboardInterrupt("a request waits")
             return
         message = self.limit_message() if self.limit_message else None
-        raise KeyboardInterrupt(message) if message else KeyboardInterrupt()
+        error = KeyboardInterrupt(message) if message else KeyboardInterrupt()
+        if not self.loop.take_interrupt(error):
+            raise error
+
+    def leave_to_parent(self):
+        """In a process that user code forked, SIGINT is as in any other."""
+        self._main = threading.get_ident()
+        self.task_runs, self._writing, self._waits, self.limit_message = True, 0, False, None
 
     def __enter__(self):
         # Handlers run on the main thread only, so only its own frames are in danger.
-        if threading.current_thread() is threading.main_thread():
+        if threading.get_ident() == self._main:
             self._writing += 1
 
     def __exit__(self, *error):
-        if threading.current_thread() is threading.main_thread():
+        if threading.get_ident() == self._main:
             self._writing -= 1
             if self._waits and not self._writing:
                 self._interrupt()
 
 
+class Reader:
+    """Reads from a socket what is there, and hands it out in the pieces that are asked for."""
+
+    def __init__(self, sock):
+        self._socket = sock
+        self._bytes = memoryview(bytearray(SMALL))
+        self._start = self._end = 0
+
+    @property
+    def has_bytes(self):
+        return self._start < self._end
+
+    def take(self, lengths):
+        """Pieces of these lengths, which together are not too long to be read at once; None at the end of the stream."""
+        total = sum(lengths)
+        while self._end - self._start < total:
+            if not self._read_more(total):
+                return None
+        start, pieces = self._start, []
+        for length in lengths:
+            piece = self._bytes[start : start + length]
+            pieces.append(bytes(piece) if length <= WRITABLE else bytearray(piece))
+            start += length
+        self._start = start
+        return pieces
+
+    def take_numbers(self, form):
+        """The numbers of that form; None at the end of the stream."""
+        while self._end - self._start < form.size:
+            if not self._read_more(form.size):
+                return None
+        start, self._start = self._start, self._start + form.size
+        return form.unpack_from(self._bytes, start)
+
+    def take_large(self, length):
+        """One piece, however long; fewer bytes at the end of the stream."""
+        piece = bytearray(length)
+        view = memoryview(piece)
+        done = min(length, self._end - self._start)
+        view[:done] = self._bytes[self._start : self._start + done]
+        self._start += done
+        while done < length:
+            count = self._receive_into(view[done:])
+            if not count:
+                return bytes(view[:done])
+            done += count
+        return bytes(piece) if length <= WRITABLE else piece
+
+    def _read_more(self, wanted):
+        """Reads into what is free behind what is there. False at the end of the stream."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif len(self._bytes) - self._start < wanted:
+            self._bytes[: self._end - self._start] = self._bytes[self._start : self._end]
+            self._start, self._end = 0, self._end - self._start
+        count = self._receive_into(self._bytes[self._end :])
+        self._end += count
+        return count > 0
+
+    def _receive_into(self, view):
+        try:
+            return self._socket.recv_into(view)
+        except OSError:
+            return 0
+
+
+# A frame's head, by the number of its parts.
+COUNT = struct.Struct("<I")
+HEADS = [struct.Struct(f"<{count}Q") for count in range(64)]
+
+
 class Channel:
     """Reads frames on one thread; writes them from any."""
 
-    def __init__(self, sock, interrupts, memory=None):
+    def __init__(self, sock, interrupts, loop, memory=None):
         self.socket = sock
         self.interrupts = interrupts
+        self.loop = loop
         self.memory = memory
-        self._reader = sock.makefile("rb", buffering=1 << 16)
+        self._reader = Reader(sock)
+        self._descriptor = sock.fileno()
         self._lock = threading.RLock()
         self._process = os.getpid()
+        os.register_at_fork(after_in_child=self._leave_to_parent)
 
     @property
     def is_ours(self):
-        """False in a process that user code forked: its writes would tear our frames."""
+        """False in a process that user code forked: nothing that it writes may reach the engine, and it reads nothing."""
         return os.getpid() == self._process
+
+    def _leave_to_parent(self):
+        """In a process that user code forked: its copies of the descriptors would keep the engine from seeing our end."""
+        self.interrupts.leave_to_parent()
+        self.socket.close()
+        if self.memory:
+            self.memory.close()
+
+    def wait(self):
+        """Waits for a frame or the end, and lets the loop run meanwhile. What is raised there concerns no request."""
+        while not self._reader.has_bytes:
+            try:
+                self.loop.run_until_readable(self._descriptor)
+                return
+            except BaseException:
+                if not self.is_ours:
+                    raise
+                traceback.print_exc()
 
     def receive(self):
         """The next frame's parts; None when the engine has closed its end."""
-        self._wait()
-        head = self._reader.read(4)
-        if len(head) < 4:
+        reader = self._reader
+        head = reader.take_numbers(COUNT)
+        if head is None:
             return None
-        (count,) = struct.unpack("<I", head)
-        lengths = struct.unpack(f"<{count}Q", self._reader.read(8 * count))
+        (count,) = head
+        if count < len(HEADS):
+            lengths = reader.take_numbers(HEADS[count]) or ()
+        else:
+            lengths = struct.unpack(f"<{count}Q", reader.take_large(8 * count))
         try:
+            if sum(lengths) <= SMALL:
+                return reader.take(lengths)
             return [self._part(length) for length in lengths]
         except (MemoryError, OSError):
             # Half a request was read, and nothing behind it can be understood; the engine says that we are gone.
@@ -101,31 +213,21 @@ class Channel:
 
     def _part(self, length):
         if length & LENT:
-            self._reader.read(8)
+            self._reader.take_large(8)
             return self.memory.take(length - LENT)
-        if length <= WRITABLE:
-            return self._reader.read(length)
-        part = bytearray(length)
-        self._reader.readinto(part)
-        return part
-
-    def _wait(self):
-        """Waits for a frame or the end. What a signal handler of user code raises meanwhile concerns no task."""
-        while True:
-            try:
-                self._reader.peek(1)
-                return
-            except OSError:
-                return
-            except BaseException:
-                traceback.print_exc()
+        return self._reader.take_large(length)
 
     def send(self, *parts):
-        """Sends bytes, or whatever has a buffer of them."""
+        """Sends bytes, or whatever has a buffer of them.
+
+        Raises ValueError, and has sent nothing, when a part is longer than the engine's process can hold.
+        """
         if not self.is_ours:
             return
         views = [part if isinstance(part, bytes) else memoryview(part).cast("B") for part in parts]
         lengths = [len(view) for view in views]
+        if max(lengths) > LARGEST:
+            raise ValueError(f"{max(lengths)} bytes fit in no message, whose parts have 4 GiB at most")
         with self.interrupts, self._lock:
             if self.memory:
                 self._lend(views, lengths)

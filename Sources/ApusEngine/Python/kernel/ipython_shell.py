@@ -1,5 +1,6 @@
 """IPython's shell inside the kernel, publishing where a terminal's shell would print."""
 
+import asyncio
 import logging
 import os
 import sys
@@ -7,6 +8,7 @@ import types
 
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
+from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.shellapp import InteractiveShellApp
 from traitlets import Any, Type
@@ -62,7 +64,15 @@ class KernelShell(InteractiveShell):
     publisher = Any()
     kernel = Any()
     data_pub = Any()
+    loop = Any()
     last_traceback = Any()
+    no_input = StdinNotImplementedError
+
+    def init_instance_attrs(self):
+        super().init_instance_attrs()
+        # Cells wait on the kernel's own loop, also after `%autoawait asyncio`.
+        self.loop_runner_map = {**self.loop_runner_map, "asyncio": (self.loop.wait_for, True)}
+        self.loop_runner = self.loop.wait_for
 
     def init_environment(self):
         # Pagers would wait for a terminal.
@@ -88,6 +98,7 @@ class KernelShell(InteractiveShell):
 
     def ask_exit(self):
         self.exit_now = True
+        self.loop.leave()
         self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": False})
 
     def set_next_input(self, text, replace=False):
@@ -101,12 +112,23 @@ class KernelShell(InteractiveShell):
             text = f"(its text cannot be had: {error!r})"
         self.publisher.publish("error", "error", {"ename": etype.__name__, "evalue": text, "traceback": self.last_traceback})
 
+    def _get_exc_info(self, exc_tuple=None):
+        kind, error, trace = super()._get_exc_info(exc_tuple)
+        interruption = self._interruption(error)
+        return (type(interruption), interruption, trace) if interruption else (kind, error, trace)
+
+    def _interruption(self, error):
+        """The interrupt by which what a cell awaited was cancelled."""
+        return self.loop.interruption if isinstance(error, asyncio.CancelledError) else None
+
     # What the kernel asks of a shell.
 
     def run(self, code, silent, store_history):
         """Runs a cell; gives the error that ended it."""
+        self.loop.interruption = None
         result = self.run_cell(code, store_history=store_history, silent=silent)
-        return result.error_before_exec if result.error_before_exec is not None else result.error_in_exec
+        error = result.error_before_exec if result.error_before_exec is not None else result.error_in_exec
+        return self._interruption(error) or error
 
     def show_error(self, error, trace):
         """Publishes an error with that traceback; gives the lines."""
@@ -195,7 +217,7 @@ def configuration(settings):
     return config
 
 
-def make_shell(publisher, calls, kernel, settings):
+def make_shell(publisher, calls, kernel, loop, settings):
     config = configuration(settings)
     profile = {}
     if settings.get("profile_dir") and os.path.isdir(settings["profile_dir"]):
@@ -204,7 +226,7 @@ def make_shell(publisher, calls, kernel, settings):
         profile["profile_dir"] = ProfileDir(location=settings["profile_dir"], config=config)
     module = types.ModuleType("__main__", "Automatically created module for IPython interactive environment")
     shell = KernelShell.instance(
-        config=config, publisher=publisher, kernel=kernel, data_pub=DataPublisher(calls), user_module=module, **profile
+        config=config, publisher=publisher, kernel=kernel, loop=loop, data_pub=DataPublisher(calls), user_module=module, **profile
     )
     start = StartUp(config=config, shell=shell, profile_dir=shell.profile_dir)
     start.ipython_dir = shell.ipython_dir

@@ -10,12 +10,15 @@ aborts, time limits. It starts this interpreter with one end of a socket pair an
     from us    S, what we are (JSON)                     ready
                B                                         the request, which has a limit, begins
                N                                         an interrupt came while no request ran
-               P, topic, type, metadata, content, buffers …    a message to publish for the request
+               P, number, topic, type, metadata, content, buffers …    a message to publish for that request
+               E                                         user code wants the interpreter to end: at most one reply follows
                R, status, error's name, flags, content, buffers …    the request's reply
 
-The engine's end closing means: finish and go.
+The engine's end closing means: finish and go. Requests are numbered as they come, from 1. The flag `abort` is for an error that
+stops the cells queued behind this one.
 """
 
+import asyncio
 import builtins
 import getpass
 import importlib.util
@@ -31,7 +34,10 @@ import traceback
 
 from apus_kernel.calls import Calls
 from apus_kernel.channel import Channel, Interrupts
-from apus_kernel.output import Publisher, Stream, packed
+from apus_kernel.comms import REQUESTS as COMM_REQUESTS
+from apus_kernel.comms import Comms
+from apus_kernel.loop import KernelLoop
+from apus_kernel.output import Publisher, Stream, packed, write_all
 
 
 CALL = compile("function(*arguments, **keywords)", "<call>", "eval")
@@ -44,6 +50,11 @@ class EngineInfo:
         self.engine_id = -1
         self.ident = ""
         self.shell = None
+        self.comms = None
+
+    @property
+    def comm_manager(self):
+        return self.comms.manager()
 
     @property
     def int_id(self):
@@ -56,20 +67,27 @@ class EngineInfo:
 
 class Kernel:
     def __init__(self, sock, settings):
-        self.interrupts = Interrupts()
-        self.channel = Channel(sock, self.interrupts, shared_memory(settings))
+        self.loop = KernelLoop()
+        self.loop.let_loops_run()
+        asyncio.set_event_loop(self.loop)
+        self.interrupts = Interrupts(self.loop)
+        self.channel = Channel(sock, self.interrupts, self.loop, shared_memory(settings))
         self.publisher = Publisher(self.channel)
         self.calls = Calls(self.publisher)
         self.info = EngineInfo()
+        self.comms = self.info.comms = Comms(self.publisher, self.info)
+        self.comms.offer()
         self.interrupts.install(lambda: self.channel.send(b"N"))
+        self._method = None
+        self.loop.show()
         self.shell = self._make_shell(settings)
+        self.loop.hide()
         self.info.shell = self.shell
         sys.stdout.flush()
         sys.stderr.flush()
         sys.stdout = Stream(self.publisher, "stdout", 1)
         sys.stderr = Stream(self.publisher, "stderr", 2)
-        builtins.input = refuse_input
-        getpass.getpass = refuse_input
+        builtins.input = getpass.getpass = self._refuse_input
 
     def _make_shell(self, settings):
         if settings.get("mpi"):
@@ -78,12 +96,12 @@ class Kernel:
         if settings.get("plain") or importlib.util.find_spec("IPython") is None:
             from apus_kernel.plain_shell import PlainShell
 
-            shell = PlainShell(self.publisher, settings)
+            shell = PlainShell(self.publisher, self.loop, settings)
             shell.kernel = self.info
             return shell
         from apus_kernel.ipython_shell import make_shell
 
-        return make_shell(self.publisher, self.calls, self.info, settings)
+        return make_shell(self.publisher, self.calls, self.info, self.loop, settings)
 
     def serve(self):
         self.channel.send(b"S", json.dumps(self._capabilities()).encode())
@@ -92,12 +110,21 @@ class Kernel:
             try:
                 if not self._serve_next():
                     return
-            except Exception:
+            except BaseException as error:
+                if not self.channel.is_ours:
+                    end_child(error)
                 # A signal handler of user code, between two tasks: it concerns neither.
                 traceback.print_exc()
 
     def _serve_next(self):
         """Serves one frame. False when it was the last."""
+        self.channel.wait()
+        if not self.channel.is_ours:
+            end_child(None)
+        if self.shell.exit_now:
+            # Something in the loop asked for it.
+            self.channel.send(b"E")
+            return False
         parts = self.channel.receive()
         if parts is None:
             return False
@@ -127,11 +154,12 @@ class Kernel:
     # One request
 
     def _run(self, kind, metadata, content, buffers):
-        method = "apply" if kind == b"apply_request" else "execute"
+        self._method = method = "apply" if kind == b"apply_request" else "execute"
         runners = {b"apply_request": self._apply, b"execute_request": self._execute}
         runner = runners.get(kind, self._answer)
         # Only our own clients write what we would read there.
-        metadata = json.loads(metadata) if b'"apus_' in metadata else {}
+        metadata = json.loads(metadata) if b'"apus_' in metadata or kind in COMM_REQUESTS else {}
+        self.publisher.begin()
         started, limit = time.monotonic(), metadata.get("apus_limit")
         if limit:
             self.channel.send(b"B")
@@ -139,15 +167,23 @@ class Kernel:
         name, flags, results = b"", b"", ()
         try:
             try:
+                self.loop.show()
                 self.interrupts.task_runs = True
                 reply, flags, results = runner(kind, metadata, content, buffers)
+                if not self.channel.is_ours:
+                    end_child(None)
             finally:
                 self.interrupts.task_runs = False
         except BaseException as error:
+            if not self.channel.is_ours:
+                end_child(error)
             reply, results = self._error(error, method, self._show(error)), ()
-            if method == "execute":
+            if kind in COMM_REQUESTS:
+                reply = None
+            elif method == "execute":
                 reply.update(execution_count=self.shell.execution_count - 1, user_expressions={}, payload=[])
-        self.interrupts.limit_message = None
+        self.loop.hide()
+        self._method = self.interrupts.limit_message = None
         if reply is None:
             status, content = b"none", b"{}"
         elif isinstance(reply, bytes):
@@ -156,6 +192,8 @@ class Kernel:
             status = b"error" if reply.get("status") == "error" else b"ok"
             name, content = reply.get("ename", "").encode("utf-8", "replace"), packed(reply)
         self.publisher.flush()
+        if self.shell.exit_now:
+            self.channel.send(b"E")
         self.channel.send(b"R", status, name, flags, content, *results)
 
     def _show(self, error):
@@ -188,6 +226,8 @@ class Kernel:
             self.publisher.publish("execute_input", "execute_input", {"code": code, "execution_count": count})
         self.shell.take_traceback()
         error = self.shell.run(code, silent, bool(content.get("store_history", not silent)))
+        if not self.channel.is_ours:
+            end_child(error)
         flags = b""
         if error is None:
             expressions = self.shell.user_expressions(content.get("user_expressions") or {})
@@ -201,11 +241,14 @@ class Kernel:
         return reply, flags, ()
 
     def _answer(self, kind, metadata, content, buffers):
+        if kind in COMM_REQUESTS:
+            self.comms.handle(kind, metadata, json.loads(content), buffers)
+            return None, b"", ()
         kind = kind.decode()
         if kind == "kernel_info_request":
             return self._kernel_info(), b"", ()
         if kind == "comm_info_request":
-            return {"status": "ok", "comms": {}}, b"", ()
+            return {"status": "ok", "comms": self.comms.known(json.loads(content).get("target_name"))}, b"", ()
         if kind == "connect_request":
             return {"status": "ok"}, b"", ()
         reply = self.shell.answer(kind, json.loads(content))
@@ -222,6 +265,14 @@ class Kernel:
                 "codemirror_mode": {"name": "ipython", "version": sys.version_info[0]},
             },
         }
+
+    def _refuse_input(self, prompt="", *more, **options):
+        """Stands in for `input` and `getpass`, and raises what they raise in stock engines."""
+        text = (
+            f"input() was called with {str(prompt)!r}, and nobody can answer: an engine has no keyboard. "
+            "Ask in the client, and push the answer"
+        )
+        raise (self.shell.no_input if self._method == "execute" else EOFError)(text)
 
     def _error(self, error, method, lines):
         try:
@@ -258,11 +309,24 @@ def shared_memory(settings):
     return SharedMemory(settings["memory"])
 
 
-def refuse_input(prompt="", *more, **options):
-    raise RuntimeError(
-        f"input() was called with {str(prompt)!r}, and nobody can answer: an engine has no keyboard. "
-        "Ask in the client, and push the answer"
-    )
+def end_child(error):
+    """Ends a process that user code forked and that has come to the end of the code that forked it."""
+    status = 0
+    try:
+        if isinstance(error, SystemExit):
+            if isinstance(error.code, int):
+                status = error.code & 0xFF
+            elif error.code is not None:
+                print(error.code, file=sys.stderr)
+                status = 1
+        elif error is not None:
+            status = 1
+            lines = traceback.format_exception(type(error), error, user_trace(error))
+            write_all(2, "".join(lines).encode("utf-8", "backslashreplace"))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def watch_engine(pipe):
@@ -277,6 +341,9 @@ def watch_engine(pipe):
             fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
     except (ImportError, OSError):
         pass
+
+    # A process that user code forks watches nothing.
+    os.register_at_fork(after_in_child=lambda: os.close(pipe))
 
     def wait():
         # Nothing is ever written there, so this returns at the end of the file.

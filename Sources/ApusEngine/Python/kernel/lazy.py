@@ -7,6 +7,7 @@ of the second call: its answer does not wait for it, and later ones find everyth
 """
 
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 import threading
@@ -82,6 +83,27 @@ class Present:
 
     def exec_module(self, module):
         module.__spec__ = self.spec
+
+
+class AfterImport:
+    """Does something with a module once it has been imported: its name to what is called with it."""
+
+    def __init__(self, actions):
+        self._actions = actions
+
+    def find_spec(self, name, path=None, target=None):
+        action = self._actions.get(name)
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target) if action else None
+        if spec is None or spec.loader is None:
+            return None
+        run = spec.loader.exec_module
+
+        def run_and_act(module):
+            run(module)
+            action(module)
+
+        spec.loader.exec_module = run_and_act
+        return spec
 
 
 def run_all():

@@ -25,6 +25,9 @@ class SharedMemory:
         self._files = {}  # weak reference to a mapping: descriptor of its file
         self._privacy = None
 
+    def close(self):
+        self._socket.close()
+
     # From the engine
 
     def take(self, length):

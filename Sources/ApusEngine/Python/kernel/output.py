@@ -1,6 +1,7 @@
 """What a task shows: text on its streams, and messages of other kinds."""
 
 import base64
+import contextvars
 import io
 import json
 import os
@@ -10,6 +11,11 @@ import threading
 FLUSH_SECONDS = 0.05
 # More text than this does not wait.
 FLUSH_CHARACTERS = 1 << 16
+# And no message has more.
+LARGEST_TEXT = 1 << 24
+
+# The number of the request that the running code belongs to, from which tasks and callbacks of the loop have it too; 0: the latest.
+REQUEST = contextvars.ContextVar("apus_request", default=0)
 
 
 def plain(value):
@@ -44,35 +50,48 @@ def packed(content):
 
 
 class Publisher:
-    """Publishes messages of the task that runs, or ran last, in the order in which they are made."""
+    """Publishes messages in the order in which they are made, each for the request that the code which made it belongs to."""
 
     def __init__(self, channel):
         self.channel = channel
         self._lock = threading.RLock()
-        self._texts = []  # [stream name, pieces], oldest first
+        self._texts = []  # [number of the request, stream name, pieces], oldest first
         self._length = 0
+        self._is_flushing = False
         self._wake = threading.Event()
         self._flusher = None
-        # A fork in the middle of a write must not leave its child a lock that nobody opens.
-        os.register_at_fork(after_in_child=self._reset)
+        self._latest = 0
+        # A fork in the middle of a write must not leave its child a lock that nobody opens, nor text that its parent prints too.
+        os.register_at_fork(before=self.flush, after_in_child=self._reset)
 
     def _reset(self):
         self._lock = threading.RLock()
         self._texts = []
+        self._is_flushing = False
         self._flusher = None
+
+    def begin(self):
+        """The next request: what the code from here on publishes belongs to it."""
+        self._latest += 1
+        REQUEST.set(self._latest)
 
     def publish(self, topic, kind, content, metadata=None, buffers=()):
         self.flush()
-        self.channel.send(
-            b"P", topic.encode(), kind.encode(), packed(metadata) if metadata else b"{}", packed(content), *buffers
+        self._send(
+            REQUEST.get() or self._latest, topic.encode(), kind.encode(), packed(metadata) if metadata else b"{}",
+            packed(content), *buffers,
         )
 
+    def _send(self, request, *parts):
+        self.channel.send(b"P", b"%d" % request, *parts)
+
     def write(self, name, text):
+        request = REQUEST.get() or self._latest
         with self.channel.interrupts, self._lock:
-            if self._texts and self._texts[-1][0] == name:
-                self._texts[-1][1].append(text)
+            if self._texts and self._texts[-1][0] == request and self._texts[-1][1] == name:
+                self._texts[-1][2].append(text)
             else:
-                self._texts.append((name, [text]))
+                self._texts.append((request, name, [text]))
             self._length += len(text)
             if self._length > FLUSH_CHARACTERS:
                 self.flush()
@@ -80,10 +99,18 @@ class Publisher:
                 self._wake_flusher()
 
     def flush(self):
+        # In this order: another thread that has taken the text away says so first, and is waited for below.
+        if not self._texts and not self._is_flushing:
+            return
         with self.channel.interrupts, self._lock:
+            self._is_flushing = True
             texts, self._texts, self._length = self._texts, [], 0
-            for name, pieces in texts:
-                self.channel.send(b"P", name.encode(), b"stream", b"{}", packed({"name": name, "text": "".join(pieces)}))
+            for request, name, pieces in texts:
+                text = "".join(pieces)
+                for start in range(0, len(text), LARGEST_TEXT):
+                    content = {"name": name, "text": text[start : start + LARGEST_TEXT]}
+                    self._send(request, name.encode(), b"stream", b"{}", packed(content))
+            self._is_flushing = False
 
     def _wake_flusher(self):
         if self._flusher is None:
@@ -100,6 +127,11 @@ class Publisher:
                 self.flush()
             except OSError:
                 return
+
+
+def write_all(descriptor, data):
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 class Stream(io.TextIOBase):
@@ -120,7 +152,7 @@ class Stream(io.TextIOBase):
             if self._publisher.channel.is_ours:
                 self._publisher.write(self.name, text)
             else:
-                os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+                write_all(self._descriptor, text.encode("utf-8", "backslashreplace"))
         return len(text)
 
     def writelines(self, lines):

@@ -1,7 +1,6 @@
 """A namespace with cells, for interpreters without IPython: plain Python, no magics."""
 
 import ast
-import asyncio
 import inspect
 import linecache
 import os
@@ -10,16 +9,37 @@ import traceback
 import types
 
 
+class StdinNotImplementedError(NotImplementedError):
+    """What IPython raises where nobody can be asked."""
+
+
+class Leave:
+    """`exit` and `quit`, by name or called, as in IPython: the interpreter ends after the cell."""
+
+    def __init__(self, shell):
+        self._shell = shell
+
+    def __call__(self, *status):
+        self._shell.exit_now = True
+        self._shell.loop.leave()
+
+    def __repr__(self):
+        self()
+        return "the interpreter ends"
+
+
 class PlainShell:
     """What the kernel asks of a shell, and no more."""
 
-    def __init__(self, publisher, settings):
+    no_input = StdinNotImplementedError
+
+    def __init__(self, publisher, loop, settings):
         self.publisher = publisher
         self.kernel = None
         self.exit_now = False
         self.execution_count = 1
         self._module = types.ModuleType("__main__")
-        self._loop = None
+        self.loop, self.wait_for = loop, loop.wait_for
         self._traceback = None
         self.user_ns = self._module.__dict__
         sys.modules["__main__"] = self._module
@@ -43,7 +63,11 @@ class PlainShell:
 
     def clear(self):
         self.user_ns.clear()
-        self.user_ns.update(__name__="__main__", __builtins__=__builtins__, __doc__=None)
+        leave = Leave(self)
+        # multiprocessing asks for the spec.
+        self.user_ns.update(
+            __name__="__main__", __builtins__=__builtins__, __doc__=None, __spec__=None, exit=leave, quit=leave
+        )
 
     def run(self, code, silent, store_history):
         name = f"<cell {self.execution_count}>"
@@ -94,12 +118,6 @@ class PlainShell:
     def take_traceback(self):
         lines, self._traceback = self._traceback, None
         return lines
-
-    def wait_for(self, coroutine):
-        if self._loop is None or self._loop.is_closed():
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-        return self._loop.run_until_complete(coroutine)
 
     def take_payload(self):
         return []

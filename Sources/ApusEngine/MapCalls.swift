@@ -1,0 +1,92 @@
+import ApusFunctions
+import ApusWire
+import Foundation
+import NIOCore
+import Pickle
+
+/// A function that was called, and with what: for the report of an error.
+struct CalledFunction {
+    let function: FunctionRecord
+    let arguments: [PickleValue]
+}
+
+/// The calls of one request that maps a function, and what they gave so far.
+struct MapCalls {
+    private let count: Int
+    private let keepsOutcomes: Bool
+    /// When no further call begins; nil: the map goes to its end.
+    private let endsAt: NIODeadline?
+    private var results: [PickleValue] = []
+    private var failures: [FailedCalls.Failure] = []
+
+    init(count: Int, keepsOutcomes: Bool, endsAt: NIODeadline?) {
+        self.count = count
+        // One call's outcome is the request's.
+        self.keepsOutcomes = keepsOutcomes && count > 1
+        self.endsAt = endsAt
+        self.results.reserveCapacity(count)
+    }
+
+    /// The place of the next call; nil when all were made, or the time is over. The first is made in any case, so that a map ends.
+    var next: Int? {
+        guard self.results.count < self.count else { return nil }
+        if let endsAt, !self.results.isEmpty, NIODeadline.now() >= endsAt { return nil }
+        return self.results.count
+    }
+
+    mutating func take(_ result: PickleValue) { self.results.append(result) }
+
+    /// Notes that a call failed. An error that is about the whole request is thrown on: the engine is not to run it, or it was cancelled.
+    mutating func take(_ error: any Error, of called: CalledFunction?) throws {
+        guard self.keepsOutcomes, (error as? any PythonNamedError)?.pythonName != ErrorName.unmetDependency.rawValue,
+            !Task.isCancelled
+        else { throw error }
+        self.failures.append(FailedCalls.Failure(place: self.results.count, error: error, called: called))
+        self.results.append(.none)
+    }
+
+    /// The list of results.
+    ///
+    /// - Throws: ``FailedCalls`` if some calls failed.
+    func result() throws -> PickleValue {
+        if self.failures.isEmpty { return .list(self.results) }
+        throw FailedCalls(results: self.results, failures: self.failures)
+    }
+}
+
+/// A map of which some calls failed; the results of the others go with it.
+struct FailedCalls: Error {
+    struct Failure {
+        let place: Int
+        let error: any Error
+        let called: CalledFunction?
+    }
+
+    /// The results in their order, `None` for calls that failed.
+    let results: [PickleValue]
+    let failures: [Failure]
+
+    /// What the reply says: the first error, as if the map had ended there, and beside it all errors and results (protocol article,
+    /// "Maps").
+    func content(by messages: EngineMessages) -> ErrorContent {
+        let contents = self.failures.map { failure in
+            ErrorContent(
+                failure.error, method: "apply", function: failure.called?.function, arguments: failure.called?.arguments ?? [],
+                by: messages)
+        }
+        var content = contents[0]
+        let listed = zip(self.failures, contents).map { failure, content -> JSONValue in
+            var members = content.json
+            // The same for all, and said once.
+            members["engine_info"] = nil
+            members["status"] = nil
+            return [.int(failure.place), .object(members)]
+        }
+        // Not in the reply's buffers: who reads several results from the hub takes the buffers of those that went well, one after the other.
+        let buffers = ObjectBuffers.serialize(.list(self.results)).map { buffer -> JSONValue in
+            .string(Data(buffer.readableBytesView).base64EncodedString())
+        }
+        content.extras["apus_map"] = ["failures": .array(listed), "results": .array(buffers)]
+        return content
+    }
+}

@@ -1,0 +1,6 @@
+public import Foundation
+
+extension FunctionCallError: LocalizedError {
+    /// The message.
+    public var errorDescription: String? { self.description }
+}

@@ -1,0 +1,35 @@
+private import FoundationEssentials
+
+/// How large a message may be, where nobody says otherwise.
+package enum MessageSize {
+    /// The environment variable that sets ``standard``, in bytes.
+    package static let variable = "APUS_MAX_MESSAGE_SIZE"
+
+    /// Bytes of a message whose sender has shown that it has the cluster's key: what the environment says, else half of the memory
+    /// that the machine, or the control group of this process, has.
+    package static let standard: Int = {
+        if let text = ProcessInfo.processInfo.environment[Self.variable], let bytes = Int(text), bytes > 0 { return bytes }
+        return Self.memory / 2
+    }()
+
+    /// Bytes of a message from a peer that has not shown yet that it has the key.
+    package static let strangers = 16 << 20
+
+    /// Bytes that may wait for a client that does not read, before its connection is cut: a quarter of the memory.
+    package static let unread = Self.memory / 4
+
+    /// Bytes of memory that this process may use.
+    static let memory: Int = {
+        let machine = Int(clamping: ProcessInfo.processInfo.physicalMemory)
+        // "max" is what an unlimited group says, which is no number.
+        let group = (try? String(contentsOfFile: "/sys/fs/cgroup/memory.max", encoding: .utf8))
+            .flatMap { Int($0.filter { !$0.isWhitespace }) }
+        return max(1 << 30, min(machine, group ?? machine))
+    }()
+
+    /// What whoever sent it is told of a message that was too large.
+    package static func refusal(limit: Int) -> String {
+        "a message is larger than \(limit) bytes, which is all that is taken here (--max-message-size, or the environment variable "
+            + "\(Self.variable))"
+    }
+}
