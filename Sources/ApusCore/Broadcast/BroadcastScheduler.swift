@@ -2,10 +2,11 @@ package import ApusWire
 
 /// Spreads a request over many engines, and gathers their replies into one where the client wants that.
 ///
-/// A value: events in, effects out. It stands alone, or is a node of a binary tree of schedulers; the protocol (section
-/// 7.3) allows both, and clients and engines need not know which. Plain replies pass; a scheduler that stands alone counts them,
-/// to know when a request has ended. Replies to be coalesced are counted. One answer cannot say whose part is missing, so when an engine leaves that has not answered,
-/// the answer is an error at once; a scheduler inside a tree answers for the others, and its parent sees who is missing.
+/// A value: events in, effects out. It stands alone, or is a node of a binary tree of schedulers; the protocol (protocol article,
+/// "Broadcast") allows both, and clients and engines need not know which. Plain replies pass; a scheduler that stands alone counts
+/// them, to know when a request has ended. Replies to be coalesced are counted. One answer cannot say whose part is missing, so when
+/// an engine leaves that has not answered, the answer is an error at once; a scheduler inside a tree answers for the others, and its
+/// parent sees who is missing.
 package struct BroadcastScheduler: Sendable {
     package typealias Target = BroadcastRequest.Target
 
