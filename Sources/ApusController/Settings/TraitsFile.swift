@@ -16,10 +16,13 @@ package struct TraitsFile: Sendable {
             number += 1
             let first = number
             var statement = String(line)
+            var brackets = OpenBrackets()
+            brackets.read(line)
             // A bracket that is open at the end of a line makes the next one part of it.
-            while Self.isOpen(statement), let next = lines.popFirst() {
+            while brackets.areOpen, let next = lines.popFirst() {
                 number += 1
                 statement += "\n" + next
+                brackets.read(next)
             }
             self.take(statement, "\(name), line \(first)")
         }
@@ -77,34 +80,37 @@ package struct TraitsFile: Sendable {
         default: return nil
         }
     }
+}
 
-    /// Whether brackets are open at the end, outside texts and comments.
-    private static func isOpen(_ statement: String) -> Bool {
-        var depth = 0
-        var quote: Character?
+/// Which brackets are open at the end of the lines read so far, outside texts and comments.
+private struct OpenBrackets {
+    private var depth = 0
+    private var quote: UInt8?
+
+    var areOpen: Bool { self.depth > 0 }
+
+    /// Reads the next line. Comments end with their line, and so do texts, unless a backslash stands at the end.
+    mutating func read(_ line: Substring) {
         var isEscaped = false
-        var isComment = false
-        for character in statement {
-            if character == "\n" { isComment = false }
-            if isComment { continue }
-            if let open = quote {
+        defer { if !isEscaped { self.quote = nil } }
+        for byte in line.utf8 {
+            if let open = self.quote {
                 if isEscaped {
                     isEscaped = false
-                } else if character == "\\" {
+                } else if byte == UInt8(ascii: "\\") {
                     isEscaped = true
-                } else if character == open || character == "\n" {
-                    quote = nil
+                } else if byte == open {
+                    self.quote = nil
                 }
                 continue
             }
-            switch character {
-            case "'", "\"": quote = character
-            case "#": isComment = true
-            case "(", "[", "{": depth += 1
-            case ")", "]", "}": depth -= 1
+            switch byte {
+            case UInt8(ascii: "'"), UInt8(ascii: "\""): self.quote = byte
+            case UInt8(ascii: "#"): return
+            case UInt8(ascii: "("), UInt8(ascii: "["), UInt8(ascii: "{"): self.depth += 1
+            case UInt8(ascii: ")"), UInt8(ascii: "]"), UInt8(ascii: "}"): self.depth -= 1
             default: break
             }
         }
-        return depth > 0
     }
 }
