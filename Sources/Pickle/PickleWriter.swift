@@ -178,7 +178,9 @@ extension PickleWriter {
     }
 
     private func append(_ module: String, _ name: String, to output: inout PickleOutput) {
-        if self.protocolVersion >= 4 {
+        // Before protocol 4 a line feed ended each name. A name that contains one is written as protocol 4 has it: readers of pickles
+        // take every opcode that they know, whichever protocol the pickle claims.
+        if self.protocolVersion >= 4 || (module + name).utf8.contains(UInt8(ascii: "\n")) {
             self.append(module, to: &output)
             self.append(name, to: &output)
             output.write(.stackGlobal)
