@@ -25,7 +25,7 @@ public struct ProfileDirectory: Sendable, Hashable {
             self.init(path: explicitPath)
         } else if let profile {
             self.init(profile: profile, ipythonDirectory: ipythonDirectory)
-        } else if let path = ProcessInfo.processInfo.environment["IPP_PROFILE_DIR"], !path.isEmpty {
+        } else if let path = Self.environment("IPP_PROFILE_DIR") {
             self.init(path: path)
         } else {
             self.init(ipythonDirectory: ipythonDirectory)
@@ -34,8 +34,13 @@ public struct ProfileDirectory: Sendable, Hashable {
 
     /// `$IPYTHONDIR`, else `~/.ipython`.
     public static var ipythonDirectory: String {
-        if let path = ProcessInfo.processInfo.environment["IPYTHONDIR"], !path.isEmpty { return Self.absolute(path) }
+        if let path = Self.environment("IPYTHONDIR") { return Self.absolute(path) }
         return NSHomeDirectory() + "/.ipython"
+    }
+
+    /// One variable of the environment, nil where none is set or its value is empty. `ProcessInfo` would copy all of the environment for it.
+    private static func environment(_ name: String) -> String? {
+        getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
     }
 
     /// The folder of connection files, readable by its owner only.

@@ -7,7 +7,7 @@ package import Logging
 /// (protocol article, "How Python starts the processes"), so that a setting works here as it did there.
 package struct ControllerSettings: Sendable {
     package var options = ControllerOptions()
-    package var profile = ProfileDirectory()
+    package var profile: ProfileDirectory
     package var clusterID = ""
     /// Names of the connection files in the security folder, where they are not the usual ones.
     package var clientFileName: String?
