@@ -142,7 +142,13 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: settings),
 
-        // Beside: a simulated cluster, and the suites that several implementations must pass.
+        // Beside: a simulated cluster, the program that tries it with many seeds (scripts/simulate), and the suites that several
+        // implementations must pass.
+        floor("ApusSimulation", ["ApusCore", "ApusWire"]),
+        .executableTarget(
+            name: "apus-simulate",
+            dependencies: ["ApusSimulation", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: settings),
         floor(
             "ApusTestKit",
             [
@@ -188,7 +194,7 @@ let package = Package(
         tests("ApusWireTests", ["ApusWire", "MemoryFiles", nioCore]),
         tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", "TestPython", nioCore]),
         tests("ApusTransportTests", ["ApusTransport", "Locks", nioCore, nioPosix]),
-        tests("ApusCoreTests", ["ApusCore", "ApusTestKit", "ApusWire"]),
+        tests("ApusCoreTests", ["ApusCore", "ApusSimulation", "ApusTestKit", "ApusWire"]),
         tests("ApusStoreTests", ["ApusStore", "ApusTestKit", "ApusWire", nioCore]),
         tests("ZMTPTests", ["TestPython", "ZMTP", nioCore, nioPosix]),
         tests(

@@ -12,9 +12,8 @@ public import ApusWire
 /// nor longer than its cause.
 ///
 /// ```swift
-/// var world = SimulatedCluster(seed: 7, engines: 4, tasks: 100)
-/// world.runUntilQuiet()
-/// #expect(world.violations == [])
+/// let world = SimulatedCluster.run(seed: 7)
+/// #expect(world.problem == nil)
 /// ```
 public struct SimulatedCluster: Sendable {
     /// How often each accepted task was ended. All ones, if all is well.
@@ -161,6 +160,20 @@ public struct SimulatedCluster: Sendable {
         for _ in 0..<engines { self.plan(.engineStarts, in: self.below(span)) }
         for _ in 0..<engines { self.plan(.push, in: self.below(span)) }
         if self.isOwned { for _ in 0..<6 { self.plan(.ownerSpeaks, in: self.below(span)) } }
+    }
+
+    /// The world of a seed, run to its end: one to eight engines at the start, and a hundred tasks, some of which submit more.
+    public static func run(seed: UInt64) -> SimulatedCluster {
+        var world = SimulatedCluster(seed: seed, engines: Int(1 + seed % 8), tasks: 100)
+        world.runUntilQuiet()
+        return world
+    }
+
+    /// The first promise that was broken, in a sentence; nil if none was.
+    public var problem: String? {
+        if let first = self.violations.first { return first }
+        let more = self.endings.filter { $0.value != 1 }.keys.map(\.text).sorted()
+        return more.isEmpty ? nil : "not ended exactly once: \(more.joined(separator: ", "))"
     }
 
     /// Runs until every task has ended, or a promise is broken.
