@@ -37,8 +37,8 @@ func example(_ name: String, _ folder: String) -> Target {
 
 /// The modules that read bytes of others: what `Tests/Fuzzing` tries.
 let fuzzed: [Target.Dependency] = [
-    "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusStore", "ApusWire", "CFunctionSection",
-    "Pickle", "ZMTP", nioCore,
+    "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSettings", "ApusStore", "ApusWire",
+    "CFunctionSection", "Pickle", "ZMTP", nioCore,
 ]
 
 /// The Python side of an engine that runs Python, carried inside the binary.
@@ -135,10 +135,12 @@ let package = Package(
                 "ApusTransport", "ApusWire", "Locks", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
             ]),
 
+        // Command lines, environment and configuration files of a controller and of an engine.
+        floor("ApusSettings", ["ApusController", "ApusEngine", "ApusWire", logging]),
         .executableTarget(
             name: "apus-command",
             dependencies: [
-                "Apus", "ApusController", "ApusCore", "ApusEngine", "ApusLaunchers", "ApusWire", logging,
+                "Apus", "ApusController", "ApusCore", "ApusEngine", "ApusLaunchers", "ApusSettings", "ApusWire", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: settings),
 
@@ -219,6 +221,7 @@ let package = Package(
                 "ApusController", "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "Locks", "MemoryFiles",
                 "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
             ]),
+        tests("ApusSettingsTests", ["ApusController", "ApusEngine", "ApusSettings", "ApusWire", logging]),
         tests("ApusClientTests", ["ApusClient", "ApusTransport", "ApusWire", "Locks", nioCore, nioPosix, logging]),
         tests(
             "ApusTestKitTests",
@@ -255,8 +258,9 @@ if let chosen = Context.environment["APUS_TEST_TARGETS"], !chosen.isEmpty {
 // input reaches. The macros are left out, and the one file that uses them, for swift-syntax takes longer to compile than all the rest.
 if let library = Context.environment["APUS_FUZZER_LIBRARY"], !library.isEmpty {
     let parsers: Set = [
-        "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusStore", "ApusTransport", "ApusWire",
-        "CEngineMode", "CFunctionSection", "CSharedMemory", "Locks", "MemoryFiles", "Pickle", "ZMTP", "ZMTPTransport",
+        "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSettings", "ApusStore",
+        "ApusTransport",
+        "ApusWire", "CEngineMode", "CFunctionSection", "CSharedMemory", "Locks", "MemoryFiles", "Pickle", "ZMTP", "ZMTPTransport",
     ]
     // Checks that are for debug builds stay: an index beyond a buffer must be seen, not read.
     let watched = language + [SwiftSetting.unsafeFlags(["-sanitize=fuzzer", "-enable-testing", "-assert-config", "Debug"])]

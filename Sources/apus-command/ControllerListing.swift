@@ -1,6 +1,6 @@
 import Apus
-import ApusController
 import ApusLaunchers
+import ApusSettings
 import ApusWire
 import Foundation
 

@@ -1,5 +1,6 @@
 import Apus
 import ApusEngine
+import ApusSettings
 import ArgumentParser
 import Foundation
 
@@ -17,26 +18,32 @@ struct EngineCommand: AsyncParsableCommand {
     @Argument(parsing: .captureForPassthrough, help: "ipengine's options.") var arguments: [String] = []
 
     func run() async throws {
-        let arguments: EngineArguments
-        do { arguments = try EngineArguments(self.arguments) } catch { throw fail("\(error)") }
-        if arguments.asksForHelp {
-            print(EngineArguments.help)
+        let settings: EngineSettings
+        do {
+            settings = try EngineSettings(arguments: self.arguments, environment: ProcessInfo.processInfo.environment) {
+                try? String(contentsOfFile: $0, encoding: .utf8)
+            }
+        } catch {
+            throw fail("\(error)")
+        }
+        if settings.asksForHelp {
+            print(EngineSettings.help)
             return
         }
-        for warning in arguments.warnings { standardError("apus: \(warning)") }
-        throw ExitCode(await EngineProcess.run(arguments))
+        for warning in settings.warnings { standardError("apus: \(warning)") }
+        throw ExitCode(await EngineProcess.run(settings))
     }
 }
 
 extension EngineProcess {
     /// Is the engine that a command line describes; gives the process's exit code.
-    static func run(_ arguments: EngineArguments) async -> Int32 {
-        if let folder = arguments.workingDirectory, !FileManager.default.changeCurrentDirectoryPath(folder) {
+    static func run(_ settings: EngineSettings) async -> Int32 {
+        if let folder = settings.workingDirectory, !FileManager.default.changeCurrentDirectoryPath(folder) {
             standardError("apus: there is no folder \(folder) to work in")
             return 1
         }
-        if let file = arguments.logFile {
-            try? arguments.place.profile.create()
+        if let file = settings.logFile {
+            try? settings.place.profile.create()
             let descriptor = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
             if descriptor >= 0 {
                 dup2(descriptor, STDERR_FILENO)
@@ -45,6 +52,6 @@ extension EngineProcess {
                 standardError("apus: \(file) cannot be written")
             }
         }
-        return await EngineProcess.run(arguments.place)
+        return await EngineProcess.run(settings.place)
     }
 }

@@ -3,7 +3,7 @@ import ApusLaunchers
 import ApusWire
 import NIOCore
 
-@testable import ApusController
+@testable import ApusSettings
 
 extension FuzzTarget {
     /// A client's or an engine's connection file.
@@ -57,7 +57,7 @@ extension FuzzTarget {
 
     /// An IPython configuration file, as a program in Python, as JSON, and each line as a value on a command line.
     static let traits = FuzzTarget(
-        "traits", of: ["ApusController", "ApusWire"], longestInput: 200,
+        "traits", of: ["ApusSettings", "ApusWire"], longestInput: 200,
         seeds: [
             "c = get_config()\nc.IPController.ip = '0.0.0.0'  # all\n", "c.HubFactory.ports = [\n  1, 2,\n]\n",
             "c.A.b += ('x', 2.5)",
@@ -81,13 +81,15 @@ extension FuzzTarget {
         try readAll(TraitAssignment("A", "b", .text(text), source: "s"))
     }
 
-    /// A controller's command line, a line for each argument; an empty line ends it, and the rest is its configuration file.
-    static let controllerSettings = FuzzTarget(
-        "controller-settings", of: ["ApusController"], longestInput: 300,
+    /// A command line of a controller and of an engine, a line for each argument; an empty line ends it, and the rest is the configuration
+    /// file.
+    static let settings = FuzzTarget(
+        "settings", of: ["ApusSettings"], longestInput: 300,
         seeds: [
             "--ip=*\n--ping\n1000\n--hwm=1\n--sqlitedb\n--no-secure", "--IPController.ports=1-3,5\n--Session.key=k\n--debug",
             "--reuse\n\nc.HeartMonitor.period = 3000\nc.TaskScheduler.hwm = 2\nc.DictDB.record_limit = 10\nc.Session.packer = 'json'",
             "--registration_timeout=1\n--IPController.broadcast_scheduler_depth=3\n--profile-dir=/p\n--location=h\n\nc.SQLiteDB.filename = 'x'",
+            "--c=import numpy\n--resources=gpu=1,memory=64\n--mpi\n--id=3\n--on-crash=exit\n\nc.IPEngine.timeout = 2.5",
             "--log-level=DEBUG\n--scheme=lru\n--restore\n--HeartMonitor.max_heartmonitor_misses=4\n--config=/f",
         ].map { ByteBuffer(string: $0) },
         words: [
@@ -107,6 +109,14 @@ extension FuzzTarget {
                 $0.hasSuffix("_config.py") ? file : nil
             }
             _ = (settings.clientFile, settings.engineFile)
+        } catch {
+            try require(!error.description.isEmpty, "what cannot be honoured is told why")
+        }
+        do throws(SettingsError) {
+            let settings = try EngineSettings(arguments: arguments + ["--no-python"], environment: [:]) {
+                $0.hasSuffix("_config.py") ? file : nil
+            }
+            _ = settings.place
         } catch {
             try require(!error.description.isEmpty, "what cannot be honoured is told why")
         }

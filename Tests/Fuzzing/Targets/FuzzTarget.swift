@@ -31,7 +31,7 @@ struct FuzzTarget: Sendable {
 
     static let all: [FuzzTarget] = [
         .zmtpFrames, .zmtpSession, .zmtpCommands, .json, .messages, .pickles, .pickleDecoding, .arrays, .payloads, .kernelFrames,
-        .connectionFiles, .clusterFiles, .queries, .textPatterns, .traits, .controllerSettings, .libraryFiles,
+        .connectionFiles, .clusterFiles, .queries, .textPatterns, .traits, .settings, .libraryFiles,
     ]
 }
 

@@ -1,4 +1,5 @@
 package import ApusWire
+import Logging
 
 /// One setting under the name that ipyparallel's users know it by: a class, one of its traits, and a value.
 package struct TraitAssignment: Sendable, Hashable {
@@ -116,4 +117,18 @@ extension TraitAssignment {
     }
 
     var isAddition: Bool { if case .added = self.value { true } else { false } }
+
+    /// Python's numbers or names of levels.
+    func logLevel() throws(SettingsError) -> Logger.Level {
+        let levels = ["DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50]
+        let number = (try? self.text()).flatMap { levels[$0.uppercased()] }
+        switch try number ?? self.number(in: 0...100) {
+        case 0: return .info
+        case ...10: return .debug
+        case ...20: return .info
+        case ...30: return .warning
+        case ...40: return .error
+        default: return .critical
+        }
+    }
 }

@@ -1,14 +1,12 @@
-import NIOCore
-import Logging
-import ApusStore
-import ApusCore
-import ApusTransport
 import ApusController
 import ApusWire
+import Logging
 import Testing
 
+@testable import ApusSettings
+
 @Suite("Controller settings")
-struct SettingsTests {
+struct ControllerSettingsTests {
     private func settings(
         _ arguments: String..., environment: [String: String] = [:], config: String? = nil
     ) throws -> ControllerSettings {

@@ -1,3 +1,4 @@
+package import ApusController
 package import ApusWire
 package import Logging
 
@@ -31,7 +32,7 @@ package struct ControllerSettings: Sendable {
     package init(
         arguments: [String], environment: [String: String], readFile: (String) -> String?
     ) throws(SettingsError) {
-        let commandLine = try ControllerArguments(arguments)
+        let commandLine = try TraitArguments(arguments, Self.names)
         self.warnings = commandLine.warnings
 
         // The profile decides which files are read, so it comes first.
@@ -160,7 +161,7 @@ package struct ControllerSettings: Sendable {
         case "db_class": try self.chooseDatabase(assignment)
         case "cluster_id": self.clusterID = try assignment.text()
         case "work_dir": self.workingDirectory = try assignment.text()
-        case "log_level": self.logLevel = try Self.logLevel(assignment)
+        case "log_level": self.logLevel = try assignment.logLevel()
         case "log_to_file": self.logsToFile = try assignment.flag()
         case "clean_logs": self.cleansLogs = try assignment.flag()
         case "log_url":
@@ -248,29 +249,11 @@ package struct ControllerSettings: Sendable {
         default: self.ignore(assignment)
         }
     }
-
-    /// Python's numbers or names of levels.
-    private static func logLevel(_ assignment: TraitAssignment) throws(SettingsError) -> Logger.Level {
-        let levels = ["DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50]
-        if let name = try? assignment.text(), let level = levels[name.uppercased()] { return Self.logLevel(level) }
-        return Self.logLevel(try assignment.number(in: 0...100))
-    }
-
-    private static func logLevel(_ number: Int) -> Logger.Level {
-        switch number {
-        case 0: .info
-        case ...10: .debug
-        case ...20: .info
-        case ...30: .warning
-        case ...40: .error
-        default: .critical
-        }
-    }
 }
 
 extension String {
-    fileprivate var nonEmpty: String? { self.isEmpty ? nil : self }
-    fileprivate var trimmed: String {
+    var nonEmpty: String? { self.isEmpty ? nil : self }
+    var trimmed: String {
         String(self.drop { $0.isWhitespace }.reversed().drop { $0.isWhitespace }.reversed())
     }
 }
