@@ -1,3 +1,5 @@
+import ApusWire
+
 extension ControllerSettings {
     /// The short names of a controller's settings, those of `ipcontroller` and ours.
     static let names = TraitArguments.Vocabulary(

@@ -1,3 +1,5 @@
+import ApusWire
+
 extension EngineSettings {
     /// The short names of an engine's settings, those of `ipengine` and ours.
     static let names = TraitArguments.Vocabulary(
