@@ -1,5 +1,5 @@
 package import ApusEngine
-package import ApusWire
+import ApusWire
 import Foundation
 
 /// Everything that an engine's command line, environment and configuration files say about it.

@@ -65,16 +65,25 @@ private func date(from value: PickleValue) throws -> Date {
 private func decimal(from value: PickleValue) throws -> Decimal {
     switch value {
     case .int(let integer): return Decimal(integer)
-    case .float(let number) where number.isFinite: return Decimal(number)
+    case .float(let number) where number.isFinite:
+        // Of a number beyond its range, some 1e145, Foundation makes a Decimal that is no number.
+        let decimal = Decimal(number)
+        if !decimal.isNaN { return decimal }
     case .bigInteger(let integer):
-        if let decimal = Decimal(string: integer.description) { return decimal }
+        if let decimal = decimal(in: integer.description) { return decimal }
     case .string(let text):
-        if let decimal = Decimal(string: text) { return decimal }
+        if let decimal = decimal(in: text) { return decimal }
     case .object(let object) where object.isInstance(of: "decimal", "Decimal"):
-        if case .string(let text)? = object.arguments.first, let decimal = Decimal(string: text) { return decimal }
+        if case .string(let text)? = object.arguments.first, let decimal = decimal(in: text) { return decimal }
     default: break
     }
-    throw PickleError.mismatch(expected: "a decimal number", found: value)
+    throw PickleError.mismatch(expected: "a decimal number that a Decimal can hold", found: value)
+}
+
+/// The number as Python writes it, "NaN" among them, which Foundation does not read.
+private func decimal(in text: String) -> Decimal? {
+    if text == "NaN" { return .nan }
+    return Decimal(string: text).flatMap { $0.isNaN ? nil : $0 }
 }
 
 private func uuid(from value: PickleValue) throws -> UUID {

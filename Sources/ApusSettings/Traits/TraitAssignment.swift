@@ -121,8 +121,9 @@ extension TraitAssignment {
     /// Python's numbers or names of levels.
     func logLevel() throws(SettingsError) -> Logger.Level {
         let levels = ["DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50]
-        let number = (try? self.text()).flatMap { levels[$0.uppercased()] }
-        switch try number ?? self.number(in: 0...100) {
+        var number = (try? self.text()).flatMap { levels[$0.uppercased()] } ?? -1
+        if number < 0 { number = try self.number(in: 0...100) }
+        switch number {
         case 0: return .info
         case ...10: return .debug
         case ...20: return .info
