@@ -190,6 +190,39 @@ struct PythonKernelTests {
         }
     }
 
+    @Test("Tasks that end just when their limits pass leave those behind them alone")
+    func endsAtLimit() async throws {
+        try await World.withPython { world in
+            try await world.execute("import time")
+            for number in 0..<100 {
+                // From some milliseconds before the limit to some after it.
+                let time = 0.02 + 0.001 * Double(number % 11 - 5)
+                try await world.send("time.sleep(\(time))", metadata: ["apus_quiet": true, "apus_limit": 0.02])
+                try await world.send("for _ in range(10_000): pass\ntime.sleep(0.003)")
+                let limited = try await world.controller.next("mux")
+                #expect(
+                    limited.content["status"] == "ok" || limited.content["ename"] == "KeyboardInterrupt", "\(limited.content)")
+                let next = try await world.controller.next("mux")
+                #expect(next.content["status"] == "ok", "\(next.content)")
+            }
+        }
+    }
+
+    @Test("An interrupt hits the task that runs or none, however short tasks are, and none is left without an answer")
+    func interruptsBetween() async throws {
+        try await World.withPython { world in
+            try await world.execute("import time\nkept = 1")
+            for number in 0..<100 {
+                try await world.send("time.sleep(\(0.0005 * Double(number % 7)))")
+                let isInterrupted = try await world.control(.signalRequest, ["sig": "SIGINT"]).content["apus_interrupted"]?.bool
+                let reply = try await world.controller.next("mux")
+                #expect(reply.content["status"] == "ok" || isInterrupted == true, "\(reply.content)")
+                #expect(reply.content["status"] == "ok" || reply.content["ename"] == "KeyboardInterrupt", "\(reply.content)")
+                #expect(try await world.execute("kept").content["status"] == "ok")
+            }
+        }
+    }
+
     @Test("A task that cannot be interrupted is killed after its limit, and the next one finds a new kernel")
     func kill() async throws {
         try await World.withPython({ $0.grace = 0.2 }) { world in
