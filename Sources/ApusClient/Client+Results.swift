@@ -1,3 +1,4 @@
+import ApusCore
 public import ApusWire
 import ApusFunctions
 import Pickle
@@ -51,7 +52,7 @@ extension Client {
 
     /// Tasks whose results are fetched from the hub once they are there.
     private func tasks(fromHub ids: [TaskID]) async -> [PendingTask] {
-        let tasks = ids.map { PendingTask(id: $0, targets: [], submitted: .now, outputPolicy: .ignored) }
+        let tasks = ids.map { PendingTask(id: $0, targets: [], submitted: .now, ignoresOutput: true) }
         let polling = HubPolling(connection: self.connection, tasks: tasks)
         // What is there already is there at once.
         await polling.ask()

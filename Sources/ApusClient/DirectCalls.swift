@@ -1,3 +1,4 @@
+import ApusCore
 import ApusFunctions
 import ApusWire
 import NIOCore

@@ -1,26 +1,45 @@
+import ApusCore
 import ApusFunctions
 import ApusWire
 import NIOCore
 
 // Results from the hub's database.
 extension ClientConnection {
-    /// Asks the hub for these tasks' results; those that are there complete their tasks.
+    /// Asks the hub for these tasks' results, and gives those that are there.
     ///
     /// - Throws: What the hub answers; it refuses the request as a whole when it does not know one of the tasks.
-    func fetchResults(of tasks: [PendingTask]) async throws {
-        if tasks.isEmpty { return }
+    func fetchResults(of tasks: [TaskID]) async throws -> [TaskID: RecordedResult] {
+        if tasks.isEmpty { return [:] }
         let reply = try await self.requestWithBuffers(
-            .resultRequest, content: ["msg_ids": .array(tasks.map { .string($0.id.text) }), "status_only": false], on: .query)
+            .resultRequest, content: ["msg_ids": .array(tasks.map { .string($0.text) }), "status_only": false], on: .query)
+        var results: [TaskID: RecordedResult] = [:]
         // The buffers of all results follow each other in the order of the sorted ids.
         var buffers = reply.buffers[...]
-        for task in tasks.sorted(by: { $0.id.text.utf8.lexicographicallyPrecedes($1.id.text.utf8) }) {
-            guard let record = reply.content[task.id.text] else { continue }
+        for task in tasks.sorted(by: { $0.text.utf8.lexicographicallyPrecedes($1.text.utf8) }) {
+            guard let record = reply.content[task.text] else { continue }
             let before = buffers
             if record["result_content"]?["status"] == "ok", record["result_header"]?["msg_type"] == "apply_reply" {
                 _ = try ObjectBuffers.deserialize(&buffers)
             }
-            task.restore(record, buffers: Array(before.prefix(before.count - buffers.count)))
+            results[task] = RecordedResult(record, buffers: Array(before.prefix(before.count - buffers.count)))
         }
+        return results
+    }
+}
+
+/// A task's reply and output, as the hub's database has them.
+struct RecordedResult: Sendable {
+    let reply: Message
+    let output: TaskOutput
+
+    fileprivate init(_ record: JSONValue, buffers: [ByteBuffer]) {
+        func part(_ key: String) -> ByteBuffer { (record[key] ?? [:]).packed }
+        self.reply = Message(
+            identities: [], signature: ByteBuffer(),
+            parts: MessageParts(
+                header: part("result_header"), parent: part("header"), metadata: part("result_metadata"),
+                content: part("result_content")), buffers: buffers)
+        self.output = TaskOutput(hub: record["io"] ?? [:])
     }
 }
 
@@ -51,7 +70,14 @@ final class HubPolling: Sendable {
 
     func ask() async {
         let waiting = self.waiting
-        do { try await self.connection.fetchResults(of: waiting) } catch {
+        do {
+            let results = try await self.connection.fetchResults(of: waiting.map { $0.id })
+            for task in waiting {
+                guard let result = results[task.id] else { continue }
+                task.keep(result)
+                task.finish()
+            }
+        } catch {
             let reason = (error as? RemoteError).map { ApusError(hub: $0) } ?? error as? ApusError
             for task in waiting {
                 task.fail(reason ?? ApusError(.badResult, "a result from the hub cannot be read", cause: error))
@@ -67,19 +93,6 @@ struct PollingPause {
     mutating func wait() async throws {
         try await Task.sleep(for: self.next)
         self.next = min(self.next * 2, .seconds(1))
-    }
-}
-
-extension PendingTask {
-    /// Completes the task by its record in the hub's database.
-    fileprivate func restore(_ record: JSONValue, buffers: [ByteBuffer]) {
-        func part(_ key: String) -> ByteBuffer { (record[key] ?? [:]).packed }
-        let reply = Message(
-            identities: [], signature: ByteBuffer(),
-            parts: MessageParts(
-                header: part("result_header"), parent: part("header"), metadata: part("result_metadata"),
-                content: part("result_content")), buffers: buffers)
-        self.restore(reply, output: TaskOutput(hub: record["io"] ?? [:]))
     }
 }
 

@@ -16,27 +16,14 @@ final class PendingTask: Sendable {
     let channel: ClientConnection.Channel?
     /// How large the request's buffers are.
     let requestBytes: Int
-    private let outputPolicy: OutputPolicy
-
-    /// What must be in, besides the reply, for the result to be there.
-    enum OutputPolicy: Sendable {
-        /// As much output as the reply says there is.
-        case counted
-        /// All output: the engine has said that it is idle again.
-        case awaited
-        /// None: many engines' output belongs to one reply, and nobody counts it.
-        case ignored
-    }
+    /// Whether one reply stands for those of many engines, or for none.
+    private let ignoresOutput: Bool
 
     private let state: Mutex<State>
 
     private struct State {
         var outcome: Outcome?
         var output = TaskOutput()
-        /// How many output messages the engine says it published; nil until it says so, and for engines that never do.
-        var outputsExpected: Int?
-        var outputsSeen = 0
-        var isIdle = false
         var isDone = false
         var watchers: [@Sendable () -> Void] = []
         var printWatchers: [@Sendable (PrintedText) -> Void] = []
@@ -49,7 +36,7 @@ final class PendingTask: Sendable {
     }
 
     init(
-        id: MessageID, targets: [EngineUUID], submitted: WireDate, outputPolicy: OutputPolicy, limitedOn: [EngineUUID]? = nil,
+        id: MessageID, targets: [EngineUUID], submitted: WireDate, ignoresOutput: Bool, limitedOn: [EngineUUID]? = nil,
         channel: ClientConnection.Channel? = nil, requestBytes: Int = 0
     ) {
         self.channel = channel
@@ -58,7 +45,7 @@ final class PendingTask: Sendable {
         self.id = id
         self.targets = targets
         self.submitted = submitted
-        self.outputPolicy = outputPolicy
+        self.ignoresOutput = ignoresOutput
         self.state = Mutex(State())
     }
 
@@ -66,37 +53,26 @@ final class PendingTask: Sendable {
     var outcome: Outcome? { self.state.withLock { $0.isDone ? $0.outcome : nil } }
     var output: TaskOutput { self.state.withLock { $0.output } }
     /// Whether its reply must say that the run limit was heeded. One made of many replies says nothing.
-    var mustSayLimit: Bool { self.limitedOn != nil && self.outputPolicy != .ignored }
+    var mustSayLimit: Bool { self.limitedOn != nil && !self.ignoresOutput }
 
-    // MARK: On the connection's event loop. Each gives true when nothing more is expected.
+    // MARK: What the connection's session decides
 
-    func take(reply: Message) -> Bool {
-        let outputs = self.outputPolicy == .ignored ? 0 : reply.outputCount
-        // Replies that no user code made (dead engine, impossible dependency, aborted) have no output to wait for.
-        let synthetic = self.outputPolicy == .awaited && outputs == nil && reply.isSynthetic
-        return self.update { state in
-            state.outcome = .reply(reply, received: .now)
-            state.outputsExpected = outputs
-            if synthetic { state.isIdle = true }
-        }
-    }
+    /// Keeps the reply as the outcome, for when those who wait are told.
+    func keep(_ reply: Message) { self.state.withLock { $0.outcome = .reply(reply, received: .now) } }
 
-    func take(output type: MessageType, _ message: Message) -> Bool {
+    /// Shows and keeps output, also what comes after those who wait were told.
+    func keep(output type: MessageType, _ message: Message) {
         if type == .stream { self.show(message) }
-        return self.update { state in
-            if type == .status {
-                if message.content.textMember("execution_state") == "idle" { state.isIdle = true }
-            } else {
-                state.outputsSeen += 1
-                state.output.take(type, message)
-            }
-        }
+        self.state.withLock { $0.output.take(type, message) }
     }
 
-    /// Completes the task by a reply and output that were recorded.
-    func restore(_ reply: Message, output: TaskOutput) {
-        self.state.withLock { $0.output = output }
-        _ = self.take(reply: reply)
+    /// Keeps a reply and output that were recorded, as the outcome.
+    func keep(_ result: RecordedResult) {
+        self.state.withLock { state in
+            if state.isDone { return }
+            state.output = result.output
+            state.outcome = .reply(result.reply, received: .now)
+        }
     }
 
     /// Tells those who want to see what is printed when it is.
@@ -123,43 +99,25 @@ final class PendingTask: Sendable {
         }
     }
 
+    /// Tells those who wait that there is no outcome, and why; where there is one, it holds.
     func fail(_ error: ApusError) {
-        _ = self.update { state in
-            if state.outcome == nil { state.outcome = .failed(error) }
-            state.isIdle = true
-            state.outputsExpected = state.outputsSeen
-        }
+        self.finish { state in if state.outcome == nil { state.outcome = .failed(error) } }
     }
 
-    /// Stops waiting for output that does not come.
-    func giveUpOutput() {
-        _ = self.update { state in
-            state.isIdle = true
-            state.outputsExpected = state.outputsSeen
-        }
-    }
+    /// Tells those who wait that the outcome is there, if they have not been told.
+    func finish() { self.finish { _ in } }
 
-    private func update(_ change: (inout State) -> Void) -> Bool {
-        let (isComplete, watchers) = self.state.withLock { state -> (Bool, [@Sendable () -> Void]) in
+    private func finish(_ change: (inout State) -> Void) {
+        let watchers = self.state.withLock { state -> [@Sendable () -> Void] in
             change(&state)
-            let outputIsIn = state.isIdle || state.outputsExpected.map { state.outputsSeen >= $0 } == true
-            let isComplete = state.outcome != nil && outputIsIn
-            guard !state.isDone, state.outcome != nil, isComplete || !self.mustWaitForOutput(state) else {
-                return (isComplete, [])
-            }
             state.isDone = true
             defer {
                 state.watchers = []
                 state.printWatchers = []
             }
-            return (isComplete, state.watchers)
+            return state.watchers
         }
         for watcher in watchers { watcher() }
-        return isComplete
-    }
-
-    private func mustWaitForOutput(_ state: State) -> Bool {
-        self.outputPolicy == .awaited || state.outputsExpected != nil
     }
 
     // MARK: Waiting
@@ -227,25 +185,5 @@ private final class Waiter: Sendable {
             return continuation
         }
         if let error { continuation?.resume(throwing: error) } else { continuation?.resume() }
-    }
-}
-
-extension Message {
-    /// What our engines write into the metadata of a quiet request's reply: how many output messages belong to it.
-    fileprivate var outputCount: Int? {
-        let count = try? self.metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> Int? in
-            guard try cursor.find("apus_outputs") else { return nil }
-            return try cursor.readValue().int
-        }
-        return count ?? nil
-    }
-
-    fileprivate var isSynthetic: Bool {
-        guard let content = try? JSONValue(parsing: self.content) else { return true }
-        switch content["status"]?.string {
-        case "aborted": return true
-        case "error": return content["engine_info"]?.object?.isEmpty ?? true
-        default: return false
-        }
     }
 }

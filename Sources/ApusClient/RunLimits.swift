@@ -1,3 +1,4 @@
+import ApusCore
 import ApusWire
 
 // Engines of ipyparallel pass over a run limit and run on. Nobody who set one should wait for such an engine in silence.
@@ -53,7 +54,7 @@ extension ClientConnection {
         return engines.map { $0.uuid }
     }
 
-    private static func noLimits(on engine: EngineID) -> ApusError {
+    static func noLimits(on engine: EngineID) -> ApusError {
         ApusError(
             .notSupported,
             "engine \(engine) keeps no run limits: Apus's engines do ('apus engine'), ipyparallel's run on. Set no runLimit, or choose "
@@ -68,8 +69,8 @@ extension ClientConnection {
                 // One that does not answer may yet do what is asked of it.
                 guard let about = try? await self.request(kind, content: [:], on: .control, to: engine.uuid) else { return }
                 let keepsLimits = about["implementation"]?.string == "apus"
-                self.withDirectory { $0.note(engine.uuid, keepsLimits: keepsLimits) }
-                if !keepsLimits { self.failLimitedTasks(on: engine.uuid, Self.noLimits(on: engine.id)) }
+                self.handle(.engineTold(engine.uuid, keepsLimits: keepsLimits))
+                if !keepsLimits { self.failLimitedTasks(on: engine) }
             }
         }
     }
@@ -90,14 +91,13 @@ extension ClientConnection {
             ))
     }
 
-    private func failLimitedTasks(on engine: EngineUUID, _ error: ApusError) {
-        let tasks = self.pendingTasks.filter { $0.limitedOn?.contains(engine) == true }
+    private func failLimitedTasks(on engine: (id: EngineID, uuid: EngineUUID)) {
+        let tasks = self.pendingTasks.filter { $0.limitedOn?.contains(engine.uuid) == true }.map { $0.id }
         // To abort nothing in particular is to abort everything.
         guard !tasks.isEmpty else { return }
-        self.forget(tasks.map { $0.id })
-        for task in tasks { task.fail(error) }
+        self.handleOnLoop(.limitsAreNotKept(by: engine.id, tasks))
         // Those that wait in its queue need not run at all.
-        let ids = JSONValue.array(tasks.map { .string($0.id.text) })
-        Task { _ = try? await self.request(.abortRequest, content: ["msg_ids": ids], on: .control, to: engine) }
+        let ids = JSONValue.array(tasks.map { .string($0.text) })
+        Task { _ = try? await self.request(.abortRequest, content: ["msg_ids": ids], on: .control, to: engine.uuid) }
     }
 }

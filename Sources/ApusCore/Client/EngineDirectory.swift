@@ -6,14 +6,14 @@ package import ApusWire
 /// notification that comes while a question is open may be newer than its answer, so it holds also after that.
 package struct EngineDirectory: Sendable {
     /// What a notification says.
-    package enum News: Sendable {
+    package enum News: Sendable, Equatable {
         /// With the content of the notification.
         case added(EngineID, EngineUUID, JSONValue)
         case removed(EngineID, EngineUUID)
     }
 
     /// A question for all engines that is open.
-    package struct Question: Sendable {
+    package struct Question: Sendable, Equatable {
         fileprivate let newsBefore: Int
     }
 
@@ -24,7 +24,8 @@ package struct EngineDirectory: Sendable {
     private var limits: [EngineUUID: Bool] = [:]
     /// What has come since the first of the open questions was asked, in order.
     private var news: [News] = []
-    private var openQuestions = 0
+    /// How many questions are open.
+    private(set) var openQuestions = 0
 
     package init() {}
 
@@ -37,6 +38,7 @@ package struct EngineDirectory: Sendable {
 
     /// The question has its answer, or will have none.
     package mutating func close(_ question: Question) {
+        precondition(self.openQuestions > 0, "a question is closed that is not open")
         self.openQuestions -= 1
         if self.openQuestions == 0 { self.news = [] }
     }
@@ -85,15 +87,15 @@ package struct EngineDirectory: Sendable {
 
     // MARK: What is known
 
-    func id(of uuid: EngineUUID) -> EngineID? { self.engines.first { $0.value == uuid }?.key }
+    package func id(of uuid: EngineUUID) -> EngineID? { self.engines.first { $0.value == uuid }?.key }
 
     /// Whether all these engines can map the memory of processes there.
-    func shareMemory(_ engines: [EngineUUID], of place: String) -> Bool {
+    package func shareMemory(_ engines: [EngineUUID], of place: String) -> Bool {
         engines.allSatisfy { self.memoryPlaces[$0] == place }
     }
 
     /// Whether the engine stops a task at its run limit; nil while nobody knows.
-    func keepsLimits(_ engine: EngineUUID) -> Bool? { self.limits[engine] }
+    package func keepsLimits(_ engine: EngineUUID) -> Bool? { self.limits[engine] }
 
     mutating func note(_ engine: EngineUUID, keepsLimits: Bool) {
         if self.engines.values.contains(engine) { self.limits[engine] = keepsLimits }

@@ -1,0 +1,175 @@
+import ApusCore
+import ApusWire
+import Logging
+import NIOCore
+import Locks
+
+// Events, through the session, to effects.
+extension ClientConnection {
+    /// What came with an event: the session does not look at it, and its effects say what it is for.
+    enum Cargo {
+        case nothing
+        /// The reply at that place among those that one read brought.
+        case reply(Int, of: [Gate.VerifiedReply])
+        case output(MessageType, Message)
+        case results([TaskID: RecordedResult])
+        case cause(any Error)
+    }
+
+    /// What an effect asks for that is done without the lock, for it takes time or calls those who wait, who may submit more.
+    enum Deed: Sendable {
+        case finish(PendingTask)
+        /// Not in place, for it is many times as large as what most messages ask for.
+        indirect case keepOutput(PendingTask, MessageType, Message, isEnd: Bool)
+        case fail(PendingTask, ClientSession.Failure, cause: (any Error)?)
+        case wake([@Sendable () -> Void])
+        case warnOfNoEngines(waiting: Int)
+        case refreshEngines
+        case identifyHub(recovery: Int)
+        case fetchResults([TaskID], recovery: Int)
+        case findEngines([TaskID], recovery: Int)
+    }
+
+    /// Has the session decide on an event, and does what follows.
+    func handle(_ event: ClientSession.Event, with cargo: Cargo = .nothing) {
+        let now = MonotonicTime.now
+        let deeds = self.state.withLock { state in
+            var deeds: [Deed] = []
+            self.decide(event, with: cargo, at: now, &state, &deeds)
+            return deeds
+        }
+        self.perform(deeds)
+    }
+
+    /// The same from another thread, for events that end tasks: what the event loop does for a reply must not be overtaken.
+    func handleOnLoop(_ event: ClientSession.Event, with cargo: Cargo = .nothing) {
+        self.eventLoop.execute { self.handle(event, with: cargo) }
+    }
+
+    /// Has the session decide, and does what must be done before the next event: finds the tasks that are meant, keeps outcomes, sets
+    /// the timer.
+    func decide(
+        _ event: ClientSession.Event, with cargo: Cargo = .nothing, at now: MonotonicTime, _ state: inout State,
+        _ deeds: inout [Deed]
+    ) {
+        state.core.handle(event, at: now, effects: &state.effects)
+        if state.effects.isEmpty { return }
+        for effect in state.effects {
+            switch effect {
+            case .keepReply(let id, let next):
+                guard case .reply(let place, let replies) = cargo, let task = state.task(id, forgets: next == .end) else {
+                    continue
+                }
+                task.keep(replies[place].message)
+                if next != .wait { deeds.append(.finish(task)) }
+            case .keepOutput(let id, let next):
+                guard case .output(let type, let message) = cargo, let task = state.task(id, forgets: next == .end) else {
+                    continue
+                }
+                deeds.append(.keepOutput(task, type, message, isEnd: next != .wait))
+            case .restore(let id):
+                guard case .results(let results) = cargo, let task = state.tasks.removeValue(forKey: id) else { continue }
+                if let result = results[id] { task.keep(result) }
+                deeds.append(.finish(task))
+            case .conclude(let id): if let task = state.tasks.removeValue(forKey: id) { deeds.append(.finish(task)) }
+            case .fail(let id, let failure):
+                guard let task = state.tasks.removeValue(forKey: id) else { continue }
+                let cause: (any Error)? = if case .cause(let error) = cargo { error } else { nil }
+                deeds.append(.fail(task, failure, cause: cause))
+            case .forget(let id): state.tasks.removeValue(forKey: id)
+            case .announceChange:
+                deeds.append(.wake(state.changeWatchers))
+                state.changeWatchers = []
+            case .setTimer(let time):
+                state.timer?.cancel()
+                state.timer = self.eventLoop.scheduleTask(deadline: .uptimeNanoseconds(time.nanoseconds)) { [weak self] in
+                    self?.handle(.timerFired)
+                }
+            case .warnOfNoEngines(let waiting): deeds.append(.warnOfNoEngines(waiting: waiting))
+            case .refreshEngines: deeds.append(.refreshEngines)
+            case .identifyHub(let recovery): deeds.append(.identifyHub(recovery: recovery))
+            case .fetchResults(let tasks, let recovery): deeds.append(.fetchResults(tasks, recovery: recovery))
+            case .findEngines(let tasks, let recovery): deeds.append(.findEngines(tasks, recovery: recovery))
+            }
+        }
+        state.effects.removeAll(keepingCapacity: true)
+    }
+
+    func perform(_ deeds: [Deed]) {
+        for deed in deeds {
+            switch deed {
+            case .finish(let task): task.finish()
+            case .keepOutput(let task, let type, let message, let isEnd):
+                task.keep(output: type, message)
+                if isEnd { task.finish() }
+            case .fail(let task, let failure, let cause): task.fail(self.error(failure, of: task.id, cause: cause))
+            case .wake(let watchers): for watcher in watchers { watcher() }
+            case .warnOfNoEngines(let waiting):
+                self.logger.warning(
+                    "\(NoEngineText.isRegistered): \(waiting) task\(waiting == 1 ? " waits" : "s wait") for one; \(NoEngineText.remedy)"
+                )
+            case .refreshEngines:
+                Task {
+                    do { try await self.refreshEngines() } catch {
+                        self.logger.debug("who is registered now could not be asked: \(error)")
+                    }
+                }
+            case .identifyHub(let recovery): self.identifyHub(recovery)
+            case .fetchResults(let tasks, let recovery): self.fetchResults(of: tasks, recovery)
+            case .findEngines(let tasks, let recovery): self.findEngines(of: tasks, recovery)
+            }
+        }
+    }
+
+    // MARK: Questions about tasks whose answers may be lost
+
+    private func identifyHub(_ recovery: Int) {
+        Task {
+            do {
+                // Its answer is of the session that is the hub now.
+                try await self.refreshEngines()
+                self.handleOnLoop(.hubIdentified(recovery: recovery))
+            } catch { self.handleOnLoop(.recoveryFailed(recovery), with: .cause(error)) }
+        }
+    }
+
+    private func fetchResults(of tasks: [TaskID], _ recovery: Int) {
+        Task {
+            do {
+                let results = try await self.fetchResults(of: tasks)
+                self.handleOnLoop(.resultsCame(tasks.filter { results[$0] != nil }, recovery: recovery), with: .results(results))
+            } catch {
+                let problem: ClientSession.ResultProblem = error is RemoteError ? .refused : .failed
+                self.handleOnLoop(.resultsFailed(problem, recovery: recovery), with: .cause(error))
+            }
+        }
+    }
+
+    private func findEngines(of tasks: [TaskID], _ recovery: Int) {
+        Task {
+            do {
+                let reply = try await self.request(
+                    .databaseRequest,
+                    content: ["query": ["msg_id": ["$in": .array(tasks.map { .string($0.text) })]], "keys": ["engine_uuid"]],
+                    on: .query)
+                var engines: [TaskID: EngineUUID] = [:]
+                for record in reply["records"]?.array ?? [] {
+                    guard let id = record["msg_id"]?.string, let engine = record["engine_uuid"]?.string else { continue }
+                    engines[TaskID(id)] = EngineUUID(engine)
+                }
+                self.handleOnLoop(.enginesFound(engines, recovery: recovery))
+            } catch { self.handleOnLoop(.recoveryFailed(recovery), with: .cause(error)) }
+        }
+    }
+}
+
+extension ClientConnection.State {
+    fileprivate mutating func task(_ id: TaskID, forgets: Bool) -> PendingTask? {
+        forgets ? self.tasks.removeValue(forKey: id) : self.tasks[id]
+    }
+}
+
+extension MonotonicTime {
+    /// The time of event loops.
+    static var now: MonotonicTime { MonotonicTime(nanoseconds: NIODeadline.now().uptimeNanoseconds) }
+}

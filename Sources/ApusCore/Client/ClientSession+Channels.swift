@@ -1,0 +1,44 @@
+internal import ApusWire
+
+// What becomes of what was on its way when a channel loses the controller.
+//
+// A socket that connects again is a stranger to the controller, which has nowhere to send what it owed to the old one; and the
+// controller may be another, started where the old one ended. So whoever waits must be told in every case.
+extension ClientSession {
+    mutating func noteConnected(_ channel: Channel, at now: MonotonicTime, _ effects: inout [Effect]) {
+        let isBack = !self.connected.insert(channel).inserted
+        effects.append(.announceChange)
+        // What was published meanwhile is lost.
+        if isBack, channel == .notification { effects.append(.refreshEngines) }
+        guard let loss = self.lost.removeValue(forKey: channel) else { return }
+        if channel == .query { self.patienceEnd = nil }
+        let unanswered = self.tasks {
+            $0.request.channel == channel && $0.stage != .told && $0.sequence <= loss.lastSequence
+        }
+        if unanswered.isEmpty { return }
+        if channel.takesTasks {
+            self.recover(unanswered, earlierHub: loss.hub, at: now, &effects)
+        } else {
+            for task in unanswered { self.fail(task, .unanswered, &effects) }
+        }
+    }
+
+    mutating func noteLoss(of channel: Channel, at now: MonotonicTime, _ effects: inout [Effect]) {
+        // A socket that fails to connect again has lost nothing more.
+        guard channel.takesRequests, self.ending == nil, self.lost[channel] == nil else { return }
+        self.lost[channel] = LostChannel(lastSequence: self.lastSequence, hub: self.hub)
+        if channel == .query { self.startPatience(at: now, &effects) }
+    }
+
+    private mutating func startPatience(at now: MonotonicTime, _ effects: inout [Effect]) {
+        let end = now + self.patience
+        self.patienceEnd = end
+        self.wake(at: end, &effects)
+    }
+
+    /// Tells those who wait when the controller stays away; again and again, for they may ask again.
+    mutating func endPatience(at now: MonotonicTime, _ effects: inout [Effect]) {
+        self.failEverything(.controllerOutOfReach, &effects)
+        self.startPatience(at: now, &effects)
+    }
+}

@@ -1,0 +1,115 @@
+internal import ApusWire
+
+// What the hub is asked for tasks whose answers may be lost, and what its answers mean for them.
+extension ClientSession {
+    mutating func recover(
+        _ tasks: [TaskID], earlierHub: String?, at now: MonotonicTime, _ effects: inout [Effect]
+    ) {
+        self.lastRecovery += 1
+        self.recoveries[self.lastRecovery] = Recovery(of: tasks, earlierHub: earlierHub, at: now)
+        effects.append(.identifyHub(recovery: self.lastRecovery))
+    }
+
+    mutating func noteHub(_ number: Int, at now: MonotonicTime, _ effects: inout [Effect]) {
+        guard var recovery = self.recoveries[number], recovery.state == .identifying else { return }
+        recovery.isAnotherHub = self.hub != recovery.earlierHub
+        self.beginRound(recovery, number, at: now, &effects)
+    }
+
+    private mutating func beginRound(
+        _ recovery: Recovery, _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
+    ) {
+        var recovery = recovery
+        recovery.tasks.removeAll { !self.isUnsettled($0) }
+        recovery.beginRound()
+        self.advance(recovery, number, at: now, &effects)
+    }
+
+    /// Asks the next question that still concerns a task.
+    private mutating func advance(
+        _ recovery: Recovery, _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
+    ) {
+        var recovery = recovery
+        while let question = recovery.questions.popLast() {
+            switch question {
+            case .results(let tasks):
+                let unsettled = tasks.filter { self.isUnsettled($0) }
+                if unsettled.isEmpty { continue }
+                recovery.state = .asking(.results(unsettled))
+                effects.append(.fetchResults(unsettled, recovery: number))
+            case .engines(let tasks):
+                let unsettled = tasks.filter { self.isUnsettled($0) }
+                if unsettled.isEmpty { continue }
+                recovery.state = .asking(.engines(unsettled))
+                effects.append(.findEngines(unsettled, recovery: number))
+            }
+            self.recoveries[number] = recovery
+            return
+        }
+        guard recovery.tasks.contains(where: { self.isUnsettled($0) }) else {
+            self.recoveries[number] = nil
+            return
+        }
+        let end = recovery.rest(at: now)
+        self.recoveries[number] = recovery
+        self.wake(at: end, &effects)
+    }
+
+    mutating func takeResults(of found: [TaskID], _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]) {
+        guard let recovery = self.recoveries[number], case .asking(.results) = recovery.state else { return }
+        for task in found where self.isUnsettled(task) {
+            self.pending.removeValue(forKey: task)
+            effects.append(.restore(task))
+        }
+        self.advance(recovery, number, at: now, &effects)
+    }
+
+    mutating func takeProblem(
+        _ problem: ResultProblem, _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
+    ) {
+        guard var recovery = self.recoveries[number], case .asking(.results(let asked)) = recovery.state else { return }
+        if asked.count == 1 {
+            let loss: Loss =
+                switch problem {
+                case .refused: .unknown(isAnotherHub: recovery.isAnotherHub)
+                case .failed: .unreadable
+                }
+            self.fail(asked[0], .lost(loss), &effects)
+        } else {
+            // It refuses the question as a whole where it does not know one of the tasks; so each is asked for by itself.
+            recovery.questions += asked.reversed().map { .results([$0]) }
+        }
+        self.advance(recovery, number, at: now, &effects)
+    }
+
+    /// Fails what no engine has that a new controller knows.
+    mutating func takeEngines(
+        _ engines: [TaskID: EngineUUID], _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
+    ) {
+        guard let recovery = self.recoveries[number], case .asking(.engines(let asked)) = recovery.state else { return }
+        let engineMayReturn = now - recovery.began < Recovery.engineReturn
+        for task in asked where self.isUnsettled(task) {
+            guard let engine = engines[task] else {
+                self.fail(task, .lost(.unassigned), &effects)
+                continue
+            }
+            if engineMayReturn || self.directory.id(of: engine) != nil { continue }
+            self.fail(task, .lost(.engineStayedAway), &effects)
+        }
+        self.advance(recovery, number, at: now, &effects)
+    }
+
+    mutating func giveUp(_ number: Int, _ effects: inout [Effect]) {
+        guard let recovery = self.recoveries.removeValue(forKey: number) else { return }
+        for task in recovery.tasks where self.isUnsettled(task) { self.fail(task, .lost(.unaskable), &effects) }
+    }
+
+    mutating func resumeRecoveries(at now: MonotonicTime, _ effects: inout [Effect]) {
+        let rested = self.recoveries.filter { _, recovery in
+            if case .resting(let end) = recovery.state { end <= now } else { false }
+        }
+        for (number, recovery) in rested.sorted(by: { $0.key < $1.key }) {
+            self.beginRound(recovery, number, at: now, &effects)
+        }
+    }
+}

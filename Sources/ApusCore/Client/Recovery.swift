@@ -1,0 +1,69 @@
+internal import ApusWire
+
+/// What is being asked about tasks whose answers a broken connection may have taken with it.
+///
+/// Each task is looked up in the hub's database: its result is there, or will be, or nobody is left to bring one. A round asks for the
+/// results of all tasks that have none, and rounds follow each other until none is left.
+struct Recovery: Sendable {
+    /// A question to the hub.
+    enum Question: Sendable, Equatable {
+        /// For the tasks' results.
+        case results([TaskID])
+        /// Which engines it has given the tasks to.
+        case engines([TaskID])
+    }
+
+    enum State: Sendable, Equatable {
+        /// The hub has not said who it is. Becomes `asking`.
+        case identifying
+        /// The hub has the question. Becomes `asking` the next, or `resting`.
+        case asking(Question)
+        /// The round is over. Becomes `asking` then.
+        case resting(until: MonotonicTime)
+    }
+
+    /// As many tasks as the hub is asked for at a time: their results come in one message.
+    static let askedAtOnce = 1000
+    /// How long engines may take to find a new controller, in which they do what they were told by the old one.
+    static let engineReturn = Duration.seconds(10)
+    static let firstPause = Duration.milliseconds(20)
+    static let longestPause = Duration.seconds(1)
+
+    /// Those that had no outcome when the round began, in order of submission.
+    var tasks: [TaskID]
+    /// Who the hub was when the connection broke.
+    let earlierHub: String?
+    let began: MonotonicTime
+    /// Whether the hub that is there now is another than that; known once it has said who it is.
+    var isAnotherHub = false
+    var state = State.identifying
+    /// The questions of the round that are left, the next one last.
+    var questions: [Question] = []
+    /// The growing time between two rounds.
+    var pause = Recovery.firstPause
+
+    init(of tasks: [TaskID], earlierHub: String?, at now: MonotonicTime) {
+        self.tasks = tasks
+        self.earlierHub = earlierHub
+        self.began = now
+    }
+
+    /// Names the questions of a round.
+    mutating func beginRound() {
+        self.questions = []
+        for start in stride(from: 0, to: self.tasks.count, by: Self.askedAtOnce) {
+            let some = Array(self.tasks[start..<min(start + Self.askedAtOnce, self.tasks.count)])
+            self.questions.append(.results(some))
+            // A new controller may have no result because there will never be one.
+            if self.isAnotherHub { self.questions.append(.engines(some)) }
+        }
+        self.questions.reverse()
+    }
+
+    mutating func rest(at now: MonotonicTime) -> MonotonicTime {
+        let end = now + self.pause
+        self.state = .resting(until: end)
+        self.pause = min(self.pause * 2, Self.longestPause)
+        return end
+    }
+}

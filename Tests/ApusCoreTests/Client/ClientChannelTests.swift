@@ -1,0 +1,245 @@
+import ApusCore
+import ApusTestKit
+import ApusWire
+import Testing
+
+@Suite("A client whose connection breaks")
+struct ClientChannelTests {
+    private func session(patience: Duration = .seconds(60)) -> SessionTranscript {
+        SessionTranscript(patience: patience, engines: ["0": "ada", "1": "bob"])
+    }
+
+    /// A client that has lost these tasks' channel, which is back, with the hub of that name.
+    private func recovering(_ tasks: [TaskID], hub: String) -> SessionTranscript {
+        var client = self.session()
+        client.submit(tasks)
+        client.on(.disconnected(.task))
+        #expect(client.on(.connected(.task)) == [.announceChange, .identifyHub(recovery: 1)])
+        client.answerAsHub(hub)
+        return client
+    }
+
+    @Test("Questions that were under way are unanswered when their channel is back; later ones wait in the socket")
+    func questions() {
+        var client = self.session()
+        client.submit(a, on: .control, to: [ada], output: .ignored)
+        client.submit(b, on: .query, output: .ignored)
+        #expect(client.on(.disconnected(.control)) == [])
+        client.submit(c, on: .control, to: [ada], output: .ignored)
+        #expect(client.on(.disconnected(.control)) == [], "a socket that fails to connect has lost nothing more")
+        #expect(client.on(.connected(.control)) == [.announceChange, .fail(a, .unanswered)])
+        #expect(client.reply(c) == [.keepReply(of: c, .end)])
+        #expect(client.reply(b) == [.keepReply(of: b, .end)])
+    }
+
+    @Test("What changes nothing may be asked again")
+    func mayBeAskedAgain() {
+        let questions: [MessageType] = [
+            .connectionRequest, .queueRequest, .loadRequest, .resultRequest, .historyRequest, .databaseRequest,
+        ]
+        #expect(questions.allSatisfy { $0.isQuestion })
+        let others: [MessageType] = [.purgeRequest, .resubmitRequest, .shutdownRequest, .abortRequest, .applyRequest]
+        #expect(!others.contains { $0.isQuestion })
+    }
+
+    @Test("Who is registered is asked when notifications were missed")
+    func missedNotifications() {
+        var client = SessionTranscript()
+        client.on(.disconnected(.notification))
+        #expect(client.on(.connected(.notification)) == [.announceChange, .refreshEngines])
+        #expect(client.on(.connected(.iopub)) == [.announceChange])
+    }
+
+    @Test("Who the hub is, only answers to our questions say")
+    func hub() {
+        var client = self.session()
+        #expect(client.session.hub == "hub")
+        client.reply(TaskID("not asked"), hub: "mallory")
+        #expect(client.session.hub == "hub")
+        client.answerAsHub("another")
+        #expect(client.session.hub == "another")
+    }
+
+    // MARK: Patience
+
+    @Test("Those who wait are told when the controller has been out of reach for long, and again while it stays so")
+    func patience() {
+        var client = self.session()
+        client.submit(a)
+        client.submit(b, on: .query, output: .ignored)
+        #expect(client.on(.disconnected(.query)) == [client.timer(in: .seconds(60))])
+        client.submit(c)
+        let effects = client.fire(after: .seconds(60))
+        #expect(
+            effects == [
+                .fail(a, .controllerOutOfReach), .fail(b, .controllerOutOfReach), .fail(c, .controllerOutOfReach),
+                client.timer(in: .seconds(60)),
+            ])
+        client.submit(d)
+        #expect(client.fire(after: .seconds(60)) == [.fail(d, .controllerOutOfReach), client.timer(in: .seconds(60))])
+        client.submit(e)
+        client.on(.connected(.query))
+        #expect(client.fire(after: .seconds(60)) == [])
+    }
+
+    @Test("Patience begins anew with each loss")
+    func patienceAgain() {
+        var client = self.session()
+        client.submit(a)
+        client.on(.disconnected(.query))
+        client.wait(.seconds(30))
+        client.on(.connected(.query))
+        client.on(.disconnected(.query))
+        #expect(client.fire(after: .seconds(30)) == [client.timer(in: .seconds(30))])
+        #expect(client.fire(after: .seconds(30)).first == .fail(a, .controllerOutOfReach))
+    }
+
+    // MARK: Recovery
+
+    @Test("The hub is asked for the results of tasks that were on their way, until all have one")
+    func recovers() {
+        var client = self.recovering([a, b], hub: "hub")
+        client.submit(c)
+        #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a, b], recovery: 1)])
+        #expect(client.on(.resultsCame([b], recovery: 1)) == [.restore(b), client.timer(in: .milliseconds(20))])
+        #expect(client.fire(after: .milliseconds(20)) == [.fetchResults([a], recovery: 1)])
+        #expect(client.on(.resultsCame([], recovery: 1)) == [client.timer(in: .milliseconds(40))])
+        #expect(client.fire(after: .milliseconds(40)) == [.fetchResults([a], recovery: 1)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [])
+    }
+
+    @Test("A reply that comes after all ends the search, and pauses grow to a second")
+    func repliesAfterAll() {
+        var client = self.recovering([a], hub: "hub")
+        client.on(.hubIdentified(recovery: 1))
+        for pause in [20, 40, 80, 160, 320, 640, 1000, 1000] {
+            #expect(client.on(.resultsCame([], recovery: 1)) == [client.timer(in: .milliseconds(pause))])
+            #expect(client.fire(after: .milliseconds(pause)) == [.fetchResults([a], recovery: 1)])
+        }
+        #expect(client.reply(a) == [.keepReply(of: a, .end)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [])
+    }
+
+    @Test("A task whose result waits only for output is found with its output; one whose result is there is not looked for")
+    func recoversOutput() {
+        var client = self.session()
+        client.submit(a, output: .awaited)
+        client.submit(b)
+        client.reply(a, outputs: nil)
+        client.reply(b, outputs: nil)
+        client.on(.disconnected(.task))
+        client.on(.connected(.task))
+        #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a], recovery: 1)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a)])
+    }
+
+    @Test("A hub that knows one of them not is asked for each by itself")
+    func asksOneByOne() {
+        var client = self.recovering([a, b, c], hub: "hub")
+        #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a, b, c], recovery: 1)])
+        #expect(client.on(.resultsFailed(.refused, recovery: 1)) == [.fetchResults([a], recovery: 1)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a), .fetchResults([b], recovery: 1)])
+        #expect(
+            client.on(.resultsFailed(.refused, recovery: 1)) == [
+                .fail(b, .lost(.unknown(isAnotherHub: false))), .fetchResults([c], recovery: 1),
+            ])
+        #expect(client.on(.resultsFailed(.failed, recovery: 1)) == [.fail(c, .lost(.unreadable))])
+    }
+
+    @Test("No more than a thousand results are asked for at a time")
+    func slices() {
+        let tasks = (0..<2500).map { TaskID("\($0)") }
+        var client = self.recovering(tasks, hub: "hub")
+        #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults(Array(tasks[..<1000]), recovery: 1)])
+        #expect(client.on(.resultsCame([], recovery: 1)) == [.fetchResults(Array(tasks[1000..<2000]), recovery: 1)])
+        #expect(client.on(.resultsCame([], recovery: 1)) == [.fetchResults(Array(tasks[2000...]), recovery: 1)])
+        #expect(client.on(.resultsCame([], recovery: 1)) == [client.timer(in: .milliseconds(20))])
+    }
+
+    @Test("Another hub is also asked which engines have the tasks: what none has is lost")
+    func anotherHub() {
+        var client = self.recovering([a, b, c, d], hub: "another")
+        #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a, b, c, d], recovery: 1)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a), .findEngines([b, c, d], recovery: 1)])
+        #expect(
+            client.on(.enginesFound([c: ada, d: eve], recovery: 1)) == [
+                .fail(b, .lost(.unassigned)), client.timer(in: .milliseconds(20)),
+            ])
+        // An engine has ten seconds to come.
+        client.wait(.seconds(10))
+        #expect(client.on(.timerFired) == [.fetchResults([c, d], recovery: 1)])
+        #expect(client.on(.resultsCame([], recovery: 1)) == [.findEngines([c, d], recovery: 1)])
+        #expect(
+            client.on(.enginesFound([c: ada, d: eve], recovery: 1)) == [
+                .fail(d, .lost(.engineStayedAway)), client.timer(in: .milliseconds(40)),
+            ])
+        #expect(client.reply(c) == [.keepReply(of: c, .end)])
+    }
+
+    @Test("Another hub that has no record of a task says that it is another")
+    func unknownToAnother() {
+        var client = self.recovering([a], hub: "another")
+        client.on(.hubIdentified(recovery: 1))
+        #expect(client.on(.resultsFailed(.refused, recovery: 1)) == [.fail(a, .lost(.unknown(isAnotherHub: true)))])
+    }
+
+    @Test("Where the hub cannot be asked, nobody waits for ever")
+    func unaskable() {
+        var client = self.recovering([a, b], hub: "hub")
+        client.reply(a)
+        #expect(client.on(.recoveryFailed(1)) == [.fail(b, .lost(.unaskable))])
+        #expect(client.on(.hubIdentified(recovery: 1)) == [])
+    }
+
+    @Test("A channel that breaks again starts another search, and both may end a task, once")
+    func breaksAgain() {
+        var client = self.recovering([a, b], hub: "hub")
+        client.on(.hubIdentified(recovery: 1))
+        client.on(.disconnected(.task))
+        #expect(client.on(.connected(.task)) == [.announceChange, .identifyHub(recovery: 2)])
+        client.answerAsHub("another")
+        #expect(client.on(.hubIdentified(recovery: 2)) == [.fetchResults([a, b], recovery: 2)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a), client.timer(in: .milliseconds(20))])
+        #expect(client.on(.resultsCame([a, b], recovery: 2)) == [.restore(b)])
+        #expect(client.fire(after: .milliseconds(20)) == [])
+    }
+
+    // MARK: The end
+
+    @Test("A closed client takes nothing more, and everyone who waits is told")
+    func closes() {
+        var client = self.recovering([a, b], hub: "hub")
+        client.on(.hubIdentified(recovery: 1))
+        #expect(client.on(.closing) == [])
+        #expect(client.submit(c) == [.fail(c, .ended(.closed))])
+        #expect(client.on(.resultsCame([b], recovery: 1)) == [], "what is asked then is not")
+        #expect(client.reply(b) == [.keepReply(of: b, .end)], "what was sent leaves, and answers come")
+        #expect(client.on(.closed) == [.fail(a, .ended(.closed)), .announceChange])
+        #expect(client.session.ending == .closed)
+    }
+
+    @Test("A reply holds where the client is closed before all output has come")
+    func closesAfterReply() {
+        var client = self.session()
+        client.submit(a, output: .awaited)
+        client.reply(a, outputs: nil)
+        client.on(.closing)
+        #expect(client.on(.closed) == [.conclude(a), .announceChange])
+    }
+
+    @Test("When the controller shuts down, last replies get a moment; then everyone who waits is told")
+    func shutdown() {
+        var client = self.session()
+        client.submit(a)
+        client.submit(b)
+        #expect(client.on(.shutdownAnnounced) == [.announceChange, client.timer(in: .milliseconds(200))])
+        #expect(client.session.directory.engines == [:])
+        #expect(client.submit(c) == [.fail(c, .ended(.controllerShutDown))])
+        #expect(client.reply(a) == [.keepReply(of: a, .end)])
+        #expect(client.on(.disconnected(.query)) == [], "that is expected now")
+        #expect(client.fire(after: .milliseconds(200)) == [.fail(b, .ended(.controllerShutDown))])
+        #expect(client.on(.closing) == [])
+        #expect(client.session.ending == .controllerShutDown)
+    }
+}
