@@ -20,7 +20,6 @@ let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swi
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
 let heap: Target.Dependency = .product(name: "HeapModule", package: "swift-collections")
-let orderedCollections: Target.Dependency = .product(name: "OrderedCollections", package: "swift-collections")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
 func floor(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
@@ -114,8 +113,7 @@ let package = Package(
         floor(
             "ApusController",
             [
-                "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "Pickle", nioCore, deque,
-                orderedCollections, logging,
+                "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "Pickle", nioCore, deque, logging,
             ]),
         floor(
             "ApusEngine",
@@ -196,7 +194,7 @@ let package = Package(
         tests("ApusWireTests", ["ApusWire", "MemoryFiles", nioCore]),
         tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", "TestPython", nioCore]),
         tests("ApusTransportTests", ["ApusTransport", "Locks", nioCore, nioPosix]),
-        tests("ApusCoreTests", ["ApusCore", "ApusSimulation", "ApusTestKit", "ApusWire"]),
+        tests("ApusCoreTests", ["ApusCore", "ApusSimulation", "ApusTestKit", "ApusWire", nioCore]),
         tests("ApusStoreTests", ["ApusStore", "ApusTestKit", "ApusWire", nioCore]),
         tests("ZMTPTests", ["TestPython", "ZMTP", nioCore, nioPosix]),
         tests(

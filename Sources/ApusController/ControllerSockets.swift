@@ -49,6 +49,60 @@ enum ControllerSocket: String, CaseIterable, Sendable {
     ]
 }
 
+/// The sending side of every socket of the controller.
+struct Outlets {
+    let registration = Outlet(.registration)
+    let notification = Outlet(.notification)
+    let heartbeatPing = Outlet(.heartbeatPing)
+    let heartbeatPong = Outlet(.heartbeatPong)
+    let muxClient = Outlet(.muxClient)
+    let muxEngine = Outlet(.muxEngine)
+    let controlClient = Outlet(.controlClient)
+    let controlEngine = Outlet(.controlEngine)
+    let taskClient = Outlet(.taskClient)
+    let taskEngine = Outlet(.taskEngine)
+    let iopubClient = Outlet(.iopubClient)
+    let iopubEngine = Outlet(.iopubEngine)
+    let broadcastClient = Outlet(.broadcastClient)
+    /// One for each leaf of the broadcast tree.
+    let leaves: [Outlet]
+    /// All of them, in the order in which they are flushed.
+    let all: [Outlet]
+
+    /// - Parameter broadcastDepth: 2 to this power are the leaves; 256 at most.
+    init(broadcastDepth: Int) {
+        self.leaves = (0..<(1 << min(max(broadcastDepth, 0), 8))).map { _ in Outlet(.broadcastEngine) }
+        self.all =
+            [
+                self.taskEngine, self.taskClient, self.muxEngine, self.muxClient, self.controlEngine, self.controlClient,
+                self.broadcastClient, self.iopubClient, self.registration, self.notification, self.heartbeatPing,
+                self.heartbeatPong, self.iopubEngine,
+            ] + self.leaves
+    }
+
+    /// The one of that port; nil for the leaves', which are several.
+    subscript(port: ControllerSocket) -> Outlet? {
+        switch port {
+        case .registration: self.registration
+        case .notification: self.notification
+        case .heartbeatPing: self.heartbeatPing
+        case .heartbeatPong: self.heartbeatPong
+        case .muxClient: self.muxClient
+        case .muxEngine: self.muxEngine
+        case .controlClient: self.controlClient
+        case .controlEngine: self.controlEngine
+        case .taskClient: self.taskClient
+        case .taskEngine: self.taskEngine
+        case .iopubClient: self.iopubClient
+        case .iopubEngine: self.iopubEngine
+        case .broadcastClient: self.broadcastClient
+        case .broadcastEngine: nil
+        }
+    }
+
+    func flush() { for outlet in self.all { outlet.flush() } }
+}
+
 /// Ports in the order in which they are to be used.
 struct PortPools {
     private var common: ArraySlice<Int>

@@ -9,7 +9,7 @@ import NIOCore
 ///
 /// A message is bound to a port by its kind and by the one memory of signatures: a request that was taken at one port means nothing
 /// at another, nor does a copy of it that the controller signed anew for an engine.
-struct Gate {
+final class Gate {
     /// A message whose shape, signature, port and freshness the gate has checked.
     struct VerifiedMessage: Sendable {
         let message: Message
@@ -43,7 +43,7 @@ struct Gate {
     // MARK: Passing
 
     /// A request that came to the hub or to a port of clients; nil when it did not pass.
-    mutating func request(_ frames: [ByteBuffer], at port: ControllerSocket) -> VerifiedRequest? {
+    func request(_ frames: [ByteBuffer], at port: ControllerSocket) -> VerifiedRequest? {
         do {
             let message = try self.signed(frames, at: port)
             let header = try MessageHeader(scanning: message.header)
@@ -60,7 +60,7 @@ struct Gate {
     }
 
     /// A reply, a notice or output that came to a port of engines; nil when it did not pass.
-    mutating func message(_ frames: [ByteBuffer], at port: ControllerSocket) -> VerifiedMessage? {
+    func message(_ frames: [ByteBuffer], at port: ControllerSocket) -> VerifiedMessage? {
         do {
             let message = try self.signed(frames, at: port)
             // Most of what a busy controller reads comes this way, so no text is made of what is only compared.
@@ -94,7 +94,7 @@ struct Gate {
         return message
     }
 
-    private mutating func remember(_ message: Message, _ lane: Lane) throws(WireError) {
+    private func remember(_ message: Message, _ lane: Lane) throws(WireError) {
         guard self.memory.remember(message.signature, lane: lane.rawValue) else { throw WireError("it was played again") }
     }
 
@@ -124,12 +124,12 @@ struct Gate {
 
     /// Remembers a request that the controller has signed for an engine in its client's name: whoever reads it on its way must not
     /// be able to play it to the controller.
-    mutating func remember(own message: Message) { _ = self.memory.remember(message.signature, lane: Lane.requests.rawValue) }
+    func remember(own message: Message) { _ = self.memory.remember(message.signature, lane: Lane.requests.rawValue) }
 
     // MARK: Dropping
 
     /// Counts a message that means nothing, and logs the first, the second, the fourth and so on.
-    mutating func drop(_ reason: String, at port: ControllerSocket) {
+    func drop(_ reason: String, at port: ControllerSocket) {
         self.dropped += 1
         // At powers of two only: a peer without the key must not be able to fill the log.
         if self.dropped.nonzeroBitCount == 1 {

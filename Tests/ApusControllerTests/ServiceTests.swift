@@ -116,6 +116,31 @@ struct ServiceTests {
         await world.stop()
     }
 
+    @Test("Of many results that come at once, each is told when its own record lasts")
+    func eachStoredBeforeTold() async throws {
+        let store = SlowStore()
+        let world = try await World(store: store)
+        let engine = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.mux)
+        let hub = world.socket(.dealer, world.client.common.registration)
+        let count = 600
+        var requests: [Message] = []
+        for _ in 0..<count { client.send(world.message(.applyRequest, identities: [ByteBuffer(string: "ada")])) }
+        for _ in 0..<count { requests.append(try await engine.mux.next()) }
+        for request in requests { engine.mux.send(engine.reply(to: request)) }
+        var lasting = 0
+        while lasting < count {
+            await store.waitUntilAsked()
+            // What the controller sent before is here when it has answered this.
+            _ = try await hub.ask(world.message(.connectionRequest))
+            #expect(client.received == lasting)
+            lasting = store.completedWhenAsked
+            store.finishFlush()
+        }
+        for _ in 0..<count { #expect(try await client.next().json["status"] == "ok") }
+        await world.stop()
+    }
+
     @Test("Ports are taken from the pools in the protocol's order, then from the common one")
     func portOrder() async throws {
         var options = ControllerOptions()

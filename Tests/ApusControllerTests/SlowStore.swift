@@ -9,6 +9,8 @@ final class SlowStore: TaskStore {
 
     private struct State {
         var backlog = 0
+        var completed = 0
+        var completedWhenAsked = 0
         var flushesAtOnce: Bool
         var flush: CheckedContinuation<Void, Never>?
         var asked: CheckedContinuation<Void, Never>?
@@ -19,6 +21,9 @@ final class SlowStore: TaskStore {
     var isDurable: Bool { true }
     var backlogByteCount: Int { self.state.withLock { $0.backlog } }
     func setBacklog(_ count: Int) { self.state.withLock { $0.backlog = count } }
+
+    /// How many tasks had ended, as far as the store was told, when it was last asked to last.
+    var completedWhenAsked: Int { self.state.withLock { $0.completedWhenAsked } }
 
     func waitUntilAsked() async {
         await withCheckedContinuation { continuation in
@@ -43,6 +48,7 @@ final class SlowStore: TaskStore {
         await withCheckedContinuation { continuation in
             let asked = self.state.withLock { state in
                 state.flush = continuation
+                state.completedWhenAsked = state.completed
                 defer { state.asked = nil }
                 return state.asked
             }
@@ -50,7 +56,12 @@ final class SlowStore: TaskStore {
         }
     }
 
-    func apply(_ changes: [TaskChange]) { self.memory.apply(changes) }
+    func apply(_ changes: [TaskChange]) {
+        self.memory.apply(changes)
+        let completed = changes.count { if case .completed = $0 { true } else { false } }
+        self.state.withLock { $0.completed += completed }
+    }
+
     nonisolated(nonsending) func states(of ids: [TaskID]) async throws(TaskStoreError) -> [TaskState] {
         try await self.memory.states(of: ids)
     }

@@ -2,13 +2,23 @@ import ApusCore
 import ApusWire
 import NIOCore
 
-// Large arrays that came by the network go on to engines of this machine by memory (protocol article, "Shared memory"): what the
-// system collected here is not sent once more, and not once for each engine.
-extension ControllerService {
+/// Large buffers of requests that engines map, until these have answered. What came by the network goes on to engines of this machine
+/// by memory (protocol article, "Shared memory"): it is not sent once more, and not once for each engine.
+final class BufferLoans {
+    private let engines: EngineRoster
+    private let session: ControllerSession
+    /// By the task whose request they belong to.
+    private var lent: [TaskID: SharedBuffers] = [:]
+
+    init(engines: EngineRoster, session: ControllerSession) {
+        self.engines = engines
+        self.session = session
+    }
+
     /// The request as the engine is to have it: without large buffers that it can map. They stay here until ``letGo(of:)``.
     func lending(_ message: Message, to engine: EngineUUID, for task: TaskID) -> Message {
         guard let place = SharedMemory.place, message.buffers.contains(where: { $0.readableBytes >= SharedBuffers.smallest }),
-            self.registry[engine]?.memoryPlace == place
+            self.engines.memoryPlace(of: engine) == place
         else { return message }
         let shared = SharedBuffers(lending: Array(message.buffers))
         guard !shared.memory.isEmpty, var metadata = (try? JSONValue(parsing: message.metadata))?.object,
@@ -18,7 +28,7 @@ extension ControllerService {
         var parts = message.parts
         parts.metadata = JSONValue.object(metadata).packed
         self.lent[task] = shared
-        return self.signedAgain(parts, identities: Array(message.identities), buffers: shared.frames)
+        return self.session.signedAgain(parts, identities: Array(message.identities), buffers: shared.frames)
     }
 
     /// The engine has answered, or never will.

@@ -1,15 +1,46 @@
 import ApusCore
 import ApusStore
-import ApusTransport
 import ApusWire
-import Logging
 import NIOCore
 
-// One message to many engines (protocol article, "Broadcast"). The tree of Python's controller spreads work over processes; in one
-// process a single scheduler does the same with fewer copies, behind as many engine-side ports as the tree would have leaves.
-extension ControllerService {
+/// One message to many engines (protocol article, "Broadcast"). The tree of Python's controller spreads work over processes; in one
+/// process a single scheduler does the same with fewer copies, behind as many engine-side ports as the tree would have leaves.
+final class BroadcastDesk {
+    private var scheduler = BroadcastScheduler()
+    /// At which of the engine-side ports an engine is connected.
+    private var places: [EngineUUID: Int] = [:]
+    private var open: [MessageID: OpenBroadcast] = [:]
+
+    private let engines: EngineRoster
+    private let direct: DirectDesk
+    private let tasks: TaskDesk
+    private let session: ControllerSession
+    private let gate: Gate
+    private let loans: BufferLoans
+    private let recorder: Recorder
+    private let clients: Outlet
+    private let leaves: [Outlet]
+
+    /// - Parameters:
+    ///   - direct: Keeps account of the copies, which are direct requests to their engines.
+    ///   - tasks: Hears of engines that have run a copy.
+    init(
+        engines: EngineRoster, direct: DirectDesk, tasks: TaskDesk, session: ControllerSession, gate: Gate, loans: BufferLoans,
+        recorder: Recorder, outlets: Outlets
+    ) {
+        self.engines = engines
+        self.direct = direct
+        self.tasks = tasks
+        self.session = session
+        self.gate = gate
+        self.loans = loans
+        self.recorder = recorder
+        self.clients = outlets.broadcastClient
+        self.leaves = outlets.leaves
+    }
+
     /// A broadcast that will be answered as a whole: who asked, and what has come of the replies that become one.
-    struct OpenBroadcast {
+    private struct OpenBroadcast {
         let client: ByteBuffer
         let type: MessageType
         /// The request's header, which is the parent of its answer.
@@ -20,9 +51,9 @@ extension ControllerService {
     }
 
     /// `[client, delimiter, …]`.
-    func takeBroadcast(_ verified: VerifiedRequest) {
+    func take(_ verified: VerifiedRequest) {
         let (message, header) = (verified.message, verified.header)
-        guard let client = message.identities.first else { return self.dropped("no client is named", at: .broadcastClient) }
+        guard let client = message.identities.first else { return self.gate.drop("no client is named", at: .broadcastClient) }
         do {
             let metadata = try JSONValue(parsing: message.metadata)
             let targets = (metadata["targets"]?.array ?? []).compactMap { pair -> BroadcastRequest.Target? in
@@ -33,64 +64,56 @@ extension ControllerService {
             let isCoalescing = metadata["is_coalescing"]?.bool ?? false
             let ownReply = !isCoalescing && metadata["apus_copies"]?.bool != true
             var copies = try CopyMaker(message, original: id, metadata: metadata, targets: targets)
-            let effects = self.broadcast.handle(
+            let effects = self.scheduler.handle(
                 .requested(BroadcastRequest(id, to: targets, isCoalescing: isCoalescing, awaitsOwnReply: ownReply)))
             // What is kept of the one that is under way stays its own.
             if case .refuse = effects.first { throw WireError("broadcast '\(id)' is under way already") }
             if isCoalescing || ownReply {
-                self.openBroadcasts[id] = OpenBroadcast(client: client, type: header.type, header: message.header)
+                self.open[id] = OpenBroadcast(client: client, type: header.type, header: message.header)
             }
             for effect in effects {
                 if case .forward(let copy, _) = effect {
-                    let request = copies.copy(copy, self.session)
-                    self.gate.remember(own: request)
-                    self.forward(copy, request, header)
+                    self.forward(copy, copies.copy(copy, self.session), header)
                 } else {
                     self.perform(effect, reply: nil)
                 }
             }
         } catch {
-            self.dropped("\(error)", at: .broadcastClient)
+            self.gate.drop("\(error)", at: .broadcastClient)
         }
     }
 
-    func handleBroadcast(_ event: SocketEvent, leaf: Int) {
-        switch event {
-        case .received(let messages):
-            for frames in messages { self.take(frames, at: .broadcastEngine) }
-            self.sockets[.broadcastClient]?.flush()
-            self.scheduleFlush()
-        case .tooLarge(let frames, let limit): self.refuseTooLarge(frames, limit: limit, at: .broadcastEngine)
-        case .peerConnected(let identity): self.leaves[EngineUUID(String(buffer: identity))] = leaf
-        case .peerDisconnected(let identity): self.leaves[EngineUUID(String(buffer: identity))] = nil
-        case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "broadcast \(leaf)"])
-        }
-    }
+    // MARK: Connections
+
+    func connected(_ identity: ByteBuffer, at leaf: Int) { self.places[EngineUUID(String(buffer: identity))] = leaf }
+    func disconnected(_ identity: ByteBuffer) { self.places[EngineUUID(String(buffer: identity))] = nil }
+    /// Closes the engine's connections.
+    func cut(_ identity: ByteBuffer) { for leaf in self.leaves { leaf.disconnect(identity) } }
+
+    // MARK: Replies
 
     /// `[engine, client, delimiter, …]`.
-    func takeBroadcastReply(_ verified: VerifiedMessage) {
+    func takeReply(_ verified: VerifiedMessage) {
         let message = verified.message
-        guard let engine = message.identities.first else { return self.dropped("no engine is named", at: .broadcastEngine) }
+        guard let engine = message.identities.first else { return self.gate.drop("no engine is named", at: .broadcastEngine) }
         let uuid = EngineUUID(String(buffer: engine))
-        guard self.isTimely(message, from: uuid) else { return }
+        guard self.engines.isTimely(message, from: uuid) else { return }
         if let id = MessageHeader.messageID(scanning: message.parent) {
-            self.direct.replied(id, by: uuid, wasAborted: message.content.textMember("status") == "aborted")
-            self.letGo(of: id)
-            self.changes.append(.completed(id, reply: message, received: .now))
-            self.noteTouch(of: uuid)
+            self.direct.noteReply(message, to: id, from: uuid)
+            self.tasks.engineTouched(uuid)
         }
         do {
             let metadata = try JSONValue(parsing: message.metadata)
             let original = MessageID(metadata["original_msg_id"]?.string ?? "")
             let reply = BroadcastReply(to: original, from: .engine(uuid), isCoalescing: metadata["is_coalescing"]?.bool ?? false)
-            for effect in self.broadcast.handle(.replied(reply)) { self.perform(effect, reply: message) }
+            for effect in self.scheduler.handle(.replied(reply)) { self.perform(effect, reply: message) }
         } catch {
-            self.dropped("\(error)", at: .broadcastEngine)
+            self.gate.drop("\(error)", at: .broadcastEngine)
         }
     }
 
     /// Answers a broadcast that goes nowhere, as each of its targets, or all together, would have.
-    func refuseBroadcast(_ request: VerifiedRequest, _ error: ErrorContent) {
+    func refuse(_ request: VerifiedRequest, _ error: ErrorContent) {
         let (message, header) = (request.message, request.header)
         guard let client = message.identities.first, let metadata = try? JSONValue(parsing: message.metadata) else { return }
         let isCoalescing = metadata["is_coalescing"]?.bool ?? false
@@ -110,19 +133,23 @@ extension ControllerService {
         for parent in parents {
             let answer = self.session.message(
                 header.type.reply, identities: [client], parent: parent, metadata: reply, content: error.json)
-            self.answer(answer.frames, on: .broadcastClient)
+            self.recorder.answer(answer.frames, by: self.clients)
         }
     }
 
-    func broadcastLost(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
-        for effect in self.broadcast.handle(.engineLeft(engine.uuid)) {
+    // MARK: Engines
+
+    func engineJoined(_ engine: EngineUUID) { _ = self.scheduler.handle(.engineJoined(engine)) }
+
+    func engineLeft(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
+        for effect in self.scheduler.handle(.engineLeft(engine.uuid)) {
             if case .gather(let gathering) = effect { self.gather(gathering) }
             if case .fail(let id, let targets) = effect {
-                self.failBroadcast(id, targets, "engine \(engine.id), for which broadcast '\(id)' was, is gone: \(departure)")
+                self.fail(id, targets, "engine \(engine.id), for which broadcast '\(id)' was, is gone: \(departure)")
             }
-            if case .close(let id) = effect { self.closeBroadcast(id) }
+            if case .close(let id) = effect { self.close(id) }
         }
-        self.sockets[.broadcastClient]?.flush()
+        self.clients.flush()
     }
 
     // MARK: Effects
@@ -131,12 +158,12 @@ extension ControllerService {
         switch effect {
         // Only a request is spread or refused, and that is done where it comes in.
         case .forward, .refuse: break
-        case .relay: if let reply { self.answer(Array(reply.frames.dropFirst()), on: .broadcastClient) }
-        case .keep(let id, let outlet): self.openBroadcasts[id]?.replies[outlet] = reply
+        case .relay: if let reply { self.recorder.answer(Array(reply.frames.dropFirst()), by: self.clients) }
+        case .keep(let id, let outlet): self.open[id]?.replies[outlet] = reply
         case .gather(let gathering): self.gather(gathering)
         case .fail(let id, let targets):
-            self.failBroadcast(id, targets, "an engine that broadcast '\(id)' was for is not registered")
-        case .close(let id): self.closeBroadcast(id)
+            self.fail(id, targets, "an engine that broadcast '\(id)' was for is not registered")
+        case .close(let id): self.close(id)
         }
     }
 
@@ -157,31 +184,29 @@ extension ControllerService {
 
         /// The copy's header has an id of its own; of the targets it names the one it is for, which is all that an engine and
         /// a record need: a thousand copies that each named a thousand would be most of what is sent.
-        mutating func copy(_ copy: BroadcastScheduler.Copy, _ session: Session) -> Message {
+        mutating func copy(_ copy: BroadcastScheduler.Copy, _ session: ControllerSession) -> Message {
             var parts = self.message.parts
             self.header["msg_id"] = .string(copy.id.text)
             parts.header = JSONValue.object(self.header).packed
             if case .engine(let uuid) = copy.outlet, let id = self.ids[uuid] {
-                self.metadata["targets"] = ControllerService.pairs([BroadcastRequest.Target(uuid, id)])
+                self.metadata["targets"] = BroadcastDesk.pairs([BroadcastRequest.Target(uuid, id)])
             }
             parts.metadata = JSONValue.object(self.metadata).packed
-            return session.signed(parts, identities: Array(self.message.identities), buffers: Array(self.message.buffers))
+            return session.signedAgain(parts, identities: Array(self.message.identities), buffers: Array(self.message.buffers))
         }
     }
 
     private func forward(_ copy: BroadcastScheduler.Copy, _ request: Message, _ header: MessageHeader) {
-        guard case .engine(let uuid) = copy.outlet, let identity = self.engines[uuid]?.identity else {
+        guard case .engine(let uuid) = copy.outlet, let identity = self.engines.identity(of: uuid) else {
             // The client counts on an answer for each target, and learns of this engine's end by the notice.
             return
         }
-        self.broadcastLeaves[self.leaves[uuid] ?? 0].send([identity] + self.lending(request, to: uuid, for: copy.id).frames)
-        self.direct.submitted(copy.id, to: uuid, by: DirectQueues.Asker(request, at: .broadcastClient))
-        self.changes.append(
-            .submitted(copy.id, request: request, client: header.session, date: header.date, queue: .direct, engine: uuid))
+        self.leaves[self.places[uuid] ?? 0].send([identity] + self.loans.lending(request, to: uuid, for: copy.id).frames)
+        self.direct.noteSent(request, header, as: copy.id, to: uuid, port: .broadcast)
     }
 
     private func gather(_ gathering: BroadcastScheduler.Gathering) {
-        guard let open = self.openBroadcasts.removeValue(forKey: gathering.request), let last = open.replies[gathering.last]
+        guard let open = self.open.removeValue(forKey: gathering.request), let last = open.replies[gathering.last]
         else { return }
         var parts = last.parts
         var metadata = (try? JSONValue(parsing: parts.metadata))?.object ?? [:]
@@ -190,11 +215,11 @@ extension ControllerService {
         parts.metadata = JSONValue.object(metadata).packed
         let reply = self.session.signed(
             parts, identities: [open.client], buffers: gathering.parts.flatMap { Array(open.replies[$0]?.buffers ?? []) })
-        self.answer(reply.frames, on: .broadcastClient)
+        self.recorder.answer(reply.frames, by: self.clients)
     }
 
-    private func failBroadcast(_ id: MessageID, _ targets: [BroadcastRequest.Target], _ reason: String) {
-        guard let open = self.openBroadcasts.removeValue(forKey: id) else { return }
+    private func fail(_ id: MessageID, _ targets: [BroadcastRequest.Target], _ reason: String) {
+        guard let open = self.open.removeValue(forKey: id) else { return }
         let error = ErrorContent(.engineError, reason)
         let reply = self.session.message(
             open.replyType, identities: [open.client], parent: open.header,
@@ -202,18 +227,18 @@ extension ControllerService {
                 "status": "error", "is_broadcast": true, "is_coalescing": true, "original_msg_id": .string(id.text),
                 "broadcast_targets": Self.pairs(targets),
             ], content: error.json)
-        self.answer(reply.frames, on: .broadcastClient)
+        self.recorder.answer(reply.frames, by: self.clients)
     }
 
     /// Answers a request whose copies have all been answered. It has no result of its own, so its status is the one with which
     /// ipyparallel's client expects neither a value nor output, and forgets the request.
-    private func closeBroadcast(_ id: MessageID) {
-        guard let open = self.openBroadcasts.removeValue(forKey: id) else { return }
+    private func close(_ id: MessageID) {
+        guard let open = self.open.removeValue(forKey: id) else { return }
         let reply = self.session.message(
             open.replyType, identities: [open.client], parent: open.header,
             metadata: ["status": "aborted", "is_broadcast": true, "is_coalescing": false, "original_msg_id": .string(id.text)],
             content: ["status": "aborted"])
-        self.answer(reply.frames, on: .broadcastClient)
+        self.recorder.answer(reply.frames, by: self.clients)
     }
 
     fileprivate static func pairs(_ targets: [BroadcastRequest.Target]) -> JSONValue {

@@ -1,0 +1,32 @@
+import ApusCore
+import NIOCore
+
+/// Has the list of engines written, for a controller that takes over from this one.
+final class EnginesFile {
+    private let engines: EngineRoster
+    private let loop: any EventLoop
+    /// Called with the registered engines soon after one came or went; once for many that come together.
+    private let write: (@Sendable (EngineRegistry.State) -> Void)?
+    private var isUnsaved = false
+
+    init(_ engines: EngineRoster, on loop: any EventLoop, write: (@Sendable (EngineRegistry.State) -> Void)?) {
+        self.engines = engines
+        self.loop = loop
+        self.write = write
+    }
+
+    /// Has the list of engines written when those that come and go together have done so: a thousand that register within a
+    /// second must not each cost a list of a thousand.
+    func saveSoon() {
+        guard self.write != nil, !self.isUnsaved else { return }
+        self.isUnsaved = true
+        self.loop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.save() }
+    }
+
+    /// Writes what is not written yet.
+    func save() {
+        guard self.isUnsaved else { return }
+        self.isUnsaved = false
+        self.write?(self.engines.state)
+    }
+}

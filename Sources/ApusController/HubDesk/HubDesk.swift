@@ -1,0 +1,399 @@
+import ApusCore
+import ApusStore
+import ApusWire
+import Logging
+import NIOCore
+
+/// Which engines there are, and how those went that are not: what every desk may ask, and only the hub desk, in this file, changes.
+final class EngineRoster {
+    fileprivate var hub: Hub
+    /// What each registered engine is called by sockets and by people; kept so that no text is made into bytes for each message.
+    fileprivate var names: [EngineUUID: (identity: ByteBuffer, id: EngineID)] = [:]
+    private let logger: Logger
+
+    init(_ options: ControllerOptions, logger: Logger) {
+        self.hub = Hub(
+            registry: EngineRegistry(
+                heartbeatPeriod: .milliseconds(options.heartbeatPeriod),
+                registrationTimeout: options.registrationTimeout.map { .seconds($0) }),
+            hearts: HeartMonitor(period: .milliseconds(options.heartbeatPeriod), allowedMisses: options.maximumMisses))
+        self.logger = logger
+    }
+
+    func isRegistered(_ engine: EngineUUID) -> Bool { self.names[engine] != nil }
+    /// The identity of a registered engine's sockets.
+    func identity(of engine: EngineUUID) -> ByteBuffer? { self.names[engine]?.identity }
+    /// What the engine is called in reasons.
+    func name(of engine: EngineUUID) -> String { self.names[engine].map { "engine \($0.id)" } ?? "engine '\(engine)'" }
+    /// Whose memory the engine can map; nil for nobody's.
+    func memoryPlace(of engine: EngineUUID) -> String? { self.hub.registry[engine]?.memoryPlace }
+
+    /// Registered engines, in order of id.
+    var all: [EngineRegistry.Engine] { self.hub.registry.engines }
+    var state: EngineRegistry.State { self.hub.registry.state }
+    subscript(engine: EngineUUID) -> EngineRegistry.Engine? { self.hub.registry[engine] }
+
+    /// Whether the engine may answer still. What one that was given up sends comes too late, for whoever asked was told that it is
+    /// gone, or has the answer of another.
+    func isTimely(_ reply: Message, from engine: @autoclosure () -> EngineUUID) -> Bool {
+        guard self.hub.registry.remembersAny, case let engine = engine(), self.hub.registry.hasGivenUp(engine) else {
+            return true
+        }
+        self.logger.debug(
+            "a late answer was dropped",
+            metadata: ["uuid": "\(engine)", "parent": "\(MessageHeader.messageID(scanning: reply.parent)?.text ?? "?")"])
+        return false
+    }
+
+    /// Why a task that an engine held has no result (protocol article, "An engine's end").
+    func died(_ uuid: EngineUUID, _ task: TaskID, _ function: String?, tries: Int?) -> ErrorContent {
+        let engine = self.hub.registry.lastID(of: uuid).map { "engine \($0)" } ?? "engine '\(uuid)'"
+        let times = tries.map { $0 == 1 ? ", tried once" : ", tried \($0) times" } ?? ""
+        let what = function.map { "\($0) (task '\(task)'\(times))" } ?? "task '\(task)'\(times)"
+        let why = self.hub.registry.departure(of: uuid).map { ": \($0.report)" } ?? ""
+        return ErrorContent(.engineError, "\(engine) died while running \(what)\(why)")
+    }
+}
+
+/// Where engines come and go, and clients ask about them: registration, hearts, connections, queries (protocol article, "Registration
+/// sequence", "Heartbeat" and "Queries"). What happens to an engine it tells the desks that give work to it, and then the clients.
+final class HubDesk {
+    private let engines: EngineRoster
+    private let tasks: TaskDesk
+    private let direct: DirectDesk
+    private let broadcasts: BroadcastDesk
+    private let session: ControllerSession
+    private let gate: Gate
+    private let recorder: Recorder
+    private let records: RecordQueries
+    private let registration: Outlet
+    private let heartbeatPing: Outlet
+    private let heartbeatPong: Outlet
+    private let control: Outlet
+    private let options: ControllerOptions
+    private let work: LoopTasks
+    private let loop: any EventLoop
+    private let logger: Logger
+    /// Called when an engine comes or goes, for those who launched it.
+    private let onPresence: (@Sendable (EnginePresence) -> Void)?
+    /// Ends the controller.
+    private let stop: @Sendable () -> Void
+
+    private let notices: EngineNotices
+    private let file: EnginesFile
+    /// Where the answer to a registration goes, while it is being decided.
+    private var registrations: [EngineUUID: [ByteBuffer]] = [:]
+    private var timers: [Hub.Timer: Scheduled<Void>] = [:]
+    /// What an engine is told of where to connect; nil before there is anything.
+    private var addresses: (client: ClientConnectionInfo, engine: EngineConnectionInfo)?
+
+    init(
+        _ options: ControllerOptions, engines: EngineRoster, tasks: TaskDesk, direct: DirectDesk, broadcasts: BroadcastDesk,
+        session: ControllerSession, gate: Gate, recorder: Recorder, store: any TaskStore, outlets: Outlets, work: LoopTasks,
+        on loop: any EventLoop, logger: Logger, onStateChange: (@Sendable (EngineRegistry.State) -> Void)?,
+        onPresence: (@Sendable (EnginePresence) -> Void)?, stop: @escaping @Sendable () -> Void
+    ) {
+        self.options = options
+        self.engines = engines
+        self.tasks = tasks
+        self.direct = direct
+        self.broadcasts = broadcasts
+        self.session = session
+        self.gate = gate
+        self.recorder = recorder
+        self.records = RecordQueries(store, engines: engines, tasks: tasks)
+        self.registration = outlets.registration
+        self.heartbeatPing = outlets.heartbeatPing
+        self.heartbeatPong = outlets.heartbeatPong
+        self.control = outlets.controlEngine
+        self.work = work
+        self.loop = loop
+        self.logger = logger
+        self.onPresence = onPresence
+        self.stop = stop
+        self.notices = EngineNotices(session: session, outlet: outlets.notification, on: loop)
+        self.file = EnginesFile(engines, on: loop, write: onStateChange)
+    }
+
+    // MARK: Life
+
+    /// Begins to ping, and tells engines that register from now on where to connect.
+    func begin(_ client: ClientConnectionInfo, _ engine: EngineConnectionInfo) {
+        self.addresses = (client, engine)
+        self.handle(.timerFired(.hearts))
+    }
+
+    /// Expects the engines of an earlier controller, which reconnect but do not register again: each has its id as soon as it
+    /// is reachable, and is forgotten like any that registers and does not come.
+    func restore(_ state: EngineRegistry.State) {
+        self.engines.hub.skipIDs(below: state.nextID)
+        for (id, uuid) in state.engines {
+            guard let number = Int(id), number >= 0 else { continue }
+            let words = EngineWords(state.announcements[uuid], known: self.notices.lastAbilities)
+            self.handle(.registry(.registrationRequested(words.request(EngineUUID(uuid), wantedID: EngineID(number)))))
+        }
+    }
+
+    /// Writes down what is not written yet.
+    func close() { self.file.save() }
+
+    // MARK: Requests
+
+    /// What comes to the registration socket.
+    func take(_ request: VerifiedRequest) {
+        let (message, header) = (request.message, request.header)
+        guard let content = try? JSONValue(parsing: message.content) else {
+            return self.gate.drop("a content is torn", at: .registration)
+        }
+        switch header.type {
+        case .registrationRequest: self.register(message, content)
+        case .unregistrationRequest:
+            self.handle(.registry(.unregistrationRequested(content["id"]?.int.map { EngineID($0) })))
+        case .functionsRequest: self.answer(message, header) { try self.describe(content) }
+        case .connectionRequest, .queueRequest, .loadRequest:
+            let queries = HubQueries(engines: self.engines, tasks: self.tasks, direct: self.direct)
+            self.answer(message, header) {
+                switch header.type {
+                case .connectionRequest: queries.connection(self.options)
+                case .queueRequest: try queries.queueStatus(content)
+                default: try queries.loads(content)
+                }
+            }
+        // Whether to start again is only asked of engines.
+        case .shutdownRequest where content["restart"] != nil:
+            self.gate.drop("a request to shut down is an engine's", at: .registration)
+        case .shutdownRequest: self.shutDown(message, header)
+        case .historyRequest, .resultRequest, .databaseRequest, .purgeRequest, .resubmitRequest:
+            self.recorder.flush()
+            self.work.start(for: self) { await $0.answerFromRecords(message, header, content) }
+        case .becomeDaskRequest, .stopDistributedRequest:
+            self.answer(
+                message, header,
+                ErrorContent(
+                    .notImplementedError, "this controller cannot start a dask cluster yet; start dask on the engines by hand"
+                ).json)
+        default:
+            let error = ErrorContent(.keyError, "Bad Message Type: '\(header.type)'")
+            self.answer(message, header, type: .hubError, error.json)
+        }
+    }
+
+    private func answer(
+        _ request: Message, _ header: MessageHeader, type: MessageType? = nil, _ content: JSONObject, buffers: [ByteBuffer] = []
+    ) {
+        let reply = self.session.message(
+            type ?? header.type.reply, identities: Array(request.identities), parent: request.header, content: content,
+            buffers: buffers)
+        self.registration.send(reply.frames)
+    }
+
+    /// An answer that fails as a `hub_error`, as Python's does for bad targets.
+    private func answer(_ request: Message, _ header: MessageHeader, _ make: () throws -> JSONObject) {
+        do {
+            self.answer(request, header, try make())
+        } catch let error as HubRequestError {
+            self.answer(request, header, type: .hubError, error.content.json)
+        } catch {
+            self.answer(request, header, type: .hubError, ErrorContent(name: "RuntimeError", value: "\(error)").json)
+        }
+    }
+
+    private func register(_ message: Message, _ content: JSONValue) {
+        guard let uuid = content["uuid"]?.string, !uuid.isEmpty else {
+            return self.gate.drop("a registration request names no uuid", at: .registration)
+        }
+        let words = EngineWords(content["apus"], known: self.notices.lastAbilities)
+        var request = words.request(EngineUUID(uuid), wantedID: content["id"]?.int.map { EngineID($0) })
+        if let process = content["apus"]?["pid"]?.int, let host = content["apus"]?["host"]?.string {
+            request.process = "\(host) \(process)"
+        }
+        request.replaces = content["apus"]?["replaces"]?.bool ?? false
+        self.registrations[request.uuid] = Array(message.identities)
+        self.handle(.registry(.registrationRequested(request)))
+    }
+
+    /// An engine has other functions than it said when it registered.
+    private func describe(_ content: JSONValue) throws -> JSONObject {
+        let uuid = EngineUUID(content["uuid"]?.string ?? "")
+        guard let functions = content["functions"], functions.array != nil else {
+            throw HubRequestError(.valueError, "the request has no list of functions")
+        }
+        guard case .object(var words)? = self.engines.hub.registry.announcement(of: uuid) else {
+            throw HubRequestError(.keyError, "no engine of Apus has the uuid '\(uuid)'")
+        }
+        words["functions"] = functions
+        let abilities = EngineWords(.object(words), known: self.notices.lastAbilities).abilities
+        self.handle(.registry(.abilitiesChanged(uuid, abilities, announcement: .object(words))))
+        return ["status": "ok"]
+    }
+
+    private func shutDown(_ message: Message, _ header: MessageHeader) {
+        self.logger.info("a client asked the controller to shut down")
+        self.answer(message, header, ["status": "ok"])
+        self.registration.flush()
+        self.notices.controllerEnds(message)
+        // Python's peers expect about a second in which engines' last words and this notice are still delivered.
+        self.loop.assumeIsolated().scheduleTask(in: .seconds(1)) { [stop] in stop() }
+    }
+
+    /// Answers a request about task records.
+    private nonisolated(nonsending) func answerFromRecords(_ message: Message, _ header: MessageHeader, _ content: JSONValue)
+        async
+    {
+        let answer = await self.records.answer(to: header.type, content)
+        self.answer(message, header, answer.content, buffers: answer.buffers)
+        self.registration.flush()
+    }
+
+    // MARK: Signs of life
+
+    /// `[engine, text]`, the answer to a ping; from an engine that signs them `[engine, text, signature]`.
+    func takePong(_ frames: [ByteBuffer]) {
+        guard (2...3).contains(frames.count) else {
+            return self.gate.drop("a heartbeat has \(frames.count) frames", at: .heartbeatPong)
+        }
+        let uuid = EngineUUID(String(buffer: frames[0]))
+        let isSigned = frames.count == 3 && self.session.signer.accepts(heart: frames[2], of: uuid.text, ping: frames[1])
+        self.handle(.heartBeat(uuid, ping: String(buffer: frames[1]), isSigned: isSigned))
+    }
+
+    func connected(_ identity: ByteBuffer, by line: EngineConnections.Line) {
+        self.handle(.connected(EngineUUID(String(buffer: identity)), line))
+    }
+
+    func disconnected(_ identity: ByteBuffer, by line: EngineConnections.Line) {
+        self.handle(.disconnected(EngineUUID(String(buffer: identity)), line))
+    }
+
+    /// A client listens for notices.
+    func subscriberConnected() { self.notices.announceAgain(self.engines) }
+
+    // MARK: Signs of an engine's end
+
+    /// Whether the engine may answer still.
+    func isTimely(_ reply: Message, from engine: EngineUUID) -> Bool { self.engines.isTimely(reply, from: engine) }
+
+    /// An engine's control reply, before it is passed on: whoever is told that the engine ends must not find that it is given
+    /// another task.
+    func look(at reply: Message, from engine: EngineUUID) {
+        guard (try? MessageHeader(scanning: reply.header))?.type == .shutdownReply,
+            let content = try? JSONValue(parsing: reply.content), content["status"] == "ok", content["restart"] != true
+        else { return }
+        self.engineSaidGoodbye(engine)
+    }
+
+    /// The engine, or its nanny, has published that it shuts down.
+    func engineSaidGoodbye(_ engine: EngineUUID) { self.handle(.registry(.shutdownReplySeen(engine))) }
+
+    /// Whoever started the engine tells how its process ended.
+    func engineProcessEnded(_ engine: EngineUUID, _ end: EngineEnd) { self.handle(.registry(.processEnded(engine, end))) }
+
+    /// An engine's process tells that it ends, and how.
+    func takeLastWords(_ message: Message, from engine: EngineUUID) {
+        guard let header = try? MessageHeader(scanning: message.header), header.session == engine.text,
+            let content = try? JSONValue(parsing: message.content)
+        else { return self.gate.drop("an engine's last words are not its own", at: .taskEngine) }
+        let end = EngineEnd(content)
+        // Its last answers to direct requests come by other connections, and may lie there unread.
+        self.loop.assumeIsolated().scheduleTask(in: .milliseconds(1)) { [weak self] in
+            self?.handle(.registry(.ended(engine, end)))
+        }
+    }
+
+    // MARK: Effects
+
+    private func handle(_ event: Hub.Event) {
+        let now = MonotonicTime(nanoseconds: self.loop.now.uptimeNanoseconds)
+        for effect in self.engines.hub.handle(event, at: now) { self.perform(effect) }
+    }
+
+    private func perform(_ effect: Hub.Effect) {
+        switch effect {
+        case .accept(let id, let uuid): self.acceptRegistration(uuid, id)
+        case .refuse(let uuid): self.refuseRegistration(uuid)
+        case .cutConnections(let uuid):
+            let identity = ByteBuffer(string: uuid.text)
+            self.direct.cut(identity)
+            self.tasks.cut(identity)
+            self.broadcasts.cut(identity)
+            self.heartbeatPong.disconnect(identity)
+        case .announce(let engine): self.announce(engine)
+        case .describe(let engine): self.tasks.engineChanged(engine)
+        case .retire(let engine): self.tasks.engineRetired(engine.uuid)
+        case .withdraw(let engine, let departure): self.withdraw(engine, departure)
+        case .strand(let engine):
+            self.tasks.engineLeft(engine.uuid)
+            self.tasks.directRequestsLost(self.direct.strandRequests(of: engine.uuid))
+        case .saveState: self.file.saveSoon()
+        case .ping(let text):
+            self.heartbeatPing.send([ByteBuffer(string: text)])
+            self.heartbeatPing.flush()
+        case .askToRegister(let uuid):
+            let message = self.session.message(
+                .registerAgainRequest, identities: [ByteBuffer(string: uuid.text), ControllerSession.identity],
+                content: ["uuid": .string(uuid.text)])
+            self.control.send(message.frames)
+        case .dropHeartBeat: self.gate.drop("a heartbeat is not signed by its engine", at: .heartbeatPong)
+        case .setTimer(let timer, let time):
+            self.timers[timer]?.cancel()
+            self.timers[timer] = self.loop.assumeIsolated().scheduleTask(deadline: .uptimeNanoseconds(time.nanoseconds)) {
+                [weak self] in self?.handle(.timerFired(timer))
+            }
+        }
+    }
+
+    private func acceptRegistration(_ uuid: EngineUUID, _ id: EngineID) {
+        guard let identities = self.registrations.removeValue(forKey: uuid), let addresses else { return }
+        // For functions that submit tasks of their own. The key is not sent: who can read this has it.
+        var client = addresses.client.json.object ?? [:]
+        client["key"] = nil
+        let reply = self.session.message(
+            .registrationReply, identities: identities,
+            content: [
+                "id": .int(id.number), "status": "ok", "hb_period": .int(self.options.heartbeatPeriod),
+                "connection_info": .object(addresses.engine.addresses),
+                "apus": ["client": .object(client), "heart": .string(HeartAnswer.signed.rawValue)],
+            ])
+        self.registration.send(reply.frames)
+        self.registration.flush()
+    }
+
+    private func refuseRegistration(_ uuid: EngineUUID) {
+        guard let identities = self.registrations.removeValue(forKey: uuid) else { return }
+        let error = ErrorContent(
+            .keyError, "uuid '\(uuid)' is already registered; an engine needs a new one at each start")
+        let reply = self.session.message(.registrationReply, identities: identities, content: error.json)
+        self.registration.send(reply.frames)
+    }
+
+    private func announce(_ engine: EngineRegistry.Engine) {
+        self.engines.names[engine.uuid] = (ByteBuffer(string: engine.uuid.text), engine.id)
+        self.direct.engineJoined(engine.uuid)
+        self.logger.info("engine \(engine.id) registered", metadata: ["uuid": "\(engine.uuid)"])
+        self.tasks.engineJoined(engine)
+        self.broadcasts.engineJoined(engine.uuid)
+        self.notices.engineJoined(engine)
+        self.onPresence?(.joined(engine.uuid, engine.id))
+    }
+
+    private func withdraw(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
+        self.engines.names[engine.uuid] = nil
+        self.logger.info("engine \(engine.id) is gone", metadata: ["uuid": "\(engine.uuid)", "reason": "\(departure)"])
+        let hadWork = !self.tasks.assigned(to: engine.uuid).isEmpty || self.direct.queueCount(of: engine.uuid) > 0
+        defer { self.onPresence?(.left(engine.uuid, departure, hadWork: hadWork)) }
+        // The scheduler speaks first, so that a task's end is under way before its engine's is known.
+        guard !departure.mayStillAnswer else {
+            self.tasks.engineRetired(engine.uuid)
+            self.broadcasts.engineLeft(engine, departure)
+            return self.notices.engineLeft(engine)
+        }
+        var begun: Set<TaskID>?
+        if case .ended(let end) = departure { begun = end.begun }
+        self.tasks.engineLeft(engine.uuid, begun: begun)
+        let answered = self.direct.answerRequests(of: engine.uuid)
+        self.tasks.directRequestsLost(answered)
+        self.broadcasts.engineLeft(engine, departure)
+        // At the notice clients end their direct requests by themselves. The answers that say why come by other connections.
+        self.notices.engineLeft(engine, after: answered.isEmpty ? .zero : .milliseconds(10))
+    }
+}

@@ -1,0 +1,73 @@
+import ApusCore
+import ApusWire
+
+/// A request to the hub that cannot be answered, under the name by which Python knows the reason.
+struct HubRequestError: Error {
+    let content: ErrorContent
+    init(_ name: ErrorName, _ text: String) { self.content = ErrorContent(name, text) }
+}
+
+/// Answers what clients ask of engines and their queues (protocol article, "Queries"). Nothing changes by it.
+struct HubQueries {
+    let engines: EngineRoster
+    let tasks: TaskDesk
+    let direct: DirectDesk
+
+    /// Who is there, and what this controller can do.
+    func connection(_ options: ControllerOptions) -> JSONObject {
+        let all = self.engines.all
+        let engines = all.map { ("\($0.id)", JSONValue.string($0.uuid.text)) }
+        let places = all.compactMap { engine in engine.memoryPlace.map { ("\(engine.id)", JSONValue.string($0)) } }
+        let limiting = all.filter { $0.abilities.keepsLimits }.map { JSONValue.int($0.id.number) }
+        var apus: JSONObject = [
+            "features": .array(ControllerFeature.allCases.map { JSONValue.string($0.rawValue) }),
+            "memory": .object(JSONObject(uniqueKeysWithValues: places)), "limits": .array(limiting),
+            "max_message": .int(options.maximumMessageSize ?? MessageSize.standard),
+        ]
+        // Nobody need wait for engines that will not come.
+        if let reason = self.tasks.noEngineIsComing { apus["no_engine_is_coming"] = .string(reason) }
+        return ["status": "ok", "engines": .object(JSONObject(uniqueKeysWithValues: engines)), "apus": .object(apus)]
+    }
+
+    /// The engines that `targets` names: null for all, an id, a uuid, or a list of either.
+    private func targets(_ content: JSONValue) throws(HubRequestError) -> [EngineRegistry.Engine] {
+        guard let targets = content["targets"] else { throw HubRequestError(.keyError, "the request has no 'targets'") }
+        let all = self.engines.all
+        if targets.isNull { return all }
+        let wanted = targets.array ?? [targets]
+        guard !wanted.isEmpty else { throw HubRequestError(.indexError, "No Engines Registered") }
+        let found = wanted.map { value in all.first { $0.id.number == value.int || $0.uuid.text == value.string } }
+        let missing = zip(wanted, found).filter { $0.1 == nil }.map { $0.0 }
+        guard missing.isEmpty else { throw HubRequestError(.indexError, "No Such Engine: \(JSONValue.array(missing))") }
+        return found.compactMap { $0 }
+    }
+
+    func queueStatus(_ content: JSONValue) throws(HubRequestError) -> JSONObject {
+        let verbose = content["verbose"]?.bool ?? false
+        var reply: JSONObject = ["status": "ok"]
+        func ids(_ tasks: [TaskID]) -> JSONValue { verbose ? .array(tasks.map { .string($0.text) }) : .int(tasks.count) }
+        for engine in try self.targets(content) {
+            reply["\(engine.id)"] = [
+                "queue": ids(self.direct.queue(of: engine.uuid)), "tasks": ids(self.tasks.assigned(to: engine.uuid)),
+                "completed": verbose
+                    ? ids(self.direct.completed(of: engine.uuid)) : .int(self.direct.completedCount(of: engine.uuid)),
+            ]
+        }
+        reply["unassigned"] = verbose ? ids(self.tasks.waiting) : .int(self.tasks.waitingCount)
+        if self.tasks.waitingCount > 0 {
+            // Why tasks wait, for whoever asks; a hundred say it all.
+            let asked = content["apus_tasks"]?.array?.prefix(10_000).compactMap { $0.string.map { TaskID($0) } }
+            reply["apus_waiting"] = .object(self.tasks.reasons(for: asked ?? Array(self.tasks.waiting.prefix(100))))
+        }
+        return reply
+    }
+
+    func loads(_ content: JSONValue) throws(HubRequestError) -> JSONObject {
+        var reply: JSONObject = ["status": "ok"]
+        for engine in try self.targets(content) {
+            reply["\(engine.id)"] = .int(
+                self.direct.queueCount(of: engine.uuid) + self.tasks.assigned(to: engine.uuid).count)
+        }
+        return reply
+    }
+}

@@ -1,0 +1,107 @@
+package import ApusWire
+internal import DequeModule
+package import NIOCore
+
+/// A request that an engine was given directly: what is needed to answer it in the engine's place.
+package struct DirectRequest: Sendable, Equatable {
+    /// Where clients ask engines directly.
+    package enum Port: Sendable, Hashable { case mux, broadcast }
+
+    /// Where the answer goes out.
+    package let port: Port
+    package let identities: [ByteBuffer]
+    package let header: ByteBuffer
+    package let metadata: ByteBuffer
+    /// The function that it calls; nil where there is none, or none short enough to be kept for its name.
+    package let function: ByteBuffer?
+
+    package init(_ request: Message, at port: Port) {
+        self.port = port
+        self.identities = Array(request.identities)
+        self.header = request.header
+        self.metadata = request.metadata
+        self.function = request.buffers.first.flatMap { $0.readableBytes < 4096 ? $0 : nil }
+    }
+}
+
+/// What the hub keeps for each engine: direct requests without a reply, and which requests it has finished.
+///
+/// A value, with a method for each event. Only what an engine's end leaves unanswered calls for something to be done.
+package struct DirectQueues: Sendable {
+    private struct Engine: Sendable {
+        /// Requests without a reply, each with its place in the order sent.
+        var queue: [TaskID: (place: UInt64, request: DirectRequest)] = [:]
+        var completed = 0
+        /// The ids that were completed last, oldest first. Bounded, for a hub may run for months; the count is exact.
+        var lastCompleted: Deque<TaskID> = []
+
+        var inOrder: [(task: TaskID, request: DirectRequest)] {
+            self.queue.sorted { $0.value.place < $1.value.place }.map { (task: $0.key, request: $0.value.request) }
+        }
+
+        mutating func complete(_ task: TaskID) {
+            self.completed += 1
+            if self.lastCompleted.count == DirectQueues.completedLimit { self.lastCompleted.removeFirst() }
+            self.lastCompleted.append(task)
+        }
+    }
+
+    /// How many ids of completed requests are kept of each engine.
+    package static let completedLimit = 1024
+
+    private var engines: [EngineUUID: Engine] = [:]
+    /// Counts requests, for their order.
+    private var lastPlace: UInt64 = 0
+
+    package init() {}
+
+    // MARK: Events
+
+    /// An engine has registered. What was known under its uuid is forgotten.
+    package mutating func engineJoined(_ engine: EngineUUID) { self.engines[engine] = Engine() }
+
+    /// An engine is gone, and its name with it.
+    ///
+    /// - Returns: The requests that it leaves unanswered, in the order sent.
+    package mutating func engineLeft(_ engine: EngineUUID) -> [(task: TaskID, request: DirectRequest)] {
+        self.engines.removeValue(forKey: engine)?.inOrder ?? []
+    }
+
+    /// A request was sent to an engine. One whose id waits there already takes that one's place.
+    package mutating func submitted(_ task: TaskID, to engine: EngineUUID, _ request: DirectRequest) {
+        self.lastPlace += 1
+        let place = self.engines[engine]?.queue[task]?.place ?? self.lastPlace
+        self.engines[engine]?.queue[task] = (place, request)
+    }
+
+    /// An engine has answered a request. One that was aborted has not been completed.
+    package mutating func replied(_ task: TaskID, by engine: EngineUUID, wasAborted: Bool) {
+        self.engines[engine]?.queue[task] = nil
+        if !wasAborted { self.engines[engine]?.complete(task) }
+    }
+
+    /// A load-balanced task ended on the engine.
+    package mutating func finished(_ task: TaskID, on engine: EngineUUID) { self.engines[engine]?.complete(task) }
+
+    // MARK: What there is
+
+    /// The requests without a reply, in the order sent.
+    package func queue(of engine: EngineUUID) -> [TaskID] { self.engines[engine]?.inOrder.map(\.task) ?? [] }
+    package func queueCount(of engine: EngineUUID) -> Int { self.engines[engine]?.queue.count ?? 0 }
+    /// The ids that ended there last, oldest first: as many as are kept.
+    package func completed(of engine: EngineUUID) -> [TaskID] { self.engines[engine].map { Array($0.lastCompleted) } ?? [] }
+    package func completedCount(of engine: EngineUUID) -> Int { self.engines[engine]?.completed ?? 0 }
+    package func isQueued(_ task: TaskID) -> Bool { self.engines.values.contains { $0.queue[task] != nil } }
+
+    /// Looks for contradictions in what is kept; for tests.
+    package func checkInvariants() throws(BrokenInvariant) {
+        for (uuid, engine) in self.engines {
+            let places = engine.queue.values.map(\.place)
+            if Set(places).count != places.count { throw BrokenInvariant(description: "two requests at \(uuid) share a place") }
+            if engine.lastCompleted.count != min(engine.completed, Self.completedLimit) {
+                throw BrokenInvariant(
+                    description: "\(uuid) completed \(engine.completed) requests, \(engine.lastCompleted.count) kept")
+            }
+        }
+    }
+}

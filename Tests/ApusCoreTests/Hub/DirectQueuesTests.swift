@@ -1,0 +1,85 @@
+import ApusCore
+import ApusTestKit
+import ApusWire
+import NIOCore
+import Testing
+
+@Suite("The queues of direct requests")
+struct DirectQueuesTests {
+    private func request(_ client: String, buffers: [ByteBuffer] = []) -> DirectRequest {
+        let parts = MessageParts(
+            header: ByteBuffer(string: "header"), parent: MessageParts.emptyObject, metadata: ByteBuffer(string: "metadata"),
+            content: MessageParts.emptyObject)
+        return DirectRequest(
+            Message(
+                identities: [ByteBuffer(string: client)], signature: ByteBuffer(), parts: parts, buffers: buffers), at: .mux)
+    }
+
+    private func queues(_ requests: [(TaskID, EngineUUID)]) throws -> DirectQueues {
+        var queues = DirectQueues()
+        queues.engineJoined(ada)
+        queues.engineJoined(bob)
+        for (task, engine) in requests { queues.submitted(task, to: engine, self.request("client")) }
+        try queues.checkInvariants()
+        return queues
+    }
+
+    @Test("Requests are listed in the order sent, until they are answered")
+    func order() throws {
+        var queues = try self.queues([(c, ada), (a, ada), (b, bob), (d, ada)])
+        #expect(queues.queue(of: ada) == [c, a, d])
+        #expect(queues.queueCount(of: ada) == 3)
+        #expect(queues.isQueued(b))
+        queues.replied(a, by: ada, wasAborted: false)
+        queues.replied(b, by: bob, wasAborted: true)
+        #expect(queues.queue(of: ada) == [c, d])
+        #expect(!queues.isQueued(b))
+        #expect(queues.completed(of: ada) == [a])
+        #expect(queues.completedCount(of: bob) == 0, "what was aborted is not completed")
+        try queues.checkInvariants()
+    }
+
+    @Test("A request that is sent under an id that waits already takes that one's place")
+    func again() throws {
+        var queues = try self.queues([(a, ada), (b, ada)])
+        queues.submitted(a, to: ada, self.request("other"))
+        #expect(queues.queue(of: ada) == [a, b])
+        #expect(
+            queues.engineLeft(ada).map(\.request.identities) == [[ByteBuffer(string: "other")], [ByteBuffer(string: "client")]])
+        try queues.checkInvariants()
+    }
+
+    @Test("What an engine leaves unanswered is given out in order, once")
+    func left() throws {
+        var queues = try self.queues([(b, ada), (a, ada), (c, bob)])
+        #expect(queues.engineLeft(ada).map(\.task) == [b, a])
+        #expect(queues.engineLeft(ada).map(\.task) == [])
+        #expect(queues.queue(of: bob) == [c])
+        // Nobody waits for what is sent to one that is not there.
+        queues.submitted(d, to: ada, self.request("client"))
+        queues.replied(d, by: ada, wasAborted: false)
+        queues.finished(e, on: ada)
+        #expect(queues.queueCount(of: ada) == 0)
+        #expect(queues.completedCount(of: ada) == 0)
+    }
+
+    @Test("Load-balanced tasks count as completed too; of many the last ids are kept, and the count is exact")
+    func completed() throws {
+        var queues = try self.queues([])
+        for number in 0..<2000 { queues.finished(TaskID("task \(number)"), on: ada) }
+        #expect(queues.completedCount(of: ada) == 2000)
+        #expect(queues.completed(of: ada).count == DirectQueues.completedLimit)
+        #expect(queues.completed(of: ada).first == TaskID("task 976"))
+        try queues.checkInvariants()
+        queues.engineJoined(ada)
+        #expect(queues.completedCount(of: ada) == 0)
+    }
+
+    @Test("Of a request is kept what its answer needs: of its buffers only a function's, if that may have a name")
+    func kept() {
+        let (short, long) = (ByteBuffer(string: "function"), ByteBuffer(repeating: 1, count: 4096))
+        #expect(self.request("client", buffers: [short, long]).function == short)
+        #expect(self.request("client", buffers: [long]).function == nil)
+        #expect(self.request("client").function == nil)
+    }
+}
