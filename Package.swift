@@ -145,10 +145,20 @@ let package = Package(
         // Beside: a simulated cluster, the program that tries it with many seeds (scripts/simulate), and the suites that several
         // implementations must pass.
         floor("ApusSimulation", ["ApusCore", "ApusWire"]),
+        // The same for the services, over a simulated network and in simulated time. Of its own, for whoever links it has its clocks.
+        .target(name: "CSimulatedTime"),
+        floor(
+            "ApusClusterSimulation",
+            [
+                "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusStore", "ApusTransport",
+                "ApusWire",
+                "CSimulatedTime", "Locks", nioCore, heap, logging,
+            ]),
         .executableTarget(
             name: "apus-simulate",
-            dependencies: ["ApusSimulation", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-            swiftSettings: settings),
+            dependencies: [
+                "ApusClusterSimulation", "ApusSimulation", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
         floor(
             "ApusTestKit",
             [

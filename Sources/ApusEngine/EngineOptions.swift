@@ -32,5 +32,9 @@ package struct EngineOptions: Sendable {
     /// What this program is; requests with closures name the build that they are of.
     package var build = BuildFingerprint.current
 
+    /// Gives the work its turns, in a simulation: called with each, on the engine's event loop, and calls it there when it is to be
+    /// done. Nil: the work is done on a thread of its own.
+    package var pace: (@Sendable (_ turn: @escaping @Sendable () -> Void) -> Void)?
+
     package init() {}
 }

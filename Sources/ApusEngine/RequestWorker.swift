@@ -80,11 +80,14 @@ struct RequestWorker: ~Copyable {
 
     /// Starts the thread; it ends when the exchange is closed, and then calls `whenEnded`.
     static func start(_ setup: WorkSetup, whenEnded: @escaping @Sendable () -> Void) {
+        if let pace = setup.options.pace {
+            let worker = RequestWorker(setup, Self.context(setup))
+            return PacedWorker(worker, setup.exchange, pace, whenEnded: whenEnded).start()
+        }
         let thread = Thread {
             // So that a recursion without end can be told of.
             if setup.options.ownsProcess { apus_use_signal_stack() }
-            var context = EngineContext(engineID: setup.engineID.number, uuid: setup.uuid.text, namespace: setup.namespace)
-            context.engine = setup.access
+            let context = Self.context(setup)
             // Bound once for the thread and not for each task.
             EngineContext.$current.withValue(context) {
                 var worker = RequestWorker(setup, context)
@@ -98,16 +101,34 @@ struct RequestWorker: ~Copyable {
         thread.start()
     }
 
+    private static func context(_ setup: WorkSetup) -> EngineContext {
+        var context = EngineContext(engineID: setup.engineID.number, uuid: setup.uuid.text, namespace: setup.namespace)
+        context.engine = setup.access
+        return context
+    }
+
     private mutating func run() {
-        while let work = self.setup.exchange.next(sending: &self.outgoing) {
-            switch work {
-            case .request(let request, let mayBeAborted):
-                do { try self.answer(request, mayBeAborted) } catch { self.setup.noteProblem("a request was dropped: \(error)") }
-            case .call(let number): self.takeUp(number)
-            }
-        }
+        while let work = self.setup.exchange.next(sending: &self.outgoing) { self.perform(work) }
         self.setup.calls.abandon()
     }
+
+    private mutating func perform(_ work: WorkExchange.Work) {
+        switch work {
+        case .request(let request, let mayBeAborted):
+            do { try self.answer(request, mayBeAborted) } catch { self.setup.noteProblem("a request was dropped: \(error)") }
+        case .call(let number): self.takeUp(number)
+        }
+    }
+
+    /// The same for a worker without a thread: hands over what the last request gave and takes the next.
+    mutating func step() -> WorkExchange.Step {
+        let step = self.setup.exchange.step(sending: &self.outgoing)
+        if case .end = step { self.setup.calls.abandon() }
+        return step
+    }
+
+    /// Does work that was taken, for a worker without a thread.
+    mutating func turn(_ work: WorkExchange.Work) { EngineContext.$current.withValue(self.context) { self.perform(work) } }
 
     // MARK: One request
 

@@ -34,6 +34,8 @@ final class WorkExchange: Sendable {
         var workerSleeps = false
         /// The loop is not to be woken any more.
         var isAbandoned = false
+        /// Wakes a worker that has no thread to sleep.
+        var wakePaced: (@Sendable () -> Void)?
     }
 
     fileprivate enum Fetch {
@@ -62,7 +64,7 @@ final class WorkExchange: Sendable {
             state.queue.append(contentsOf: requests)
             return state.takeSleeper()
         }
-        if wakes { self.wake.signal() }
+        if wakes { self.wakeWorker() }
     }
 
     /// When the loop must look again.
@@ -106,7 +108,7 @@ final class WorkExchange: Sendable {
             state.queue.close()
             return state.takeSleeper()
         }
-        if wakes { self.wake.signal() }
+        if wakes { self.wakeWorker() }
     }
 
     /// As ``close()``; and what a function still running may send is dropped.
@@ -124,37 +126,51 @@ final class WorkExchange: Sendable {
         case call(Int)
     }
 
+    /// What a worker has to do next.
+    enum Step {
+        case run(Work)
+        case sleep
+        case end
+    }
+
     /// Hands over what the last request gave and waits for the next; nil when there will be none.
     func next(sending finished: inout [OutgoingMessage]) -> Work? {
-        enum Step {
-            case run(Work)
-            case sleep
-            case end
-        }
         while true {
-            let (step, wakes) = self.state.withLock { state -> (Step, Bool) in
-                state.take(&finished)
-                state.current = nil
-                // What was begun goes before what was not.
-                if !state.queue.isClosed, let call = state.nextWanting() {
-                    return (.run(.call(call)), state.wantsWake(isHurried: false))
-                }
-                if let (request, mayBeAborted) = state.queue.next() {
-                    state.current = request
-                    return (.run(.request(request, mayBeAborted: mayBeAborted)), state.wantsWake(isHurried: false))
-                }
-                let wakes = state.wantsWake(isHurried: true)
-                if state.queue.isClosed { return (.end, wakes) }
-                state.workerSleeps = true
-                return (.sleep, wakes)
-            }
-            if wakes { self.wakeLoop() }
-            switch step {
+            switch self.step(sending: &finished) {
             case .run(let work): return work
             case .sleep: self.wake.wait()
             case .end: return nil
             }
         }
+    }
+
+    /// Hands over what the last request gave and takes the next, without waiting for one. A worker that is told to sleep is woken.
+    func step(sending finished: inout [OutgoingMessage]) -> Step {
+        let (step, wakes) = self.state.withLock { state -> (Step, Bool) in
+            state.take(&finished)
+            state.current = nil
+            // What was begun goes before what was not.
+            if !state.queue.isClosed, let call = state.nextWanting() {
+                return (.run(.call(call)), state.wantsWake(isHurried: false))
+            }
+            if let (request, mayBeAborted) = state.queue.next() {
+                state.current = request
+                return (.run(.request(request, mayBeAborted: mayBeAborted)), state.wantsWake(isHurried: false))
+            }
+            let wakes = state.wantsWake(isHurried: true)
+            if state.queue.isClosed { return (.end, wakes) }
+            state.workerSleeps = true
+            return (.sleep, wakes)
+        }
+        if wakes { self.wakeLoop() }
+        return step
+    }
+
+    /// Has the worker woken by a call: it has no thread that sleeps.
+    func wakePaced(by wake: @escaping @Sendable () -> Void) { self.state.withLock { $0.wakePaced = wake } }
+
+    private func wakeWorker() {
+        if let wake = self.state.withLock({ $0.wakePaced }) { wake() } else { self.wake.signal() }
     }
 
     /// Hands over what cannot wait for the end of a request.
@@ -185,7 +201,7 @@ final class WorkExchange: Sendable {
             state.wanting.append(call)
             return state.takeSleeper()
         }
-        if wakes { self.wake.signal() }
+        if wakes { self.wakeWorker() }
     }
 
     func consumeAbortion(of id: MessageID) -> Bool { self.state.withLock { $0.queue.consumeAbortion(of: id) } }

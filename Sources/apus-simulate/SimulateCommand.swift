@@ -1,52 +1,110 @@
+import ApusClusterSimulation
 import ApusSimulation
 import ArgumentParser
 import Dispatch
 import Synchronization
 
-/// Tries the promises of the task scheduler in many simulated clusters; `scripts/simulate` builds and runs this program.
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
+/// Tries the promises of Apus in many simulated clusters; `scripts/simulate` builds and runs this program.
 @main
 struct SimulateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "apus-simulate",
         abstract: "Simulate clusters, one for each seed, and tell which of them broke a promise.",
         discussion: """
-            In each simulated cluster engines die, refuse and come back, clients submit graphs of tasks and abort them, and messages are late \
-            or come twice. Every task must end exactly once, for the cause that is stated, and none may wait without a reason.
+            There are two kinds of worlds. In one of the kind 'scheduler' the task scheduler alone is real: engines die, refuse and come \
+            back, clients submit graphs of tasks and abort them, and messages are late or come twice. In one of the kind 'cluster' the \
+            controller, engines and clients are the real ones, over a simulated network and in simulated time. Every task must end \
+            exactly once, for the cause that is stated, and none may wait without a reason.
 
             The seeds of one run are tried on all cores. The exit code is 1 if one of them failed; '--story SEED' then prints everything \
             that happened in that cluster.
             """)
 
-    @Argument(help: "How many seeds to try.")
-    var seeds: UInt64 = 10_000
+    /// A kind of simulated clusters.
+    enum World: String, CaseIterable, ExpressibleByArgument {
+        case scheduler, cluster
+
+        var isPossible: Bool { self == .scheduler || SimulatedWorld.isPossible }
+        /// How many are tried unless told.
+        var seeds: UInt64 { self == .scheduler ? 10_000 : 1000 }
+
+        func run(_ seed: UInt64) -> (problem: String?, story: [String]) {
+            switch self {
+            case .scheduler:
+                let world = SimulatedCluster.run(seed: seed)
+                return (world.problem, world.transcript)
+            case .cluster:
+                let world = SimulatedWorld.run(seed: seed)
+                return (world.problem, world.story)
+            }
+        }
+    }
+
+    @Argument(help: "How many seeds to try of each kind of world; 10000 schedulers and 1000 clusters unless told.")
+    var seeds: UInt64?
 
     @Option(help: "The first seed.")
     var first: UInt64 = 0
 
-    @Option(help: ArgumentHelp("Print all that happens in the cluster of this seed, and try no other.", valueName: "seed"))
+    @Option(help: "The kind of world; both in turn unless told.")
+    var world: World?
+
+    @Option(help: ArgumentHelp("Print all that happens in the world of this seed, and try no other.", valueName: "seed"))
     var story: UInt64?
 
     func validate() throws {
-        guard !self.first.addingReportingOverflow(self.seeds).overflow else {
+        let seeds = self.seeds ?? World.allCases.map { $0.seeds }.max() ?? 0
+        guard !self.first.addingReportingOverflow(seeds).overflow else {
             throw ValidationError("there are no seeds beyond \(UInt64.max)")
         }
     }
 
     func run() throws {
-        if let seed = self.story { return try Self.tell(seed) }
+        Self.hashAlike()
+        let worlds = (self.world.map { [$0] } ?? World.allCases).filter { world in
+            if !world.isPossible { print("worlds of kind '\(world)' cannot be simulated on this system") }
+            return world.isPossible
+        }
+        let failed = worlds.filter { world in
+            if let seed = self.story {
+                Self.tell(world, seed)
+            } else {
+                Self.attempt(world, self.seeds ?? world.seeds, from: self.first)
+            }
+        }
+        if !failed.isEmpty { throw ExitCode.failure }
+    }
+
+    /// Has hash tables the same order in every run of the program: a seed must give the same world each time. Swift reads the variable
+    /// when a program starts, so this one starts again.
+    private static func hashAlike() {
+        #if os(Linux)
+            let variable = "SWIFT_DETERMINISTIC_HASHING"
+            guard getenv(variable) == nil else { return }
+            setenv(variable, "1", 1)
+            execv("/proc/self/exe", CommandLine.unsafeArgv)
+        #endif
+    }
+
+    /// - Returns: Whether a seed failed.
+    private static func attempt(_ world: World, _ count: UInt64, from first: UInt64) -> Bool {
         let failed = Mutex<[UInt64]>([])
         let done = Atomic<UInt64>(0)
-        let (first, count) = (self.first, self.seeds)
         let last = first + count
         // Small pieces, for a few worlds take far longer than the rest.
-        let piece: UInt64 = 20
+        let piece: UInt64 = world == .scheduler ? 20 : 2
         DispatchQueue.concurrentPerform(iterations: Int(clamping: count / piece + 1)) { index in
             let start = first + UInt64(index) * piece
             guard start < last else { return }
             let end = min(start + piece, last)
             for seed in start..<end {
-                let world = SimulatedCluster.run(seed: seed)
-                guard let problem = world.problem else { continue }
+                guard let problem = world.run(seed).problem else { continue }
                 failed.withLock { $0.append(seed) }
                 print("seed \(seed): \(problem)")
             }
@@ -54,17 +112,16 @@ struct SimulateCommand: ParsableCommand {
             if sum / 1000 != (sum - (end - start)) / 1000 { print("\(sum) of \(count) tried") }
         }
         let seeds = failed.withLock { $0.sorted() }
-        print("\(seeds.count) of \(count) failed")
-        if let seed = seeds.first {
-            print("all that happened in the first: scripts/simulate --story \(seed)")
-            throw ExitCode.failure
-        }
+        print("\(world): \(seeds.count) of \(count) failed")
+        if let seed = seeds.first { print("all that happened in the first: scripts/simulate --world \(world) --story \(seed)") }
+        return !seeds.isEmpty
     }
 
-    private static func tell(_ seed: UInt64) throws {
-        let world = SimulatedCluster.run(seed: seed)
-        for line in world.transcript { print(line) }
-        print(world.problem.map { "seed \(seed): \($0)" } ?? "seed \(seed) broke no promise")
-        if world.problem != nil { throw ExitCode.failure }
+    /// - Returns: Whether the seed failed.
+    private static func tell(_ world: World, _ seed: UInt64) -> Bool {
+        let (problem, story) = world.run(seed)
+        for line in story { print(line) }
+        print("\(world), seed \(seed): \(problem ?? "broke no promise")")
+        return problem != nil
     }
 }

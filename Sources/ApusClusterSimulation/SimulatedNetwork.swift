@@ -1,0 +1,363 @@
+internal import ApusTransport
+internal import Locks
+internal import NIOCore
+
+/// A network between simulated processes: what sockets promise of ``TransportSocket``, over connections that take their time and break.
+///
+/// Each message has a delay by the seed, and keeps its place within its connection, as over TCP. A connection that is cut loses what is
+/// on its way; whoever had sought it seeks again after a pause. Messages may be played again.
+final class SimulatedNetwork: Sendable {
+    /// How bad the network is.
+    struct Conditions: Sendable {
+        /// Nanoseconds that a message is on its way, at most.
+        var latency: Int64 = 300_000
+        /// Of a hundred messages, how many are played again.
+        var replays = 0
+    }
+
+    private let time: VirtualTime
+    private let conditions: Conditions
+    private let state = Mutex(State())
+
+    private struct State {
+        var sockets: [Int: SocketState] = [:]
+        var connections: [Int: Connection] = [:]
+        /// Which socket listens at a port.
+        var listeners: [Int: Int] = [:]
+        /// Sockets that seek a listener, by port.
+        var seekers: [Int: [Int]] = [:]
+        var ended: Set<Int> = []
+        var nextSocket = 1
+        var nextConnection = 1
+        var nextPort = 20000
+        var nextName: UInt32 = 1
+        var replayed = 0
+        var lost = 0
+    }
+
+    private struct SocketState {
+        let process: Int
+        let role: SocketRole
+        let identity: ByteBuffer
+        let loop: VirtualLoop
+        let handler: @Sendable (SocketEvent) -> Void
+        /// Connections that it knows of, in order of connecting, each with the name its peer has here.
+        var peers: [(connection: Int, name: ByteBuffer)] = []
+        /// What a dealer sent before it had a peer.
+        var unsent: [[ByteBuffer]] = []
+        /// The dealer's next peer.
+        var turn = 0
+        /// What is to be told at the next turn of the loop.
+        var inbox: [SocketEvent] = []
+        var isDelivering = false
+        var isReading = true
+    }
+
+    private struct Connection {
+        let seeker: Int
+        let listener: Int
+        let port: Int
+        /// When the last message to either end arrives: they do not overtake each other.
+        var arrivals: [Int: Int64] = [:]
+
+        func peer(of socket: Int) -> Int { socket == self.seeker ? self.listener : self.seeker }
+    }
+
+    init(_ time: VirtualTime, _ conditions: Conditions) {
+        self.time = time
+        self.conditions = conditions
+    }
+
+    /// Messages played again, and messages lost, so far.
+    var counts: (replayed: Int, lost: Int) { self.state.withLock { ($0.replayed, $0.lost) } }
+
+    /// The network as one process has it.
+    func transport(of process: Int) -> any Transport { ProcessTransport(network: self, process: process) }
+
+    // MARK: Misfortune
+
+    /// Ends a process: its sockets are gone at once, and what they had sent may be lost.
+    func end(_ process: Int) {
+        let sockets = self.state.withLock { state -> [Int] in
+            state.ended.insert(process)
+            return state.sockets.filter { $0.value.process == process }.keys.sorted()
+        }
+        for socket in sockets { self.close(socket) }
+    }
+
+    /// Cuts one connection that a socket of the process had sought, if there is one.
+    func cut(_ process: Int) -> Bool {
+        let sought = self.state.withLock { state in
+            state.connections.filter { state.sockets[$0.value.seeker]?.process == process }.keys.sorted()
+        }
+        guard !sought.isEmpty else { return false }
+        self.cut(sought[Int(self.time.below(Int64(sought.count)))], by: nil)
+        return true
+    }
+
+    /// Cuts every connection that sockets of the process had sought, as when a laptop sleeps.
+    func cutAll(_ process: Int) {
+        let sought = self.state.withLock { state in
+            state.connections.filter { state.sockets[$0.value.seeker]?.process == process }.keys.sorted()
+        }
+        for connection in sought { self.cut(connection, by: nil) }
+    }
+
+    /// - Parameter socket: Who cut it and knows it already.
+    private func cut(_ number: Int, by socket: Int?) {
+        guard let connection = self.state.withLock({ $0.connections.removeValue(forKey: number) }) else { return }
+        for end in [connection.listener, connection.seeker] where end != socket {
+            self.time.plan(in: 100_000 + self.time.below(2_000_000)) { self.tellOfLoss(of: number, connection, at: end) }
+        }
+        if let socket { self.tellOfLoss(of: number, connection, at: socket) }
+    }
+
+    /// One end hears that the connection is over; the one that sought it seeks again.
+    private func tellOfLoss(of number: Int, _ connection: Connection, at socket: Int) {
+        let ready = self.state.withLock { state -> [Int] in
+            guard let index = state.sockets[socket]?.peers.firstIndex(where: { $0.connection == number }),
+                let name = state.sockets[socket]?.peers.remove(at: index).name
+            else { return [] }
+            return Self.tell(.peerDisconnected(identity: name), to: socket, &state)
+        }
+        self.schedule(ready)
+        if socket == connection.seeker { self.seek(connection.port, from: socket, in: 5_000_000 + self.time.below(200_000_000)) }
+    }
+
+    // MARK: Sockets
+
+    fileprivate func makeSocket(
+        of process: Int, _ role: SocketRole, _ options: SocketOptions, on eventLoop: any EventLoop,
+        _ handler: @escaping @Sendable (SocketEvent) -> Void
+    ) -> Int {
+        guard let loop = eventLoop as? VirtualLoop else { preconditionFailure("a simulated socket needs a simulated loop") }
+        return self.state.withLock { state in
+            let number = state.nextSocket
+            state.nextSocket += 1
+            guard !state.ended.contains(process) else { return number }
+            state.sockets[number] = SocketState(
+                process: process, role: role, identity: options.identity, loop: loop, handler: handler)
+            return number
+        }
+    }
+
+    fileprivate func bind(_ socket: Int, to endpoint: Endpoint) throws -> Endpoint {
+        var endpoint = endpoint
+        let seekers = try self.state.withLock { state throws(TransportError) -> [Int] in
+            if endpoint.port == 0 {
+                while state.listeners[state.nextPort] != nil { state.nextPort += 1 }
+                endpoint.port = state.nextPort
+                state.nextPort += 1
+            }
+            guard state.listeners[endpoint.port] == nil else { throw TransportError("port \(endpoint.port) is in use") }
+            // Of a process that has ended.
+            guard state.sockets[socket] != nil else { return [] }
+            state.listeners[endpoint.port] = socket
+            return state.seekers.removeValue(forKey: endpoint.port) ?? []
+        }
+        for seeker in seekers { self.seek(endpoint.port, from: seeker, in: self.time.below(500_000_000)) }
+        return endpoint
+    }
+
+    fileprivate func connect(_ socket: Int, to endpoint: Endpoint) {
+        self.seek(endpoint.port, from: socket, in: self.time.below(self.conditions.latency))
+    }
+
+    private func seek(_ port: Int, from socket: Int, in delay: Int64) {
+        self.time.plan(in: delay) { self.join(socket, port) }
+    }
+
+    /// Connects the socket to whoever listens at the port, now or as soon as somebody does.
+    private func join(_ seeker: Int, _ port: Int) {
+        enum Outcome { case told([Int]), again, none }
+        let outcome = self.state.withLock { state -> Outcome in
+            guard let seeking = state.sockets[seeker] else { return .none }
+            guard let listener = state.listeners[port], let listening = state.sockets[listener] else {
+                state.seekers[port, default: []].append(seeker)
+                return .none
+            }
+            // A router knows one peer by a name; whoever comes with the name of another, which may be on its way out, is not let in.
+            if listening.role == .router, seeking.identity.readableBytes > 0,
+                listening.peers.contains(where: { $0.name == seeking.identity })
+            {
+                return .again
+            }
+            let number = state.nextConnection
+            state.nextConnection += 1
+            state.connections[number] = Connection(seeker: seeker, listener: listener, port: port)
+            var ready: [Int] = []
+            for (socket, peer) in [(listener, seeking), (seeker, listening)] {
+                var name = peer.identity
+                if name.readableBytes == 0 {
+                    name = ByteBuffer(bytes: [0] + withUnsafeBytes(of: state.nextName.bigEndian, Array.init))
+                    state.nextName += 1
+                }
+                state.sockets[socket]?.peers.append((connection: number, name: name))
+                ready += Self.tell(.peerConnected(identity: name), to: socket, &state)
+            }
+            return .told(ready)
+        }
+        switch outcome {
+        case .none: break
+        case .again: self.seek(port, from: seeker, in: 10_000_000 + self.time.below(50_000_000))
+        case .told(let ready):
+            self.schedule(ready)
+            let unsent = self.state.withLock { state in
+                defer { state.sockets[seeker]?.unsent = [] }
+                return state.sockets[seeker]?.unsent ?? []
+            }
+            for frames in unsent { self.send(frames, from: seeker) }
+        }
+    }
+
+    fileprivate func send(_ frames: [ByteBuffer], from socket: Int) {
+        let messages = self.state.withLock { state -> [(connection: Int, frames: [ByteBuffer])] in
+            guard var sender = state.sockets[socket] else { return [] }
+            defer { state.sockets[socket] = sender }
+            switch sender.role {
+            case .router:
+                guard let target = frames.first, let peer = sender.peers.first(where: { $0.name == target }) else { return [] }
+                return [(peer.connection, Array(frames.dropFirst()))]
+            case .dealer:
+                guard !sender.peers.isEmpty else {
+                    sender.unsent.append(frames)
+                    return []
+                }
+                sender.turn += 1
+                return [(sender.peers[sender.turn % sender.peers.count].connection, frames)]
+            case .publisher: return sender.peers.map { ($0.connection, frames) }
+            case .subscriber: return []
+            }
+        }
+        for (connection, frames) in messages { self.carry(frames, over: connection, from: socket) }
+    }
+
+    /// Has a message arrive at the other end, behind those before it.
+    private func carry(_ frames: [ByteBuffer], over connection: Int, from socket: Int) {
+        let soon = self.time.nanoseconds + 20_000 + self.time.below(self.conditions.latency)
+        let arrival = self.state.withLock { state -> (Int64, Int)? in
+            guard let peer = state.connections[connection]?.peer(of: socket) else {
+                state.lost += 1
+                return nil
+            }
+            let time = max(soon, state.connections[connection]?.arrivals[peer] ?? 0)
+            state.connections[connection]?.arrivals[peer] = time
+            return (time, peer)
+        }
+        guard let (time, peer) = arrival else { return }
+        self.time.plan(at: time) { self.arrive(frames, over: connection, at: peer) }
+        guard self.time.chance(self.conditions.replays) else { return }
+        self.state.withLock { $0.replayed += 1 }
+        self.time.plan(at: time + self.time.below(400_000_000)) { self.arrive(frames, over: connection, at: peer) }
+    }
+
+    private func arrive(_ frames: [ByteBuffer], over connection: Int, at socket: Int) {
+        let ready = self.state.withLock { state -> [Int] in
+            guard state.connections[connection] != nil, let receiver = state.sockets[socket],
+                let name = receiver.peers.first(where: { $0.connection == connection })?.name
+            else {
+                state.lost += 1
+                return []
+            }
+            let message = receiver.role == .router ? [name] + frames : frames
+            return Self.tell(.received([message]), to: socket, &state)
+        }
+        self.schedule(ready)
+    }
+
+    /// Closes a socket. What it sent still arrives, and its peers hear of its end after that.
+    fileprivate func close(_ socket: Int) {
+        let connections = self.state.withLock { state -> [(Int, Connection)] in
+            guard let closed = state.sockets.removeValue(forKey: socket) else { return [] }
+            state.listeners = state.listeners.filter { $0.value != socket }
+            return closed.peers.compactMap { peer in state.connections[peer.connection].map { (peer.connection, $0) } }
+        }
+        for (number, connection) in connections {
+            let peer = connection.peer(of: socket)
+            let time = max(self.time.nanoseconds + self.time.below(self.conditions.latency), connection.arrivals[peer] ?? 0)
+            self.time.plan(at: time) {
+                guard self.state.withLock({ $0.connections.removeValue(forKey: number) }) != nil else { return }
+                self.tellOfLoss(of: number, connection, at: peer)
+            }
+        }
+    }
+
+    /// Ends the connection to the peer of that name. Who had connected does so again, as over TCP.
+    fileprivate func disconnect(_ name: ByteBuffer, from socket: Int) {
+        let connection = self.state.withLock { $0.sockets[socket]?.peers.first { $0.name == name }?.connection }
+        if let connection { self.cut(connection, by: socket) }
+    }
+
+    fileprivate func setReading(_ isReading: Bool, at socket: Int) {
+        let ready: [Int] = self.state.withLock { state in
+            state.sockets[socket]?.isReading = isReading
+            guard isReading, let waiting = state.sockets[socket], !waiting.inbox.isEmpty, !waiting.isDelivering else { return [] }
+            state.sockets[socket]?.isDelivering = true
+            return [socket]
+        }
+        self.schedule(ready)
+    }
+
+    // MARK: Telling
+
+    /// - Returns: The sockets whose loops must be woken.
+    private static func tell(_ event: SocketEvent, to socket: Int, _ state: inout State) -> [Int] {
+        // What comes before the loop's next turn is read together.
+        if case .received(let more) = event, case .received(let messages)? = state.sockets[socket]?.inbox.last {
+            state.sockets[socket]?.inbox.removeLast()
+            state.sockets[socket]?.inbox.append(.received(messages + more))
+        } else {
+            state.sockets[socket]?.inbox.append(event)
+        }
+        guard state.sockets[socket]?.isDelivering == false else { return [] }
+        state.sockets[socket]?.isDelivering = true
+        return [socket]
+    }
+
+    private func schedule(_ sockets: [Int]) {
+        for socket in sockets {
+            guard let loop = self.state.withLock({ $0.sockets[socket]?.loop }) else { continue }
+            loop.execute { self.deliver(to: socket) }
+        }
+    }
+
+    private func deliver(to socket: Int) {
+        let (events, handler) = self.state.withLock { state -> ([SocketEvent], (@Sendable (SocketEvent) -> Void)?) in
+            state.sockets[socket]?.isDelivering = false
+            guard state.sockets[socket]?.isReading == true else { return ([], nil) }
+            defer { state.sockets[socket]?.inbox = [] }
+            return (state.sockets[socket]?.inbox ?? [], state.sockets[socket]?.handler)
+        }
+        for event in events {
+            // One that is closed by what it is told is told no more.
+            guard self.state.withLock({ $0.sockets[socket] != nil }) else { return }
+            handler?(event)
+        }
+    }
+}
+
+private struct ProcessTransport: Transport {
+    let network: SimulatedNetwork
+    let process: Int
+
+    func makeSocket(
+        _ role: SocketRole, options: SocketOptions, on eventLoop: any EventLoop,
+        handler: @escaping @Sendable (SocketEvent) -> Void
+    ) -> any TransportSocket {
+        SimulatedSocket(
+            network: self.network, number: self.network.makeSocket(of: self.process, role, options, on: eventLoop, handler))
+    }
+}
+
+private struct SimulatedSocket: TransportSocket {
+    let network: SimulatedNetwork
+    let number: Int
+
+    func bind(to endpoint: Endpoint) async throws -> Endpoint { try self.network.bind(self.number, to: endpoint) }
+    func connect(to endpoint: Endpoint) { self.network.connect(self.number, to: endpoint) }
+    func send(_ frames: [ByteBuffer]) { self.network.send(frames, from: self.number) }
+    func flush() {}
+    func setReading(_ isReading: Bool) { self.network.setReading(isReading, at: self.number) }
+    func disconnect(_ identity: ByteBuffer) { self.network.disconnect(identity, from: self.number) }
+    func close(linger: TimeAmount) async { self.network.close(self.number) }
+}

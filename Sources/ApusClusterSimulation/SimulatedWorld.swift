@@ -1,0 +1,253 @@
+internal import ApusClient
+internal import ApusController
+internal import ApusCore
+internal import ApusTransport
+internal import ApusWire
+internal import Locks
+internal import Logging
+internal import NIOCore
+
+/// A whole cluster in one thread, from one seed: the real controller, real engines and real clients, over a simulated network and in
+/// simulated time.
+///
+/// Engines die, are told to end, and stand still until they are given up; connections of clients are cut; controllers are killed and
+/// started again; messages are late or come twice. Clients send requests of all views, with dependencies, retries and results as
+/// arguments, abort them, and ask the hub. What happens follows from the seed.
+///
+/// Promises that are checked: every request ends once, with the right value or an error that something which happened excuses; no
+/// function runs to its end more often than its retries allow; when all has ended nothing is pending at the controller, and a new client
+/// is served; and a world that is told to stop becomes quiet.
+public struct SimulatedWorld: Sendable {
+    /// The number that everything follows from.
+    public let seed: UInt64
+    /// Everything that happened, a line each.
+    public let story: [String]
+    /// The first promise that was broken, in a sentence; nil if none was.
+    public let problem: String?
+
+    /// Whether this system can simulate such worlds.
+    public static var isPossible: Bool { VirtualTime.isPossible }
+
+    /// The world of a seed, run to its end.
+    public static func run(seed: UInt64) -> SimulatedWorld {
+        VirtualTime.run(seed: seed) { time in
+            let life = WorldLife(time, seed: seed)
+            life.run()
+            let chronicle = life.chronicle
+            return SimulatedWorld(seed: seed, story: chronicle.story, problem: chronicle.violations.first)
+        }
+    }
+}
+
+/// What is in a world and goes wrong there.
+struct WorldNature: Sendable {
+    var engines = 1
+    var clients = 1
+    var requests = 20
+    var engineDeaths = 0
+    var hangs = 0
+    var clientCuts = 0
+    var engineCuts = 0
+    var controllerDeaths = 0
+    var hasAborts = false
+    var conditions = SimulatedNetwork.Conditions()
+
+    init(_ time: VirtualTime) {
+        self.engines = 1 + Int(time.below(4))
+        self.clients = 1 + Int(time.below(3))
+        self.requests = 5 + Int(time.below(25))
+        self.conditions.latency = [100_000, 1_000_000, 20_000_000][Int(time.below(3))]
+        // Some worlds are in peace.
+        if time.chance(20) { return }
+        func sometimes(_ percent: Int, _ count: Int64) -> Int { time.chance(percent) ? 1 + Int(time.below(count)) : 0 }
+        self.conditions.replays = sometimes(50, 20)
+        self.engineDeaths = sometimes(50, 5)
+        self.hangs = sometimes(40, 4)
+        self.clientCuts = sometimes(40, 6)
+        self.controllerDeaths = sometimes(25, 2)
+        self.hasAborts = time.chance(40)
+    }
+}
+
+/// The course of one world.
+final class WorldLife: Sendable {
+    let chronicle: Chronicle
+    let time: VirtualTime
+    let nature: WorldNature
+    private let surroundings: Surroundings
+    private let remains = SimulatedController.Remains()
+    private let state: Mutex<State>
+    private let isOver = Flag()
+
+    private struct State {
+        var options: ControllerOptions
+        var controller: SimulatedController?
+        var engines: [SimulatedEngine] = []
+        var clients: [SimulatedClient] = []
+    }
+
+    /// When misfortunes have happened, in nanoseconds from the start.
+    private static let span: Int64 = 8_000_000_000
+    /// When all must be over.
+    private static let end: Int64 = 900_000_000_000
+
+    init(_ time: VirtualTime, seed: UInt64) {
+        self.time = time
+        self.nature = WorldNature(time)
+        self.chronicle = Chronicle(time)
+        self.surroundings = Surroundings(time, SimulatedNetwork(time, self.nature.conditions), self.chronicle)
+        var options = ControllerOptions()
+        options.heartbeatPeriod = 500
+        options.maximumMisses = 4
+        let schemes = ControllerOptions.schemes.filter { $0 != "none" && $0 != "pure" }
+        options.scheme = schemes[Int(time.below(Int64(schemes.count)))]
+        options.highWaterMark = [nil, nil, 0, 1, 2][Int(time.below(5))]
+        options.broadcastDepth = Int(time.below(3))
+        options.key = "key"
+        options.location = "localhost"
+        options.username = "world"
+        self.state = Mutex(State(options: options))
+        self.chronicle.note("\(self.nature)")
+    }
+
+    func run() {
+        let start = self.time.nanoseconds
+        Task {
+            do { try await self.live() } catch { self.chronicle.violate("the world could not live: \(error)") }
+            self.isOver.set()
+        }
+        while self.time.turn(until: start + Self.end) { if self.isOver.isSet { break } }
+        if !self.isOver.isSet {
+            for request in self.chronicle.unfinished {
+                self.chronicle.violate("request \(request.number) never ends: \(request.text)")
+            }
+            return self.chronicle.violate("the world never ends")
+        }
+        // All are told to stop: what is left must come to an end by itself.
+        let stop = self.time.nanoseconds
+        let before = self.time.happened
+        while self.time.turn(until: stop + Self.end) {
+            if self.time.happened - before > 100_000 { break }
+        }
+        if self.time.turn() { self.chronicle.violate("the world does not become quiet") }
+    }
+
+    private func live() async throws {
+        try await self.startController()
+        for _ in 0..<self.nature.engines { try self.startEngine() }
+        for _ in 0..<self.nature.clients { try await self.startClient() }
+        await withTaskGroup { group in
+            group.addTask { await self.afflict() }
+            let numbers = Counter()
+            for client in self.state.withLock({ $0.clients }) {
+                group.addTask { await ClientScript(client, self, numbers).run() }
+            }
+        }
+        try await self.settle()
+        await self.stop()
+    }
+
+    /// A moment up to so many nanoseconds.
+    func pause(below bound: Int64) async { try? await Task.sleep(for: .nanoseconds(self.time.below(bound))) }
+
+    // MARK: Processes
+
+    private func startController() async throws {
+        let options = self.state.withLock { $0.options }
+        let controller = try await SimulatedController(self.surroundings, options, self.remains)
+        self.state.withLock { state in
+            state.controller = controller
+            state.options = controller.successor(of: options)
+        }
+    }
+
+    private func startEngine() throws {
+        guard let controller = self.state.withLock({ $0.controller }) else { return }
+        let engine = try SimulatedEngine(self.surroundings, controller.engineInfo)
+        self.state.withLock { $0.engines.append(engine) }
+    }
+
+    private func startClient() async throws {
+        guard let controller = self.state.withLock({ $0.controller }) else { return }
+        let client = try await SimulatedClient(self.surroundings, controller.clientInfo)
+        self.state.withLock { $0.clients.append(client) }
+    }
+
+    private func anyEngine() -> SimulatedEngine? {
+        let alive = self.state.withLock { $0.engines }.filter { $0.isAlive }
+        return alive.isEmpty ? nil : alive[Int(self.time.below(Int64(alive.count)))]
+    }
+
+    // MARK: Misfortune
+
+    private func afflict() async {
+        await withTaskGroup { group in
+            func plan(_ count: Int, _ happen: @escaping @Sendable () async throws -> Void) {
+                for _ in 0..<count {
+                    group.addTask {
+                        await self.pause(below: Self.span)
+                        do { try await happen() } catch { self.chronicle.violate("\(error)") }
+                    }
+                }
+            }
+            plan(self.nature.engineDeaths) {
+                guard let engine = self.anyEngine() else { return }
+                if self.time.chance(30) { engine.terminate() } else { engine.kill() }
+                await self.pause(below: 3_000_000_000)
+                try self.startEngine()
+            }
+            plan(self.nature.hangs) { self.anyEngine()?.hang(for: self.time.below(6_000_000_000)) }
+            plan(self.nature.clientCuts) {
+                let clients = self.state.withLock { $0.clients }
+                clients[Int(self.time.below(Int64(clients.count)))].cut(all: self.time.chance(50))
+            }
+            plan(self.nature.engineCuts) { self.anyEngine()?.cut() }
+            group.addTask {
+                for _ in 0..<self.nature.controllerDeaths {
+                    await self.pause(below: Self.span)
+                    self.chronicle.note(.controller, "the controller is killed")
+                    self.state.withLock { $0.controller }?.kill()
+                    await self.pause(below: 4_000_000_000)
+                    do { try await self.startController() } catch { self.chronicle.violate("\(error)") }
+                }
+            }
+        }
+    }
+
+    // MARK: The end
+
+    private func settle() async throws {
+        if self.anyEngine() == nil { try self.startEngine() }
+        try? await Task.sleep(for: .seconds(10))
+        // A new client, for one that was there may know less than it should.
+        try await self.startClient()
+        guard let client = self.state.withLock({ $0.clients.last })?.client else { return }
+        try await client.waitForEngines(timeout: .seconds(60))
+        self.chronicle.began(0, "the last: does the cluster still work?", runs: 2)
+        let value = try await client.loadBalancedView().with { $0.retries = 1 }.apply(self.surroundings.functions.double, 0, 21)
+        if value != 42 { self.chronicle.violate("the last request gave \(value)") }
+        self.chronicle.ended(0, "\(value)")
+        try? await Task.sleep(for: .seconds(1))
+        let status = try await client.queueStatus()
+        for (id, counts) in status.engines.sorted(by: { $0.key < $1.key }) where counts.queue + counts.tasks > 0 {
+            self.chronicle.violate("engine \(id) still has \(counts.queue) direct requests and \(counts.tasks) tasks")
+        }
+        if status.unassigned > 0 { self.chronicle.violate("\(status.unassigned) tasks still wait: \(status.waiting)") }
+        for client in self.state.withLock({ $0.clients }) where !client.client.outstanding.isEmpty {
+            self.chronicle.violate("\(client.name) still waits for \(client.client.outstanding.map { $0.text }.sorted())")
+        }
+    }
+
+    private func stop() async {
+        // Nobody holds them any more: a service lives no longer than it is held.
+        let (controller, engines, clients) = self.state.withLock { state in
+            defer { (state.controller, state.engines, state.clients) = (nil, [], []) }
+            return (state.controller, state.engines, state.clients)
+        }
+        for client in clients { await client.client.close(linger: .zero) }
+        for engine in engines { await engine.stop() }
+        await controller?.stop()
+    }
+
+    var functions: SimulatedFunctions { self.surroundings.functions }
+}

@@ -1,0 +1,38 @@
+import Locks
+
+/// Lets a worker have its turns when a simulation gives them, all on the engine's event loop.
+///
+/// A request is taken as soon as the one before is answered, and from then on counts as begun; its function runs when its turn comes.
+final class PacedWorker: Sendable {
+    private let worker: Mutex<RequestWorker>
+    private let exchange: WorkExchange
+    private let pace: @Sendable (_ turn: @escaping @Sendable () -> Void) -> Void
+    private let whenEnded: @Sendable () -> Void
+
+    init(
+        _ worker: consuming sending RequestWorker, _ exchange: WorkExchange,
+        _ pace: @escaping @Sendable (_ turn: @escaping @Sendable () -> Void) -> Void, whenEnded: @escaping @Sendable () -> Void
+    ) {
+        self.worker = Mutex(worker)
+        self.exchange = exchange
+        self.pace = pace
+        self.whenEnded = whenEnded
+    }
+
+    func start() {
+        self.exchange.wakePaced { self.look() }
+        self.look()
+    }
+
+    private func look() {
+        switch self.worker.withLock({ $0.step() }) {
+        case .run(let work):
+            self.pace {
+                self.worker.withLock { $0.turn(work) }
+                self.look()
+            }
+        case .sleep: break
+        case .end: self.whenEnded()
+        }
+    }
+}
