@@ -276,7 +276,7 @@ if let library = Context.environment["APUS_FUZZER_LIBRARY"], !library.isEmpty {
     package.targets.removeAll { !parsers.contains($0.name) }
     for target in package.targets {
         target.dependencies.removeAll { if case .byNameItem("ApusMacros", _) = $0 { true } else { false } }
-        if target.name == "ApusEngine" { target.exclude = ["LibraryFunctions.swift"] }
+        if target.name == "ApusEngine" { target.exclude = ["Service/LibraryFunctions.swift"] }
         target.swiftSettings = watched
         target.cSettings = [.unsafeFlags(["-fsanitize=fuzzer-no-link"])]
     }
