@@ -197,12 +197,24 @@ final class BroadcastDesk {
     }
 
     private func forward(_ copy: BroadcastScheduler.Copy, _ request: Message, _ header: MessageHeader) {
-        guard case .engine(let uuid) = copy.outlet, let identity = self.engines.identity(of: uuid) else {
-            // The client counts on an answer for each target, and learns of this engine's end by the notice.
-            return
-        }
+        guard case .engine(let uuid) = copy.outlet else { return }
+        guard let identity = self.engines.identity(of: uuid) else { return self.refuse(copy.id, for: uuid, request, header) }
         self.leaves[self.places[uuid] ?? 0].send([identity] + self.loans.lending(request, to: uuid, for: copy.id).frames)
         self.direct.noteSent(request, header, as: copy.id, to: uuid, port: .broadcast)
+    }
+
+    /// Answers a copy for an engine that is not registered. No notice of the engine's end need ever come, for this controller may not have had
+    /// the engine yet. A request whose replies become one fails as a whole.
+    private func refuse(_ copy: MessageID, for engine: EngineUUID, _ request: Message, _ header: MessageHeader) {
+        guard let asked = try? JSONValue(parsing: request.metadata), asked["is_coalescing"]?.bool != true else { return }
+        let error = ErrorContent(.engineError, "Engine '\(engine)' is not registered; message '\(copy)' was not delivered")
+        let reply = self.session.message(
+            header.type.reply, identities: Array(request.identities), parent: request.header,
+            metadata: [
+                "status": "error", "engine": .string(engine.text), "is_broadcast": true, "is_coalescing": false,
+                "original_msg_id": asked["original_msg_id"] ?? "",
+            ], content: error.json)
+        self.recorder.answer(reply.frames, by: self.clients)
     }
 
     private func gather(_ gathering: BroadcastScheduler.Gathering) {
