@@ -125,10 +125,10 @@ public final class Cluster: Sendable {
         let launcher = LocalLauncher(engine, output: .logFiles, logger: self.options.logger)
         var environment: [String: String] = [:]
         if !resources.isEmpty {
-            environment[EngineProcess.Place.resourcesVariable] = resources.sorted { $0.key < $1.key }
+            environment[EnvironmentVariable.engineResources] = resources.sorted { $0.key < $1.key }
                 .map { "\($0.key)=\($0.value)" }.joined(separator: ",")
         }
-        if let python = self.options.python { environment[EngineProcess.Place.pythonVariable] = python.text }
+        if let python = self.options.python { environment[EnvironmentVariable.enginePython] = python.text }
         let order = EngineOrder(
             count: count, setID: ClusterFile.newSetID(besides: await self.supervisor.setIDs), clusterID: self.clusterID,
             profile: self.profile, connection: self.controller.engineInfo, environment: environment)

@@ -22,9 +22,9 @@ final class BufferLoans {
         else { return message }
         let shared = SharedBuffers(lending: Array(message.buffers))
         guard !shared.memory.isEmpty, var metadata = (try? JSONValue(parsing: message.metadata))?.object,
-            metadata["\(SharedBuffers.member)"] == nil
+            metadata[ApusMember.shared] == nil
         else { return message }
-        metadata["\(SharedBuffers.member)"] = shared.list
+        metadata[ApusMember.shared] = shared.list
         var parts = message.parts
         parts.metadata = JSONValue.object(metadata).packed
         self.lent[task] = shared

@@ -74,10 +74,10 @@ package struct EngineOrder: Sendable, Hashable {
     /// All that an engine's environment adds to ours (protocol article, "Environment").
     package func variables(ofEngine number: Int) -> [String: String] {
         var variables = self.environment
-        variables[EngineUUID.variable] = self.uuids[number].text
-        variables["IPP_CLUSTER_ID"] = self.clusterID
-        variables["IPP_PROFILE_DIR"] = self.profile.path
-        if let connection { variables["IPP_CONNECTION_INFO"] = connection.json.description }
+        variables[EnvironmentVariable.engineUUID] = self.uuids[number].text
+        variables[EnvironmentVariable.clusterID] = self.clusterID
+        variables[EnvironmentVariable.profileDirectory] = self.profile.path
+        if let connection { variables[EnvironmentVariable.connectionInfo] = connection.json.description }
         return variables
     }
 }

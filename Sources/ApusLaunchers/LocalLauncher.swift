@@ -32,12 +32,9 @@ package struct LocalLauncher: EngineLauncher {
             self.parentWatch = parentWatch
         }
 
-        /// The variable that makes a program of ours an engine.
-        package static let modeVariable = "APUS_ENGINE_MODE"
-
         /// This very program, started as an engine: what holds the remote functions can run them.
         package static func thisProgram(arguments: [String] = []) -> Engine {
-            Engine(nil, arguments: arguments, environment: [Self.modeVariable: "1"], parentWatch: .process)
+            Engine(nil, arguments: arguments, environment: [EnvironmentVariable.engineMode: "1"], parentWatch: .process)
         }
 
         /// The engine that a user's words name: a program that imports Apus in engine mode, any other as it is; nil if there are none.
@@ -46,7 +43,7 @@ package struct LocalLauncher: EngineLauncher {
             self.init(program, arguments: Array(command.dropFirst()))
             // Of 'apus engine' the words say more than the mode would.
             guard self.arguments.first != "engine", Self.hasEngineMode(program) else { return }
-            self.environment[Self.modeVariable] = "1"
+            self.environment[EnvironmentVariable.engineMode] = "1"
             self.parentWatch = .process
         }
 
@@ -55,7 +52,7 @@ package struct LocalLauncher: EngineLauncher {
             guard let path = try? LocalCommand(program).resolvedExecutable(),
                 let image = try? Data(contentsOf: URL(filePath: path), options: .alwaysMapped)
             else { return false }
-            let name = Array(Self.modeVariable.utf8)
+            let name = Array(EnvironmentVariable.engineMode.utf8)
             return image.withUnsafeBytes { image in
                 // A hundred megabytes are looked through, so the search for the first letter is the C library's.
                 var rest = image[...]

@@ -1,3 +1,4 @@
+private import ApusWire
 private import Foundation
 private import Subprocess
 
@@ -128,7 +129,7 @@ package final class LocalProcess: Sendable {
             let program = try command.resolvedExecutable()
             var variables: [String: String?] = command.environment
             // Ours, if we are an engine ourselves, means nothing to the program.
-            variables.updateValue(command.parentWatch == .process ? "3" : nil, forKey: ParentWatch.descriptorVariable)
+            variables.updateValue(command.parentWatch == .process ? "3" : nil, forKey: EnvironmentVariable.parentDescriptor)
             var overrides: [Environment.Key: String?] = [:]
             for (name, value) in variables {
                 if let key = Environment.Key(rawValue: name) { overrides.updateValue(value, forKey: key) }

@@ -21,9 +21,6 @@ package enum ParentWatch: Sendable, Hashable {
     /// The process outlives its parent, as a daemon should.
     case none
 
-    /// The variable that names the descriptor of the pipe's read end.
-    package static let descriptorVariable = "APUS_PARENT_FD"
-
     /// A shell command that arranges for the watch and then becomes the program; its standard input is the pipe's read end.
     ///
     /// It replaces itself (`exec`), so the process id it was started with is the program's own. The program's standard input

@@ -48,7 +48,7 @@ package struct ControllerSettings: Sendable {
             }
         }
         if explicitPath == nil, profileName == nil {
-            explicitPath = environment["IPP_PROFILE_DIR"].flatMap { $0.isEmpty ? nil : $0 }
+            explicitPath = environment[EnvironmentVariable.profileDirectory].flatMap { $0.isEmpty ? nil : $0 }
         }
         self.profile = ProfileDirectory(explicitPath: explicitPath, profile: profileName, ipythonDirectory: ipythonDirectory)
 
@@ -70,9 +70,9 @@ package struct ControllerSettings: Sendable {
                 try self.take(assignment)
             }
         }
-        if let key = environment["IPP_SESSION_KEY"], !key.isEmpty { self.options.key = key }
-        if let id = environment["IPP_CLUSTER_ID"] { self.clusterID = id }
-        if environment["IPP_ENABLE_CURVE"] == "1" { throw Self.noEncryption("IPP_ENABLE_CURVE=1") }
+        if let key = environment[EnvironmentVariable.sessionKey], !key.isEmpty { self.options.key = key }
+        if let id = environment[EnvironmentVariable.clusterID] { self.clusterID = id }
+        if environment[EnvironmentVariable.enableCurve] == "1" { throw Self.noEncryption("\(EnvironmentVariable.enableCurve)=1") }
         for assignment in commandLine.assignments { try self.take(assignment) }
         if let keyFile = self.keyFile {
             guard let text = readFile(keyFile) else { throw SettingsError("the key file \(keyFile) cannot be read") }

@@ -11,7 +11,7 @@ struct ControllerListing {
     private let file: ClusterFile?
 
     init(_ settings: ControllerSettings) {
-        let isLaunched = ProcessInfo.processInfo.environment["IPP_CLUSTER_ID"] != nil
+        let isLaunched = ProcessInfo.processInfo.environment[EnvironmentVariable.clusterID] != nil
         var file = ClusterFile(clusterID: settings.clusterID, profile: settings.profile)
         file.controller = ClusterFile.Controller(
             process: ClusterFile.Process(

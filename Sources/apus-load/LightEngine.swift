@@ -28,7 +28,7 @@ struct LightEngine {
         self.metadata =
             JSONValue.object([
                 "status": "ok", "engine": .string(uuid.text), "dependencies_met": true,
-                "started": .string(WireDate.now.description), "apus_work": 10,
+                "started": .string(WireDate.now.description), ApusMember.work.description: 10,
             ]).packed
     }
 

@@ -96,20 +96,24 @@ struct Call: Sendable {
 
     /// Writes the metadata members by which our engines know what to do; others pass over them.
     func writeMetadata(_ manner: Manner, into metadata: inout ByteBuffer) {
-        metadata.writeStaticString(", \"apus_quiet\": true")
+        metadata.writeMember(ApusMember.quiet)
+        metadata.writeStaticString("true")
         if manner != .once, self.language == .swift {
-            metadata.writeStaticString(", \"apus_map\": true, \"apus_outcomes\": true")
+            metadata.writeMember(ApusMember.map)
+            metadata.writeStaticString("true")
+            metadata.writeMember(ApusMember.outcomes)
+            metadata.writeStaticString("true")
             if manner == .slice {
-                metadata.writeStaticString(", \"apus_slice\": ")
+                metadata.writeMember(ApusMember.slice)
                 metadata.writeDecimal(Self.slice)
             }
         }
         if !self.captures.isEmpty {
-            metadata.writeStaticString(", \"apus_captures\": ")
+            metadata.writeMember(ApusMember.captures)
             metadata.writeDecimal(self.captures.count)
         }
         if let build {
-            metadata.writeStaticString(", \"apus_build\": ")
+            metadata.writeMember(ApusMember.build)
             metadata.writeJSONString(build)
         }
     }

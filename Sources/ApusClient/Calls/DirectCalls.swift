@@ -173,7 +173,11 @@ struct DirectCalls: Sendable {
         metadata.writeStaticString("{\"targets\": ")
         JSONValue.array(engines.map { [.string($0.uuid.text), .int($0.id.number)] }).write(into: &metadata)
         metadata.writeStaticString(", \"is_broadcast\": true, \"is_coalescing\": ")
-        metadata.writeStaticString(isCoalescing ? "true" : "false, \"apus_copies\": true")
+        metadata.writeStaticString(isCoalescing ? "true" : "false")
+        if !isCoalescing {
+            metadata.writeMember(ApusMember.copies)
+            metadata.writeStaticString("true")
+        }
         self.writeMembers(call, .once, isQuiet: !waitsForOutput, into: &metadata)
         buffers.writeMember(into: &metadata)
         metadata.writeStaticString("}")
@@ -200,7 +204,8 @@ struct DirectCalls: Sendable {
         if let call {
             call.writeMetadata(manner, into: &metadata)
         } else if isQuiet {
-            metadata.writeStaticString(", \"apus_quiet\": true")
+            metadata.writeMember(ApusMember.quiet)
+            metadata.writeStaticString("true")
         }
     }
 }
@@ -209,7 +214,7 @@ extension ByteBuffer {
     /// Writes the member that limits a task's run time, if there is a limit.
     mutating func writeLimit(_ limit: Duration?) {
         guard let limit else { return }
-        self.writeStaticString(", \"apus_limit\": ")
+        self.writeMember(ApusMember.limit)
         JSONValue.double(limit / .seconds(1)).write(into: &self)
     }
 }

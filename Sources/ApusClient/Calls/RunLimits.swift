@@ -79,7 +79,7 @@ extension ClientConnection {
     ///
     /// - Throws: ``ApusError`` with code `notSupported`.
     func requireLimit(heededIn reply: Message, of task: PendingTask) throws(TaskFailure) {
-        guard task.mustSayLimit, (try? JSONValue(parsing: reply.metadata))?["apus_limit"] == nil else { return }
+        guard task.mustSayLimit, (try? JSONValue(parsing: reply.metadata))?[ApusMember.limit] == nil else { return }
         let engine = (reply.metadata.textMember("engine").map { EngineUUID($0) } ?? task.targets.first).flatMap {
             self.engineID(of: $0)
         }

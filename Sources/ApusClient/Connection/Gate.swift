@@ -88,7 +88,7 @@ extension Message {
     /// What our engines write into the metadata of a quiet request's reply: how many output messages belong to it.
     fileprivate var outputCount: Int? {
         let count = try? self.metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> Int? in
-            guard try cursor.find("apus_outputs") else { return nil }
+            guard try cursor.find(ApusMember.outputs) else { return nil }
             return try cursor.readValue().int
         }
         return count ?? nil

@@ -14,7 +14,7 @@ extension Client {
         let ids = tasks ?? Array(self.outstanding)
         guard !ids.isEmpty else { return }
         var content: JSONObject = ["msg_ids": .array(ids.map { .string($0.text) })]
-        if interrupting { content["apus_running"] = true }
+        if interrupting { content[ApusMember.running] = true }
         if self.ids.isEmpty {
             // Tasks that wait for an engine are stopped by the controller, on the way to whichever engine the abort is for: here to
             // none, which the answer says. Stock controllers would not answer.

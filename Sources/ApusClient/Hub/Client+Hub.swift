@@ -33,7 +33,7 @@ extension Client {
                 queue: counts["queue"]?.int ?? 0, tasks: counts["tasks"]?.int ?? 0, completed: counts["completed"]?.int ?? 0)
         }
         return QueueStatus(
-            engines: engines, unassigned: reply["unassigned"]?.int ?? 0, waiting: Self.reasons(reply["apus_waiting"]))
+            engines: engines, unassigned: reply["unassigned"]?.int ?? 0, waiting: Self.reasons(reply[ApusMember.waiting]))
     }
 
     /// Why the task waits, in a sentence; nil when an engine has it, when it has ended, and when the controller never had it.
@@ -48,9 +48,9 @@ extension Client {
         try self.connection.require(.reasons)
         if tasks.isEmpty { return [:] }
         let content: JSONObject = [
-            "targets": .null, "verbose": false, "apus_tasks": .array(tasks.map { .string($0.text) }),
+            "targets": .null, "verbose": false, ApusMember.tasks.description: .array(tasks.map { .string($0.text) }),
         ]
-        return Self.reasons(try await self.connection.request(.queueRequest, content: content, on: .query)["apus_waiting"])
+        return Self.reasons(try await self.connection.request(.queueRequest, content: content, on: .query)[ApusMember.waiting])
     }
 
     private static func reasons(_ value: JSONValue?) -> [TaskID: String] {

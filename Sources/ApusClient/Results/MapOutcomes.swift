@@ -93,7 +93,7 @@ extension ClientConnection {
         of task: PendingTask, calls: Int
     ) -> (results: [PickleValue], failures: [(place: Int, failure: TaskFailure)])? {
         guard case .reply(let message, _) = task.outcome, let content = try? JSONValue(parsing: message.content),
-            let map = content["apus_map"], let listed = map["failures"]?.array, let packed = map["results"]?.array
+            let map = content[ApusMember.map], let listed = map["failures"]?.array, let packed = map["results"]?.array
         else { return nil }
         var buffers = packed.compactMap { $0.string.flatMap { Data(base64Encoded: $0) }.map { ByteBuffer(bytes: $0) } }[...]
         guard buffers.count == packed.count, let results = try? ObjectBuffers.deserialize(&buffers).elements() else { return nil }

@@ -231,7 +231,7 @@ extension PendingTask {
             if [.closed, .controllerGone].contains(error.code) { end.stops = TaskFailure(error) }
         case .reply(let message, _):
             guard let metadata = try? JSONValue(parsing: message.metadata) else { break }
-            if mayGiveBack { end.calls = metadata["apus_calls"]?.int }
+            if mayGiveBack { end.calls = metadata[ApusMember.calls]?.int }
             if message.content.textMember("status") == "aborted" {
                 end.stops = TaskFailure(
                     ApusError(.taskAborted, "a task of the map was aborted, and then no further ones were sent"))

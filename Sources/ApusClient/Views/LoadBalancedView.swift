@@ -269,26 +269,26 @@ public struct LoadBalancedView: Sendable {
         if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
         if !self.resources.isEmpty {
             try self.client.connection.require(.resources)
-            metadata.writeStaticString(", \"apus_resources\": ")
+            metadata.writeMember(ApusMember.resources)
             JSONValue.object(self.resources.mapValues { .double($0) }).write(into: &metadata)
         }
         if let engineTimeout {
             try self.client.connection.require(.engineTimeout)
-            metadata.writeStaticString(", \"apus_engine_timeout\": ")
+            metadata.writeMember(ApusMember.engineTimeout)
             JSONValue.double(max(0, engineTimeout / .seconds(1))).write(into: &metadata)
         }
         if let retryRule {
             try self.client.connection.require(.retryRule)
-            metadata.writeStaticString(", \"apus_retry\": ")
+            metadata.writeMember(ApusMember.retry)
             retryRule.json.write(into: &metadata)
         }
         if let engine = EngineContext.current {
-            metadata.writeStaticString(", \"apus_depth\": ")
+            metadata.writeMember(ApusMember.depth)
             metadata.writeDecimal(engine.depth + 1)
         }
         if self.priority != 0 {
             try self.client.connection.require(.priority)
-            metadata.writeStaticString(", \"apus_priority\": ")
+            metadata.writeMember(ApusMember.priority)
             metadata.writeDecimal(self.priority)
         }
         if !results.isEmpty {
@@ -298,7 +298,7 @@ public struct LoadBalancedView: Sendable {
                     .notSupported,
                     "this controller's scheme is 'pure', in which tasks wait for nothing, nor for each other's results")
             }
-            metadata.writeStaticString(", \"apus_results\": ")
+            metadata.writeMember(ApusMember.results)
             JSONValue.array(results.map { [.int($0.place), .string($0.task.text)] }).write(into: &metadata)
         }
         metadata.writeLimit(self.runLimit)

@@ -62,7 +62,7 @@ final class BroadcastDesk {
             }
             let id = metadata["original_msg_id"]?.string.flatMap { $0.isEmpty ? nil : MessageID($0) } ?? header.id
             let isCoalescing = metadata["is_coalescing"]?.bool ?? false
-            let ownReply = !isCoalescing && metadata["apus_copies"]?.bool != true
+            let ownReply = !isCoalescing && metadata[ApusMember.copies]?.bool != true
             var copies = try CopyMaker(message, original: id, metadata: metadata, targets: targets)
             let effects = self.scheduler.handle(
                 .requested(BroadcastRequest(id, to: targets, isCoalescing: isCoalescing, awaitsOwnReply: ownReply)))

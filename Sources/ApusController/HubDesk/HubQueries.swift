@@ -56,8 +56,8 @@ struct HubQueries {
         reply["unassigned"] = verbose ? ids(self.tasks.waiting) : .int(self.tasks.waitingCount)
         if self.tasks.waitingCount > 0 {
             // Why tasks wait, for whoever asks; a hundred say it all.
-            let asked = content["apus_tasks"]?.array?.prefix(10_000).compactMap { $0.string.map { TaskID($0) } }
-            reply["apus_waiting"] = .object(self.tasks.reasons(for: asked ?? Array(self.tasks.waiting.prefix(100))))
+            let asked = content[ApusMember.tasks]?.array?.prefix(10_000).compactMap { $0.string.map { TaskID($0) } }
+            reply[ApusMember.waiting] = .object(self.tasks.reasons(for: asked ?? Array(self.tasks.waiting.prefix(100))))
         }
         return reply
     }

@@ -70,7 +70,7 @@ struct ResultPlaces {
 
     init(scanning metadata: ByteBuffer) throws(WireError) {
         let found = try metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> JSONValue? in
-            guard try cursor.find("apus_results") else { return nil }
+            guard try cursor.find(ApusMember.results) else { return nil }
             return try cursor.readValue()
         }
         try self.init(found ?? [])

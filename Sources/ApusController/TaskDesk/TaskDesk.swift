@@ -395,7 +395,7 @@ final class TaskDesk {
     /// The request with how often its task has been tried, for what its engine may have to say of its end.
     private func telling(attempt: Int, in message: Message) -> Message {
         guard var metadata = (try? JSONValue(parsing: message.metadata))?.object else { return message }
-        metadata["apus_attempt"] = .int(attempt)
+        metadata[ApusMember.attempt] = .int(attempt)
         var parts = message.parts
         parts.metadata = JSONValue.object(metadata).packed
         return self.session.signedAgain(

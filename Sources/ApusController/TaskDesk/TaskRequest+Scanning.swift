@@ -18,19 +18,19 @@ extension TaskRequest {
                 case "targets":
                     request.targets = (try cursor.readValue().array ?? []).compactMap { $0.string.map { EngineUUID($0) } }
                 case "retries": request.retries = max(0, try cursor.readValue().int ?? 0)
-                case "apus_priority": request.priority = try cursor.readValue().int ?? 0
-                case "apus_depth": request.depth = max(0, try cursor.readValue().int ?? 0)
-                case "apus_resources":
+                case ApusMember.priority: request.priority = try cursor.readValue().int ?? 0
+                case ApusMember.depth: request.depth = max(0, try cursor.readValue().int ?? 0)
+                case ApusMember.resources:
                     request.resources = ResourceAmounts.reading(try cursor.readValue())
-                case "apus_retry": request.retryRule = RetryRule(try cursor.readValue())
-                case "apus_engine_timeout":
+                case ApusMember.retry: request.retryRule = RetryRule(try cursor.readValue())
+                case ApusMember.engineTimeout:
                     if let seconds = try cursor.readValue().double, seconds >= 0 {
                         request.engineTimeout = .seconds(min(seconds, 1e9))
                     }
-                case "apus_results":
+                case ApusMember.results:
                     request.inputs = Set(try ResultPlaces(try cursor.readValue()).results.values).sorted { $0.text < $1.text }
-                case "apus_build": request.need = try cursor.readStringOrSkip().map { .build($0) }
-                case "apus_limit": request.isLimited = try cursor.readValue().double != nil
+                case ApusMember.build: request.need = try cursor.readStringOrSkip().map { .build($0) }
+                case ApusMember.limit: request.isLimited = try cursor.readValue().double != nil
                 default: try cursor.skipValue()
                 }
             }
@@ -66,7 +66,7 @@ struct ReplyMetadata {
                 switch key {
                 case "status": status = try cursor.readStringOrSkip()
                 case "dependencies_met": met = try cursor.readValue().bool ?? true
-                case "apus_work": work = try cursor.readValue().int.map { UInt32(clamping: $0) }
+                case ApusMember.work: work = try cursor.readValue().int.map { UInt32(clamping: $0) }
                 default: try cursor.skipValue()
                 }
             }

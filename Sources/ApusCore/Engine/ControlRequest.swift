@@ -66,8 +66,8 @@ extension ControlRequest {
         case .abortRequest:
             let ids = Self.messageIDs(content["msg_ids"])
             if ids.isEmpty {
-                self = .abort(content["apus_all"]?.bool == true ? .everythingQueued : .queuedExecutes)
-            } else if content["apus_running"]?.bool == true {
+                self = .abort(content[ApusMember.all]?.bool == true ? .everythingQueued : .queuedExecutes)
+            } else if content[ApusMember.running]?.bool == true {
                 self = .abortAndInterrupt(ids)
             } else {
                 self = .abort(.requests(ids))

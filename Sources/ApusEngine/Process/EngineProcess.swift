@@ -54,15 +54,8 @@ package enum EngineProcess {
         /// What the environment says.
         package init() {
             self.profile = ProfileDirectory(explicitPath: nil, profile: nil)
-            self.clusterID = ProcessInfo.processInfo.environment["IPP_CLUSTER_ID"] ?? ""
+            self.clusterID = ProcessInfo.processInfo.environment[EnvironmentVariable.clusterID] ?? ""
         }
-
-        /// The variable that names the interpreter of an engine that runs Python beside its program's Swift functions: a path or a
-        /// name, or nothing, for the active environment's.
-        package static let pythonVariable = "APUS_ENGINE_PYTHON"
-
-        /// The variable that says what an engine owns: `gpu=1,memory=64`.
-        package static let resourcesVariable = "APUS_ENGINE_RESOURCES"
 
         /// What such a text says; nil when it says nothing sensible.
         package static func resources(in text: String) -> [String: Double]? {
@@ -79,9 +72,9 @@ package enum EngineProcess {
 
         fileprivate func ownedResources() throws(WireError) -> [String: Double] {
             if let resources { return resources }
-            guard let text = ProcessInfo.processInfo.environment[Self.resourcesVariable] else { return [:] }
+            guard let text = ProcessInfo.processInfo.environment[EnvironmentVariable.engineResources] else { return [:] }
             guard let resources = Self.resources(in: text) else {
-                throw WireError("\(Self.resourcesVariable) is a list such as 'gpu=1,memory=64', not '\(text)'")
+                throw WireError("\(EnvironmentVariable.engineResources) is a list such as 'gpu=1,memory=64', not '\(text)'")
             }
             return resources
         }
@@ -186,7 +179,7 @@ package enum EngineProcess {
         dispatchMain()
     }
 
-    /// What `Place.pythonVariable` asks for.
+    /// What ``EnvironmentVariable/enginePython`` asks for.
     private static func python(in text: String, _ place: Place) throws(WireError) -> PythonOptions {
         var python = PythonOptions(interpreter: try PythonOptions.findInterpreter(text.isEmpty ? nil : text))
         python.profileDirectory = place.profile.path
@@ -199,8 +192,10 @@ package enum EngineProcess {
         let json: JSONValue
         let source: String
         if place.file == nil, let text = environment.connection {
-            source = "IPP_CONNECTION_INFO"
-            do { json = try JSONValue(parsing: text) } catch { throw WireError("IPP_CONNECTION_INFO is no JSON: \(error)") }
+            source = EnvironmentVariable.connectionInfo
+            do { json = try JSONValue(parsing: text) } catch {
+                throw WireError("\(EnvironmentVariable.connectionInfo) is no JSON: \(error)")
+            }
         } else {
             source = place.file ?? place.profile.engineFile(clusterID: place.clusterID)
             json = try await self.wait(for: source, place.patience)
@@ -250,9 +245,9 @@ package enum EngineProcess {
             }
             func take(_ name: String) -> String? { takeAny(name).flatMap { $0.isEmpty ? nil : $0 } }
             return Environment(
-                connection: take("IPP_CONNECTION_INFO"), key: take("IPP_SESSION_KEY"),
-                parentPipe: take("APUS_PARENT_FD").flatMap { Int32($0) },
-                python: takeAny(Place.pythonVariable), uuid: take(EngineUUID.variable))
+                connection: take(EnvironmentVariable.connectionInfo), key: take(EnvironmentVariable.sessionKey),
+                parentPipe: take(EnvironmentVariable.parentDescriptor).flatMap { Int32($0) },
+                python: takeAny(EnvironmentVariable.enginePython), uuid: take(EnvironmentVariable.engineUUID))
         }
     }
 }

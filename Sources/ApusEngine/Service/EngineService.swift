@@ -610,7 +610,7 @@ package actor EngineService {
 
     private func interrupt(answeringAs kind: ControlReply.Kind) {
         let isInterrupted = self.interruptWork()
-        self.reply(kind.type, ["status": "ok", "apus_interrupted": .bool(isInterrupted)])
+        self.reply(kind.type, ["status": "ok", ApusMember.interrupted.description: .bool(isInterrupted)])
     }
 
     private func interruptWork() -> Bool {

@@ -86,7 +86,7 @@ struct FailedCalls: Error {
         let buffers = ObjectBuffers.serialize(.list(self.results)).map { buffer -> JSONValue in
             .string(Data(buffer.readableBytesView).base64EncodedString())
         }
-        content.extras["apus_map"] = ["failures": .array(listed), "results": .array(buffers)]
+        content.extras[ApusMember.map] = ["failures": .array(listed), "results": .array(buffers)]
         return content
     }
 }

@@ -43,16 +43,16 @@ struct RequestMetadata {
                 case "is_broadcast": self.isBroadcast = bytes.slice(try cursor.readRange())
                 case "is_coalescing": self.isCoalescing = bytes.slice(try cursor.readRange())
                 case "original_msg_id": self.originalMessageID = bytes.slice(try cursor.readRange())
-                case "apus_quiet": self.isQuiet = try cursor.readValue().bool ?? false
-                case "apus_map": self.maps = try cursor.readValue().bool ?? false
-                case "apus_outcomes": self.keepsOutcomes = try cursor.readValue().bool ?? false
-                case "apus_slice": self.slice = try cursor.readValue().int.map { max(0, $0) }
-                case "apus_captures": self.captureCount = try cursor.readValue().int ?? 0
-                case "apus_limit": self.limit = try cursor.readValue().double.map { min(max($0, 0), Self.longestLimit) }
-                case "apus_depth": self.depth = max(0, try cursor.readValue().int ?? 0)
-                case "apus_attempt": self.attempt = max(1, try cursor.readValue().int ?? 1)
-                case "apus_build": self.build = try cursor.readStringOrSkip()
-                case SharedBuffers.member: self.shared = try cursor.readValue()
+                case ApusMember.quiet: self.isQuiet = try cursor.readValue().bool ?? false
+                case ApusMember.map: self.maps = try cursor.readValue().bool ?? false
+                case ApusMember.outcomes: self.keepsOutcomes = try cursor.readValue().bool ?? false
+                case ApusMember.slice: self.slice = try cursor.readValue().int.map { max(0, $0) }
+                case ApusMember.captures: self.captureCount = try cursor.readValue().int ?? 0
+                case ApusMember.limit: self.limit = try cursor.readValue().double.map { min(max($0, 0), Self.longestLimit) }
+                case ApusMember.depth: self.depth = max(0, try cursor.readValue().int ?? 0)
+                case ApusMember.attempt: self.attempt = max(1, try cursor.readValue().int ?? 1)
+                case ApusMember.build: self.build = try cursor.readStringOrSkip()
+                case ApusMember.shared: self.shared = try cursor.readValue()
                 default: try cursor.skipValue()
                 }
             }
@@ -100,20 +100,20 @@ struct RequestMetadata {
             json.writeStaticString("}")
         }
         if self.isQuiet {
-            json.writeStaticString(", \"apus_outputs\": ")
+            json.writeMember(ApusMember.outputs)
             json.writeDecimal(outputs)
             if let work {
-                json.writeStaticString(", \"apus_work\": ")
+                json.writeMember(ApusMember.work)
                 json.writeDecimal(work)
             }
         }
         if let calls {
-            json.writeStaticString(", \"apus_calls\": ")
+            json.writeMember(ApusMember.calls)
             json.writeDecimal(calls)
         }
         if let limit = self.limit {
             // Said again, so that the client knows that it was heeded.
-            json.writeStaticString(", \"apus_limit\": ")
+            json.writeMember(ApusMember.limit)
             JSONValue.double(limit).write(into: &json)
         }
         json.writeStaticString("}")

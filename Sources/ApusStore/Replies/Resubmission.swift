@@ -37,7 +37,8 @@ package struct Resubmission: Sendable {
 
     private static func howToCall(_ record: TaskRecord) -> ByteBuffer {
         let members = record.json(.metadata).object ?? [:]
-        let kept: Set<String> = ["apus_map", "apus_captures", "apus_build", "apus_results", "apus_shared"]
+        let kept = Set(
+            [ApusMember.map, ApusMember.captures, ApusMember.build, ApusMember.results, ApusMember.shared].map(\.description))
         return JSONValue.object(members.filter { kept.contains($0.key) }).packed
     }
 

@@ -25,7 +25,7 @@ public struct ProfileDirectory: Sendable, Hashable {
             self.init(path: explicitPath)
         } else if let profile {
             self.init(profile: profile, ipythonDirectory: ipythonDirectory)
-        } else if let path = Self.environment("IPP_PROFILE_DIR") {
+        } else if let path = Self.environment(EnvironmentVariable.profileDirectory) {
             self.init(path: path)
         } else {
             self.init(ipythonDirectory: ipythonDirectory)
@@ -34,7 +34,7 @@ public struct ProfileDirectory: Sendable, Hashable {
 
     /// `$IPYTHONDIR`, else `~/.ipython`.
     public static var ipythonDirectory: String {
-        if let path = Self.environment("IPYTHONDIR") { return Self.absolute(path) }
+        if let path = Self.environment(EnvironmentVariable.ipythonDirectory) { return Self.absolute(path) }
         return NSHomeDirectory() + "/.ipython"
     }
 

@@ -35,9 +35,6 @@ public struct EngineUUID: Hashable, Comparable, Sendable, CustomStringConvertibl
     public var description: String { self.text }
 
     public static func < (left: EngineUUID, right: EngineUUID) -> Bool { left.text < right.text }
-
-    /// The environment variable by which a launcher tells an engine its uuid, the same at every start in the same place.
-    package static let variable = "APUS_ENGINE_UUID"
 }
 
 /// The id of a request message, and so of the task that it asks for (`msg_id` on the wire).

@@ -2,13 +2,14 @@ private import FoundationEssentials
 
 /// How large a message may be, where nobody says otherwise.
 package enum MessageSize {
-    /// The environment variable that sets ``standard``, in bytes.
-    package static let variable = "APUS_MAX_MESSAGE_SIZE"
-
     /// Bytes of a message whose sender has shown that it has the cluster's key: what the environment says, else half of the memory
     /// that the machine, or the control group of this process, has.
     package static let standard: Int = {
-        if let text = ProcessInfo.processInfo.environment[Self.variable], let bytes = Int(text), bytes > 0 { return bytes }
+        if let text = ProcessInfo.processInfo.environment[EnvironmentVariable.maximumMessageSize], let bytes = Int(text),
+            bytes > 0
+        {
+            return bytes
+        }
         return Self.memory / 2
     }()
 
@@ -30,6 +31,6 @@ package enum MessageSize {
     /// What whoever sent it is told of a message that was too large.
     package static func refusal(limit: Int) -> String {
         "a message is larger than \(limit) bytes, which is all that is taken here (--max-message-size, or the environment variable "
-            + "\(Self.variable))"
+            + "\(EnvironmentVariable.maximumMessageSize))"
     }
 }

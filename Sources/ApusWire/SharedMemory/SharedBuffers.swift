@@ -2,9 +2,6 @@ package import NIOCore
 
 /// The buffers of a message of which some stay in shared memory, an empty frame in their place (protocol article, "Shared memory").
 package struct SharedBuffers: Sendable {
-    /// The member of the metadata that says where they are.
-    package static let member: StaticString = "apus_shared"
-
     /// From so many bytes on, memory that several processes map costs less than to send them.
     package static let smallest = 256 * 1024
 
@@ -36,7 +33,7 @@ package struct SharedBuffers: Sendable {
     /// Writes the member into an object that has other members before it, if anything is shared.
     package func writeMember(into metadata: inout ByteBuffer) {
         guard !self.shared.isEmpty else { return }
-        metadata.writeStaticString(", \"apus_shared\": ")
+        metadata.writeMember(ApusMember.shared)
         self.list.write(into: &metadata)
     }
 
@@ -54,7 +51,7 @@ package struct SharedBuffers: Sendable {
 }
 
 extension Message {
-    /// The message with its shared buffers mapped, as the member ``SharedBuffers/member`` of its metadata lists them.
+    /// The message with its shared buffers mapped, as the member ``ApusMember/shared`` of its metadata lists them.
     ///
     /// - Throws: ``WireError`` when the list is torn or the memory is gone.
     package func mapping(_ shared: JSONValue) throws(WireError) -> Message {

@@ -97,7 +97,7 @@ package final class SharedMemory: Sendable {
     private static func target(of link: String) -> String? { try? FileManager.default.destinationOfSymbolicLink(atPath: link) }
 
     private static func findPlace() -> String? {
-        guard ProcessInfo.processInfo.environment["APUS_SHARED_MEMORY"] != "off",
+        guard ProcessInfo.processInfo.environment[EnvironmentVariable.sharedMemory] != "off",
             let boot = try? String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8),
             let processes = Self.target(of: "/proc/self/ns/pid"),
             // Whether one can be made, and found again.

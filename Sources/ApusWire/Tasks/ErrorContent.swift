@@ -92,16 +92,17 @@ extension ErrorContent {
     /// A `Codable` error itself: the mangled name of its type, and its pickle in base 64.
     package var typedError: (type: String, value: String)? {
         get {
-            guard let type = self.extras["apus_error"]?["type"]?.string, let value = self.extras["apus_error"]?["value"]?.string
+            guard let type = self.extras[ApusMember.error]?["type"]?.string,
+                let value = self.extras[ApusMember.error]?["value"]?.string
             else { return nil }
             return (type, value)
         }
-        set { self.extras["apus_error"] = newValue.map { ["type": .string($0.type), "value": .string($0.value)] } }
+        set { self.extras[ApusMember.error] = newValue.map { ["type": .string($0.type), "value": .string($0.value)] } }
     }
 
     /// Texts of a localized error besides its description: `reason`, `suggestion`, `help`.
     package var localizedTexts: [String: String] {
-        get { (self.extras["apus_texts"]?.object ?? [:]).compactMapValues { $0.string } }
-        set { self.extras["apus_texts"] = newValue.isEmpty ? nil : .object(newValue.mapValues { .string($0) }) }
+        get { (self.extras[ApusMember.texts]?.object ?? [:]).compactMapValues { $0.string } }
+        set { self.extras[ApusMember.texts] = newValue.isEmpty ? nil : .object(newValue.mapValues { .string($0) }) }
     }
 }

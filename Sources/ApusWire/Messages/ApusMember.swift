@@ -1,0 +1,79 @@
+package import NIOCore
+
+/// The members that Apus adds to the metadata and content of ipyparallel's messages, by name (protocol article, "Request metadata" and
+/// "Reply metadata"). Programs of ipyparallel pass over them.
+package enum ApusMember {
+    /// Request: the client needs no busy and idle status, and the reply says how much output there is.
+    @inlinable package static var quiet: StaticString { "apus_quiet" }
+    /// Reply to a quiet request: how many output messages belong to it.
+    @inlinable package static var outputs: StaticString { "apus_outputs" }
+    /// Reply to a quiet request: microseconds spent on it.
+    @inlinable package static var work: StaticString { "apus_work" }
+    /// Request: the arguments are sequences, one call for each place. Error reply: what each call gave.
+    @inlinable package static var map: StaticString { "apus_map" }
+    /// Request: each call of a map has an outcome of its own.
+    @inlinable package static var outcomes: StaticString { "apus_outcomes" }
+    /// Request: microseconds after which a map begins no further call.
+    @inlinable package static var slice: StaticString { "apus_slice" }
+    /// Reply: how many calls of a map were made, where not all were.
+    @inlinable package static var calls: StaticString { "apus_calls" }
+    /// Request: how many arguments from the first on are what a closure captured.
+    @inlinable package static var captures: StaticString { "apus_captures" }
+    /// Request: the build that the function must be of.
+    @inlinable package static var build: StaticString { "apus_build" }
+    /// Request: seconds that the task may run. Its reply says it again.
+    @inlinable package static var limit: StaticString { "apus_limit" }
+    /// Request: how many tasks it was submitted within.
+    @inlinable package static var depth: StaticString { "apus_depth" }
+    /// Request: how often the task is tried, this time among them.
+    @inlinable package static var attempt: StaticString { "apus_attempt" }
+    /// Request: tasks of a higher one go first.
+    @inlinable package static var priority: StaticString { "apus_priority" }
+    /// Request: what the task needs of what engines own.
+    @inlinable package static var resources: StaticString { "apus_resources" }
+    /// Request: which errors are worth a retry, and the pause before it.
+    @inlinable package static var retry: StaticString { "apus_retry" }
+    /// Request: seconds that the task waits while no engine is registered.
+    @inlinable package static var engineTimeout: StaticString { "apus_engine_timeout" }
+    /// Request: which buffers are results of other tasks.
+    @inlinable package static var results: StaticString { "apus_results" }
+    /// Request: buffers that did not come with the message, but lie in shared memory.
+    @inlinable package static var shared: StaticString { "apus_shared" }
+    /// Broadcast: the client counts on the replies to the copies, and on none of its own.
+    @inlinable package static var copies: StaticString { "apus_copies" }
+    /// Abort: also interrupt the task that runs.
+    @inlinable package static var running: StaticString { "apus_running" }
+    /// Abort without ids: all that waits.
+    @inlinable package static var all: StaticString { "apus_all" }
+    /// Queue query: the tasks whose reasons are wanted.
+    @inlinable package static var tasks: StaticString { "apus_tasks" }
+    /// Queue status: why tasks wait.
+    @inlinable package static var waiting: StaticString { "apus_waiting" }
+    /// Error: a Codable error itself.
+    @inlinable package static var error: StaticString { "apus_error" }
+    /// Error: the texts of a localized error.
+    @inlinable package static var texts: StaticString { "apus_texts" }
+    /// Reply to an interrupt: whether something was.
+    @inlinable package static var interrupted: StaticString { "apus_interrupted" }
+}
+
+extension JSONValue {
+    /// The member of that name; nil for a value that is no object, and where the object has none.
+    package subscript(_ member: StaticString) -> JSONValue? { self[member.description] }
+}
+
+extension [String: JSONValue] {
+    package subscript(_ member: StaticString) -> JSONValue? {
+        get { self[member.description] }
+        set { self[member.description] = newValue }
+    }
+}
+
+extension ByteBuffer {
+    /// Writes the name of a member into an object that has others before it; its value follows.
+    package mutating func writeMember(_ name: StaticString) {
+        self.writeStaticString(", \"")
+        self.writeStaticString(name)
+        self.writeStaticString("\": ")
+    }
+}
