@@ -10,6 +10,16 @@ import Testing
 
 @Suite("A controller")
 struct ServiceTests {
+    @Test("An IPv6 address in brackets is listened on, and in brackets in the connection file", arguments: ["::1", "[::1]"])
+    func ipv6(address: String) async throws {
+        var options = ControllerOptions()
+        options.clientAddress = address
+        let world = try await World(options)
+        #expect(world.client.common.interface == "tcp://[::1]")
+        #expect(world.engine.common.interface == "tcp://127.0.0.1")
+        await world.stop()
+    }
+
     @Test("Runs a task on an engine and brings the reply back to its client")
     func task() async throws {
         let world = try await World()

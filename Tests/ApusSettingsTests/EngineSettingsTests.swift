@@ -1,5 +1,6 @@
 import ApusEngine
 import ApusWire
+import Logging
 import Testing
 
 @testable import ApusSettings

@@ -50,7 +50,9 @@ public struct NDArrayScalarType: Sendable, Hashable, CustomStringConvertible {
         self.fields = nil
         let hasNoOrder = (number == 1 && kind != UInt8(ascii: "U")) || kind == UInt8(ascii: "S") || kind == UInt8(ascii: "V")
         let order = hasNoOrder ? "|" : first == UInt8(ascii: ">") ? ">" : "<"
-        self.description = order + String(decoding: bytes[kindPlace...], as: UTF8.self)
+        // A size may have come with zeros before it.
+        self.description =
+            order + String(UnicodeScalar(kind)) + (sizeText.isEmpty ? "" : "\(number)") + String(decoding: unit, as: UTF8.self)
     }
 
     /// The type of these fields: a list of (name, type) or (name, type, shape) tuples, as NumPy's `descr`.
