@@ -205,6 +205,8 @@ let package = Package(
         tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", "TestPython", nioCore]),
         tests("ApusTransportTests", ["ApusTransport", "Locks", nioCore, nioPosix]),
         tests("ApusCoreTests", ["ApusCore", "ApusSimulation", "ApusTestKit", "ApusWire", nioCore]),
+        // Runs the program apus-simulate, for simulated clusters want a process of their own; not linked, for it has clocks of its own.
+        tests("ApusSimulationTests", []),
         tests("ApusStoreTests", ["ApusStore", "ApusTestKit", "ApusWire", nioCore]),
         tests("ZMTPTests", ["TestPython", "ZMTP", nioCore, nioPosix]),
         tests(

@@ -7,7 +7,7 @@ internal import Logging
 final class Chronicle: Sendable {
     /// Misfortunes that have happened, each of which excuses some errors.
     enum Misfortune: Hashable, Sendable {
-        /// An engine died, was stopped, or stood still.
+        /// An engine died, was stopped, stood still, or was not there yet.
         case engine
         /// A connection of a client was cut.
         case clientConnection
@@ -26,6 +26,8 @@ final class Chronicle: Sendable {
         let runs: Int
         var isOver = false
         var completions = 0
+        /// The tasks that it became.
+        var tasks: Set<TaskID> = []
     }
 
     private struct State {
@@ -33,6 +35,7 @@ final class Chronicle: Sendable {
         var violations: [String] = []
         var requests: [Int: Request] = [:]
         var happened: Set<Misfortune> = []
+        var lostAtEngines: Set<TaskID> = []
     }
 
     private let time: VirtualTime
@@ -65,7 +68,23 @@ final class Chronicle: Sendable {
         self.state.withLock { $0.violations.append(line) }
     }
 
+    // MARK: What is lost
+
+    /// The request of a task, or its answer, was lost between the controller and an engine.
+    func noteLoss(of task: TaskID) { self.state.withLock { _ = $0.lostAtEngines.insert(task) } }
+
+    /// Whether a task of the request was lost on its way to or from an engine.
+    ///
+    /// Nothing promises that such a task ends yet: neither controller nor engine knows that the other has lost it.
+    func wasLostAtEngine(_ number: Int) -> Bool {
+        self.state.withLock { !$0.lostAtEngines.isDisjoint(with: $0.requests[number]?.tasks ?? []) }
+    }
+
+    func wasLostAtEngine(_ task: TaskID) -> Bool { self.state.withLock { $0.lostAtEngines.contains(task) } }
+
     // MARK: Requests
+
+    func note(_ number: Int, became tasks: [TaskID]) { self.state.withLock { $0.requests[number]?.tasks.formUnion(tasks) } }
 
     func began(_ number: Int, _ text: String, runs: Int) {
         self.note("request \(number): \(text)")

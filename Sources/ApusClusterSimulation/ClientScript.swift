@@ -42,26 +42,30 @@ struct ClientScript: Sendable {
         case 0...4: await self.balanced(number, x)
         case 5:
             await self.request(number, "double(\(x)) at every engine") {
-                let values = try await self.client.directView().apply(function, number, x)
+                let values = try await self.value(number, try self.client.directView().applyAsync(function, number, x))
                 return values.allSatisfy { $0 == x * 2 } ? nil : "\(values)"
             }
         case 6:
             await self.request(number, "double(\(x)) at one engine") {
                 let ids = self.client.ids
                 guard !ids.isEmpty else { throw ApusError(.noEnginesRegistered, "none is there") }
-                let value = try await self.client[ids[Int(time.below(Int64(ids.count)))]].apply(function, number, x)
+                let view = self.client[ids[Int(time.below(Int64(ids.count)))]]
+                let value = try await self.value(number, try view.applyAsync(function, number, x))
                 return value == x * 2 ? nil : "\(value)"
             }
         case 7...8:
             let isCoalescing = time.chance(50)
             await self.request(number, "double(\(x)) by \(isCoalescing ? "coalescing " : "")broadcast") {
-                let values = try await self.client.broadcastView(isCoalescing: isCoalescing).apply(function, number, x)
+                let view = self.client.broadcastView(isCoalescing: isCoalescing)
+                let values = try await self.value(number, try view.applyAsync(function, number, x))
                 return values.allSatisfy { $0 == x * 2 } ? nil : "\(values)"
             }
         default:
             await self.request(number, "the hub's queues and history") {
-                _ = try await self.client.queueStatus()
-                _ = try await self.client.hubHistory()
+                for _ in 0..<3 {
+                    _ = try await self.client.queueStatus()
+                    _ = try await self.client.hubHistory()
+                }
                 return nil
             }
         }
@@ -104,10 +108,17 @@ struct ClientScript: Sendable {
                 self.life.chronicle.note(.abort, "request \(number) is aborted")
                 try await result.abort()
             }
-            let value = try await result.value
+            let value = try await self.value(number, result)
+            if let task = result.messageIDs.first { self.life.results.withLock { $0.append((task, value)) } }
             if takes, let other { return try await value == other.value + x ? nil : "\(value)" }
             return value == x * 2 && !fails ? nil : "\(value)"
         }
+    }
+
+    /// The value of a result, as long as anybody may have to wait for one.
+    private func value<Output>(_ number: Int, _ result: AsyncResult<Output>) async throws -> Output {
+        self.life.chronicle.note(number, became: result.messageIDs)
+        return try await result.value(timeout: .seconds(120))
     }
 
     /// Sends a request, waits for its end and judges it.
@@ -125,20 +136,24 @@ struct ClientScript: Sendable {
             chronicle.ended(number, "well")
         } catch {
             chronicle.ended(number, "\(error)")
-            if !mayFail, !self.isExcused(error) { chronicle.violate("request \(number) failed without a cause: \(error)") }
+            let isLate = (error as? ApusError)?.code == .timeout
+            if !mayFail || isLate, !self.isExcused(error, number) {
+                chronicle.violate("request \(number) failed without a cause: \(error)")
+            }
         }
     }
 
     /// Whether something that happened explains the error.
-    private func isExcused(_ error: any Error) -> Bool {
+    private func isExcused(_ error: any Error, _ number: Int) -> Bool {
         let chronicle = self.life.chronicle
         let lostController = chronicle.has(.controller) || chronicle.has(.clientConnection)
         switch error {
-        case let error as CompositeError: return error.errors.allSatisfy { self.isExcused($0) }
+        case let error as CompositeError: return error.errors.allSatisfy { self.isExcused($0, number) }
         case let error as ApusError:
             switch error.code {
             case .engineDied, .noEnginesRegistered, .noSuchEngine: return chronicle.has(.engine) || lostController
             case .taskAborted: return chronicle.has(.abort)
+            case .timeout: return chronicle.wasLostAtEngine(number)
             case .taskLost, .connectionLost, .controllerGone: return lostController
             default: return false
             }

@@ -1,4 +1,5 @@
 internal import ApusTransport
+internal import ApusWire
 internal import Locks
 internal import NIOCore
 
@@ -17,6 +18,9 @@ final class SimulatedNetwork: Sendable {
 
     private let time: VirtualTime
     private let conditions: Conditions
+    private let chronicle: Chronicle
+    /// Whether each message is told of.
+    private let traces: Bool
     private let state = Mutex(State())
 
     private struct State {
@@ -26,6 +30,7 @@ final class SimulatedNetwork: Sendable {
         var listeners: [Int: Int] = [:]
         /// Sockets that seek a listener, by port.
         var seekers: [Int: [Int]] = [:]
+        var engines: Set<Int> = []
         var ended: Set<Int> = []
         var nextSocket = 1
         var nextConnection = 1
@@ -42,7 +47,7 @@ final class SimulatedNetwork: Sendable {
         let loop: VirtualLoop
         let handler: @Sendable (SocketEvent) -> Void
         /// Connections that it knows of, in order of connecting, each with the name its peer has here.
-        var peers: [(connection: Int, name: ByteBuffer)] = []
+        var peers: [Peer] = []
         /// What a dealer sent before it had a peer.
         var unsent: [[ByteBuffer]] = []
         /// The dealer's next peer.
@@ -51,6 +56,13 @@ final class SimulatedNetwork: Sendable {
         var inbox: [SocketEvent] = []
         var isDelivering = false
         var isReading = true
+    }
+
+    private struct Peer {
+        let connection: Int
+        let name: ByteBuffer
+        /// Whether the connection is one of an engine's.
+        let isOfEngine: Bool
     }
 
     private struct Connection {
@@ -63,7 +75,9 @@ final class SimulatedNetwork: Sendable {
         func peer(of socket: Int) -> Int { socket == self.seeker ? self.listener : self.seeker }
     }
 
-    init(_ time: VirtualTime, _ conditions: Conditions) {
+    init(_ time: VirtualTime, _ conditions: Conditions, _ chronicle: Chronicle, traces: Bool) {
+        self.chronicle = chronicle
+        self.traces = traces
         self.time = time
         self.conditions = conditions
     }
@@ -72,7 +86,10 @@ final class SimulatedNetwork: Sendable {
     var counts: (replayed: Int, lost: Int) { self.state.withLock { ($0.replayed, $0.lost) } }
 
     /// The network as one process has it.
-    func transport(of process: Int) -> any Transport { ProcessTransport(network: self, process: process) }
+    func transport(of process: Int, isEngine: Bool = false) -> any Transport {
+        if isEngine { self.state.withLock { _ = $0.engines.insert(process) } }
+        return ProcessTransport(network: self, process: process)
+    }
 
     // MARK: Misfortune
 
@@ -192,7 +209,8 @@ final class SimulatedNetwork: Sendable {
                     name = ByteBuffer(bytes: [0] + withUnsafeBytes(of: state.nextName.bigEndian, Array.init))
                     state.nextName += 1
                 }
-                state.sockets[socket]?.peers.append((connection: number, name: name))
+                state.sockets[socket]?.peers.append(
+                    Peer(connection: number, name: name, isOfEngine: state.engines.contains(seeking.process)))
                 ready += Self.tell(.peerConnected(identity: name), to: socket, &state)
             }
             return .told(ready)
@@ -211,29 +229,29 @@ final class SimulatedNetwork: Sendable {
     }
 
     fileprivate func send(_ frames: [ByteBuffer], from socket: Int) {
-        let messages = self.state.withLock { state -> [(connection: Int, frames: [ByteBuffer])] in
+        let messages = self.state.withLock { state -> [(peer: Peer, frames: [ByteBuffer])] in
             guard var sender = state.sockets[socket] else { return [] }
             defer { state.sockets[socket] = sender }
             switch sender.role {
             case .router:
                 guard let target = frames.first, let peer = sender.peers.first(where: { $0.name == target }) else { return [] }
-                return [(peer.connection, Array(frames.dropFirst()))]
+                return [(peer, Array(frames.dropFirst()))]
             case .dealer:
                 guard !sender.peers.isEmpty else {
                     sender.unsent.append(frames)
                     return []
                 }
                 sender.turn += 1
-                return [(sender.peers[sender.turn % sender.peers.count].connection, frames)]
-            case .publisher: return sender.peers.map { ($0.connection, frames) }
+                return [(sender.peers[sender.turn % sender.peers.count], frames)]
+            case .publisher: return sender.peers.map { ($0, frames) }
             case .subscriber: return []
             }
         }
-        for (connection, frames) in messages { self.carry(frames, over: connection, from: socket) }
+        for (peer, frames) in messages { self.carry(frames, over: peer.connection, from: socket, isOfEngine: peer.isOfEngine) }
     }
 
     /// Has a message arrive at the other end, behind those before it.
-    private func carry(_ frames: [ByteBuffer], over connection: Int, from socket: Int) {
+    private func carry(_ frames: [ByteBuffer], over connection: Int, from socket: Int, isOfEngine: Bool) {
         let soon = self.time.nanoseconds + 20_000 + self.time.below(self.conditions.latency)
         let arrival = self.state.withLock { state -> (Int64, Int)? in
             guard let peer = state.connections[connection]?.peer(of: socket) else {
@@ -244,25 +262,53 @@ final class SimulatedNetwork: Sendable {
             state.connections[connection]?.arrivals[peer] = time
             return (time, peer)
         }
-        guard let (time, peer) = arrival else { return }
-        self.time.plan(at: time) { self.arrive(frames, over: connection, at: peer) }
+        guard let (time, peer) = arrival else { return self.lose(frames, isOfEngine) }
+        self.time.plan(at: time) {
+            if !self.arrive(frames, over: connection, at: peer) { self.lose(frames, isOfEngine) }
+        }
         guard self.time.chance(self.conditions.replays) else { return }
         self.state.withLock { $0.replayed += 1 }
-        self.time.plan(at: time + self.time.below(400_000_000)) { self.arrive(frames, over: connection, at: peer) }
+        self.time.plan(at: time + self.time.below(400_000_000)) {
+            _ = self.arrive(frames, over: connection, at: peer, isAgain: true)
+        }
     }
 
-    private func arrive(_ frames: [ByteBuffer], over connection: Int, at socket: Int) {
-        let ready = self.state.withLock { state -> [Int] in
+    /// - Returns: False if there is nobody at the end of the connection any more, or no connection.
+    private func arrive(_ frames: [ByteBuffer], over connection: Int, at socket: Int, isAgain: Bool = false) -> Bool {
+        let ready = self.state.withLock { state -> [Int]? in
             guard state.connections[connection] != nil, let receiver = state.sockets[socket],
                 let name = receiver.peers.first(where: { $0.connection == connection })?.name
             else {
                 state.lost += 1
-                return []
+                return nil
             }
             let message = receiver.role == .router ? [name] + frames : frames
             return Self.tell(.received([message]), to: socket, &state)
         }
+        guard let ready else { return false }
+        self.trace(isAgain ? "comes again" : "comes", frames, to: socket)
         self.schedule(ready)
+        return true
+    }
+
+    /// A message does not arrive. Tasks that are lost between the controller and an engine are noted.
+    private func lose(_ frames: [ByteBuffer], _ isOfEngine: Bool) {
+        self.trace("is lost on its way", frames, to: nil)
+        guard isOfEngine else { return }
+        guard let message = try? Message(frames: frames), let type = message.header.textMember("msg_type") else { return }
+        guard type == "apply_reply" || type == "apply_request" else { return }
+        let id = type == "apply_reply" ? message.parent.textMember("msg_id") : message.header.textMember("msg_id")
+        if let id { self.chronicle.noteLoss(of: TaskID(id)) }
+    }
+
+    /// Tells of a message in the story, if that is wanted.
+    private func trace(_ what: String, _ frames: [ByteBuffer], to socket: Int?) {
+        guard self.traces, let message = try? Message(frames: frames) else { return }
+        let process = socket.flatMap { socket in self.state.withLock { $0.sockets[socket]?.process } }
+        let type = message.header.textMember("msg_type") ?? "?"
+        let id = message.header.textMember("msg_id") ?? "?"
+        let parent = message.parent.textMember("msg_id").map { " of \($0)" } ?? ""
+        self.chronicle.note("    \(type) \(id)\(parent) \(what)\(process.map { " to process \($0)" } ?? "")")
     }
 
     /// Closes a socket. What it sent still arrives, and its peers hear of its end after that.

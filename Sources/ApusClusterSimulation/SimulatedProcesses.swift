@@ -16,7 +16,15 @@ struct Surroundings: Sendable {
     let network: SimulatedNetwork
     let chronicle: Chronicle
     let functions: SimulatedFunctions
+    let overheard = Overheard()
     private let processes = Counter()
+
+    /// The last requests that engines were sent.
+    final class Overheard: Sendable {
+        private let list = Mutex<[Message]>([])
+        var last: [Message] { self.list.withLock { $0 } }
+        func add(_ message: Message) { self.list.withLock { $0 = $0.suffix(9) + [message] } }
+    }
 
     init(_ time: VirtualTime, _ network: SimulatedNetwork, _ chronicle: Chronicle) {
         self.time = time
@@ -145,8 +153,13 @@ final class SimulatedEngine: Sendable {
         var running: Task<Void, Never>?
     }
 
-    init(_ surroundings: Surroundings, _ connection: EngineConnectionInfo) throws {
+    /// - Parameter lies: Of a hundred of its answers, how many it follows by a lie.
+    init(_ surroundings: Surroundings, _ connection: EngineConnectionInfo, lies: Int) throws {
         let process = surroundings.nextProcess()
+        let transport = LyingTransport(
+            surroundings.network.transport(of: process, isEngine: true), surroundings, lies: lies,
+            signer: try Signer(key: connection.common.key, scheme: connection.common.signatureScheme),
+            taskPort: connection.task)
         let (name, loop) = ("engine-\(process)", VirtualLoop(surroundings.time))
         self.surroundings = surroundings
         self.process = process
@@ -163,8 +176,8 @@ final class SimulatedEngine: Sendable {
             time.plan(in: time.below(slowness * 2_000_000), on: loop) { if !isDead.isSet { turn() } }
         }
         self.service = try EngineService(
-            connection: connection, host: "simulated", transport: surroundings.network.transport(of: process), eventLoop: loop,
-            options: options, logger: StoryLogHandler.logger(name, surroundings.chronicle))
+            connection: connection, host: "simulated", transport: transport, eventLoop: loop, options: options,
+            logger: StoryLogHandler.logger(name, surroundings.chronicle))
         surroundings.chronicle.note("\(name) starts")
         let running = Task { [self] in
             let ending = await self.service.run()
@@ -218,12 +231,19 @@ final class SimulatedClient: Sendable {
     private let surroundings: Surroundings
     private let process: Int
 
-    init(_ surroundings: Surroundings, _ connection: ClientConnectionInfo) async throws {
+    /// - Parameters:
+    ///   - stutters: Of a hundred of its requests, how many it sends twice.
+    ///   - isHarsh: Whether broadcasts are among those.
+    init(_ surroundings: Surroundings, _ connection: ClientConnectionInfo, stutters: Int, isHarsh: Bool) async throws {
         self.surroundings = surroundings
         self.process = surroundings.nextProcess()
         self.name = "client \(self.process)"
+        let transport = StutteringTransport(
+            surroundings.network.transport(of: self.process), surroundings, stutters: stutters,
+            signer: try Signer(key: connection.common.key, scheme: connection.common.signatureScheme),
+            exceptAt: isHarsh ? nil : connection.broadcast)
         self.client = try await Client(
-            connection, transport: surroundings.network.transport(of: self.process), eventLoop: VirtualLoop(surroundings.time),
+            connection, transport: transport, eventLoop: VirtualLoop(surroundings.time),
             logger: StoryLogHandler.logger(self.name, surroundings.chronicle))
     }
 

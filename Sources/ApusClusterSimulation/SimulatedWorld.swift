@@ -29,14 +29,28 @@ public struct SimulatedWorld: Sendable {
     public static var isPossible: Bool { VirtualTime.isPossible }
 
     /// The world of a seed, run to its end.
-    public static func run(seed: UInt64) -> SimulatedWorld {
-        VirtualTime.run(seed: seed) { time in
-            let life = WorldLife(time, seed: seed)
+    ///
+    /// - Parameters:
+    ///   - traces: Whether the story tells of each message too.
+    ///   - isHarsh: Whether things happen that are known to break promises: connections of engines are cut, which loses tasks for good, and
+    ///     clients send broadcasts again that have ended.
+    public static func run(seed: UInt64, traces: Bool = false, isHarsh: Bool = false) -> SimulatedWorld {
+        Self.prepare
+        return VirtualTime.run(seed: seed) { time in
+            var nature = WorldNature(time)
+            nature.isHarsh = isHarsh
+            if isHarsh { nature.engineCuts = 3 }
+            let life = WorldLife(time, nature, traces: traces)
             life.run()
             let chronicle = life.chronicle
             return SimulatedWorld(seed: seed, story: chronicle.story, problem: chronicle.violations.first)
         }
     }
+}
+
+extension SimulatedWorld {
+    /// A world before the first: what a process makes once, when it is first used, must not take random numbers from one of the worlds.
+    private static let prepare: Void = VirtualTime.run(seed: 0) { WorldLife($0, WorldNature(), traces: false).run() }
 }
 
 /// What is in a world and goes wrong there.
@@ -50,7 +64,18 @@ struct WorldNature: Sendable {
     var engineCuts = 0
     var controllerDeaths = 0
     var hasAborts = false
+    /// Of a hundred answers of an engine, how many are followed by a lie.
+    var lies = 0
+    /// Of a hundred requests of a client, how many it sends twice.
+    var stutters = 0
+    /// Whether what is known to break promises happens too.
+    var isHarsh = false
+    /// Whether clients begin before there are engines.
+    var isHasty = false
     var conditions = SimulatedNetwork.Conditions()
+
+    /// A world in peace.
+    init() {}
 
     init(_ time: VirtualTime) {
         self.engines = 1 + Int(time.below(4))
@@ -66,6 +91,9 @@ struct WorldNature: Sendable {
         self.clientCuts = sometimes(40, 6)
         self.controllerDeaths = sometimes(25, 2)
         self.hasAborts = time.chance(40)
+        self.lies = sometimes(30, 30)
+        self.stutters = sometimes(30, 30)
+        self.isHasty = time.chance(30)
     }
 }
 
@@ -78,6 +106,8 @@ final class WorldLife: Sendable {
     private let remains = SimulatedController.Remains()
     private let state: Mutex<State>
     private let isOver = Flag()
+    /// Balanced tasks that ended well, and their values.
+    let results = Mutex<[(TaskID, Int)]>([])
 
     private struct State {
         var options: ControllerOptions
@@ -91,11 +121,12 @@ final class WorldLife: Sendable {
     /// When all must be over.
     private static let end: Int64 = 900_000_000_000
 
-    init(_ time: VirtualTime, seed: UInt64) {
+    init(_ time: VirtualTime, _ nature: WorldNature, traces: Bool) {
         self.time = time
-        self.nature = WorldNature(time)
+        self.nature = nature
         self.chronicle = Chronicle(time)
-        self.surroundings = Surroundings(time, SimulatedNetwork(time, self.nature.conditions), self.chronicle)
+        self.surroundings = Surroundings(
+            time, SimulatedNetwork(time, nature.conditions, self.chronicle, traces: traces), self.chronicle)
         var options = ControllerOptions()
         options.heartbeatPeriod = 500
         options.maximumMisses = 4
@@ -136,6 +167,13 @@ final class WorldLife: Sendable {
         try await self.startController()
         for _ in 0..<self.nature.engines { try self.startEngine() }
         for _ in 0..<self.nature.clients { try await self.startClient() }
+        if self.nature.isHasty {
+            self.chronicle.note(.engine, "clients begin before there are engines")
+        } else {
+            for client in self.state.withLock({ $0.clients }) {
+                try await client.client.waitForEngines(self.nature.engines, timeout: .seconds(60))
+            }
+        }
         await withTaskGroup { group in
             group.addTask { await self.afflict() }
             let numbers = Counter()
@@ -163,13 +201,15 @@ final class WorldLife: Sendable {
 
     private func startEngine() throws {
         guard let controller = self.state.withLock({ $0.controller }) else { return }
-        let engine = try SimulatedEngine(self.surroundings, controller.engineInfo)
+        let engine = try SimulatedEngine(self.surroundings, controller.engineInfo, lies: self.nature.lies)
         self.state.withLock { $0.engines.append(engine) }
     }
 
     private func startClient() async throws {
         guard let controller = self.state.withLock({ $0.controller }) else { return }
-        let client = try await SimulatedClient(self.surroundings, controller.clientInfo)
+        let client = try await SimulatedClient(
+            self.surroundings, controller.clientInfo, stutters: self.nature.stutters,
+            isHarsh: self.nature.isHarsh)
         self.state.withLock { $0.clients.append(client) }
     }
 
@@ -233,8 +273,22 @@ final class WorldLife: Sendable {
             self.chronicle.violate("engine \(id) still has \(counts.queue) direct requests and \(counts.tasks) tasks")
         }
         if status.unassigned > 0 { self.chronicle.violate("\(status.unassigned) tasks still wait: \(status.waiting)") }
-        for client in self.state.withLock({ $0.clients }) where !client.client.outstanding.isEmpty {
-            self.chronicle.violate("\(client.name) still waits for \(client.client.outstanding.map { $0.text }.sorted())")
+        try await self.checkRecords(through: client)
+        for client in self.state.withLock({ $0.clients }) {
+            let waiting = client.client.outstanding.filter { !self.chronicle.wasLostAtEngine($0) }.map { $0.text }.sorted()
+            if !waiting.isEmpty { self.chronicle.violate("\(client.name) still waits for \(waiting)") }
+        }
+    }
+
+    /// What the hub has of tasks that ended well must be what their clients were told.
+    private func checkRecords(through client: Client) async throws {
+        // A store in memory does not promise more than its controller's life.
+        if self.chronicle.has(.controller) { return }
+        for (task, value) in self.results.withLock({ $0 }) {
+            let recorded = try await client.getResult(task, as: Int.self).value(timeout: .seconds(60))
+            if recorded != value {
+                self.chronicle.violate("the hub has \(recorded) as the result of \(task), which gave \(value)")
+            }
         }
     }
 

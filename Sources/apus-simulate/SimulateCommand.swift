@@ -34,13 +34,13 @@ struct SimulateCommand: ParsableCommand {
         /// How many are tried unless told.
         var seeds: UInt64 { self == .scheduler ? 10_000 : 1000 }
 
-        func run(_ seed: UInt64) -> (problem: String?, story: [String]) {
+        func run(_ seed: UInt64, traces: Bool = false, isHarsh: Bool) -> (problem: String?, story: [String]) {
             switch self {
             case .scheduler:
                 let world = SimulatedCluster.run(seed: seed)
                 return (world.problem, world.transcript)
             case .cluster:
-                let world = SimulatedWorld.run(seed: seed)
+                let world = SimulatedWorld.run(seed: seed, traces: traces, isHarsh: isHarsh)
                 return (world.problem, world.story)
             }
         }
@@ -58,6 +58,16 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Print all that happens in the world of this seed, and try no other.", valueName: "seed"))
     var story: UInt64?
 
+    @Flag(help: "Run each world twice, and fail where the two differ.")
+    var twice = false
+
+    @Flag(
+        help: """
+            Do what is known to break promises too: cut connections of engines, which loses tasks for good, and send broadcasts again that \
+            have ended.
+            """)
+    var harsh = false
+
     func validate() throws {
         let seeds = self.seeds ?? World.allCases.map { $0.seeds }.max() ?? 0
         guard !self.first.addingReportingOverflow(seeds).overflow else {
@@ -73,9 +83,9 @@ struct SimulateCommand: ParsableCommand {
         }
         let failed = worlds.filter { world in
             if let seed = self.story {
-                Self.tell(world, seed)
+                self.tell(world, seed)
             } else {
-                Self.attempt(world, self.seeds ?? world.seeds, from: self.first)
+                self.attempt(world, self.seeds ?? world.seeds, from: self.first)
             }
         }
         if !failed.isEmpty { throw ExitCode.failure }
@@ -93,7 +103,7 @@ struct SimulateCommand: ParsableCommand {
     }
 
     /// - Returns: Whether a seed failed.
-    private static func attempt(_ world: World, _ count: UInt64, from first: UInt64) -> Bool {
+    private func attempt(_ world: World, _ count: UInt64, from first: UInt64) -> Bool {
         let failed = Mutex<[UInt64]>([])
         let done = Atomic<UInt64>(0)
         let last = first + count
@@ -104,7 +114,9 @@ struct SimulateCommand: ParsableCommand {
             guard start < last else { return }
             let end = min(start + piece, last)
             for seed in start..<end {
-                guard let problem = world.run(seed).problem else { continue }
+                let (outcome, story) = world.run(seed, isHarsh: self.harsh)
+                let again = { world.run(seed, isHarsh: self.harsh).story }
+                guard let problem = outcome ?? (self.twice ? Self.difference(story, again()) : nil) else { continue }
                 failed.withLock { $0.append(seed) }
                 print("seed \(seed): \(problem)")
             }
@@ -117,9 +129,15 @@ struct SimulateCommand: ParsableCommand {
         return !seeds.isEmpty
     }
 
+    /// What distinguishes two stories; nil if nothing does.
+    private static func difference(_ first: [String], _ second: [String]) -> String? {
+        for (line, other) in zip(first, second) where line != other { return "once '\(line)', once '\(other)'" }
+        return first.count == second.count ? nil : "two stories, of which one goes on"
+    }
+
     /// - Returns: Whether the seed failed.
-    private static func tell(_ world: World, _ seed: UInt64) -> Bool {
-        let (problem, story) = world.run(seed)
+    private func tell(_ world: World, _ seed: UInt64) -> Bool {
+        let (problem, story) = world.run(seed, traces: true, isHarsh: self.harsh)
         for line in story { print(line) }
         print("\(world), seed \(seed): \(problem ?? "broke no promise")")
         return problem != nil

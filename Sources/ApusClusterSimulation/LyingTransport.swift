@@ -1,0 +1,175 @@
+internal import ApusTransport
+internal import ApusWire
+internal import Locks
+internal import NIOCore
+
+/// The network as an engine has it that has the cluster's key and goes wrong: now and then it says more than it was asked.
+///
+/// It answers twice, answers tasks that other engines have, and answers in the name of another. All lies are well signed.
+struct LyingTransport: Transport {
+    private let network: any Transport
+    private let surroundings: Surroundings
+    private let lies: Int
+    private let signer: Signer
+    /// The controller's port for engines' tasks.
+    fileprivate let taskPort: Int
+
+    init(_ network: any Transport, _ surroundings: Surroundings, lies: Int, signer: Signer, taskPort: Int) {
+        self.taskPort = taskPort
+        self.network = network
+        self.surroundings = surroundings
+        self.lies = lies
+        self.signer = signer
+    }
+
+    func makeSocket(
+        _ role: SocketRole, options: SocketOptions, on eventLoop: any EventLoop,
+        handler: @escaping @Sendable (SocketEvent) -> Void
+    ) -> any TransportSocket {
+        guard self.lies > 0, role == .dealer else {
+            return self.network.makeSocket(role, options: options, on: eventLoop, handler: handler)
+        }
+        let isForTasks = Flag()
+        let socket = self.network.makeSocket(role, options: options, on: eventLoop) { event in
+            if isForTasks.isSet, case .received(let messages) = event { for frames in messages { self.overhear(frames) } }
+            handler(event)
+        }
+        return LyingSocket(socket: socket, liar: self, isForTasks: isForTasks)
+    }
+
+    /// Notes a request of any engine, which liars may answer.
+    private func overhear(_ frames: [ByteBuffer]) {
+        guard let message = try? Message(frames: frames), message.header.textMember("msg_type") == "apply_request" else { return }
+        self.surroundings.overheard.add(message)
+    }
+
+    /// A lie to follow the answer.
+    fileprivate func lie(after frames: [ByteBuffer], isTask: Bool) -> [ByteBuffer]? {
+        let time = self.surroundings.time
+        guard let message = try? Message(frames: frames), let parent = message.parent.textMember("msg_id"),
+            ["apply_reply", "execute_reply"].contains(message.header.textMember("msg_type")),
+            var metadata = (try? JSONValue(parsing: message.metadata))?.object
+        else { return nil }
+        guard time.chance(self.lies) else { return nil }
+        var parts = message.parts
+        parts.content =
+            JSONValue.object([
+                "status": "error", "ename": "Lie", "evalue": "this is not so", "traceback": [], "engine_info": [:],
+            ]).packed
+        metadata["status"] = "error"
+        var identities = Array(message.identities)
+        let what: String
+        switch time.below(isTask ? 3 : 2) {
+        case 0: what = "answers \(parent) twice"
+        case 1:
+            metadata["engine"] = "engine-2"
+            what = "answers \(parent) as another engine"
+        default:
+            let requests = self.surroundings.overheard.last
+            guard !requests.isEmpty else { return nil }
+            let request = requests[Int(time.below(Int64(requests.count)))]
+            parts.parent = request.header
+            identities = Array(request.identities)
+            what = "answers \(request.header.textMember("msg_id") ?? "?"), which it may not have been asked"
+        }
+        parts.metadata = JSONValue.object(metadata).packed
+        self.surroundings.chronicle.note("an engine \(what)")
+        return Message(
+            identities: identities, signature: self.signer.signature(of: parts), parts: parts, buffers: []
+        ).frames
+    }
+}
+
+private struct LyingSocket: TransportSocket {
+    let socket: any TransportSocket
+    let liar: LyingTransport
+    /// Whether it is connected to where tasks come from.
+    let isForTasks: Flag
+
+    func send(_ frames: [ByteBuffer]) {
+        self.socket.send(frames)
+        if let lie = self.liar.lie(after: frames, isTask: self.isForTasks.isSet) { self.socket.send(lie) }
+    }
+
+    func bind(to endpoint: Endpoint) async throws -> Endpoint { try await self.socket.bind(to: endpoint) }
+
+    func connect(to endpoint: Endpoint) {
+        if endpoint.port == self.liar.taskPort { self.isForTasks.set() }
+        self.socket.connect(to: endpoint)
+    }
+
+    func flush() { self.socket.flush() }
+    func setReading(_ isReading: Bool) { self.socket.setReading(isReading) }
+    func disconnect(_ identity: ByteBuffer) { self.socket.disconnect(identity) }
+    func close(linger: TimeAmount) async { await self.socket.close(linger: linger) }
+}
+
+/// The network as a client has it that goes wrong: now and then it sends a request of its own again, signed anew, while the first is
+/// under way or when it has ended.
+struct StutteringTransport: Transport {
+    private let network: any Transport
+    private let surroundings: Surroundings
+    private let stutters: Int
+    private let signer: Signer
+    /// Where broadcasts are sent, if they are not to be sent twice.
+    fileprivate let broadcastPort: Int?
+
+    init(_ network: any Transport, _ surroundings: Surroundings, stutters: Int, signer: Signer, exceptAt broadcastPort: Int?) {
+        self.broadcastPort = broadcastPort
+        self.network = network
+        self.surroundings = surroundings
+        self.stutters = stutters
+        self.signer = signer
+    }
+
+    func makeSocket(
+        _ role: SocketRole, options: SocketOptions, on eventLoop: any EventLoop,
+        handler: @escaping @Sendable (SocketEvent) -> Void
+    ) -> any TransportSocket {
+        let socket = self.network.makeSocket(role, options: options, on: eventLoop, handler: handler)
+        guard self.stutters > 0, role == .dealer, let loop = eventLoop as? VirtualLoop else { return socket }
+        return StutteringSocket(socket: socket, client: self, loop: loop, isSteady: Flag())
+    }
+
+    fileprivate func stutter(_ frames: [ByteBuffer], on loop: VirtualLoop, send: @escaping @Sendable ([ByteBuffer]) -> Void) {
+        let time = self.surroundings.time
+        guard time.chance(self.stutters), let message = try? Message(frames: frames),
+            message.header.textMember("msg_type") == "apply_request"
+        else { return }
+        var parts = message.parts
+        parts.metadata.writeStaticString(" ")
+        let again = Message(
+            identities: Array(message.identities), signature: self.signer.signature(of: parts), parts: parts,
+            buffers: Array(message.buffers))
+        time.plan(in: time.below(400_000_000), on: loop) {
+            self.surroundings.chronicle.note("a client sends \(message.header.textMember("msg_id") ?? "?") again")
+            send(again.frames)
+        }
+    }
+}
+
+private struct StutteringSocket: TransportSocket {
+    let socket: any TransportSocket
+    let client: StutteringTransport
+    let loop: VirtualLoop
+    /// Whether it sends nothing twice.
+    let isSteady: Flag
+
+    func send(_ frames: [ByteBuffer]) {
+        self.socket.send(frames)
+        if self.isSteady.isSet { return }
+        self.client.stutter(frames, on: self.loop) { self.socket.send($0) }
+    }
+
+    func bind(to endpoint: Endpoint) async throws -> Endpoint { try await self.socket.bind(to: endpoint) }
+
+    func connect(to endpoint: Endpoint) {
+        if endpoint.port == self.client.broadcastPort { self.isSteady.set() }
+        self.socket.connect(to: endpoint)
+    }
+
+    func flush() { self.socket.flush() }
+    func setReading(_ isReading: Bool) { self.socket.setReading(isReading) }
+    func disconnect(_ identity: ByteBuffer) { self.socket.disconnect(identity) }
+    func close(linger: TimeAmount) async { await self.socket.close(linger: linger) }
+}
