@@ -9,6 +9,8 @@ final class BroadcastDesk {
     private var scheduler = BroadcastScheduler()
     /// At which of the engine-side ports an engine is connected.
     private var places: [EngineUUID: Int] = [:]
+    /// Copies for registered engines that are not connected at one of those sockets yet.
+    private var heldCopies: [EngineUUID: [[ByteBuffer]]] = [:]
     private var open: [MessageID: OpenBroadcast] = [:]
 
     private let engines: EngineRoster
@@ -85,7 +87,11 @@ final class BroadcastDesk {
 
     // MARK: Connections
 
-    func connected(_ identity: ByteBuffer, at leaf: Int) { self.places[EngineUUID(String(buffer: identity))] = leaf }
+    func connected(_ identity: ByteBuffer, at leaf: Int) {
+        let uuid = EngineUUID(String(buffer: identity))
+        self.places[uuid] = leaf
+        for frames in self.heldCopies.removeValue(forKey: uuid) ?? [] { self.leaves[leaf].send(frames) }
+    }
     func disconnected(_ identity: ByteBuffer) { self.places[EngineUUID(String(buffer: identity))] = nil }
     /// Closes the engine's connections.
     func cut(_ identity: ByteBuffer) { for leaf in self.leaves { leaf.disconnect(identity) } }
@@ -142,6 +148,7 @@ final class BroadcastDesk {
     func engineJoined(_ engine: EngineUUID) { _ = self.scheduler.handle(.engineJoined(engine)) }
 
     func engineLeft(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
+        self.heldCopies[engine.uuid] = nil
         for effect in self.scheduler.handle(.engineLeft(engine.uuid)) {
             if case .gather(let gathering) = effect { self.gather(gathering) }
             if case .fail(let id, let targets) = effect {
@@ -199,7 +206,13 @@ final class BroadcastDesk {
     private func forward(_ copy: BroadcastScheduler.Copy, _ request: Message, _ header: MessageHeader) {
         guard case .engine(let uuid) = copy.outlet else { return }
         guard let identity = self.engines.identity(of: uuid) else { return self.refuse(copy.id, for: uuid, request, header) }
-        self.leaves[self.places[uuid] ?? 0].send([identity] + self.loans.lending(request, to: uuid, for: copy.id).frames)
+        let frames = [identity] + self.loans.lending(request, to: uuid, for: copy.id).frames
+        if let leaf = self.places[uuid] {
+            self.leaves[leaf].send(frames)
+        } else {
+            // After a restart of the controller an engine's connections come back in any order.
+            self.heldCopies[uuid, default: []].append(frames)
+        }
         self.direct.noteSent(request, header, as: copy.id, to: uuid, port: .broadcast)
     }
 
