@@ -9,12 +9,14 @@ internal import NIOCore
 struct LyingTransport: Transport {
     private let network: any Transport
     private let surroundings: Surroundings
+    private let engine: String
     private let lies: Int
     private let signer: Signer
     /// The controller's port for engines' tasks.
     fileprivate let taskPort: Int
 
-    init(_ network: any Transport, _ surroundings: Surroundings, lies: Int, signer: Signer, taskPort: Int) {
+    init(_ network: any Transport, _ surroundings: Surroundings, of engine: String, lies: Int, signer: Signer, taskPort: Int) {
+        self.engine = engine
         self.taskPort = taskPort
         self.network = network
         self.surroundings = surroundings
@@ -31,16 +33,18 @@ struct LyingTransport: Transport {
         }
         let isForTasks = Flag()
         let socket = self.network.makeSocket(role, options: options, on: eventLoop) { event in
-            if isForTasks.isSet, case .received(let messages) = event { for frames in messages { self.overhear(frames) } }
+            if isForTasks.isSet, case .received(let messages) = event {
+                for frames in messages { self.overhear(frames, by: self.engine) }
+            }
             handler(event)
         }
         return LyingSocket(socket: socket, liar: self, isForTasks: isForTasks)
     }
 
     /// Notes a request of any engine, which liars may answer.
-    private func overhear(_ frames: [ByteBuffer]) {
+    private func overhear(_ frames: [ByteBuffer], by engine: String) {
         guard let message = try? Message(frames: frames), message.header.textMember("msg_type") == "apply_request" else { return }
-        self.surroundings.overheard.add(message)
+        self.surroundings.overheard.add(message, by: engine)
     }
 
     /// A lie to follow the answer.
@@ -65,7 +69,7 @@ struct LyingTransport: Transport {
             metadata["engine"] = "engine-2"
             what = "answers \(parent) as another engine"
         default:
-            let requests = self.surroundings.overheard.last
+            let requests = self.surroundings.overheard.last(notBy: self.engine)
             guard !requests.isEmpty else { return nil }
             let request = requests[Int(time.below(Int64(requests.count)))]
             parts.parent = request.header

@@ -21,9 +21,16 @@ struct Surroundings: Sendable {
 
     /// The last requests that engines were sent.
     final class Overheard: Sendable {
-        private let list = Mutex<[Message]>([])
-        var last: [Message] { self.list.withLock { $0 } }
-        func add(_ message: Message) { self.list.withLock { $0 = $0.suffix(9) + [message] } }
+        private let list = Mutex<[(message: Message, engine: String)]>([])
+        func add(_ message: Message, by engine: String) { self.list.withLock { $0 = $0.suffix(9) + [(message, engine)] } }
+
+        /// Those that the engine was not sent itself: what it says of its own is its own.
+        func last(notBy engine: String) -> [Message] {
+            self.list.withLock { list in
+                let own = Set(list.filter { $0.engine == engine }.map { $0.message.header })
+                return list.map { $0.message }.filter { !own.contains($0.header) }
+            }
+        }
     }
 
     init(_ time: VirtualTime, _ network: SimulatedNetwork, _ chronicle: Chronicle) {
@@ -157,7 +164,7 @@ final class SimulatedEngine: Sendable {
     init(_ surroundings: Surroundings, _ connection: EngineConnectionInfo, lies: Int) throws {
         let process = surroundings.nextProcess()
         let transport = LyingTransport(
-            surroundings.network.transport(of: process, isEngine: true), surroundings, lies: lies,
+            surroundings.network.transport(of: process, isEngine: true), surroundings, of: "engine-\(process)", lies: lies,
             signer: try Signer(key: connection.common.key, scheme: connection.common.signatureScheme),
             taskPort: connection.task)
         let (name, loop) = ("engine-\(process)", VirtualLoop(surroundings.time))
