@@ -18,7 +18,8 @@ struct EngineSettingsTests {
     @Test("Are those that ipyparallel's launchers and users pass")
     func options() throws {
         let settings = try self.settings(
-            "--file=/f.json", "--cluster-id", "c", "--location=head", "--timeout=2.5", "--ident=me", "--log-level=10", "--id=3",
+            "--file=/f.json", "--cluster-id", "c", "--location=head", "--timeout=2.5", "--ident=me", "--log-level=10",
+            "--IPEngine.id=3",
             "--max-message-size=1048576", "--resources=gpu=1,memory=64", "--work-dir=/w",
             "--IPEngine.max_heartbeat_misses=7", "--BaseParallelApplication.log_to_file=True")
         #expect(settings.warnings == [])
@@ -50,7 +51,7 @@ struct EngineSettingsTests {
     func ranks() throws {
         let environment = ["PMI_RANK": "4"]
         #expect(try self.settings("--mpi", environment: environment).place.wantedID == EngineID(4))
-        #expect(try self.settings("--mpi", "--id=2", environment: environment).place.wantedID == EngineID(2))
+        #expect(try self.settings("--mpi", "--IPEngine.id=2", environment: environment).place.wantedID == EngineID(2))
         #expect(try self.settings(environment: environment).place.wantedID == nil)
     }
 
@@ -59,8 +60,8 @@ struct EngineSettingsTests {
         arguments: [
             ("--timeout=soon", "--timeout=soon: IPEngine.timeout must be a number of seconds"),
             ("--timeout=-1", "IPEngine.timeout must be"),
-            ("--timeout=nan", "IPEngine.timeout must be"), ("--id=1e30", "IPEngine.id must be a whole number"),
-            ("--id=-3", "IPEngine.id must be from 0"),
+            ("--timeout=nan", "IPEngine.timeout must be"), ("--IPEngine.id=1e30", "IPEngine.id must be a whole number"),
+            ("--IPEngine.id=-3", "IPEngine.id must be from 0"),
             ("--max-message-size=5", "IPEngine.max_message_size must be at least 1048576"),
             ("--resources=gpu", "--resources is a list such as"), ("--log-level=loud", "IPEngine.log_level must be"),
             ("--keyfile=/nowhere", "the key file /nowhere cannot be read"), ("--file", "--file needs a value"),
@@ -79,6 +80,6 @@ struct EngineSettingsTests {
 
     @Test("Help is asked for before anything else is looked at", arguments: ["--help", "-h", "--help-all"])
     func help(argument: String) throws {
-        #expect(try self.settings(argument, "--id=-1").asksForHelp)
+        #expect(try self.settings(argument, "--IPEngine.id=-1").asksForHelp)
     }
 }

@@ -89,7 +89,7 @@ extension FuzzTarget {
             "--ip=*\n--ping\n1000\n--hwm=1\n--sqlitedb\n--no-secure", "--IPController.ports=1-3,5\n--Session.key=k\n--debug",
             "--reuse\n\nc.HeartMonitor.period = 3000\nc.TaskScheduler.hwm = 2\nc.DictDB.record_limit = 10\nc.Session.packer = 'json'",
             "--registration_timeout=1\n--IPController.broadcast_scheduler_depth=3\n--profile-dir=/p\n--location=h\n\nc.SQLiteDB.filename = 'x'",
-            "--c=import numpy\n--resources=gpu=1,memory=64\n--mpi\n--id=3\n--on-crash=exit\n\nc.IPEngine.timeout = 2.5",
+            "--c=import numpy\n--resources=gpu=1,memory=64\n--mpi\n--IPEngine.id=3\n--on-crash=exit\n\nc.IPEngine.timeout = 2.5",
             "--log-level=DEBUG\n--scheme=lru\n--restore\n--HeartMonitor.max_heartmonitor_misses=4\n--config=/f",
         ].map { ByteBuffer(string: $0) },
         words: [
