@@ -43,8 +43,6 @@ package final class SQLiteTaskStore: TaskStore {
         var culled = CulledTasks()
         /// What the file holds; nil until somebody counts.
         var census: TaskWriter.Census?
-        /// Nil once the store is closed.
-        var owner: FileOwner?
     }
 
     private let path: String
@@ -56,16 +54,14 @@ package final class SQLiteTaskStore: TaskStore {
     /// Opens the file, or makes it.
     ///
     /// - Parameter onProblem: Told of everything that could not be written, once for each reason; must not block.
-    /// - Throws: One error that names the file, says what is wrong with it, and what to do; also where another controller has the file.
+    /// - Throws: One error that names the file, says what is wrong with it, and what to do.
     package init(
         path: String, limits: Limits = Limits(), onProblem: @escaping @Sendable (TaskStoreError) -> Void = { _ in }
     ) throws(TaskStoreError) {
         self.path = path
         self.limits = limits
         self.onProblem = onProblem
-        let owner = try FileOwner(of: path)
         self.pool = try TaskFile.open(path)
-        self.state.withLock { $0.owner = owner }
     }
 
     // MARK: Writing
@@ -172,7 +168,6 @@ package final class SQLiteTaskStore: TaskStore {
         }
         // Fails where somebody still reads; then the file is closed with the last reference to the store.
         try? self.pool.close()
-        self.state.withLock { $0.owner = nil }
         if let problem { throw problem }
     }
 
