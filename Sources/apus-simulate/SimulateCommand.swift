@@ -107,6 +107,8 @@ struct SimulateCommand: ParsableCommand {
         let failed = Mutex<[UInt64]>([])
         let done = Atomic<UInt64>(0)
         let last = first + count
+        // Ten lines tell how far a run is, however many worlds it has.
+        let step = max(1, count / 10)
         // Small pieces, for a few worlds take far longer than the rest.
         let piece: UInt64 = world == .scheduler ? 20 : 2
         DispatchQueue.concurrentPerform(iterations: Int(clamping: count / piece + 1)) { index in
@@ -118,15 +120,21 @@ struct SimulateCommand: ParsableCommand {
                 let again = { world.run(seed, isHarsh: self.harsh).story }
                 guard let problem = outcome ?? (self.twice ? Self.difference(story, again()) : nil) else { continue }
                 failed.withLock { $0.append(seed) }
-                print("seed \(seed): \(problem)")
+                Self.tell("seed \(seed): \(problem)")
             }
             let sum = done.wrappingAdd(end - start, ordering: .relaxed).newValue
-            if sum / 1000 != (sum - (end - start)) / 1000 { print("\(sum) of \(count) tried") }
+            if sum / step != (sum - (end - start)) / step { Self.tell("\(sum) of \(count) tried") }
         }
         let seeds = failed.withLock { $0.sorted() }
         print("\(world): \(seeds.count) of \(count) failed")
         if let seed = seeds.first { print("all that happened in the first: scripts/simulate --world \(world) --story \(seed)") }
         return !seeds.isEmpty
+    }
+
+    /// Prints a line that is seen at once, also in a file: a run may take minutes.
+    private static func tell(_ line: String) {
+        print(line)
+        fflush(nil)
     }
 
     /// What distinguishes two stories; nil if nothing does.

@@ -5,19 +5,20 @@ import Testing
     @Suite("Simulated clusters", .serialized, .timeLimit(.minutes(5)))
     struct ClusterSimulationTests {
         @Test("Every request to a cluster ends once and well, or for a cause, whatever dies, breaks, comes late or comes twice")
-        func promises() throws {
-            let (status, text) = try Self.simulate("200")
+        func promises() async throws {
+            let (status, text) = try await Self.simulate("200")
             #expect(status == 0, "\(text)")
         }
 
         @Test("The same seed makes the same cluster")
-        func repeats() throws {
-            let (status, text) = try Self.simulate("20", "--first", "1000", "--twice")
+        func repeats() async throws {
+            let (status, text) = try await Self.simulate("20", "--first", "1000", "--twice")
             #expect(status == 0, "\(text)")
         }
 
-        /// Runs the program that simulates clusters, which was built beside the tests; gives its status and all that it printed.
-        private static func simulate(_ arguments: String...) throws -> (status: Int32, text: String) {
+        /// Runs the program that simulates clusters, which was built beside the tests; gives its status and all that it printed. The program
+        /// is killed when the test's time is over, or the test would wait for its output for ever.
+        private static func simulate(_ arguments: String...) async throws -> (status: Int32, text: String) {
             let process = Process()
             process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
                 .appending(path: "apus-simulate")
@@ -27,7 +28,12 @@ import Testing
             process.standardError = pipe
             try process.run()
             // Everything is read, so that the program never waits for room in the pipe.
-            let text = String(decoding: try pipe.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+            let (program, output) = (process.processIdentifier, pipe.fileHandleForReading)
+            let text = try await withTaskCancellationHandler {
+                String(decoding: try output.readToEnd() ?? Data(), as: UTF8.self)
+            } onCancel: {
+                kill(program, SIGKILL)
+            }
             process.waitUntilExit()
             return (process.terminationStatus, text)
         }
