@@ -72,10 +72,7 @@ final class ClientConnection: Sendable {
             let signer = try Signer(key: info.common.key, scheme: info.common.signatureScheme)
             self.session = Session(username: username ?? Session.currentUser, signer: signer)
             self.gate = Mutex(Gate(signer: signer, logger: logger))
-            self.limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { frames in
-                guard let message = try? Message(frames: frames) else { return false }
-                return signer.accepts(message.signature, for: message.parts)
-            }
+            self.limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { signer.accepts(frames: $0) }
             try HostAddress.requireNoTunnel(info.common)
             host = try HostAddress.reachable(interface: info.common.interface, location: info.common.location)
         } catch {

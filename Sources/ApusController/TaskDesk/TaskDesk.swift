@@ -139,9 +139,7 @@ final class TaskDesk {
     /// A client's abort goes to the engines; tasks that no engine has yet can only be stopped here.
     func abortWaiting(_ request: VerifiedRequest) {
         guard let content = try? JSONValue(parsing: request.message.content) else { return }
-        let ids =
-            content["msg_ids"]?.string.map { [TaskID($0)] }
-            ?? (content["msg_ids"]?.array ?? []).compactMap { $0.string.map { TaskID($0) } }
+        let ids = ControlRequest.messageIDs(in: content)
         if !ids.isEmpty { self.perform(.aborted(ids)) }
     }
 

@@ -64,7 +64,7 @@ extension ControlRequest {
     package init?(_ type: MessageType, content: JSONValue) {
         switch type {
         case .abortRequest:
-            let ids = Self.messageIDs(content["msg_ids"])
+            let ids = Self.messageIDs(in: content)
             if ids.isEmpty {
                 self = .abort(content[ApusMember.all]?.bool == true ? .everythingQueued : .queuedExecutes)
             } else if content[ApusMember.running]?.bool == true {
@@ -72,7 +72,7 @@ extension ControlRequest {
             } else {
                 self = .abort(.requests(ids))
             }
-        case .recallRequest: self = .recall(Self.messageIDs(content["msg_ids"]))
+        case .recallRequest: self = .recall(Self.messageIDs(in: content))
         case .registerAgainRequest:
             guard let uuid = content["uuid"]?.string else { return nil }
             self = .registerAgain(EngineUUID(uuid))
@@ -85,8 +85,9 @@ extension ControlRequest {
         }
     }
 
-    private static func messageIDs(_ value: JSONValue?) -> [MessageID] {
-        switch value {
+    /// The ids that `msg_ids` names: a list of them, or one by itself.
+    package static func messageIDs(in content: JSONValue) -> [MessageID] {
+        switch content["msg_ids"] {
         case .string(let id): [MessageID(id)]
         case .array(let ids): ids.compactMap { $0.string.map { MessageID($0) } }
         default: []

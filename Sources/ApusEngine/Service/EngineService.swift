@@ -639,11 +639,8 @@ package actor EngineService {
     ) -> any TransportSocket {
         let signer = self.signer
         let largest = self.options.maximumMessageSize ?? MessageSize.standard
-        let limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { frames in
-            // What was here before is refused when it is looked at.
-            guard let message = try? Message(frames: frames) else { return false }
-            return signer.accepts(message.signature, for: message.parts)
-        }
+        // What was here before is refused when it is looked at.
+        let limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { signer.accepts(frames: $0) }
         let options = SocketOptions(identity: identity ?? ByteBuffer(string: self.uuid.text), limits: limits)
         return self.transport.makeSocket(role, options: options, on: self.eventLoop) { event in
             self.assumeIsolated { handler($0, event) }

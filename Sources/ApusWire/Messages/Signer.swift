@@ -87,6 +87,12 @@ package struct Signer: Sendable {
         self.signature(of: Self.heartParts(uuid, ping))
     }
 
+    /// Whether the frames show that their sender has the key: those of a message, or as many as have come of one.
+    package func accepts(frames: [ByteBuffer]) -> Bool {
+        guard let message = try? Message(frames: frames) else { return false }
+        return self.accepts(message.signature, for: message.parts)
+    }
+
     /// Whether the text is the engine's signature of its answer to the ping.
     package func accepts(heart signature: ByteBuffer, of uuid: String, ping: ByteBuffer) -> Bool {
         self.accepts(signature, for: Self.heartParts(uuid, ping))
