@@ -22,9 +22,30 @@ let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-col
 let heap: Target.Dependency = .product(name: "HeapModule", package: "swift-collections")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
-func floor(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
-    .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+/// The folders of Sources, from the top down.
+enum Floor: String {
+    case programs = "1-Programs"
+    case services = "2-Services"
+    case hands = "3-Hands"
+    case decisions = "4-Decisions"
+    case words = "5-Words"
+    case ground = "6-Ground"
+    case sharedMemory = "6-Ground/SharedMemory"
+    case beside = "7-Beside"
+
+    func folder(_ target: String) -> String { "Sources/\(self.rawValue)/\(target)" }
 }
+
+func library(_ name: String, _ floor: Floor, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
+    .target(name: name, dependencies: dependencies, path: floor.folder(name), resources: resources, swiftSettings: settings)
+}
+
+func program(_ name: String, _ floor: Floor, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: floor.folder(name), swiftSettings: settings)
+}
+
+/// A target of C sources.
+func cLibrary(_ name: String, _ floor: Floor) -> Target { .target(name: name, path: floor.folder(name)) }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
@@ -70,9 +91,9 @@ let package = Package(
     targets: [
         // Ground: the bounds of the section that lists remote functions, the entry into engine mode, memory that two processes
         // share, the macro plugin.
-        .target(name: "CFunctionSection"),
-        .target(name: "CEngineMode"),
-        .target(name: "CSharedMemory"),
+        cLibrary("CFunctionSection", .ground),
+        cLibrary("CEngineMode", .ground),
+        cLibrary("CSharedMemory", .sharedMemory),
         .macro(
             name: "ApusMacros",
             dependencies: [
@@ -81,52 +102,56 @@ let package = Package(
                 .product(name: "SwiftSyntaxBuilder", package: "swift-syntax"),
                 .product(name: "SwiftDiagnostics", package: "swift-syntax"),
                 .product(name: "SwiftCompilerPlugin", package: "swift-syntax"),
-            ], swiftSettings: settings),
+            ], path: Floor.ground.folder("ApusMacros"), swiftSettings: settings),
 
         // The lock of all others: Synchronization's, but one that the thread sanitizer knows in a build for that (scripts/sanitize).
-        floor("Locks", []),
-        floor("MemoryFiles", ["CSharedMemory", "Locks", nioCore]),
+        library("Locks", .ground, []),
+        library("MemoryFiles", .sharedMemory, ["CSharedMemory", "Locks", nioCore]),
 
         // Words: bytes and names, no behaviour over time. Functions lean sideways on Pickle, for values are what they carry.
-        floor("Pickle", [nioCore]),
-        floor("ApusWire", ["CSharedMemory", "MemoryFiles", nioCore, crypto]),
-        floor("ApusFunctions", ["CFunctionSection", "ApusMacros", "Locks", "Pickle", nioCore]),
-        floor("ApusTransport", ["Locks", nioCore]),
+        library("Pickle", .words, [nioCore]),
+        library("ApusWire", .words, ["MemoryFiles", nioCore, crypto]),
+        library("ApusFunctions", .words, ["CFunctionSection", "ApusMacros", "Locks", "Pickle", nioCore]),
+        library("ApusTransport", .words, ["Locks", nioCore]),
 
         // Decisions: values, events in, effects out.
-        floor("ApusCore", ["ApusWire", nioCore, deque, heap]),
-        floor("ApusStore", ["ApusWire", "Locks", nioCore, deque]),
+        library("ApusCore", .decisions, ["ApusWire", nioCore, deque, heap]),
+        library("ApusStore", .decisions, ["ApusWire", "Locks", nioCore, deque]),
 
         // Hands: one foreign thing each.
-        floor("ZMTP", ["MemoryFiles", nioCore, nioPosix]),
+        library("ZMTP", .hands, ["MemoryFiles", nioCore, nioPosix]),
         // Leans sideways on ZMTP: it is ZMTP put behind the transport protocol, so that ZMTP itself knows nothing of Apus.
-        floor("ZMTPTransport", ["ZMTP", "ApusTransport", nioCore]),
-        floor("ApusSQLite", ["ApusStore", "ApusWire", "Locks", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
-        floor(
-            "ApusLaunchers",
+        library("ZMTPTransport", .hands, ["ZMTP", "ApusTransport", nioCore]),
+        library(
+            "ApusSQLite", .hands, ["ApusStore", "ApusWire", "Locks", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
+        library(
+            "ApusLaunchers", .hands,
             [
                 "ApusWire", "Locks", logging, .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ]),
 
         // Services: actors around cores.
-        floor(
-            "ApusController",
+        library(
+            "ApusController", .services,
             [
-                "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "Pickle", nioCore, deque, logging,
+                "ApusCore", "ApusFunctions", "ApusStore", "ApusTransport", "ApusWire", "MemoryFiles", "Pickle", nioCore, deque,
+                logging,
             ]),
-        floor(
-            "ApusEngine",
+        library(
+            "ApusEngine", .services,
             [
                 "ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "CEngineMode", "CSharedMemory", "Locks", "MemoryFiles",
                 "Pickle", "ZMTPTransport",
                 nioCore, nioPosix, logging,
             ], resources: kernelSources),
-        floor("ApusClient", ["ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "Locks", "Pickle", nioCore, logging]),
+        library(
+            "ApusClient", .services,
+            ["ApusCore", "ApusFunctions", "ApusTransport", "ApusWire", "Locks", "MemoryFiles", "Pickle", nioCore, logging]),
 
         // Programs.
-        floor(
-            "Apus",
+        library(
+            "Apus", .programs,
             [
                 "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSQLite",
                 "ApusStore",
@@ -134,33 +159,33 @@ let package = Package(
             ]),
 
         // Command lines, environment and configuration files of a controller and of an engine.
-        floor("ApusSettings", ["ApusController", "ApusEngine", "ApusWire", logging]),
-        .executableTarget(
-            name: "apus-command",
-            dependencies: [
+        library("ApusSettings", .programs, ["ApusController", "ApusEngine", "ApusWire", logging]),
+        program(
+            "apus-command", .programs,
+            [
                 "Apus", "ApusController", "ApusCore", "ApusEngine", "ApusLaunchers", "ApusSettings", "ApusWire", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ], swiftSettings: settings),
+            ]),
 
         // Beside: a simulated cluster, the program that tries it with many seeds (scripts/simulate), and the suites that several
         // implementations must pass.
-        floor("ApusSimulation", ["ApusCore", "ApusWire"]),
+        library("ApusSimulation", .beside, ["ApusCore", "ApusWire"]),
         // The same for the services, over a simulated network and in simulated time. Of its own, for whoever links it has its clocks.
-        .target(name: "CSimulatedTime"),
-        floor(
-            "ApusClusterSimulation",
+        cLibrary("CSimulatedTime", .beside),
+        library(
+            "ApusClusterSimulation", .beside,
             [
                 "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusStore", "ApusTransport",
                 "ApusWire",
                 "CSimulatedTime", "Locks", nioCore, heap, logging,
             ]),
-        .executableTarget(
-            name: "apus-simulate",
-            dependencies: [
+        program(
+            "apus-simulate", .beside,
+            [
                 "ApusClusterSimulation", "ApusSimulation", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ], swiftSettings: settings),
-        floor(
-            "ApusTestKit",
+            ]),
+        library(
+            "ApusTestKit", .beside,
             [
                 "Apus", "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusStore", "ApusTransport", "ApusWire",
                 nioCore,
@@ -168,12 +193,12 @@ let package = Package(
             ]),
 
         // A generator of load for a controller alone, for scripts/scale.
-        .executableTarget(
-            name: "apus-load",
-            dependencies: [
+        program(
+            "apus-load", .beside,
+            [
                 "ApusTransport", "ApusWire", "ZMTPTransport", nioCore, nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ], swiftSettings: settings),
+            ]),
 
         // Examples: programs of users.
         .target(name: "DebianClosure", path: "Examples/DebianClosure/Library", swiftSettings: settings),

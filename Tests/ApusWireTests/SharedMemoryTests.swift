@@ -14,7 +14,7 @@
             let mapped = try SharedMemory.map(reference)
             memory = nil
             #expect(String(buffer: mapped) == "in common")
-            #expect(throws: WireError.self) { try SharedMemory.map(reference) }
+            #expect(throws: MemoryError.self) { try SharedMemory.map(reference) }
         }
 
         @Test("What is collected in a file is whole, can be written to, and is found as a file only as a whole")
@@ -51,7 +51,7 @@
             memory = nil
             #expect(String(buffer: try SharedMemory.map(reference)) == "collected")
             bytes = nil
-            #expect(throws: WireError.self) { try SharedMemory.map(reference) }
+            #expect(throws: MemoryError.self) { try SharedMemory.map(reference) }
         }
 
         @Test("Who writes to the bytes, or beyond them, writes to a copy")

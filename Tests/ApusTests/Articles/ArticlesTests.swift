@@ -1,14 +1,14 @@
 import Foundation
 import Testing
 
-// What the articles of Sources/Apus/Apus.docc show is in this folder, compiled and, but for what needs a cluster of the user's own, run:
+// What the articles of Sources/1-Programs/Apus/Apus.docc show is in this folder, compiled and, but for what needs a cluster of the user's own, run:
 // each article's Swift in the file that bears its name, block by block, with what the tests expect of it in between.
 
 @Suite("Articles")
 struct ArticlesTests {
     private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent().deletingLastPathComponent()
-    private static let catalogue = Self.root.appending(path: "Sources/Apus/Apus.docc")
+    private static let catalogue = Self.root.appending(path: "Sources/1-Programs/Apus/Apus.docc")
 
     private static let articles: [String] =
         (try? FileManager.default.contentsOfDirectory(atPath: Self.catalogue.path))?

@@ -9,7 +9,7 @@ struct TutorialTests {
     @Test("The tutorial's last step is the example")
     func lastStep() throws {
         let example = Self.root.appending(path: "Examples/PrimeCounting/PrimeCounting.swift")
-        let catalogue = Self.root.appending(path: "Sources/Apus/Apus.docc")
+        let catalogue = Self.root.appending(path: "Sources/1-Programs/Apus/Apus.docc")
         let tutorial = try String(contentsOf: catalogue.appending(path: "MeetApus.tutorial"), encoding: .utf8)
         let last = try #require(tutorial.matches(of: /file: "([^"]+)"/).last?.output.1)
         let shown = try String(contentsOf: catalogue.appending(path: "Resources/\(last)"), encoding: .utf8)

@@ -3,6 +3,7 @@ import ApusFunctions
 package import ApusTransport
 package import ApusWire
 package import Logging
+import MemoryFiles
 package import NIOCore
 
 /// An engine: registers with a controller, answers its heartbeat and runs the requests that it sends.

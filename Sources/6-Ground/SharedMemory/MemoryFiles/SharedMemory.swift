@@ -1,6 +1,5 @@
 private import CSharedMemory
 private import Foundation
-private import MemoryFiles
 package import NIOCore
 
 #if canImport(Glibc)
@@ -40,10 +39,12 @@ package final class SharedMemory: Sendable {
     /// Whose file it is; nil if it is our own.
     private let owner: ByteBuffer?
 
-    /// What has memory in common: the boot of a machine, a process namespace and a user. Nil where nothing has.
-    ///
-    /// `APUS_SHARED_MEMORY=off` in a process's environment makes it share nothing.
+    /// Processes with equal places can map each other's memory: those of one user, one process namespace and one boot of a machine.
+    /// Nil where nothing can be shared. ``disablingVariable`` set to "off" makes a process share nothing.
     package static let place: String? = findPlace()
+
+    /// The environment variable that makes a process share nothing.
+    package static let disablingVariable = "APUS_SHARED_MEMORY"
 
     /// Copies the bytes to new memory. Nil when there is none, or no descriptor, to be had.
     package init?(copying bytes: ByteBuffer) {
@@ -69,27 +70,27 @@ package final class SharedMemory: Sendable {
 
     /// The bytes, not copied.
     ///
-    /// - Throws: ``WireError`` when they are not there any more, or are not what the reference says.
-    package static func map(_ reference: Reference) throws(WireError) -> ByteBuffer {
+    /// - Throws: ``MemoryError`` when they are not there any more, or are not what the reference says.
+    package static func map(_ reference: Reference) throws(MemoryError) -> ByteBuffer {
         guard reference.size > 0, reference.size <= Int(UInt32.max) else {
-            throw WireError("shared memory of \(reference.size) bytes cannot be")
+            throw MemoryError("shared memory of \(reference.size) bytes cannot be")
         }
         let path = "/proc/\(reference.process)/fd/\(reference.descriptor)"
         // Looked at before it is opened: to open a pipe or a device may do something.
         guard Self.target(of: path) == "/memfd:\(Self.name(reference.token)) (deleted)" else {
-            throw WireError("process \(reference.process) does not share this memory any more; send the value again")
+            throw MemoryError("process \(reference.process) does not share this memory any more; send the value again")
         }
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else {
-            throw WireError(
+            throw MemoryError(
                 "the memory that process \(reference.process) shares cannot be opened: \(String(cString: strerror(errno))). "
-                    + "APUS_SHARED_MEMORY=off in the client's environment makes it send everything by the network")
+                    + "\(Self.disablingVariable)=off in the client's environment makes it send everything by the network")
         }
         defer { close(file) }
         guard apus_memory_is_sealed(file, reference.size) else {
-            throw WireError("the memory that process \(reference.process) shares is not what it said")
+            throw MemoryError("the memory that process \(reference.process) shares is not what it said")
         }
-        do { return try MappedMemory.buffer(of: file, length: reference.size) } catch { throw WireError("\(error)") }
+        return try MappedMemory.buffer(of: file, length: reference.size)
     }
 
     private static func name(_ token: String) -> String { "apus-\(token)" }
@@ -97,7 +98,7 @@ package final class SharedMemory: Sendable {
     private static func target(of link: String) -> String? { try? FileManager.default.destinationOfSymbolicLink(atPath: link) }
 
     private static func findPlace() -> String? {
-        guard ProcessInfo.processInfo.environment[EnvironmentVariable.sharedMemory] != "off",
+        guard ProcessInfo.processInfo.environment[Self.disablingVariable] != "off",
             let boot = try? String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8),
             let processes = Self.target(of: "/proc/self/ns/pid"),
             // Whether one can be made, and found again.

@@ -1,3 +1,4 @@
+package import MemoryFiles
 package import NIOCore
 
 /// The buffers of a message of which some stay in shared memory, an empty frame in their place (protocol article, "Shared memory").
@@ -62,9 +63,8 @@ extension Message {
                 let descriptor = entry["descriptor"]?.int, let token = entry["token"]?.string, let size = entry["size"]?.int,
                 (0..<message.buffers.count).contains(place), process > 0, descriptor >= 0
             else { throw WireError("the list of shared buffers is torn") }
-            message.replaceBuffer(
-                at: place,
-                by: try SharedMemory.map(.init(process: process, descriptor: descriptor, token: token, size: size)))
+            let reference = SharedMemory.Reference(process: process, descriptor: descriptor, token: token, size: size)
+            do { message.replaceBuffer(at: place, by: try SharedMemory.map(reference)) } catch { throw WireError("\(error)") }
         }
         return message
     }

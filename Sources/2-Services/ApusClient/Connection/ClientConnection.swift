@@ -1,9 +1,10 @@
 import ApusCore
 import ApusTransport
 import ApusWire
-import Logging
-import NIOCore
 import Locks
+import Logging
+import MemoryFiles
+import NIOCore
 
 /// A client's sockets, and the tasks that wait for what comes by them.
 ///

@@ -1,6 +1,7 @@
 /// The environment variables that programs of a cluster read, by what they say.
 ///
-/// Those that begin with `IPP_` are ipyparallel's, and `IPYTHONDIR` is IPython's.
+/// Those that begin with `IPP_` are ipyparallel's, and `IPYTHONDIR` is IPython's. One more, `APUS_SHARED_MEMORY`, is
+/// `SharedMemory.disablingVariable`.
 package enum EnvironmentVariable {
     /// The id of the cluster that a controller or an engine belongs to.
     package static let clusterID = "IPP_CLUSTER_ID"
@@ -28,6 +29,4 @@ package enum EnvironmentVariable {
     package static let parentDescriptor = "APUS_PARENT_FD"
     /// The largest message that is taken, in bytes.
     package static let maximumMessageSize = "APUS_MAX_MESSAGE_SIZE"
-    /// "off": share no memory with other processes.
-    package static let sharedMemory = "APUS_SHARED_MEMORY"
 }

@@ -1,5 +1,6 @@
 import ApusCore
 import ApusWire
+import MemoryFiles
 import NIOCore
 
 /// Large buffers of requests that engines map, until these have answered. What came by the network goes on to engines of this machine
