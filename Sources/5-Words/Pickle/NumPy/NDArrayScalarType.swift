@@ -36,7 +36,7 @@ public struct NDArrayScalarType: Sendable, Hashable, CustomStringConvertible {
             return nil
         }
         let isTime = kind == UInt8(ascii: "M") || kind == UInt8(ascii: "m")
-        guard unit.isEmpty || (isTime && unit.first == UInt8(ascii: "[") && unit.last == UInt8(ascii: "]")) else { return nil }
+        guard unit.isEmpty || (isTime && Self.isTimeUnit(unit)) else { return nil }
         switch kind {
         case UInt8(ascii: "i"), UInt8(ascii: "u"): guard [1, 2, 4, 8].contains(number) else { return nil }
         case UInt8(ascii: "f"): guard [2, 4, 8, 12, 16].contains(number) else { return nil }
@@ -53,6 +53,17 @@ public struct NDArrayScalarType: Sendable, Hashable, CustomStringConvertible {
         // A size may have come with zeros before it.
         self.description =
             order + String(UnicodeScalar(kind)) + (sizeText.isEmpty ? "" : "\(number)") + String(decoding: unit, as: UTF8.self)
+    }
+
+    /// The units of time that NumPy knows.
+    private static let timeUnits: Set = ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as", "generic"]
+
+    /// Whether the text is a unit of time in brackets, such as `[ns]` or `[25s]`.
+    private static func isTimeUnit(_ text: ArraySlice<UInt8>) -> Bool {
+        guard text.first == UInt8(ascii: "["), text.last == UInt8(ascii: "]"), text.count > 2 else { return false }
+        let inner = text.dropFirst().dropLast()
+        let multiple = inner.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+        return multiple.count <= 10 && self.timeUnits.contains(String(decoding: inner.dropFirst(multiple.count), as: UTF8.self))
     }
 
     /// The type of these fields: a list of (name, type) or (name, type, shape) tuples, as NumPy's `descr`.
