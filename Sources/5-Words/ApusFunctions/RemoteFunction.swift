@@ -3,7 +3,7 @@ package import Pickle
 /// A function that engines can run: its name, its types and the values it captured, without its code.
 ///
 /// The `@Remote` macro makes one beside each function it stands on, named with a `$` in front; `#remote { … }` makes one of a
-/// closure. Views take it together with its arguments:
+/// closure. Views take a remote function together with its arguments:
 ///
 /// ```swift
 /// @Remote func square(_ x: Double) -> Double { x * x }
@@ -19,7 +19,7 @@ public struct RemoteFunction<Output: Sendable, each Input: Codable & Sendable>: 
     let result: ResultCoding<Output>
     /// The captured values as they travel, or why they cannot.
     let captured: Result<[PickleValue], any Error>
-    /// The function with what it depends on, as requests name it; nil: by its name.
+    /// The function and its condition, as requests carry them; nil for a function without a condition, which requests name.
     var conditional: PickleValue?
 
     /// The name that requests carry; see ``RemoteDeclaration/qualifiedName``.
@@ -36,7 +36,7 @@ public struct RemoteFunction<Output: Sendable, each Input: Codable & Sendable>: 
     }
 }
 
-/// A function's code, which is of one of two types; known apart, so that an engine runs a short task without a task of Swift's.
+/// A function's code, synchronous or not. An engine runs synchronous code without a Swift task.
 enum EitherBody<Synchronous: Sendable, Asynchronous: Sendable>: Sendable {
     case synchronous(Synchronous)
     case asynchronous(Asynchronous)
@@ -60,10 +60,10 @@ extension RemoteFunction {
     /// - Throws: What encoding them threw.
     package func capturedValues() throws -> [PickleValue] { try self.captured.get() }
 
-    /// How a request says which function it means.
+    /// The value by which a request names the function.
     package var pickled: PickleValue { self.conditional ?? .reference(self.name) }
 
-    /// The function behind a condition, which is called before it.
+    /// The function with a condition that the engine calls first.
     package func dependent(
         on condition: PickleValue, arguments: [PickleValue], keywords: [(String, PickleValue)]
     ) -> RemoteFunction {
@@ -83,7 +83,7 @@ extension RemoteFunction {
     /// Reads an engine's reply to this function.
     package func decodeResult(_ value: PickleValue) throws -> Output { try self.result.decode(value) }
 
-    /// Changes a result into what a reply carries.
+    /// Changes a result into the value that a reply carries.
     package func encodeResult(_ output: Output) throws -> PickleValue { try self.result.encode(output) }
 }
 
@@ -97,7 +97,7 @@ extension RemoteFunction {
             declaration: declaration, body: .synchronous(SynchronousBody(run: body)), result: .value, captured: .success([]))
     }
 
-    /// A declared function that gives a value, in its own time.
+    /// An asynchronous declared function that gives a value.
     @_disfavoredOverload
     public init(__declared declaration: RemoteDeclaration, body: @escaping @Sendable (repeat each Input) async throws -> Output)
     where Output: Codable {
@@ -114,7 +114,7 @@ extension RemoteFunction {
             captured: .success([]))
     }
 
-    /// A declared function that gives nothing, in its own time.
+    /// An asynchronous declared function that gives nothing.
     @_disfavoredOverload
     public init(
         __declared declaration: RemoteDeclaration, procedure: @escaping @Sendable (repeat each Input) async throws -> Output
@@ -135,7 +135,7 @@ extension RemoteFunction {
             captured: encodeAll(repeat each captured))
     }
 
-    /// A closure that gives a value, in its own time.
+    /// An asynchronous closure that gives a value.
     @_disfavoredOverload
     public init<each Capture: Codable & Sendable>(
         __closure declaration: RemoteDeclaration,
@@ -158,7 +158,7 @@ extension RemoteFunction {
             captured: encodeAll(repeat each captured))
     }
 
-    /// A closure that gives nothing, in its own time.
+    /// An asynchronous closure that gives nothing.
     @_disfavoredOverload
     public init<each Capture: Codable & Sendable>(
         __closure declaration: RemoteDeclaration,

@@ -1,6 +1,6 @@
 /// Makes a function callable on engines.
 ///
-/// The function stays what it is. Beside it appears a ``RemoteFunction`` with a `$` before its name, for views to take:
+/// The function itself is unchanged. Beside it appears a ``RemoteFunction`` with a `$` before its name, for views to take:
 ///
 /// ```swift
 /// @Remote func square(_ x: Double) -> Double { x * x }
@@ -9,10 +9,10 @@
 /// let there = try await view.apply($square, 3)
 /// ```
 ///
-/// It may stand on a global function or a static method, `async` and `throws` or not. The parameters and the result are
-/// `Codable & Sendable`, because their values travel; a result may also be `Void`. What cannot travel is an error at compile
-/// time: `inout`, variadic, generic and closure parameters. A default value holds for calls here; a call through a view gives
-/// every argument.
+/// The macro may stand on a global function or a static method, `async` and `throws` or not. The parameters and the result are
+/// `Codable & Sendable`, because their values travel; a result may also be `Void`. Parameters that cannot travel (`inout`,
+/// variadic, generic and closure ones) are errors at compile time. A default value holds for calls here; a call through a view
+/// gives every argument.
 ///
 /// Python calls the function by its name, "square", or, where two functions share that, "MyProgram.square".
 @attached(peer, names: prefixed(`$`))
@@ -20,8 +20,8 @@ public macro Remote() = #externalMacro(module: "ApusMacros", type: "RemoteMacro"
 
 /// Makes a closure that engines can run.
 ///
-/// What the closure uses from around it stands in its capture list, each with its type; these values travel with each call.
-/// The code itself is found in the engine, which runs the same executable.
+/// Every value that the closure uses from around it stands in its capture list, with its type; these values travel with each
+/// call. The code itself is found in the engine, which runs the same executable.
 ///
 /// ```swift
 /// let factor = 3
@@ -36,7 +36,7 @@ public macro remote<Output: Sendable, each Input: Codable & Sendable>(
     _ body: @Sendable (repeat each Input) async throws -> Output
 ) -> RemoteFunction<Output, repeat each Input> = #externalMacro(module: "ApusMacros", type: "RemoteClosureMacro")
 
-/// What the compiler says of a closure whose parameters cannot travel.
+/// Makes the compiler refuse a closure whose parameters cannot travel.
 @available(*, unavailable, message: "the parameters of a remote closure must be Codable and Sendable")
 @freestanding(expression)
 public macro remote<Output, each Input>(

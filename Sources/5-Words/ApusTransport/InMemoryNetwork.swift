@@ -3,8 +3,8 @@ private import Locks
 
 /// A network inside the process: the roles of ``SocketRole`` without bytes or ports of the machine.
 ///
-/// Messages are handed over as they are; who asks for encoding (the services do) has encoded them already. Connections are made
-/// at once when both ends exist, in whichever order they come.
+/// The frames of a message are handed to the receiver without a copy. A connection is made as soon as both ends exist, in either
+/// order.
 package final class InMemoryNetwork: Transport {
     private let state = Mutex(State())
 
@@ -26,13 +26,14 @@ package final class InMemoryNetwork: Transport {
         let handler: @Sendable (SocketEvent) -> Void
         /// Connected peers in order of connecting, each with the name it has here.
         var peers: [(socket: Int, name: ByteBuffer)] = []
-        /// Peers that this socket connected to, by itself, and the ports where it found them: it goes back there when they close.
+        /// The peers that this socket connected to of its own accord, each with its port. When such a peer closes, the socket
+        /// waits for the next listener at that port.
         var sought: [Int: Int] = [:]
-        /// What a dealer sent before it had a peer.
+        /// Messages that a dealer sent while it had no peer.
         var unsent: [[ByteBuffer]] = []
-        /// The dealer's next peer.
+        /// How many messages a dealer has sent to its peers, which take turns by this number.
         var turn = 0
-        /// What is to be told at the next turn of the loop.
+        /// Events for the handler, which is called at the next turn of the loop.
         var inbox: [SocketEvent] = []
         var isDelivering = false
         var isReading = true
@@ -128,7 +129,8 @@ package final class InMemoryNetwork: Transport {
         self.schedule(ready)
     }
 
-    /// Ends the connection to the peer of that name. Who had connected does so again, as over TCP.
+    /// Ends the connection to the peer of that name. A peer that had connected to this socket connects again at once, as over
+    /// TCP.
     fileprivate func disconnect(_ name: ByteBuffer, from socket: Int) {
         let ready: [Int] = self.state.withLock { state in
             guard let index = state.sockets[socket]?.peers.firstIndex(where: { $0.name == name }),

@@ -2,8 +2,8 @@ package import NIOCore
 
 /// Makes the sockets through which the parts of a cluster talk.
 ///
-/// Two kinds exist: ZMTP over TCP, which Python's peers speak, and memory, for tests and for clusters inside one process. What
-/// a service does cannot depend on which it has.
+/// Two kinds exist: ZMTP over TCP, which Python's peers speak, and memory, for tests and for clusters inside one process. A
+/// service behaves the same with either.
 package protocol Transport: Sendable {
     /// A socket that lives on the event loop; its handler is called there.
     func makeSocket(
@@ -25,12 +25,12 @@ package enum SocketRole: Sendable, Hashable {
 }
 
 package struct SocketOptions: Sendable {
-    /// What peers know this socket by; empty: each peer makes a name up.
+    /// The identity by which peers know this socket; empty: each peer makes up a name for the socket.
     package var identity: ByteBuffer
-    /// How large messages may be that peers send; nil: as large as they like. In memory, where a message is there before it is
-    /// sent, nothing is checked.
+    /// Limits on the size of messages from peers; nil: no limit. The transport in memory checks no sizes, because a message is in
+    /// memory before it is sent.
     package var limits: MessageLimits?
-    /// How much may wait for a peer that does not read: bytes at which a router cuts its connection. Nil: any amount.
+    /// Bytes that may wait for a peer that does not read; beyond them a router closes the peer's connection. Nil: no limit.
     package var unreadByteLimit: Int?
 
     package init(identity: ByteBuffer = ByteBuffer(), limits: MessageLimits? = nil, unreadByteLimit: Int? = nil) {
@@ -44,9 +44,9 @@ package struct SocketOptions: Sendable {
 package struct MessageLimits: Sendable {
     /// For a peer that has shown that it has the cluster's key.
     package var known: Int
-    /// For any other; one that sends more is cut off.
+    /// For any other peer; the connection of one that sends more is closed.
     package var strangers: Int
-    /// Whether frames show that their sender has the key: those of a message, or as many as have come of it. Asked on the event loop.
+    /// Whether the frames of a message, as many as have arrived, show that their sender has the key. Called on the event loop.
     package var areKnown: @Sendable (_ frames: [ByteBuffer]) -> Bool
 
     package init(known: Int, strangers: Int, areKnown: @escaping @Sendable (_ frames: [ByteBuffer]) -> Bool) {
@@ -73,32 +73,31 @@ package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
 package enum SocketEvent: Sendable {
     /// Messages as frames, all that one read brought. A router's messages start with the peer's identity.
     case received([[ByteBuffer]])
-    /// A peer that has the key sent a message larger than the limit: its frames as far as they were taken, which may be too few for
-    /// a message. The connection goes on.
+    /// A peer that has the key sent a message larger than the limit. The frames are those received before the limit, perhaps too
+    /// few for a message. The connection stays open.
     case tooLarge([ByteBuffer], limit: Int)
-    /// A peer can be reached now. A router tells the identity by which to address it; for a
-    /// publisher it is when the peer has subscribed.
+    /// A peer can be reached now: at a router, by this identity; at a publisher, because the peer has subscribed.
     case peerConnected(identity: ByteBuffer)
-    /// A peer is gone, after its last message was told.
+    /// A peer is gone. All of its messages were reported before.
     case peerDisconnected(identity: ByteBuffer)
-    /// Something that ends no more than one connection, or one attempt at it: worth a line in the log.
+    /// A fault that ends no more than one connection, or one attempt to connect; the text is for the log.
     case problem(String)
 }
 
-/// One socket. Whoever implements it keeps these duties:
+/// One socket of a transport. Every implementation keeps these rules:
 ///
 /// - `send` never blocks and never fails: what cannot be delivered (no such peer, a peer too slow) is dropped by the rule of the
 ///   role, and a dealer without a peer keeps messages until one comes.
 /// - Messages between two sockets stay in order.
 /// - After `close` returns, the handler is not called again.
 package protocol TransportSocket: Sendable {
-    /// Listens there and gives the endpoint, with the port that was chosen where the asked one is 0.
+    /// Listens at the endpoint and gives it back, with the chosen port in place of port 0.
     func bind(to endpoint: Endpoint) async throws -> Endpoint
     /// Connects, and connects again whenever the connection is lost, until closed.
     func connect(to endpoint: Endpoint)
     /// Sends one message; on the event loop only. Messages leave together at the next ``flush()`` or at the end of the loop's turn.
     func send(_ frames: [ByteBuffer])
-    /// On the event loop only.
+    /// Sends all messages that have not left yet. On the event loop only.
     func flush()
     /// Closes a router's connection to the peer of this identity, if there is one; what was not sent yet is lost, and nothing more
     /// comes from it. A peer that connected to us may connect again. On the event loop only.
@@ -106,7 +105,7 @@ package protocol TransportSocket: Sendable {
     /// Stops or resumes taking messages, for a receiver that is behind: its peers then wait, or drop by their own rules. A
     /// message that has been read already still comes. On the event loop only.
     func setReading(_ isReading: Bool)
-    /// Gives what was sent until then the time to leave, and then closes.
+    /// Closes the socket when the messages sent so far have left, or after the lingering time.
     func close(linger: TimeAmount) async
 }
 

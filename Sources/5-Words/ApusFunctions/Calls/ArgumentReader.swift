@@ -76,7 +76,7 @@ struct ArgumentReader {
                 + (names.isEmpty ? "" : "; its parameters are \(names.joined(separator: ", "))"))
     }
 
-    /// "argument 2 ('to')".
+    /// The name of an argument in errors: "argument 2 ('to')".
     private func describe(_ position: Int) -> String {
         let parameter = self.declaration.parameters[position]
         let name = parameter.label ?? parameter.name
@@ -86,7 +86,7 @@ struct ArgumentReader {
 
 /// Hands a call's captured values to a closure's code, in the order of its capture list.
 ///
-/// They were encoded by the same build, so a misfit means the request was not made by this program's `#remote`.
+/// The values were encoded by the same build, so one that cannot be decoded did not come from this program's `#remote`.
 struct CaptureReader {
     private let captured: [PickleValue]
     private let declaration: RemoteDeclaration

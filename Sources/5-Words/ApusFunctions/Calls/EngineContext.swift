@@ -2,7 +2,7 @@ public import Pickle
 
 /// The engine that runs the current function, and the names it keeps between calls.
 ///
-/// A remote function reaches it without a parameter:
+/// A remote function finds its engine's context in ``current``:
 ///
 /// ```swift
 /// @Remote func addToTotal(_ x: Double) throws -> Double {
@@ -18,15 +18,15 @@ public struct EngineContext: Sendable {
 
     /// The engine's number in its cluster.
     public let engineID: Int
-    /// What names the engine for as long as it lives; a restarted one has another.
+    /// The text by which the cluster names the engine. A restarted engine has a new one, unless its launcher keeps it.
     public let uuid: String
     /// The values that clients push to the engine and pull from it.
     public let namespace: any EngineNamespace
     /// The function's turn, which it gives up while it waits for other tasks; nil for functions that cannot wait.
     package var turn: (any EngineTurn)?
-    /// How many tasks this one was submitted within, one in the other; 0 for one that a client outside submitted.
+    /// How deep the task is nested in tasks that submitted each other; 0 for a task that a client outside the engines submitted.
     package var depth = 0
-    /// What the engine lends to those who know what it is.
+    /// The engine's access to its cluster, of a type that this module cannot name.
     package var engine: (any Sendable)?
 
     /// A context for code that calls remote functions itself, such as a test of one that uses names.
@@ -37,24 +37,25 @@ public struct EngineContext: Sendable {
     }
 }
 
-/// The turn of an asynchronous function at its engine, which runs one at a time.
+/// The right of an asynchronous function to run on its engine, which runs one function at a time.
 package protocol EngineTurn: Sendable {
-    /// The function is about to send tasks, for which it will wait: it counts among those that wait from now on.
+    /// Counts the function among those that wait, before it sends the tasks for which it will wait.
     ///
-    /// - Throws: When too many of the engine's functions wait. Said before anything is sent, it ends a recursion that would go on for
-    ///   ever; said at the wait, what was sent goes on without the function.
+    /// - Throws: When too many of the engine's functions wait. An error before any task is sent ends a recursion that would go on
+    ///   for ever; an error at the wait would leave the sent tasks running without the function.
     func expectWait() throws
 
-    /// The function waits, and the engine may run others. Several waits of one function may be under way.
+    /// Begins a wait: the function gives up its turn, and the engine may run others. One function may have several waits under
+    /// way.
     ///
     /// - Throws: When too many of the engine's functions wait.
     func beginWait() throws
 
-    /// A wait is over. Returns when the function has its turn again: at once if it waits for more, or was cancelled.
+    /// Ends a wait and returns when the function has its turn again; at once if it has other waits under way, or was cancelled.
     func endWait() async
 
-    /// The function is thrown another task's error as itself. Should the function end with it, its own task's report says where the
-    /// error came from.
+    /// Notes that the function was thrown another task's error as itself. If the function ends with that error, the report of its
+    /// own task says where the error came from.
     func met(_ error: TravellingError, of task: any RelayedError)
 }
 
@@ -69,7 +70,7 @@ public protocol EngineNamespace: Sendable {
     /// The value of a name as it travels; `nil` if it has none.
     func pickled(_ name: String) -> PickleValue?
 
-    /// Gives a name a value, or takes it away.
+    /// Gives a name a value; nil removes the value.
     func setPickled(_ name: String, to value: PickleValue?)
 }
 

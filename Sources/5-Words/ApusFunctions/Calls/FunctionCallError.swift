@@ -25,7 +25,7 @@ public struct FunctionCallError: Error, Sendable, CustomStringConvertible {
     public let cause: (any Error)?
     /// The name that was looked up; `nil` if the function was found.
     public let function: String?
-    /// Functions whose names are near to it, or that all have it.
+    /// Functions whose names resemble the one looked up, or that all have that name.
     public let nearMatches: [String]
 
     package init(
@@ -40,7 +40,7 @@ public struct FunctionCallError: Error, Sendable, CustomStringConvertible {
 
     public var description: String { self.message }
 
-    /// The exception that a Python caller sees: what Python itself raises for the same mistake.
+    /// The exception that a Python caller sees, the one that Python itself raises for the same mistake.
     package var pythonName: String {
         switch self.code {
         case .notFound, .ambiguousName: "NameError"

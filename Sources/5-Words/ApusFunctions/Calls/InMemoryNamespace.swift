@@ -1,7 +1,7 @@
 public import Pickle
 import Locks
 
-/// A namespace that lives and dies with its process.
+/// A namespace in the memory of its process.
 public final class InMemoryNamespace: EngineNamespace {
     private let values = Mutex<[String: PickleValue]>([:])
 

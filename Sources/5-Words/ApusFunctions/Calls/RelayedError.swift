@@ -1,7 +1,7 @@
 /// An error of another task, which a function that waited for it passes on.
 ///
-/// Its own task then ends with the error that the other ended with, and not with one that has it inside: after a hundred tasks within
-/// each other the error is still one, and no longer than one.
+/// The function's own task then ends with the other task's error itself, not with a new error around it, so that the error does
+/// not grow with each task it passes through.
 package protocol RelayedError: Error {
     /// The error's type where it was raised first.
     var name: String { get }
@@ -10,7 +10,7 @@ package protocol RelayedError: Error {
     var traceback: [String] { get }
     /// The error itself, where it was `Codable`.
     var travelling: TravellingError? { get }
-    /// What it says besides its value; see ``ErrorTexts``.
+    /// The error's localized texts.
     var texts: ErrorTexts { get }
 }
 

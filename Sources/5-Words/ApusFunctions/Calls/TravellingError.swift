@@ -16,13 +16,14 @@ package struct TravellingError: Sendable, Hashable {
     /// The error's pickle, in base 64.
     package let value: String
 
-    /// What was received.
+    /// An error as it was received, not yet decoded.
     package init(type: String, value: String) {
         self.type = type
         self.value = value
     }
 
-    /// Nil for an error that is not `Codable`, cannot be encoded, is large, or has a type that no other process can find.
+    /// Encodes an error. Nil for one that is not `Codable`, cannot be encoded, is large, or has a type that no other process can
+    /// find.
     package init?(_ error: any Error) {
         guard let error = error as? any Error & Codable, let type = _mangledTypeName(Swift.type(of: error)),
             Self.mayBeResolved(type), let value = try? PickleEncoder().encode(error)
@@ -45,7 +46,8 @@ package struct TravellingError: Sendable, Hashable {
         return decode(type)
     }
 
-    /// What is larger is told by its description only: an error is in the reply, in the record of its task and in the client's memory.
+    /// Bytes of the largest error that travels as itself. A larger one travels as its description only, because the reply, the
+    /// task's record and the client's memory each hold the error.
     private static let sizeLimit = 64 << 10
 
     /// Whether the text can be a mangled name of which every part is a name: letters, digits and underscores. A private type's name has

@@ -2,8 +2,8 @@ import Pickle
 
 /// How a function's result becomes a reply, and a reply a result.
 ///
-/// `Void` is not `Codable`, and Python's `None` is what a function without a result gives; so this is a value made where
-/// the type is known, not a constraint on it.
+/// `Void` is not `Codable`, so a constraint on the result's type cannot do this: a coding is made where the type is known, and a
+/// function without a result gives Python's `None`.
 struct ResultCoding<Output: Sendable>: Sendable {
     let encode: @Sendable (Output) throws -> PickleValue
     let decode: @Sendable (PickleValue) throws -> Output
@@ -16,11 +16,11 @@ extension ResultCoding where Output: Codable {
 }
 
 extension ResultCoding where Output == Void {
-    /// Whatever the reply holds, it is dropped: a Python function always returns something.
+    /// The coding of no result. The value of a reply is dropped, because a Python function always returns something.
     static var nothing: ResultCoding { ResultCoding(encode: { .none }, decode: { _ in }) }
 }
 
-// The scalars of short tasks pass by the encoder and decoder, which cost more than such a task itself.
+// Scalars are converted without the encoder and decoder, which cost more than a short task itself.
 
 func encodeValue<Value: Encodable>(_ value: Value) throws -> PickleValue {
     if Value.self == Double.self { return .float(unsafeBitCast(value, to: Double.self)) }

@@ -18,13 +18,13 @@ package struct ApplyPayload: Sendable {
     /// The buffers; large arrays and byte strings among the arguments are not copied.
     package func encode() -> [ByteBuffer] { self.encode { _, _ in } }
 
-    /// The buffers, telling of each positional argument at which of them it begins.
+    /// The buffers. Calls `begins` with the number of each positional argument and of the buffer in which it begins.
     package func encode(_ begins: (_ argument: Int, _ buffer: Int) -> Void) -> [ByteBuffer] {
         var writer = PayloadWriter(capacity: 256, buffers: 2 + self.arguments.count + self.keywords.count)
         writer.append(self.function)
         let functionBuffers = writer.count
         for (place, argument) in self.arguments.enumerated() {
-            // The counts will stand before them.
+            // One more, for the buffer of counts that is inserted before the arguments.
             begins(place, writer.count + 1)
             writer.append(argument)
         }
@@ -32,7 +32,7 @@ package struct ApplyPayload: Sendable {
         let keywords =
             self.keywords.isEmpty ? [] : self.keywords.sorted { $0.0.utf8.lexicographicallyPrecedes($1.0.utf8) }
         for (_, value) in keywords { writer.append(value) }
-        // Written last, when the number of buffers is known, and put where it belongs.
+        // The counts are written last, when the number of buffers is known, and inserted behind the function.
         writer.insert(at: functionBuffers) { buffer in
             let info = CallInfo(argumentCount: self.arguments.count, argumentBuffers: argumentBuffers, names: keywords.map(\.0))
             info.write(into: &buffer)

@@ -11,7 +11,7 @@ enum CannedValue {
 
     // MARK: - Wrapping
 
-    /// The value as Python wraps it; what it takes out is appended to the blocks.
+    /// The value as Python wraps it; a block taken out of the value is appended to `blocks`.
     static func wrapped(_ value: PickleValue, _ blocks: inout [ByteBuffer]) -> PickleValue {
         switch value {
         case .bytes(let bytes) where bytes.readableBytes > ObjectBuffers.blockThreshold:
@@ -50,7 +50,7 @@ enum CannedValue {
         }
     }
 
-    /// Python unwraps the values of a dictionary it meets on the way, too, though no blocks were taken out of them.
+    /// Unwraps the values of a nested dictionary, as Python does, though no blocks were taken out of them.
     private static func unwrapped(valuesOf dictionary: PickleDictionary) throws -> PickleDictionary {
         guard dictionary.values.contains(where: { if case .object = $0 { true } else { false } }) else { return dictionary }
         var none: ArraySlice<ByteBuffer> = []

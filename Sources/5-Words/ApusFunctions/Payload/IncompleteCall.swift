@@ -3,8 +3,8 @@ import Pickle
 
 /// A call some of whose arguments are results that are still to come.
 ///
-/// The client sends one buffer as a place holder for each, and says in the request's metadata at which of the buffers. The
-/// controller puts the result's buffers there: a result is serialized as an argument is, so that nothing need be decoded.
+/// For each such argument the client sends one buffer as a placeholder, and lists the placeholders in the request's metadata. The
+/// controller puts the result's buffers there without decoding them: a result is serialized as an argument is.
 package struct IncompleteCall: Sendable {
     private let buffers: [ByteBuffer]
     /// The buffers to be replaced, in order.
@@ -14,7 +14,7 @@ package struct IncompleteCall: Sendable {
     private let infoPlace: Int
 
     /// - Parameter places: Which of the buffers stand for results, in any order.
-    /// - Throws: `PickleError` if they are no call, or one of the places is no argument's or named twice.
+    /// - Throws: `PickleError` if the buffers are no call, or if a place is named twice or is not among the arguments.
     package init(_ buffers: ArraySlice<ByteBuffer>, places: [Int]) throws {
         var rest = buffers
         _ = try ObjectBuffers.deserialize(&rest)
@@ -28,7 +28,7 @@ package struct IncompleteCall: Sendable {
         }
     }
 
-    /// The whole call: the buffers of each result, by its place.
+    /// The whole call, each placeholder replaced by its result's buffers.
     package func completed(with results: [Int: [ByteBuffer]]) -> [ByteBuffer] {
         var call: [ByteBuffer] = []
         call.reserveCapacity(self.buffers.count + results.count)
@@ -39,7 +39,7 @@ package struct IncompleteCall: Sendable {
                 continue
             }
             call.append(contentsOf: result)
-            // What comes after the positional arguments' buffers is counted nowhere.
+            // A call counts the buffers of its positional arguments only.
             if place <= self.infoPlace + self.info.argumentBuffers { added += result.count - 1 }
         }
         if added != 0 {

@@ -26,7 +26,7 @@ package enum ObjectBuffers {
         return writer.finish()
     }
 
-    /// The value whose buffers come first, which are removed. What follows is left, so values can stand in a row.
+    /// Reads the first value and removes its buffers. The buffers of further values are left.
     ///
     /// Byte strings and arrays that Python wrapped are unwrapped; functions, references and other wrapped objects stay objects
     /// (see ``PickleValue/referenceName`` and its neighbours).
@@ -50,7 +50,7 @@ package enum ObjectBuffers {
         }
     }
 
-    /// The elements unwrapped; none if there is nothing to unwrap, the usual case.
+    /// The elements unwrapped; nil if there is nothing to unwrap, the usual case.
     private static func unwrapped(_ elements: [PickleValue], _ blocks: inout ArraySlice<ByteBuffer>) throws -> [PickleValue]? {
         guard elements.contains(where: \.mayBeCanned) else { return nil }
         return try elements.map { try CannedValue.unwrapped($0, blocks: &blocks) }
@@ -61,7 +61,7 @@ package enum ObjectBuffers {
     ) throws -> PickleDictionary {
         guard dictionary.values.contains(where: \.mayBeCanned) else { return dictionary }
         var pairs = dictionary.map { ($0.key, $0.value) }
-        // Blocks come in the order of the sorted keys. Keys that Python cannot sort it cannot have looked into.
+        // Blocks come in the order of the sorted keys. From a dictionary whose keys it cannot sort, Python takes no blocks.
         let order = PythonOrder.sorted(pairs.map(\.0)) ?? Array(pairs.indices)
         for place in order { pairs[place].1 = try CannedValue.unwrapped(pairs[place].1, blocks: &blocks) }
         return PickleDictionary(pairs)
@@ -106,7 +106,7 @@ struct PayloadWriter {
         }
     }
 
-    /// A pickle as it is, with nothing taken out.
+    /// Appends the pickle of a value, no blocks taken out.
     mutating func appendPlain(_ value: PickleValue) {
         self.insert(at: self.pieces.count) { PickleWriter().write(value, into: &$0) }
     }
@@ -118,7 +118,7 @@ struct PayloadWriter {
         self.pieces.insert(.pickle(start..<self.storage.writerIndex), at: place)
     }
 
-    /// A value, its large blocks behind it.
+    /// Appends the pickle of a value, and behind it the large blocks taken out of the value.
     mutating func append(_ value: PickleValue) {
         var blocks: [ByteBuffer] = []
         switch value {
@@ -154,7 +154,7 @@ struct PayloadWriter {
 }
 
 extension PickleValue {
-    /// Whether the value is wrapped when it is looked at.
+    /// Whether `CannedValue` wraps the value.
     fileprivate var isCanned: Bool {
         switch self {
         case .bytes(let bytes): bytes.readableBytes > ObjectBuffers.blockThreshold

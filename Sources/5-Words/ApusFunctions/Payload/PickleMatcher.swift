@@ -3,13 +3,13 @@ import Pickle
 
 /// Recognises the few pickles that every request holds, so that they need not be taken apart by the whole machine.
 ///
-/// It follows a pickle opcode by opcode, past frames and memo entries, which writers differ in. Where the pickle takes
-/// another turn the match fails and the machine reads it.
+/// The matcher follows a pickle opcode by opcode and passes over frames and memo entries, in which writers differ. A pickle that
+/// has another opcode than the expected one does not match, and `PickleReader` reads it.
 struct PickleMatcher {
     private let bytes: UnsafeRawBufferPointer
     private var position = 0
 
-    /// Lets a body match; gives none if it does.
+    /// Runs the body on a matcher behind the pickle's header; nil if the body gives nil, or the bytes have no such header.
     static func match<Result>(_ buffer: ByteBuffer, _ body: (inout PickleMatcher) -> Result?) -> Result? {
         buffer.withUnsafeReadableBytes { bytes in
             var matcher = PickleMatcher(bytes: bytes)
@@ -26,7 +26,7 @@ struct PickleMatcher {
         return true
     }
 
-    /// One of these bytes, and then perhaps a MEMOIZE.
+    /// Passes this opcode, and a MEMOIZE if one follows. False if another opcode stands here.
     @inline(__always)
     mutating func opcode(_ opcode: UInt8) -> Bool {
         guard self.position < self.bytes.count, self.bytes[self.position] == opcode else { return false }
@@ -35,7 +35,7 @@ struct PickleMatcher {
         return true
     }
 
-    /// A short text of any content.
+    /// Passes any text of at most 255 bytes and gives its bytes.
     private mutating func textBytes() -> UnsafeRawBufferPointer? {
         guard self.bytes.count - self.position >= 2, self.bytes[self.position] == 0x8c else { return nil }
         let start = self.position + 2
@@ -47,13 +47,13 @@ struct PickleMatcher {
 
     mutating func text() -> String? { self.textBytes().flatMap { String(validating: $0, as: UTF8.self) } }
 
-    /// This very text.
+    /// Passes a text. False if another text, or none, stands here.
     mutating func text(_ expected: StaticString) -> Bool {
         guard let found = self.textBytes() else { return false }
         return found.elementsEqual(UnsafeBufferPointer(start: expected.utf8Start, count: expected.utf8CodeUnitCount))
     }
 
-    /// A small number that is not negative.
+    /// Passes a number from 0 to 255.
     mutating func number() -> Int? {
         guard self.bytes.count - self.position >= 2, self.bytes[self.position] == 0x4b else { return nil }
         defer { self.position += 2 }

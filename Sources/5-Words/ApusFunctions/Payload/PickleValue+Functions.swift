@@ -1,7 +1,7 @@
 import NIOCore
 package import Pickle
 
-// What a request's function can be.
+// The forms that a request's function can have.
 
 extension PickleValue {
     private static let referenceClass = PickleValue.global(module: CannedValue.module, name: "Reference")
@@ -126,7 +126,7 @@ package struct PartialCall: Sendable {
 /// A function that may only run where a condition holds.
 package struct DependentCall: Sendable {
     package let function: PickleValue
-    /// Called first; when it gives false or raises `UnmetDependency`, another engine is to be tried.
+    /// A function that is called first. If it gives false or raises `UnmetDependency`, the task must go to another engine.
     package let condition: PickleValue
     package let arguments: [PickleValue]
     package let keywords: [(String, PickleValue)]

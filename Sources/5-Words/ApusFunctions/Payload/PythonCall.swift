@@ -14,7 +14,7 @@ package enum PythonCall {
     /// Calls its first argument with the elements of the others, and gives the list of results.
     package static let mapFunction = PickleValue.global(module: "ipyparallel.client.remotefunction", name: "_map")
 
-    /// As ``mapFunction``, on sequences named in the namespace, which are taken out of it.
+    /// As ``mapFunction``, on sequences that are named in the namespace and removed from it.
     package static let broadcastMapFunction = PickleValue.global(
         module: "ipyparallel.client.view", name: "BroadcastView._broadcast_map")
 
@@ -22,7 +22,7 @@ package enum PythonCall {
     /// begins. Gives the list of results; where some calls failed, a dictionary with `results` and, as `apus_outcomes`, the place, class,
     /// text and traceback of each failure.
     ///
-    /// An expression, so that any Python engine evaluates it, ipyparallel's among them.
+    /// The function travels as an expression, which any Python engine evaluates, ipyparallel's among them.
     package static let outcomesMapFunction = PickleValue.reference(Self.outcomesMap)
 
     /// The text of ``outcomesMapFunction``.
@@ -50,8 +50,7 @@ package enum PythonCall {
         return "(lambda scope: (exec(\"\(literal)\", scope), scope['outcomes'])[1])({})"
     }()
 
-    /// What an expression gives when the engine evaluates it in its namespace, before the call: a function, by its name there
-    /// or as `lambda`.
+    /// A function that the engine gets when it evaluates the expression, a name or a `lambda`, in its namespace before the call.
     package static func source(_ expression: String) -> PickleValue { .reference(expression) }
 
     /// A function or class that the engine imports.
@@ -68,14 +67,14 @@ package enum PythonHelper: Sendable, Hashable {
     case map
     /// `(function, seconds, *sequences)`: as map, in the form of ``PythonCall/outcomesMapFunction``.
     case outcomesMap
-    /// `(function, *names)`: as map, with sequences taken out of the namespace.
+    /// `(function, *names)`: as map, with sequences that are removed from the namespace.
     case broadcastMap
     /// `(*modules, **objects)`: imports and binds, or raises `UnmetDependency`.
     case require
-    /// `()`: what the engine serialises results with from now on.
+    /// `()`: chooses the library with which the engine serialises results from then on.
     case usePickle, useDill, useCloudpickle
 
-    /// The helper that a request's function is, if it is one: sent as code or by name.
+    /// The helper that a request's function stands for, as code or by name; nil if the function is no helper.
     package init?(_ function: PickleValue) {
         if function.referenceName == PythonCall.outcomesMap {
             self = .outcomesMap

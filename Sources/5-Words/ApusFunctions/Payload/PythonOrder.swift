@@ -3,7 +3,7 @@ import Pickle
 
 /// The order that Python's `sorted` gives.
 enum PythonOrder {
-    /// The places of the values in ascending order; none if Python cannot compare them.
+    /// The places of the values in ascending order; nil if Python cannot compare them.
     static func sorted(_ values: [PickleValue]) -> [Int]? {
         try? values.indices.sorted { try self.isLess(values[$0], values[$1]) }
     }

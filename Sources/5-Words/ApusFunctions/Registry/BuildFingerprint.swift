@@ -4,8 +4,8 @@ import CFunctionSection
 package enum BuildFingerprint {
     /// A short text that all processes of one executable share, and that another build does not.
     ///
-    /// It is the linker's build id where the executable has one, else a hash over all of it that gets loaded; made at the
-    /// first use, in milliseconds. "unknown" where the system tells neither.
+    /// The text is the linker's build id where the executable has one, else a hash over all parts that get loaded, made at the
+    /// first use in milliseconds. "unknown" where the system gives neither.
     package static let current: String = {
         withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 32) { buffer in
             let count = apus_copy_build_identity(buffer.baseAddress!, buffer.count)
@@ -13,7 +13,7 @@ package enum BuildFingerprint {
         }
     }()
 
-    /// A hash over what would be loaded of the executable at `path`; `nil` if it is none.
+    /// A hash over the loadable parts of the executable at `path`; `nil` if the file is no executable.
     package static func hash(ofExecutableAt path: String) -> String? {
         withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 32) { buffer in
             let count = apus_hash_executable(path, buffer.baseAddress!, buffer.count)

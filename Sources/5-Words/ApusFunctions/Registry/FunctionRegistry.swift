@@ -2,7 +2,8 @@ import Locks
 
 /// The remote functions of this process, found in the binary when first asked for.
 ///
-/// An engine loads it when it starts, so that a program with two functions of one name stops then and not at some task.
+/// An engine loads the registry when it starts, so that a program with two functions of one name stops then and not at a later
+/// task.
 package final class FunctionRegistry: Sendable {
     /// The functions of the executable and of the libraries loaded at first use.
     ///
@@ -21,7 +22,7 @@ package final class FunctionRegistry: Sendable {
 
     package init() {}
 
-    /// Finds the functions of libraries loaded since. Call it after `dlopen`; functions known already stay.
+    /// Adds the functions of libraries loaded since the last search. Call this after `dlopen`; known functions stay.
     ///
     /// - Throws: ``FunctionTable/DuplicateName``; then no function is added.
     package func loadNewImages() throws {

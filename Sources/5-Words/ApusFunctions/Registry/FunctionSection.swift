@@ -2,12 +2,12 @@ import CFunctionSection
 
 /// A type that stands for a remote function, so that the running program finds the function.
 ///
-/// The macros write one for each function. The compiler lists every conformance in a section of the binary, and the linker gathers the
-/// sections of all object files; so no start-up code has to register anything, and nothing is forgotten. A constant of our own in a
-/// section of our own (`@section`) would do as well, but after any error that the compiler finds late (a value that is used before it
-/// is set, one that is sent while it is used) it calls all such constants no constants.
+/// The macros write one for each function. The compiler lists every conformance in a section of the binary, and the linker
+/// gathers the sections of all object files, so no start-up code has to register a function. A constant in a section of our own
+/// (`@section`) would do as well, but after any error that the compiler finds late (a value that is used before it is set, one
+/// that is sent while it is used) the compiler also reports every such constant as not constant.
 public protocol __RemoteEntry {
-    /// The function. Making it runs code of the program's.
+    /// The function. Reading this property may run code of the program.
     static var function: __FoundFunction { get }
 }
 
@@ -33,7 +33,7 @@ enum FunctionSection {
 
     /// The entries of all images loaded now.
     static func all() -> [Entry] {
-        // What the metadata of an existential type holds: its kind, its flags, how many protocols, and these.
+        // The metadata of an existential type holds its kind, its flags, the number of its protocols, and the protocols.
         let existential = unsafeBitCast((any __RemoteEntry).self as Any.Type, to: UnsafeRawPointer.self)
         let descriptor = existential.load(fromByteOffset: 2 * MemoryLayout<UInt>.stride, as: UnsafeRawPointer.self)
         var entries: [Entry] = []
@@ -48,7 +48,7 @@ enum FunctionSection {
         return entries
     }
 
-    /// Makes the records of all functions in images loaded now, but for libraries that were refused.
+    /// Makes the records of all functions in images loaded now, except those of libraries that were refused.
     static func records() -> [FunctionRecord] { self.all().filter { !isRefused($0) }.compactMap(\.function) }
 }
 
@@ -63,7 +63,7 @@ extension __FoundFunction {
         self.init(record: FunctionRecord(declaration, synchronous: make, result: .value))
     }
 
-    /// A closure that gives a value, in its own time.
+    /// An asynchronous closure that gives a value.
     @_disfavoredOverload
     public init<Output: Codable & Sendable, each Capture: Codable & Sendable, each Input: Codable & Sendable>(
         _ declaration: RemoteDeclaration,
@@ -80,7 +80,7 @@ extension __FoundFunction {
         self.init(record: FunctionRecord(declaration, synchronous: make, result: .nothing))
     }
 
-    /// A closure that gives nothing, in its own time.
+    /// An asynchronous closure that gives nothing.
     @_disfavoredOverload
     public init<each Capture: Codable & Sendable, each Input: Codable & Sendable>(
         _ declaration: RemoteDeclaration,
@@ -89,7 +89,8 @@ extension __FoundFunction {
         self.init(record: FunctionRecord(declaration, asynchronous: make, result: .nothing))
     }
 
-    /// A closure of which some value cannot travel. The compiler says so where the closure stands, and has nothing to add here.
+    /// A closure with a value that cannot travel. The compiler reports the error where the closure stands; with this initializer
+    /// it reports no second one in the expansion.
     @_disfavoredOverload
     public init<Output, each Capture, each Input>(
         _ declaration: RemoteDeclaration,

@@ -1,8 +1,8 @@
 /// Finds functions by name.
 ///
 /// A function is known by its qualified name ("MyProgram.Statistics.mean"), by that without the module ("Statistics.mean"),
-/// and by its short name ("mean"). The last two may belong to several functions; they are then of no use, and looking one up
-/// says which functions they are.
+/// and by its short name ("mean"). One of the last two may belong to several functions; looking it up then throws an error that
+/// lists them.
 package struct FunctionTable: Sendable {
     /// Two functions with one qualified name; a request could mean either.
     package struct DuplicateName: Error, CustomStringConvertible {
@@ -24,7 +24,7 @@ package struct FunctionTable: Sendable {
 
     package init() {}
 
-    /// Adds functions not yet known. One that is known already, from the same place in the source, is the same one.
+    /// Adds functions not yet known. A function of a known name, from the same place in the source, counts as the known one.
     ///
     /// - Throws: ``DuplicateName``; the functions before the duplicate are added.
     package mutating func add(_ new: some Sequence<FunctionRecord>) throws(DuplicateName) {
@@ -78,7 +78,7 @@ package struct FunctionTable: Sendable {
             .notFound, "this engine has no remote function '\(name)'. \(hint)", function: name, nearMatches: near)
     }
 
-    /// Names that a slip of the finger, or a wrong prefix, turns into this one; the nearest first, three at most.
+    /// Known names that differ from this one by a few characters or by the prefix; the nearest first, three at most.
     private func nearMatches(to name: String) -> [String] {
         let short = name.split(separator: ".").last.map(String.init) ?? name
         let limit = max(1, short.count / 3)
@@ -93,7 +93,7 @@ package struct FunctionTable: Sendable {
     }
 }
 
-/// How many characters must be put in, taken out, exchanged or swapped with their neighbour to make one text of another.
+/// How many characters must be inserted, removed, replaced or swapped with their neighbour to change one text into the other.
 private func editDistance(_ first: String, _ second: String) -> Int {
     let (first, second) = (Array(first.lowercased()), Array(second.lowercased()))
     var beforePrevious: [Int] = []

@@ -20,8 +20,8 @@ package struct LibraryError: Error, CustomStringConvertible {
 extension FunctionRegistry {
     /// Loads a library, for as long as the process lives, and finds its remote functions. Loading it again changes nothing.
     ///
-    /// The library and this program must share one copy of Apus. A library that has its own would have its own idea of what runs its
-    /// functions, and of every type that they take.
+    /// The library and this program must share one copy of Apus. In a library with a copy of its own, `EngineContext` and Apus's
+    /// other types would not be the program's.
     ///
     /// - Parameter path: The library's file; a name without a slash is looked for where the system's loader looks.
     /// - Returns: The functions that are new, by their whole names.
@@ -47,7 +47,8 @@ extension FunctionRegistry {
                 try self.loadNewImages()
                 return self.all.map(\.qualifiedName).filter { !known.contains($0) }
             } catch {
-                // What was loaded stays, for the Swift runtime knows its types by now; its functions are never looked at again.
+                // The library stays loaded, because the Swift runtime knows its types by now; its functions are never looked at
+                // again.
                 refusedImages.withLock { $0.formUnion(functionImages().subtracting(imagesBefore)) }
                 let refusal = (error as? LibraryError)?.reason ?? "\(error)"
                 refusals[library] = refusal
@@ -57,15 +58,15 @@ extension FunctionRegistry {
     }
 }
 
-/// Why libraries were refused, by the loader's handle, for whoever tries again. Held while one is loaded, so that what is new is of that
-/// library.
+/// Why each library was refused, by the loader's handle: loading it again throws the same error. Locked while a library is
+/// loaded, so that new images belong to that library.
 private let refusals = Mutex<[UInt: String]>([:])
 
-/// Where images begin whose functions are not this program's, though they are loaded.
+/// The start addresses of loaded images whose functions are refused.
 private let refusedImages = Mutex<Set<UInt>>([])
 
-/// Whether this function is none of this program's.
+/// Whether the function belongs to a library that was refused.
 func isRefused(_ entry: FunctionSection.Entry) -> Bool { refusedImages.withLock { $0.contains(entry.image) } }
 
-/// Where the images begin that have remote functions.
+/// The start addresses of the images that have remote functions.
 private func functionImages() -> Set<UInt> { Set(FunctionSection.all().map(\.image)) }

@@ -2,13 +2,13 @@
 public struct ClientConnectionInfo: Sendable, Hashable {
     /// Address and key, the same in both files.
     public var common: ConnectionCommon
-    /// The port for what overtakes work: aborts, signals, shutdown.
+    /// The port for requests that overtake queued work: aborts, signals, shutdown.
     public var control: Int
     /// The port for requests to engines that are named.
     public var mux: Int
     /// The port for tasks whose engine the scheduler chooses.
     public var task: Int
-    /// The port at which what engines print and display is published.
+    /// The port at which the output of engines (text they print, values they display) is published.
     public var iopub: Int
     /// The port at which the hub tells of engines that come and go.
     public var notification: Int
@@ -17,7 +17,7 @@ public struct ClientConnectionInfo: Sendable, Hashable {
     /// How the controller places tasks: `leastload` and others, `pure`, or `none`.
     public var taskScheme: String
 
-    /// The file's values, of which those that are plain numbers are ports.
+    /// The values of the file; the plain numbers are ports.
     public init(
         common: ConnectionCommon, control: Int, mux: Int, task: Int, iopub: Int, notification: Int, broadcast: Int?,
         taskScheme: String
@@ -61,13 +61,13 @@ public struct ClientConnectionInfo: Sendable, Hashable {
 public struct EngineConnectionInfo: Sendable, Hashable {
     /// Address and key, the same in both files.
     public var common: ConnectionCommon
-    /// The port for what overtakes work: aborts, signals, shutdown.
+    /// The port for requests that overtake queued work: aborts, signals, shutdown.
     public var control: Int
     /// The port from which requests come that name the engine.
     public var mux: Int
     /// The port from which the scheduler's tasks come.
     public var task: Int
-    /// The port to which the engine publishes what its work prints and displays.
+    /// The port to which the engine publishes the output of its work.
     public var iopub: Int
     /// The port from which heartbeats come.
     public var heartbeatPing: Int
@@ -76,7 +76,7 @@ public struct EngineConnectionInfo: Sendable, Hashable {
     /// One port per leaf of the broadcast tree; engine `n` connects to the one at `n` modulo their count. Empty: no broadcast.
     public var broadcast: [Int]
 
-    /// The file's values, of which those that are plain numbers are ports.
+    /// The values of the file; the plain numbers are ports.
     public init(
         common: ConnectionCommon, control: Int, mux: Int, task: Int, iopub: Int, heartbeatPing: Int, heartbeatPong: Int,
         broadcast: [Int]
@@ -135,7 +135,7 @@ public struct ConnectionCommon: Sendable, Hashable {
     /// The controller's public key, where Python's controller encrypts with CURVE, which is not supported here.
     public var curveServerKey: String?
 
-    /// The keys, of which no tunnel and no encryption unless told.
+    /// The shared keys; by default no tunnel and no encryption.
     public init(
         interface: String, registration: Int, key: String, signatureScheme: String, location: String, ssh: String = "",
         curveServerKey: String? = nil
@@ -162,7 +162,7 @@ public struct ConnectionCommon: Sendable, Hashable {
         self.curveServerKey = fields.json["curve_serverkey"]?.string
         for packer in ["pack", "unpack"] {
             let name = fields.json[packer]?.string ?? "json"
-            // orjson is what newer Python controllers write when that library is there: JSON all the same.
+            // Newer Python controllers name orjson when that library is installed; its output is JSON.
             guard name == "json" || name == "orjson" else {
                 throw WireError(
                     "'\(packer)' is '\(name)'; only json can be read here. Start the controller with Session.packer='json'")

@@ -1,4 +1,4 @@
-/// The environment variables that programs of a cluster read, by what they say.
+/// The environment variables that programs of a cluster read.
 ///
 /// Those that begin with `IPP_` are ipyparallel's, and `IPYTHONDIR` is IPython's. One more, `APUS_SHARED_MEMORY`, is
 /// `SharedMemory.disablingVariable`.
@@ -23,10 +23,10 @@ package enum EnvironmentVariable {
     /// The interpreter of an engine that runs Python beside its program's Swift functions: a path or a name, or nothing, for the active
     /// environment's.
     package static let enginePython = "APUS_ENGINE_PYTHON"
-    /// What an engine owns: `gpu=1,memory=64`.
+    /// The resources that an engine owns: `gpu=1,memory=64`.
     package static let engineResources = "APUS_ENGINE_RESOURCES"
     /// The descriptor whose end of file says that the process which started this one is gone.
     package static let parentDescriptor = "APUS_PARENT_FD"
-    /// The largest message that is taken, in bytes.
+    /// The size of the largest message that is accepted, in bytes.
     package static let maximumMessageSize = "APUS_MAX_MESSAGE_SIZE"
 }

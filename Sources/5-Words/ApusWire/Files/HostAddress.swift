@@ -6,7 +6,7 @@
     private import Darwin
 #endif
 
-/// Which address a connection file means (protocol article, "Choosing an address").
+/// Finds the address that a connection file means (protocol article, "Choosing an address").
 package enum HostAddress {
     /// The address to connect to.
     ///
@@ -17,7 +17,7 @@ package enum HostAddress {
         if !["*", "0.0.0.0", "::"].contains(host) { return host }
         let location = Self.withoutBrackets(location)
         if location.isEmpty || location == Self.hostName || location == "localhost" { return "127.0.0.1" }
-        // An address needs no resolver, and that one knows those of IPv4 only.
+        // An IPv6 address needs no resolver, and `resolve` knows IPv4 only.
         if location.contains(":") { return location }
         guard let address = Self.resolve(location).first else {
             throw WireError("the controller's location '\(location)' is not known to this machine's resolver")
@@ -30,7 +30,7 @@ package enum HostAddress {
         address.hasPrefix("[") && address.hasSuffix("]") ? String(address.dropFirst().dropLast()) : address
     }
 
-    /// What a connection file's `interface` says of an address: `tcp://10.0.0.7`, `tcp://[::1]`, `tcp://*`.
+    /// The `interface` of a connection file for an address: `tcp://10.0.0.7`, `tcp://[::1]`, `tcp://*`.
     package static func interface(_ address: String) -> String {
         let address = Self.withoutBrackets(address)
         return address.contains(":") ? "tcp://[\(address)]" : "tcp://\(address)"

@@ -36,7 +36,7 @@ package enum PrivateFile {
     }
 
     package static func read(_ path: String) throws(WireError) -> String {
-        // Connection files are a screenful; what is larger is no such file.
+        // A connection file is a screenful; a larger file is something else.
         let limit = 4 << 20
         guard let handle = FileHandle(forReadingAtPath: path) else {
             throw WireError("\(path) cannot be read: \(Self.reason(errno))")
@@ -69,5 +69,5 @@ package enum PrivateFile {
     private static func reason(_ code: Int32) -> String { String(cString: strerror(code)) }
 }
 
-/// POSIX `write`, under a name that does not meet ``PrivateFile/write(_:to:)``.
+/// POSIX `write`, under a name that does not collide with ``PrivateFile/write(_:to:)``.
 private func unistdWrite(_ file: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int { write(file, bytes, count) }

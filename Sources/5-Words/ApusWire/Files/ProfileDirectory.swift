@@ -45,7 +45,7 @@ public struct ProfileDirectory: Sendable, Hashable {
 
     /// The folder of connection files, readable by its owner only.
     public var security: String { self.path + "/security" }
-    /// The folder of what controllers and engines that run in the background have to say.
+    /// The folder of the logs of controllers and engines that run in the background.
     public var log: String { self.path + "/log" }
     /// The folder in which Python's tools keep process ids.
     public var pid: String { self.path + "/pid" }
@@ -56,7 +56,7 @@ public struct ProfileDirectory: Sendable, Hashable {
     public func engineFile(clusterID: String) -> String { self.connectionFile("engine", clusterID) }
     /// The path of the file by which `apus list` and Python's `ipcluster list` know the cluster.
     public func clusterFile(clusterID: String) -> String { self.security + "/cluster-\(clusterID).json" }
-    /// Who is registered, for a controller that starts again.
+    /// The path of the file in which a controller keeps the registered engines for its next start.
     public func engineStateFile(clusterID: String) -> String { self.log + "/engines\(clusterID).json" }
 
     private func connectionFile(_ side: String, _ clusterID: String) -> String {

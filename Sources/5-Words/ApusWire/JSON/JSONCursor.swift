@@ -2,8 +2,8 @@ package import NIOCore
 
 /// Reads JSON from bytes that stay where they are.
 ///
-/// Whoever needs two fields of a header walks its members and skips the rest, so routing a message decodes nothing it does
-/// not use. ``JSONValue`` is built on the same walk.
+/// A caller that needs two fields of a header walks its members and skips the others, so routing a message decodes only the
+/// fields it uses. ``JSONValue`` is built on the same walk.
 package struct JSONCursor {
     private let bytes: UnsafeRawBufferPointer
     package private(set) var position = 0
@@ -16,7 +16,7 @@ package struct JSONCursor {
 
     // MARK: Objects and arrays
 
-    /// Calls `visit` for each member of the object that comes next; it must read or skip exactly the member's value.
+    /// Calls `visit` for each member of the object that comes next; `visit` must read or skip exactly the member's value.
     package mutating func readMembers(_ visit: (_ key: Key, inout JSONCursor) throws(WireError) -> Void) throws(WireError) {
         try self.enter(UInt8(ascii: "{"))
         if self.take(UInt8(ascii: "}")) { return self.leave() }
@@ -30,9 +30,10 @@ package struct JSONCursor {
         self.leave()
     }
 
-    /// Walks the object that comes next as far as the member of that name and stands before its value. False: there is none.
+    /// Moves to the value of the member of that name in the object that comes next. False if the object has no such member.
     ///
-    /// What follows the member is not looked at, so use it where a neighbour has checked the text, or damage only costs the message.
+    /// The text behind the member is not checked, so use this where other code has checked the text, or where damage costs the
+    /// message only.
     package mutating func find(_ name: StaticString) throws(WireError) -> Bool {
         try self.enter(UInt8(ascii: "{"))
         if self.take(UInt8(ascii: "}")) { return false }
@@ -103,7 +104,7 @@ package struct JSONCursor {
         }
     }
 
-    /// Passes over the next value, checking its shape but not its words.
+    /// Passes over the next value. Checks its structure, but not the escapes and the UTF-8 of its texts.
     package mutating func skipValue() throws(WireError) {
         self.skipSpace()
         switch try self.peek() {
@@ -114,7 +115,7 @@ package struct JSONCursor {
         }
     }
 
-    /// The bytes of the next value as they stand, and the value passed over.
+    /// Passes over the next value and gives the range of its bytes.
     package mutating func readRange() throws(WireError) -> Range<Int> {
         self.skipSpace()
         let start = self.position

@@ -122,7 +122,7 @@ extension JSONValue: CustomStringConvertible {
         case .null: buffer.writeStaticString("null")
         case .bool(let value): buffer.writeStaticString(value ? "true" : "false")
         case .int(let value): buffer.writeDecimal(value)
-        // Python's reader would take NaN and infinities, its writer and everyone else's does not: they are no JSON.
+        // NaN and infinities are not JSON: Python's reader takes them, others do not.
         case .double(let value): buffer.writeString(value.isFinite ? value.description : "null")
         case .string(let text): buffer.writeJSONString(text)
         case .array(let values):

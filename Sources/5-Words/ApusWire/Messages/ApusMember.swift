@@ -21,15 +21,15 @@ package enum ApusMember {
     @inlinable package static var captures: StaticString { "apus_captures" }
     /// Request: the build that the function must be of.
     @inlinable package static var build: StaticString { "apus_build" }
-    /// Request: seconds that the task may run. Its reply says it again.
+    /// Request: seconds that the task may run. The reply repeats the number.
     @inlinable package static var limit: StaticString { "apus_limit" }
-    /// Request: how many tasks it was submitted within.
+    /// Request: how deep the task is nested in tasks that submitted each other.
     @inlinable package static var depth: StaticString { "apus_depth" }
-    /// Request: how often the task is tried, this time among them.
+    /// Request: the number of this attempt at the task, from 1.
     @inlinable package static var attempt: StaticString { "apus_attempt" }
-    /// Request: tasks of a higher one go first.
+    /// Request: the task's priority; tasks of a higher one go first.
     @inlinable package static var priority: StaticString { "apus_priority" }
-    /// Request: what the task needs of what engines own.
+    /// Request: the resources of an engine that the task needs.
     @inlinable package static var resources: StaticString { "apus_resources" }
     /// Request: which errors are worth a retry, and the pause before it.
     @inlinable package static var retry: StaticString { "apus_retry" }
@@ -39,13 +39,13 @@ package enum ApusMember {
     @inlinable package static var results: StaticString { "apus_results" }
     /// Request: buffers that did not come with the message, but lie in shared memory.
     @inlinable package static var shared: StaticString { "apus_shared" }
-    /// Broadcast: the client counts on the replies to the copies, and on none of its own.
+    /// Broadcast: the client wants the replies to the copies only, and none to the broadcast itself.
     @inlinable package static var copies: StaticString { "apus_copies" }
     /// Abort: also interrupt the task that runs.
     @inlinable package static var running: StaticString { "apus_running" }
-    /// Abort without ids: all that waits.
+    /// Abort without ids: every queued request.
     @inlinable package static var all: StaticString { "apus_all" }
-    /// Queue query: the tasks whose reasons are wanted.
+    /// Queue query: the tasks whose reasons for waiting are wanted.
     @inlinable package static var tasks: StaticString { "apus_tasks" }
     /// Queue status: why tasks wait.
     @inlinable package static var waiting: StaticString { "apus_waiting" }
@@ -53,7 +53,7 @@ package enum ApusMember {
     @inlinable package static var error: StaticString { "apus_error" }
     /// Error: the texts of a localized error.
     @inlinable package static var texts: StaticString { "apus_texts" }
-    /// Reply to an interrupt: whether something was.
+    /// Reply to an interrupt: whether anything was interrupted.
     @inlinable package static var interrupted: StaticString { "apus_interrupted" }
 }
 

@@ -2,8 +2,8 @@ package import NIOCore
 
 /// A message as its frames: identities, delimiter, signature, header, parent header, metadata, content, buffers.
 ///
-/// The frames stay as they came. Whoever routes a message forwards them untouched; whoever needs a field scans the part it
-/// is in (protocol article, "Frames").
+/// The frames stay as they came. A router forwards them untouched; a reader of one field scans the part that holds the field
+/// (protocol article, "Frames").
 package struct Message: Sendable, Hashable {
     package private(set) var frames: [ByteBuffer]
     /// Where the delimiter stands; the frames before it are identities.
@@ -70,7 +70,7 @@ package struct Message: Sendable, Hashable {
     /// Bytes of the buffers.
     package var bufferByteCount: Int { self.buffers.reduce(0) { $0 + $1.readableBytes } }
 
-    /// Bytes of the message body that its owner keeps alive: everything after the delimiter.
+    /// Bytes of the message body that its owner keeps alive: the delimiter and everything after it.
     package var byteCount: Int { self.frames[self.delimiter...].reduce(0) { $0 + $1.readableBytes } }
 }
 

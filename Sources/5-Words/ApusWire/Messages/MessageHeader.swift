@@ -1,6 +1,6 @@
 package import NIOCore
 
-/// Who sent a message, when, and what it is: the fields of the header part that anyone here reads.
+/// The fields of a message's header that Apus reads: who sent the message, when, and of which type.
 package struct MessageHeader: Sendable, Hashable {
     package var id: MessageID
     package var type: MessageType

@@ -1,6 +1,6 @@
 private import FoundationEssentials
 
-/// How large a message may be, where nobody says otherwise.
+/// The default limits on the size of a message.
 package enum MessageSize {
     /// Bytes of a message whose sender has shown that it has the cluster's key: what the environment says, else half of the memory
     /// that the machine, or the control group of this process, has.
@@ -22,13 +22,13 @@ package enum MessageSize {
     /// Bytes of memory that this process may use.
     static let memory: Int = {
         let machine = Int(clamping: ProcessInfo.processInfo.physicalMemory)
-        // "max" is what an unlimited group says, which is no number.
+        // The limit of an unlimited group reads "max", which is no number.
         let group = (try? String(contentsOfFile: "/sys/fs/cgroup/memory.max", encoding: .utf8))
             .flatMap { Int($0.filter { !$0.isWhitespace }) }
         return max(1 << 30, min(machine, group ?? machine))
     }()
 
-    /// What whoever sent it is told of a message that was too large.
+    /// The text of the error that the sender of a too large message gets.
     package static func refusal(limit: Int) -> String {
         "a message is larger than \(limit) bytes, which is all that is taken here (--max-message-size, or the environment variable "
             + "\(EnvironmentVariable.maximumMessageSize))"

@@ -1,4 +1,4 @@
-/// What a message asks or answers (`msg_type` on the wire). Open: a peer may use types that are not named here.
+/// The type of a message (`msg_type` on the wire). A peer may use types that are not named here.
 public struct MessageType: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
     public let rawValue: String
 
@@ -24,7 +24,7 @@ extension MessageType {
     package static let commMessage = MessageType("comm_msg")
     package static let commClose = MessageType("comm_close")
 
-    /// Whether whoever sends such a message to an engine waits for a reply.
+    /// Whether an engine answers a message of this type.
     package var isAnswered: Bool { self != .commOpen && self != .commMessage && self != .commClose }
 
     // Control

@@ -6,7 +6,8 @@ package struct Session: Sendable {
     package let id: String
     package let username: String
     package let signer: Signer
-    /// Message ids are this and a counter: fifteen bytes at most for the first two billion, which Swift keeps without allocating.
+    /// The start of every message id; a counter follows. The first two billion ids have fifteen bytes at most, which Swift stores
+    /// without allocating.
     private let prefix: String
     private var count: UInt64 = 0
 

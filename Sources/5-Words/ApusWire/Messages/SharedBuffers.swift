@@ -3,20 +3,20 @@ package import NIOCore
 
 /// The buffers of a message of which some stay in shared memory, an empty frame in their place (protocol article, "Shared memory").
 package struct SharedBuffers: Sendable {
-    /// From so many bytes on, memory that several processes map costs less than to send them.
+    /// The smallest buffer, in bytes, that costs less to map in several processes than to send.
     package static let smallest = 256 * 1024
 
-    /// What goes over the network.
+    /// The frames that go over the network.
     package private(set) var frames: [ByteBuffer]
     private var shared: [(place: Int, memory: SharedMemory)] = []
 
-    /// All buffers go over the network.
+    /// Shares nothing: all buffers go over the network.
     package init(sending buffers: [ByteBuffer]) { self.frames = buffers }
 
-    /// Moves large buffers to memory that processes of the same ``SharedMemory/place`` can map, as far as there is any.
+    /// Copies large buffers to memory that processes of the same ``SharedMemory/place`` can map, as far as there is such memory.
     package init(sharing buffers: [ByteBuffer]) { self.init(buffers) { SharedMemory(copying: $0) } }
 
-    /// Leaves out what was collected in memory files as it came from the network, for processes of the same place.
+    /// Shares, without a copy, the large buffers that were collected in memory files as they came from the network.
     package init(lending buffers: [ByteBuffer]) { self.init(buffers) { SharedMemory(of: $0) } }
 
     private init(_ buffers: [ByteBuffer], _ share: (ByteBuffer) -> SharedMemory?) {
@@ -28,17 +28,17 @@ package struct SharedBuffers: Sendable {
         }
     }
 
-    /// What must live until the message is answered; empty if nothing is shared.
+    /// The shared memory, which the sender must keep until the message is answered; empty if nothing is shared.
     package var memory: [SharedMemory] { self.shared.map { $0.memory } }
 
-    /// Writes the member into an object that has other members before it, if anything is shared.
+    /// Writes the member ``ApusMember/shared`` into an object that has other members before it, if anything is shared.
     package func writeMember(into metadata: inout ByteBuffer) {
         guard !self.shared.isEmpty else { return }
         metadata.writeMember(ApusMember.shared)
         self.list.write(into: &metadata)
     }
 
-    /// The member's value.
+    /// The value of the member ``ApusMember/shared``.
     package var list: JSONValue {
         .array(
             self.shared.map { place, memory in
@@ -54,7 +54,7 @@ package struct SharedBuffers: Sendable {
 extension Message {
     /// The message with its shared buffers mapped, as the member ``ApusMember/shared`` of its metadata lists them.
     ///
-    /// - Throws: ``WireError`` when the list is torn or the memory is gone.
+    /// - Throws: ``WireError`` when the list is malformed or the memory is gone.
     package func mapping(_ shared: JSONValue) throws(WireError) -> Message {
         guard let entries = shared.array else { throw WireError("the list of shared buffers is no list") }
         var message = self

@@ -4,7 +4,7 @@ package import NIOCore
 
 /// Signs and checks messages with the session key that the connection files carry (protocol article, "Signature").
 ///
-/// Without a key nothing is signed and everything is accepted: the cluster's network is then its only guard.
+/// Without a key nothing is signed and everything is accepted: only the network then protects the cluster.
 package struct Signer: Sendable {
     private enum Keyed: Sendable {
         case none
@@ -81,13 +81,13 @@ package struct Signer: Sendable {
         return isEqual
     }
 
-    /// The signature by which a heart binds its answer to a ping to its engine. What is signed begins as no message does, so it
-    /// can stand for none, nor a message for it.
+    /// The signature of a heart's answer to a ping, which ties the answer to the engine. The signed bytes begin as no message
+    /// does, so the signature is valid for no message, and no message's signature for an answer.
     package func heartSignature(of uuid: String, ping: ByteBuffer) -> ByteBuffer {
         self.signature(of: Self.heartParts(uuid, ping))
     }
 
-    /// Whether the frames show that their sender has the key: those of a message, or as many as have come of one.
+    /// Whether the frames of a message, as many as have arrived, show that their sender has the key.
     package func accepts(frames: [ByteBuffer]) -> Bool {
         guard let message = try? Message(frames: frames) else { return false }
         return self.accepts(message.signature, for: message.parts)
@@ -103,9 +103,10 @@ package struct Signer: Sendable {
         return MessageParts(header: ByteBuffer(string: "heart of \(uuid): "), parent: ping, metadata: empty, content: empty)
     }
 
-    /// The hexadecimal digit of a number below sixteen, without a branch or a table that its value could be read from.
+    /// The hexadecimal digit of a number below sixteen, without a branch or a table, so that the time does not depend on the
+    /// number.
     private static func digit(_ value: UInt8) -> UInt8 {
-        // 39 lie between '9' + 1 and 'a'; the shift gives 1 for what is above nine.
+        // 'a' is 39 above '9' + 1; the shift gives 1 for numbers above nine.
         value &+ 48 &+ ((value &+ 6) >> 4) &* 39
     }
 
@@ -154,12 +155,11 @@ private struct KeyedHash<Digest: HashFunction & Sendable>: Sendable {
     }
 }
 
-/// The signatures that a process has taken, so that a message played again is known.
+/// Remembers the signatures of accepted messages, so that a replayed message is recognised.
 ///
-/// One memory serves all sockets of a process, so a message taken at one of them is a replay at any other. What comes in by lanes
-/// that differ in how much they carry is forgotten lane by lane: however much engines print, it does not make requests forgotten.
-/// Beyond the limit the oldest of a lane is forgotten; a message older than 65,536 others of its lane could then be played again,
-/// as with Python's peers.
+/// One memory serves all sockets of a process, so a message accepted at one of them is a replay at any other. Each lane forgets
+/// its own oldest signatures beyond the limit: however much output engines send, requests are not forgotten for it. A message
+/// older than 65,536 others of its lane could be replayed, as with Python's peers.
 package struct ReplayMemory: Sendable {
     private var seen: Set<Entry> = []
     private var lanes: [Lane]
@@ -178,7 +178,7 @@ package struct ReplayMemory: Sendable {
         let third: UInt64
         let fourth: UInt64
 
-        /// Nil for what is too short to be a signature.
+        /// Nil if the text is too short to be a signature.
         init?(_ signature: ByteBuffer) {
             let start = signature.readerIndex
             guard let high = signature.getInteger(at: start, as: UInt64.self),

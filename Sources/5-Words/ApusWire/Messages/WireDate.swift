@@ -38,7 +38,7 @@ public struct WireDate: Hashable, Comparable, Sendable, CustomStringConvertible 
 // Days and calendar dates convert as in Howard Hinnant's "chrono-compatible low-level date algorithms": eras of 400 years
 // that start in March, so that the leap day is the last.
 extension WireDate {
-    /// Writes `2026-01-02T03:04:05.678901Z`: six digits always, for Python reads no more and older peers no fewer.
+    /// Writes `2026-01-02T03:04:05.678901Z`, always with six digits: Python reads no more, and older peers no fewer.
     package func write(into buffer: inout ByteBuffer) {
         let (day, inDay) = self.microseconds.quotientAndRemainder(flooring: 86_400_000_000)
         let (year, month, dayOfMonth) = Self.civil(fromDays: day)

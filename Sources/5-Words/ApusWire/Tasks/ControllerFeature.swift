@@ -5,7 +5,7 @@ package enum HeartAnswer: String, Sendable {
     case signed
 }
 
-/// What a controller of ours can do beyond ipyparallel's, as it tells clients that connect.
+/// An ability of Apus's controller that ipyparallel's has not; the controller announces its features to clients that connect.
 package enum ControllerFeature: String, Sendable, CaseIterable {
     case priority
     /// Retries after a pause, or of chosen errors only.
@@ -15,7 +15,7 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     case results
     /// Aborts of tasks that no engine has, also while there are no engines.
     case aborts
-    /// Tells which engines keep run limits, and hands tasks with one to no other.
+    /// Run limits: the controller says which engines keep them, and hands a task with a limit to no other engine.
     case limits
 
     /// Tasks that end when they have waited long enough while no engine is registered.
@@ -23,7 +23,7 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     /// Says of chosen tasks why they wait.
     case reasons
 
-    /// As messages name it.
+    /// The feature's name in error messages.
     package var name: String {
         switch self {
         case .priority: "priorities"

@@ -87,7 +87,7 @@ package struct ErrorContent: Sendable, Hashable {
     }
 }
 
-// What our engines say of a Swift error besides what Python's say of theirs.
+// The members that Apus's engines add for a Swift error.
 extension ErrorContent {
     /// A `Codable` error itself: the mangled name of its type, and its pickle in base 64.
     package var typedError: (type: String, value: String)? {

@@ -1,6 +1,6 @@
-/// The words for the want of an engine, the same wherever a user meets them.
+/// The texts of errors that say that no engine is registered.
 package enum NoEngineText {
     package static let isRegistered = "no engine is registered"
-    /// What to do about it.
+    /// What a user can do about the error.
     package static let remedy = "start some ('apus start -n 4', 'apus engine') or wait for them (waitForEngines)"
 }

@@ -15,7 +15,7 @@ public struct RetryRule: Sendable, Hashable {
     /// `EngineError`.
     public var errors: Set<String>
 
-    /// A rule by which a task is tried again at once and after any error unless told.
+    /// A rule; by default a task is tried again at once, after any error.
     public init(
         pause: Duration = .zero, factor: Double = 2, longest: Duration = .seconds(60), errors: Set<String> = []
     ) {
@@ -25,7 +25,7 @@ public struct RetryRule: Sendable, Hashable {
         self.errors = errors
     }
 
-    /// Seconds and names; nil for what is no object.
+    /// Reads a rule from a message; nil if the value is no object.
     package init?(_ json: JSONValue) {
         guard json.object != nil else { return nil }
         func duration(_ key: String, _ standIn: Double) -> Duration {

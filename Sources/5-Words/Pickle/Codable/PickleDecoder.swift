@@ -9,10 +9,10 @@ public import NIOCore
 /// An error says where it is, what was expected and what was found: "argument 2.points[3].x: expected a number, found the text
 /// 'abc'".
 public struct PickleDecoder: Sendable {
-    /// What a type's own `init(from:)` may look at.
+    /// Values that a type's own `init(from:)` may read.
     public var userInfo: [CodingUserInfoKey: any Sendable] = [:]
 
-    /// A decoder with nothing for types to look at.
+    /// A decoder without user info.
     public init() {}
 
     /// The Swift value of a Python one.
@@ -47,7 +47,7 @@ public struct PickleDecoder: Sendable {
 }
 
 extension PickleError {
-    /// What a type's own decoding found wrong, told our way.
+    /// The `PickleError` for an error of a type's own `init(from:)`.
     fileprivate init(_ error: DecodingError, root: String) {
         let (code, context): (Code, DecodingError.Context) =
             switch error {
@@ -62,7 +62,7 @@ extension PickleError {
 
 /// A decoder of one value.
 final class PickleDecoding: Decoder {
-    /// What is the same throughout one call to decode.
+    /// The values that stay the same throughout one call to decode.
     final class Root {
         let name: String
         let userInfo: [CodingUserInfoKey: any Sendable]
@@ -83,7 +83,7 @@ final class PickleDecoding: Decoder {
 
         func error(_ error: PickleError) -> PickleError { error.at(self.keys.place(root: self.root.name)) }
 
-        /// Says of this place what goes wrong inside.
+        /// Runs the body, and adds this place to a `PickleError` that it throws.
         func naming<Result>(_ body: () throws -> Result) throws -> Result {
             do { return try body() } catch let error as PickleError { throw self.error(error) }
         }

@@ -1,6 +1,6 @@
 import NIOCore
 
-/// A type that knows its Python value without a container: collections, which Python has its own of, and our own types.
+/// A type that gives its Python value without a container: collections, which Python has too, and this module's own types.
 protocol PickleDirectlyEncodable {
     func pickled(userInfo: [CodingUserInfoKey: any Sendable], path: PicklePath?) throws -> PickleValue
 }
@@ -46,7 +46,7 @@ extension Array: PickleDirectlyDecodable where Element: Decodable {
         return result
     }
 
-    /// The elements, when they are numbers or texts of the very type asked for; none if any is not.
+    /// The elements, if all are numbers or texts of exactly the requested type; else nil.
     private static func scalars(_ elements: [PickleValue]) -> Self? {
         func all<Scalar>(_ scalar: (PickleValue) -> Scalar?) -> Self? {
             var result: [Scalar] = []
@@ -67,7 +67,7 @@ extension Array: PickleDirectlyDecodable where Element: Decodable {
         return nil
     }
 
-    /// All elements at once, when the array is of the very type asked for.
+    /// All elements at once, if the array is of exactly the requested type; else nil.
     private static func elements<Scalar: NDArrayScalar & Decodable>(of array: NDArray, as _: Scalar.Type) -> Self? {
         guard array.scalarType == Scalar.scalarType else { return nil }
         return (try? array.elements(as: Scalar.self)) as? Self

@@ -13,10 +13,10 @@ public import NIOCore
 /// | `Date`, `Decimal`, `UUID`, `URL` | `datetime` in UTC, `Decimal`, `UUID`, `str` |
 /// | ``NDArray``, ``PickleValue`` | a NumPy array, the value itself |
 public struct PickleEncoder: Sendable {
-    /// What a type's own `encode(to:)` may look at.
+    /// Values that a type's own `encode(to:)` may read.
     public var userInfo: [CodingUserInfoKey: any Sendable] = [:]
 
-    /// An encoder with nothing for types to look at.
+    /// An encoder without user info.
     public init() {}
 
     /// The Python value of a Swift one.
@@ -34,7 +34,7 @@ public struct PickleEncoder: Sendable {
     }
 }
 
-/// An encoder for one value: it collects what the value's `encode(to:)` says.
+/// An encoder for one value, which collects the calls of the value's `encode(to:)`.
 final class PickleEncoding: Encoder {
     /// Python values of types that need no `encode(to:)`: the common ones, for speed, and those Python has a type for.
     static func encode<Value: Encodable>(
@@ -54,7 +54,7 @@ final class PickleEncoding: Encoder {
         return encoding.finished()
     }
 
-    /// What was said so far.
+    /// The content that `encode(to:)` has encoded so far.
     private enum Content {
         case nothing
         case single(PickleValue)
@@ -89,7 +89,7 @@ final class PickleEncoding: Encoder {
         try Self.encode(value, userInfo: self.info, path: PicklePath(key, in: self.path))
     }
 
-    /// A value that said nothing becomes an empty dictionary, as a structure without members does.
+    /// The finished value; an empty dictionary if `encode(to:)` encoded nothing, as for a structure without members.
     func finished() -> PickleValue {
         switch self.content {
         case .nothing: .dictionary([:])

@@ -9,7 +9,7 @@ import NIOCore
 // Foundation's values are told apart by type, because conforming them to a protocol of ours would make Foundation part of
 // every cast.
 
-/// The Python value of one of Foundation's, if it is one that Python has a type for.
+/// The Python value of a Foundation value; nil for a value of any other type.
 func foundationValue<Value>(of value: Value, path: PicklePath?) throws -> PickleValue? {
     if Value.self == Data.self { return .bytes(ByteBuffer(bytes: value as! Data)) }
     if Value.self == Date.self {
@@ -32,7 +32,7 @@ func foundationValue<Value>(of value: Value, path: PicklePath?) throws -> Pickle
     return nil
 }
 
-/// One of Foundation's values, if the type is one of those.
+/// The Foundation value of a Python one; nil if the type is none of Foundation's.
 func foundationValue<Value>(_ type: Value.Type, from value: PickleValue) throws -> Value? {
     if type == Data.self { return try data(from: value) as? Value }
     if type == Date.self { return try date(from: value) as? Value }
@@ -66,7 +66,7 @@ private func decimal(from value: PickleValue) throws -> Decimal {
     switch value {
     case .int(let integer): return Decimal(integer)
     case .float(let number) where number.isFinite:
-        // Of a number beyond its range, some 1e145, Foundation makes a Decimal that is no number.
+        // Foundation turns a number beyond Decimal's range, about 1e145, into NaN.
         let decimal = Decimal(number)
         if !decimal.isNaN { return decimal }
     case .bigInteger(let integer):

@@ -1,6 +1,6 @@
 import NIOCore
 
-// Our own encoder and decoder pass these values through. For any other (JSON, say) they tell what the format can hold.
+// This module's encoder and decoder pass these values through. Others (JSON, say) get the values that their format can hold.
 
 extension PickleValue: Codable {
     public func encode(to encoder: any Encoder) throws {

@@ -2,7 +2,7 @@ import NIOCore
 
 /// The closed list of Python constructors whose results are values here. Each is computed, never called.
 enum PickleConstructors {
-    /// The value an object stands for; none when its class is not on the list, or it was made in a way not known here.
+    /// The value an object stands for; nil if its class is not on the list, or the object was made in a way not known here.
     static func value(of object: PickleObject) throws -> PickleValue? {
         guard let global = object.global else { return nil }
         switch global.module {
@@ -66,7 +66,7 @@ enum PickleConstructors {
         return text.latin1Bytes.map { .bytes($0) }
     }
 
-    /// How protocols below 2 make plain objects; told as the later ones tell it.
+    /// A plain object as protocols below 2 make it, in the form of the later protocols.
     private static func copied(_ name: String, _ object: PickleObject) -> PickleValue? {
         guard let type = object.arguments.first else { return nil }
         var made = object

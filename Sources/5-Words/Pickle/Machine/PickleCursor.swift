@@ -23,7 +23,7 @@ struct PickleCursor {
         return T(littleEndian: self.bytes.loadUnaligned(fromByteOffset: self.position, as: T.self))
     }
 
-    /// The next bytes, so many of them.
+    /// Takes the next `count` bytes.
     @inline(__always)
     mutating func take(_ count: some FixedWidthInteger) throws -> UnsafeRawBufferPointer {
         guard let count = Int(exactly: count), count >= 0, count <= self.remaining else { throw Self.endsEarly }
@@ -51,7 +51,7 @@ struct PickleCursor {
         Double(bitPattern: try self.integer(UInt64.self).byteSwapped)
     }
 
-    /// Reads a whole pickle of protocol 2 or later that holds one number, text or None; none if it is anything else.
+    /// Reads a whole pickle of protocol 2 or later that holds one number, text or None; nil if the pickle holds anything else.
     mutating func readScalarPickle() -> PickleValue? {
         let start = self.position
         if let value = try? self.scalarPickle() { return value }

@@ -1,7 +1,7 @@
 import NIOCore
 
 extension PickleMachine {
-    /// A part put together, and what it weighs.
+    /// A finished part, with its depth and size.
     private struct Assembled {
         let value: PickleValue
         /// How many containers lie in each other, this one included.
@@ -23,11 +23,11 @@ extension PickleMachine {
             self.limits.leastAllowedSize,
             self.buffer.readableBytes.multipliedReportingOverflow(by: self.limits.amplification).partialValue)
         var done: [Assembled?] = Array(repeating: nil, count: self.parts.count)
-        /// Parts whose own parts are being put together, outermost first, each with how many of them are.
+        /// Unfinished parts, outermost first, each with the number of its links that were followed.
         var open: [(part: Int, links: Int)] = [(rootNumber, 0)]
         var isOpen = Array(repeating: false, count: self.parts.count)
         isOpen[rootNumber] = true
-        /// What constructors were given so far; unlike containers, they may copy.
+        /// The total size of the constructors' arguments so far; constructors may copy their arguments, unlike containers.
         var constructed = 0
 
         // An explicit stack, because a pickle can nest deeper than a thread's stack reaches.
@@ -101,7 +101,7 @@ extension PickleMachine {
 }
 
 extension PickleValue {
-    /// The size of a value that was plain from the start.
+    /// The size of a value that was never a part.
     fileprivate var plainSize: Int {
         switch self {
         case .string(let text): 1 + text.utf8.count

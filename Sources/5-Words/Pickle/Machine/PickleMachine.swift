@@ -1,6 +1,6 @@
 import NIOCore
 
-/// The stack machine that a pickle is a program for, with every instruction that could run code taken out.
+/// Runs a pickle, which is a program for a stack machine, without any instruction that could run code.
 ///
 /// Lists, dictionaries and objects may be referred to (through the memo) while they still grow, so they are kept as numbered
 /// parts until the program ends, and only then put together (``assemble(_:)``). Everything else is a value at once.
@@ -23,7 +23,7 @@ struct PickleMachine {
         var partNumber: Int? { self.part >= 0 ? Int(self.part) : nil }
     }
 
-    /// Something under construction.
+    /// A container or object under construction.
     struct Part {
         enum Kind: UInt8 {
             case list, tuple, dictionary, set, frozenSet
@@ -32,7 +32,7 @@ struct PickleMachine {
         }
 
         let kind: Kind
-        /// What it holds; a dictionary's keys and values in turn. Where a part belongs, `none` stands in for it.
+        /// The contents of the part; a dictionary's keys and values in turn. `none` stands in the place of another part.
         var values: [PickleValue] = []
         /// The places of parts among the values.
         var links: [(place: Int, part: Int)] = []
@@ -72,7 +72,7 @@ struct PickleMachine {
     /// Memo entries whose numbers leave a gap below them.
     private var scatteredMemo: [Int: Entry] = [:]
 
-    /// Whether anything was put on the stack twice, without which a value cannot outgrow its pickle.
+    /// Whether any entry was put on the stack twice. If none was, the value cannot be larger than its pickle.
     private(set) var hasRecalled = false
 
     init(cursor: PickleCursor, buffer: ByteBuffer, outOfBand: [ByteBuffer], limits: PickleReader.Limits) {
@@ -285,7 +285,7 @@ extension PickleMachine {
         self.push(.string(try PickleCursor.text(try self.cursor.take(count))))
     }
 
-    /// Bytes of the pickle: a copy of few, so that they do not keep a whole message alive; else a slice.
+    /// The next bytes of the pickle: a copy if they are few, so that they do not keep a whole message in memory; else a slice.
     private mutating func bytes(count: some FixedWidthInteger) throws -> ByteBuffer {
         let start = self.cursor.position
         let bytes = try self.cursor.take(count)

@@ -1,6 +1,6 @@
 import NIOCore
 
-/// Where a pickle is written: a little memory of the stack, emptied into the buffer when it is full.
+/// The output of a pickle writer: a little memory on the stack, emptied into the buffer when it is full.
 ///
 /// A pickle is many writes of a few bytes, and a `ByteBuffer` checks each for room and for other owners.
 struct PickleOutput {

@@ -8,18 +8,18 @@ public import NIOCore
 public struct PickleReader: Sendable {
     /// How much a pickle may ask for, so that a small one cannot exhaust memory or time.
     public struct Limits: Sendable, Hashable {
-        /// How deep values may contain each other. Whoever walks a value (comparing, printing, decoding it) takes up to
+        /// How deep values may contain each other. A walk over a value (comparing, printing, decoding it) takes up to
         /// 1.4 kB of stack a level, and some threads have 512 kB.
         public var depth = 200
         /// How many different memo entries there may be.
         public var memoEntries = 1 << 24
         /// How many times larger than the pickle the value may be once shared parts are counted each time they appear.
-        /// Parts are shared here too, but whoever walks the value visits them again and again.
+        /// Shared parts take their memory once here too, but a walk over the value visits them every time.
         public var amplification = 64
-        /// How large such a value may be in any case, counting a byte for a byte and one for any other value.
+        /// The size that a value of any pickle may have; each byte of text or data counts as one, and so does each value.
         public var leastAllowedSize = 1 << 24
 
-        /// The limits that a reader has unless told.
+        /// The default limits.
         public init() {}
     }
 

@@ -18,7 +18,7 @@ public struct NDArray: Sendable, Hashable {
     /// The elements' bytes, as many as shape and type say.
     public let data: ByteBuffer
 
-    /// An array over bytes that are there already.
+    /// An array over existing bytes, which are not copied.
     ///
     /// - Throws: ``PickleError`` with code `shapeMismatch` if the shape needs more or fewer bytes, or is absurd.
     public init(data: ByteBuffer, shape: [Int], scalarType: NDArrayScalarType) throws {
@@ -51,7 +51,7 @@ public struct NDArray: Sendable, Hashable {
     /// How many elements there are.
     public var count: Int { self.shape.reduce(1, *) }
 
-    /// The number of elements of a shape; none if a length is negative or the product does not fit.
+    /// The number of elements of a shape; nil if a length is negative or the product does not fit.
     static func count(of shape: [Int]) -> Int? {
         // A product with a zero in it is zero, yet its other lengths must be sensible as well (NumPy asks the same).
         var (count, room) = (1, 1)

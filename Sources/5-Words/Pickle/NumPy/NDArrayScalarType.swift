@@ -4,7 +4,7 @@ public struct NDArrayScalarType: Sendable, Hashable, CustomStringConvertible {
     public let description: String
     /// Bytes of one element.
     public let size: Int
-    /// For records: a list of (name, type) or (name, type, shape), as NumPy's `descr`. None for a single number.
+    /// For records: a list of (name, type) or (name, type, shape), as NumPy's `descr`. Nil for a single number.
     public let fields: PickleValue?
 
     /// The type of this text form: byte order (`<`, `>`, `|` or `=`), kind letter, size.
@@ -117,7 +117,7 @@ public struct NDArrayScalarType: Sendable, Hashable, CustomStringConvertible {
         return NDArrayScalarType(description: order + self.description.dropFirst(), size: self.size, fields: nil)
     }
 
-    /// For errors: "Double (<f8)".
+    /// The type's name in errors: "Double (<f8)".
     var spelledOut: String {
         let names: [String: String] = [
             "f8": "Double", "f4": "Float", "i8": "Int64", "i4": "Int32", "i2": "Int16", "i1": "Int8",

@@ -53,7 +53,7 @@ enum NumPyConstructors {
     }
 
     /// The array type of a pickled `dtype`: `dtype('f8', False, True)` with state
-    /// `(version, byte order, subdtype, names, fields, size, alignment, flags, [metadata])`. None for types of objects.
+    /// `(version, byte order, subdtype, names, fields, size, alignment, flags, [metadata])`. Nil for types of objects.
     private static func type(_ value: PickleValue) throws -> NDArrayScalarType? {
         guard let descriptor = self.descriptor(value, depth: 0) else { return nil }
         return try? NDArrayScalarType(constructorArgument: descriptor)

@@ -1,4 +1,4 @@
-/// Why a pickle could not be read, or a value not be turned into a Swift type or an array.
+/// Why a pickle could not be read, or a value could not be turned into a Swift type or an array.
 public struct PickleError: Error, Sendable, CustomStringConvertible {
     /// What kind of thing is wrong. More codes may come, so a `switch` needs a `default`.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
@@ -51,7 +51,7 @@ public struct PickleError: Error, Sendable, CustomStringConvertible {
 
     public var description: String { self.place.isEmpty ? self.message : "\(self.place): \(self.message)" }
 
-    /// The same error, said of a place.
+    /// The same error with a place in the value.
     func at(_ place: String) -> PickleError {
         place.isEmpty ? self : PickleError(self.code, self.message, place: place, cause: self.cause)
     }

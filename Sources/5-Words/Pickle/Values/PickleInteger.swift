@@ -22,7 +22,7 @@ public struct PickleInteger: Sendable, Hashable, CustomStringConvertible {
         self.init(littleEndianBytes: bytes)
     }
 
-    /// The integer that decimal text stands for: an optional sign and digits. None if it is not that, or has more than 4300
+    /// The integer of a decimal text: an optional sign and digits. Nil for any other text, and for one of more than 4300
     /// digits, Python's own limit for such text.
     public init?(decimal text: some StringProtocol) {
         var digits = text.utf8[...]

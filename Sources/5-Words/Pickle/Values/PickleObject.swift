@@ -12,13 +12,13 @@ public struct PickleObject: Sendable, Hashable {
 
     /// The class or function, usually a ``PickleValue/global(_:)``.
     public var constructor: PickleValue
-    /// What is done with the constructor and the arguments.
+    /// How Python uses the constructor and the arguments.
     public var construction: Construction
     /// The positional arguments, in their order.
     public var arguments: [PickleValue]
     /// Only for ``Construction/new``.
     public var keywords: PickleDictionary
-    /// What `__setstate__` gets or `__dict__` becomes; none when the pickle sets no state.
+    /// The argument of `__setstate__`, or the new `__dict__`; nil when the pickle sets no state.
     public var state: PickleValue?
     /// Elements appended, for a subclass of list.
     public var appended: [PickleValue]
@@ -76,7 +76,7 @@ struct IntegerRange: RandomAccessCollection {
     let step: Int
     let count: Int
 
-    /// None when the step is zero or the distance does not fit an `Int`.
+    /// Nil when the step is zero or the distance does not fit an `Int`.
     init?(start: Int, stop: Int, step: Int) {
         let (distance, overflow) = stop.subtractingReportingOverflow(start)
         guard !overflow, step != 0, step != .min, distance != .min else { return nil }

@@ -1,4 +1,4 @@
-/// Where in a value an encoder or decoder is: the way from the root, innermost step first.
+/// The place of an encoder or decoder in a value: the way from the root, innermost step first.
 final class PicklePath {
     let key: any CodingKey
     let outer: PicklePath?

@@ -47,9 +47,9 @@ public struct PickleTime: Sendable, Hashable {
     public var second: Int
     /// From 0 to 999,999.
     public var microsecond: Int
-    /// The second of two equal readings, when clocks are put back.
+    /// Whether this is the second of two equal readings, when clocks are put back.
     public var isFolded: Bool
-    /// None for a time of no stated zone.
+    /// The time's zone; nil for a time without one.
     public var zone: PickleTimeZone?
 
     /// A time of day, whose parts are taken as they are.
@@ -85,7 +85,7 @@ public struct PickleDateTime: Sendable, Hashable {
         return seconds * 1_000_000 + self.time.microsecond - offset
     }
 
-    /// The moment, in UTC. None outside the years 1 to 9999, which Python cannot express.
+    /// The moment, in UTC. Nil outside the years 1 to 9999, because Python has no others.
     public init?(microsecondsSince1970 microseconds: Int) {
         let days = microseconds.dividedDown(by: 86_400_000_000)
         let rest = microseconds - days * 86_400_000_000
@@ -119,7 +119,7 @@ public struct PickleDuration: Sendable, Hashable {
     /// Days that Python allows.
     static let longestDays = -999_999_999...999_999_999
 
-    /// The whole span in microseconds. Spans beyond 292,000 years, which Python has and an `Int` has not, give the nearest that fits.
+    /// The whole span in microseconds. A span beyond 292,000 years, which Python allows, gives the nearest `Int`.
     public var totalMicroseconds: Int {
         let rest = self.seconds * 1_000_000 + self.microseconds
         let (days, overflow) = self.days.multipliedReportingOverflow(by: 86_400_000_000)

@@ -105,7 +105,7 @@ extension PickleDictionary: CustomStringConvertible {
 extension Double {
     var pythonDescription: String { self.isFinite ? self.description : self.isNaN ? "nan" : self < 0 ? "-inf" : "inf" }
 
-    /// As inside a complex number, where whole numbers lose their ".0".
+    /// The number as it stands in a complex number's text, where whole numbers lose their ".0".
     fileprivate var shortPythonDescription: String {
         let text = self.pythonDescription
         return text.hasSuffix(".0") ? String(text.dropLast(2)) : text
