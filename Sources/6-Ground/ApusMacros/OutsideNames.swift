@@ -1,15 +1,15 @@
 import SwiftSyntax
 
-/// The names that code uses, and does not make itself.
+/// The names that code uses and does not declare itself.
 final class OutsideNames: SyntaxVisitor {
     private var references: [DeclReferenceExprSyntax] = []
-    /// Anywhere in the code: it is for the compiler to know from where to where a name is good.
+    /// Names declared anywhere in the code; their scopes are left to the compiler.
     private var bound: Set<String> = []
 
-    /// The uses of names that the code does not make itself.
+    /// The uses of names that the code does not declare itself.
     var uses: [DeclReferenceExprSyntax] { self.references.filter { !self.bound.contains($0.baseName.text) } }
 
-    /// Those that can be variables: no functions that are called, no types, and none of the names that the language gives.
+    /// The uses that can be variables: neither called functions, nor types, nor names of the language.
     var variables: [DeclReferenceExprSyntax] {
         self.uses.filter { use in
             guard case .identifier(let name) = use.baseName.tokenKind, let first = name.first, first.isLowercase || first == "_"

@@ -3,9 +3,9 @@ package import SwiftSyntax
 import SwiftSyntaxBuilder
 package import SwiftSyntaxMacros
 
-/// `#remote`: a closure's code moved to where engines find it, and in its place the values it captured.
+/// `#remote`: moves a closure's code to where engines find it, and puts the captured values in its place.
 ///
-/// Of `#remote { [k = k as Int] (x: Double) in x * Double(k) }` comes
+/// `#remote { [k = k as Int] (x: Double) in x * Double(k) }` becomes
 ///
 ///     {
 ///         enum <unique>: __RemoteEntry {
@@ -16,7 +16,7 @@ package import SwiftSyntaxMacros
 ///     }()
 ///
 /// In a static property of a local type, the code cannot see the values around it, so the compiler itself refuses any that the
-/// capture list forgot. Its result's type is inferred there as it would be in place.
+/// capture list forgot. The type of the closure's result is inferred there as it would be in place.
 package struct RemoteClosureMacro: ExpressionMacro {
     package static var formatMode: FormatMode { .disabled }
 
@@ -71,7 +71,7 @@ package struct RemoteClosureMacro: ExpressionMacro {
 
 /// `#remote` of a closure that the compiler refuses by the macro's own types: nothing to expand.
 package struct RefusedClosureMacro: ExpressionMacro {
-    /// Fits where any type is expected, so that the compiler has nothing to add to what was reported.
+    /// An expression of any type, so that the compiler adds no error to the reported one.
     static let expansion: ExprSyntax = #"{ Swift.fatalError("this remote closure was not compiled") }()"#
 
     package static func expansion(
@@ -146,7 +146,7 @@ struct ClosureChecker<Context: MacroExpansionContext> {
         }
     }
 
-    /// Looks for what means another thing, or nothing, in the place the code is moved to.
+    /// Reports names that mean something else, or nothing, in the place the code is moved to.
     mutating func checkBody(of closure: ClosureExprSyntax) {
         let finder = OutsideReferences(of: closure)
         for node in finder.selves { self.report(node, .usesSelf) }
@@ -157,8 +157,8 @@ struct ClosureChecker<Context: MacroExpansionContext> {
         }
     }
 
-    /// Looks for parameters of the functions and closures around, used as if they were at hand. What else is forgotten the compiler
-    /// finds; a macro sees no local variables.
+    /// Reports parameters of the functions and closures around that the closure uses without capturing them, and warns of
+    /// variables of a main file. The compiler finds other uncaptured values; a macro sees no local variables.
     mutating func checkForgotten(by closure: ClosureExprSyntax) {
         let around = self.context.lexicalContext.parametersAround
         let names = OutsideNames(of: closure)
@@ -234,7 +234,7 @@ private final class OutsideReferences: SyntaxVisitor {
 /// A parameter of code around a macro.
 struct OuterParameter {
     let name: String
-    /// As written; nil for one of a closure that leaves it to the compiler.
+    /// The type as written; nil for a closure's parameter whose type the compiler infers.
     let type: String?
 }
 
@@ -272,7 +272,7 @@ extension ExprSyntax {
     /// `expression as type` and its type; nil if the expression does not end in a type.
     fileprivate var withType: (expression: ExprSyntax, type: TypeSyntax)? {
         if let cast = self.as(AsExprSyntax.self) {
-            // `as?` gives an optional, whose type would have to be spelled otherwise.
+            // `as?` gives an optional, whose type is not the one written.
             guard cast.questionOrExclamationMark?.tokenKind != .postfixQuestionMark else { return nil }
             return (self.trimmed, cast.type)
         }
@@ -323,7 +323,7 @@ extension ClosureExprSyntax {
         return SourcePlace(of: first, in: context).line - before.count { $0 == UInt8(ascii: "\n") }
     }
 
-    /// "(x: Double) async throws -> Double": what a reader of errors and of lists of functions sees.
+    /// The signature in errors and in lists of functions: "(x: Double) async throws -> Double".
     fileprivate var signatureText: String {
         let parameters =
             switch self.signature?.parameterClause {

@@ -2,9 +2,9 @@ package import SwiftSyntax
 import SwiftSyntaxBuilder
 package import SwiftSyntaxMacros
 
-/// `@Remote`: beside a function, the `RemoteFunction` that stands for it and the type by which engines find it.
+/// `@Remote`: puts beside a function the `RemoteFunction` that stands for it and the type by which engines find it.
 ///
-/// The function itself is left alone. Of `@Remote func square(_ x: Double) -> Double` comes
+/// The function itself is left alone. `@Remote func square(_ x: Double) -> Double` adds
 ///
 ///     var $square: RemoteFunction<Double, Double> { … { square($0) } as @Sendable (Double) throws -> Double … }
 ///     enum <unique>: __RemoteEntry {
@@ -55,10 +55,10 @@ package struct RemoteMacro: PeerMacro {
             + "\(isAwaited ? " async" : "") throws -> \(resultText)"
 
         let remoteName = "$\(name)"
-        // With its place, for overloads to be in conflict over one name only, the one that users write.
+        // The name contains the place, so that overloads conflict over one name only, the one that users write.
         let typeName = context.makeUniqueName("remote\(place.line)_\(place.column)")
-        // On one line, which the compiler takes for the function's own: it reports there a type that cannot travel, or that another
-        // overload has the name, and shows the line.
+        // On one line, which the compiler takes for the function's own: errors about a type that cannot travel, or about an
+        // overload of the same name, show this line.
         let variable: DeclSyntax = """
             \(raw: modifiers)var \(raw: remoteName): ApusFunctions.RemoteFunction<\(raw: types)> { \
             /* \(raw: Self.hint) */ \
@@ -72,7 +72,7 @@ package struct RemoteMacro: PeerMacro {
         return place.around(variable) + [found]
     }
 
-    /// What users read in the line that the compiler shows with an error about a remote form.
+    /// A comment in the line that the compiler shows with an error about a remote form.
     private static let hint =
         "engines find it by its name, which no overload can share; its parameters and result are Codable & Sendable"
 

@@ -2,7 +2,7 @@ import SwiftDiagnostics
 import SwiftSyntax
 import SwiftSyntaxMacros
 
-/// Why a macro cannot do what it was asked; each a sentence that ends in what to do.
+/// Why a macro cannot expand; each message ends in what to do.
 enum RemoteProblem: DiagnosticMessage {
     case notAFunction
     case isOperator
@@ -21,7 +21,7 @@ enum RemoteProblem: DiagnosticMessage {
     case captureCannotTravel(String, Obstacle)
     case capturesSelf
     case isForgotten(String, String)
-    /// A warning: whether the name is one of this file's variables only the compiler knows.
+    /// A warning only, because the macro cannot know whether the name is one of this file's variables.
     case isTopLevel(String, inClosure: Bool)
     case parameterHasNoType(String)
     case isNested

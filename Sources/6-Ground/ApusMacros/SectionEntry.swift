@@ -3,11 +3,11 @@ import SwiftSyntaxBuilder
 import SwiftSyntaxMacros
 
 /// The type by whose conformance engines find a function, as `ApusFunctions.__RemoteEntry` describes it, with the function's
-/// declaration. `function` is the expression that makes it. What the compiler has to say of the type it shows together with the line
-/// in which the type begins; `hint` stands there.
+/// declaration. `function` is the expression that makes the function. The compiler shows its errors about the type with the line
+/// in which the type begins; `hint` stands in that line.
 ///
-/// Nothing else names the type, so a method that the compiler must keep (`@used`) does: without it an optimised build drops the
-/// conformance.
+/// No other code names the type, so a method that the compiler must keep (`@used`) names it: without the method an optimised
+/// build drops the conformance.
 func makeEntry(
     _ modifiers: String, _ typeName: TokenSyntax, hint: String? = nil, function: String, _ others: DeclSyntax...
 ) -> DeclSyntax {
@@ -38,7 +38,7 @@ struct SourcePlace {
     init(of node: some SyntaxProtocol, in context: some MacroExpansionContext) {
         let location = context.location(of: node, at: .afterLeadingTrivia, filePathMode: .fileID)
         self.file = context.location(of: node, at: .afterLeadingTrivia, filePathMode: .filePath)?.file
-        // Literals all three; a file's name has no escapes, as a module's name cannot.
+        // All three are literals; the text of the file has no escapes, because a module's name cannot have any.
         let segments = location?.file.as(StringLiteralExprSyntax.self)?.segments
         self.fileID = segments?.trimmedDescription ?? "unknown"
         self.line = location.flatMap { Int($0.line.trimmedDescription) } ?? 0
@@ -73,7 +73,7 @@ struct SourcePlace {
     }
 }
 
-/// The expression that tells `ApusFunctions` what the source says.
+/// The expression that makes a function's `RemoteDeclaration`.
 func makeDeclaration(
     _ place: SourcePlace, path: String, signature: String, parameters: [RemoteParameter], closureID: String? = nil
 ) -> ExprSyntax {

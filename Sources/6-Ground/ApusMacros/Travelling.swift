@@ -1,8 +1,8 @@
 import SwiftSyntax
 import SwiftSyntaxMacros
 
-// What the source text alone tells about whether a function can be called from another process. The compiler finds the rest,
-// as types that are not `Codable & Sendable`.
+// Finds in the source text alone why a function cannot be called from another process. The compiler finds the other reasons, as
+// types that are not `Codable & Sendable`.
 
 /// Why values of a type cannot travel.
 enum Obstacle {
@@ -26,7 +26,7 @@ enum Obstacle {
 }
 
 extension TypeSyntax {
-    /// What of the type's spelling keeps its values here; nil if nothing does.
+    /// The reason in the type's spelling why its values cannot travel; nil if there is none.
     var obstacle: Obstacle? {
         if let attributed = self.as(AttributedTypeSyntax.self) {
             for specifier in attributed.specifiers {
@@ -58,14 +58,14 @@ extension TypeSyntax {
 }
 
 extension Syntax {
-    /// The name of a type that this is the head of, as others write it; nil if it is no type.
+    /// The name of the type that this node declares or extends; nil for any other node.
     var typeName: String? {
         if let type = self.as(ExtensionDeclSyntax.self) { return type.extendedType.trimmedDescription }
         return self.asProtocol((any DeclGroupSyntax).self)?.asProtocol((any NamedDeclSyntax).self)?.name.text
     }
 }
 
-/// Whether a macro stands in generic code: a section entry is one constant, and there would be one per type argument.
+/// Whether a macro stands in generic code: a function has one entry, and generic code would need one per type argument.
 func hasGenericContext(_ context: some MacroExpansionContext) -> Bool {
     context.lexicalContext.contains { place in
         if place.asProtocol((any WithGenericParametersSyntax).self)?.genericParameterClause != nil { return true }

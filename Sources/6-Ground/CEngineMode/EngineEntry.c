@@ -20,7 +20,7 @@ static int wantsEngine(void) {
 }
 
 static void runEngine(void) {
-    // Programs that the engine's functions start are what they are, not engines.
+    // Programs that the engine's functions start must not become engines.
     unsetenv("APUS_ENGINE_MODE");
     if (!apus_engine_main) {
         fputs("apus: engine mode was asked for, and this program has no engine in it\n", stderr);
@@ -45,7 +45,7 @@ static int engineMain(int argc, char **argv, char **environment) {
     return 1;
 }
 
-/// Stands before the C library's function of this name, which runs all constructors and then the `main` it is handed.
+/// Replaces the C library's function of this name, which runs all constructors and then the `main` it is handed.
 int __libc_start_main(
     MainFunction main, int argc, char **argv, void (*init)(void), void (*fini)(void), void (*loaderFini)(void), void *stackEnd) {
     StartFunction start = (StartFunction)dlsym(RTLD_NEXT, "__libc_start_main");
@@ -55,7 +55,7 @@ int __libc_start_main(
 
 #else
 
-/// Elsewhere a constructor must do. On macOS the libraries of the system are ready by then.
+/// On other systems a constructor starts the engine. On macOS the system's libraries are ready by then.
 __attribute__((constructor)) static void enterEngineMode(void) {
     if (wantsEngine()) runEngine();
 }

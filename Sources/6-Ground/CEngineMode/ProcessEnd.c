@@ -1,7 +1,7 @@
 // The end of an engine's process that its own code brings about: a trap, a signal, a call of `exit`.
 //
-// Whoever waits for the engine's tasks is told before the process goes: with Swift's backtraces it stays for seconds, its
-// connections with it. The crashed thread asks one that is sound to tell, and waits for it.
+// The end is reported before the process is gone, because Swift's backtraces keep the process and its connections for seconds.
+// The crashed thread asks a sound thread to send the report, and waits for it.
 
 #define _GNU_SOURCE
 #include "CEngineMode.h"
@@ -20,20 +20,20 @@
 static const int crashSignals[] = {SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV};
 enum { crashSignalCount = sizeof(crashSignals) / sizeof(crashSignals[0]) };
 
-/// What handled these signals before us.
+/// The handlers that these signals had before ours.
 static struct sigaction previous[crashSignalCount];
 
 static int reportDescriptor = -1;
 static int answerDescriptor = -1;
-/// The process that this is about: a child that a function forked has the handlers too, and its end is its own affair.
+/// The engine's process. A child that a function forked has the handlers too, and its end is not reported.
 static pid_t owner = -1;
-/// Whether the end has been told of, or needs no telling.
+/// Whether the end has been reported, or need not be.
 static volatile int isTold = 0;
 
-/// The telling thread may need a lock that the crashed one holds, so the wait for it ends.
+/// Milliseconds to wait for the thread that reports, which may need a lock that the crashed thread holds.
 static const int patience = 100;
 
-/// Shuts every connection down, so that peers see the end that nobody could tell them. Of other files this is no more than an error.
+/// Shuts every connection down, so that peers see the end that could not be reported. For other files the call only fails.
 static void shutConnections(void) {
     long limit = sysconf(_SC_OPEN_MAX);
     if (limit < 0 || limit > 4096) limit = 4096;
@@ -68,8 +68,8 @@ static void takeCrash(int number, siginfo_t *information, void *context) {
     } else if (next && next->sa_handler != SIG_DFL && next->sa_handler != SIG_IGN) {
         next->sa_handler(number);
     }
-    // Told is told: whatever stood here before, the process ends now. A fault happens again when the handler returns; a signal
-    // that was sent does not.
+    // The end was reported, so the process must end now, whatever the handler before ours did. A fault happens again when this
+    // handler returns; a signal that was sent does not.
     signal(number, SIG_DFL);
     if (!information || information->si_code <= 0) raise(number);
 }
@@ -79,7 +79,7 @@ static void takeExit(int code, void *unused) {
     (void)unused;
 #else
 static void takeExit(void) {
-    // The code is not known here.
+    // `atexit` does not give the code.
     int code = -1;
 #endif
     if (getpid() != owner || __atomic_load_n(&isTold, __ATOMIC_SEQ_CST)) return;
@@ -111,7 +111,7 @@ void apus_tell_of_end(int report, int answer) {
 void apus_end_in_order(void) { __atomic_store_n(&isTold, 1, __ATOMIC_SEQ_CST); }
 
 void apus_use_signal_stack(void) {
-    // Room for our handler and for Swift's; it is the thread's for as long as the process lives.
+    // Room for our handler and for Swift's, never freed.
     const size_t size = 1 << 17;
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return;

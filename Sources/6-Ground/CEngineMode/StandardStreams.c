@@ -1,4 +1,4 @@
-// The standard streams of an engine's process: buffering, signals, and what was printed last before a crash.
+// The standard streams of an engine's process: buffering, signals, and the last output before a crash.
 
 #include "CEngineMode.h"
 
@@ -39,12 +39,12 @@ void apus_forward_signals(int descriptor) {
     signal(SIGPIPE, SIG_IGN);
 }
 
-// MARK: - What was printed last
+// MARK: - The last output
 
 static int logDescriptor = -1;
 static int pipes[2] = {-1, -1};
 
-/// What the error stream's reader took out of the pipe since the request began, its end if it is more.
+/// The bytes that the error stream's reader took out of the pipe since the request began, or the last of them.
 static char remembered[1 << 14];
 static volatile long rememberedCount = 0;
 

@@ -4,7 +4,7 @@
 
 typedef int32_t Relative;
 
-/// What a conformance says of its type, from bit 3 of its flags.
+/// How a conformance refers to its type, from bit 3 of its flags.
 enum { TypeKindShift = 3, TypeKindMask = 7, DirectType = 0, IndirectType = 1 };
 
 typedef struct {
@@ -21,7 +21,7 @@ typedef struct {
     Relative accessor;
 } TypeDescriptor;
 
-/// A type's flag: it has parameters, so that its accessor needs arguments.
+/// The flag of a generic type, whose accessor needs arguments.
 enum { IsGeneric = 0x80 };
 
 typedef struct {
@@ -33,7 +33,7 @@ typedef __attribute__((swiftcall)) MetadataResponse (*MetadataAccessor)(size_t r
 
 static const void *follow(const Relative *place) { return (const char *)place + *place; }
 
-/// The target of a place that may hold the address of an address, as it does for what another image has; an odd one tells.
+/// The target of a relative address. An odd one leads to a pointer to the target, as for a protocol of another image.
 static const void *followIndirect(const Relative *place) {
     const char *target = (const char *)place + (*place & ~1);
     return *place & 1 ? *(const void *const *)target : target;

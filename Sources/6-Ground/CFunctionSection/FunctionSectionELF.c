@@ -63,7 +63,7 @@ static const ElfW(Ehdr) *elfHeader(MappedFile file) {
     return header;
 }
 
-/// Finds our section in a file; gives its address, relative to where the image is loaded, and size.
+/// Finds the section of conformances in a file; gives its address, relative to where the image is loaded, and size.
 static int findSection(MappedFile file, uint64_t *address, uint64_t *size) {
     const ElfW(Ehdr) *header = elfHeader(file);
     if (!header || header->e_shentsize != sizeof(ElfW(Shdr)) || header->e_shoff % sizeof(void *) != 0) return 0;
@@ -90,7 +90,7 @@ int apus_find_function_section(const uint8_t *bytes, size_t size, uint64_t *addr
 
 // MARK: - Sections
 
-/// Whether the image has this in memory. A file that was replaced since it was loaded may say anything.
+/// Whether the image has these bytes in memory. The headers may not fit the image, if the file was replaced since it was loaded.
 static int isLoaded(const struct dl_phdr_info *info, uint64_t address, uint64_t length) {
     for (int index = 0; index < info->dlpi_phnum; index++) {
         const ElfW(Phdr) *segment = &info->dlpi_phdr[index];
@@ -110,7 +110,7 @@ static int visitImage(struct dl_phdr_info *info, size_t size, void *context) {
     uint64_t address, length;
     if (findSection(file, &address, &length) && isLoaded(info, address, length)) {
         const char *start = (const char *)(info->dlpi_addr + address);
-        // Our own image's was searched through its symbols.
+        // The section of our own image was searched through its symbols.
         if (start != __start_swift5_protocol_conformances) searchConformances(start, start + length, search);
     }
     unmapFile(file);
@@ -194,8 +194,8 @@ size_t apus_hash_image(const uint8_t *bytes, size_t size, uint8_t *buffer, size_
         holds(file, header->e_phoff, (uint64_t)header->e_phnum * sizeof(ElfW(Phdr)))) {
         const ElfW(Phdr) *segments = (const ElfW(Phdr) *)(file.bytes + header->e_phoff);
         for (unsigned index = 0; index < header->e_phnum; index++) {
-            // The file's bytes, not memory's: relocation writes to memory, another way in each process. Debug sections
-            // are in no segment that gets loaded, so a large debug build costs no more.
+            // The file's bytes, not those in memory, because relocation changes memory differently in each process. Debug
+            // sections are in no segment that gets loaded, so a large debug build costs no more.
             if (segments[index].p_type != PT_LOAD || !holds(file, segments[index].p_offset, segments[index].p_filesz)) continue;
             hashBytes(file.bytes + segments[index].p_offset, segments[index].p_filesz, state);
             written = sizeof(state);

@@ -1,4 +1,4 @@
-// Which image has what: the executable, or one of its shared libraries.
+// The image of an address or a function: the executable, or one of its shared libraries.
 
 #define _GNU_SOURCE
 #include "CFunctionSection.h"

@@ -1,4 +1,5 @@
-// The lock that all of Apus uses: `Synchronization.Mutex`, but in a build for the thread sanitizer one that it knows.
+// The lock that all of Apus uses: `Synchronization.Mutex`, but in a build for the thread sanitizer a lock that the sanitizer
+// knows.
 
 @_exported public import Synchronization
 
@@ -13,8 +14,8 @@
 
     /// Stands in for `Synchronization.Mutex` under the thread sanitizer.
     ///
-    /// On Linux that one waits on a futex by itself, which the sanitizer does not see: it would report whatever the lock protects. It
-    /// knows those of pthread.
+    /// On Linux `Synchronization.Mutex` waits on a futex, which the sanitizer does not see: it would report every access that the
+    /// lock protects. The sanitizer knows the locks of pthread.
     package struct Mutex<Value: ~Copyable>: ~Copyable {
         private let storage: Storage
 
@@ -53,6 +54,6 @@
         }
     }
 
-    // Only who holds the lock reaches the value.
+    // The value is reached only while the lock is held.
     extension Mutex: @unchecked Sendable where Value: ~Copyable {}
 #endif

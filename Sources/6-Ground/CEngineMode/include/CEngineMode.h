@@ -1,4 +1,4 @@
-// What only C can do for engine mode: take the process over before its `main`, and touch the standard streams.
+// The parts of engine mode that only C can do: take the process over before its `main`, and touch the standard streams.
 
 #ifndef APUS_CENGINE_MODE_H
 #define APUS_CENGINE_MODE_H
@@ -14,28 +14,28 @@ void apus_engine_main(void);
 /// Makes C's `stdout`, through which Swift prints, write each line at once.
 void apus_line_buffer_standard_output(void);
 
-/// Writes what C's `stdout` holds back.
+/// Writes the bytes that C's `stdout` has buffered.
 void apus_flush_standard_output(void);
 
-/// Writes a byte, the signal's number, to the descriptor whenever one of these signals comes: SIGINT, SIGTERM. Handlers, not
-/// ignored signals: programs that the engine starts get the default back.
+/// Writes a byte, the signal's number, to the descriptor whenever SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 comes. These are handlers,
+/// not ignored signals, so programs that the engine starts get the defaults back. SIGPIPE is ignored.
 void apus_forward_signals(int descriptor);
 
 /// Names the log, and the read ends of the pipes that stand in for the output streams, for `apus_rescue_output`.
 void apus_rescue_output_at_end(int log, int output_pipe, int error_pipe);
 
-/// Lets what was printed last reach the log: puts it back in place of the error stream, and copies there what was remembered
-/// and what the pipes still hold. Safe in a signal handler.
+/// Writes the last output to the log: makes the log the error stream, and copies to it the remembered bytes and those that the
+/// pipes still hold. Safe in a signal handler.
 void apus_rescue_output(void);
 
-/// Keeps the last of what a request wrote to the error stream and was taken out of its pipe, for the log of a crash: the
-/// message of a trap comes some time before the signal. One thread at a time.
+/// Remembers the last bytes that a request wrote to the error stream and that were taken out of its pipe, for the log of a crash:
+/// the message of a trap comes some time before the signal. One thread at a time.
 void apus_remember_error_output(const void *bytes, long count);
 
-/// Forgets it: the next request begins.
+/// Forgets the remembered bytes, because the next request begins.
 void apus_forget_error_output(void);
 
-/// Gives the end of what is remembered, and how many bytes that is.
+/// Copies the last remembered bytes, `room` at most, and returns how many they are.
 long apus_remembered_error_output(void *bytes, long room);
 
 /// How the process is ending.
@@ -46,16 +46,16 @@ struct apus_process_end {
     int code;
 };
 
-/// From now on, when the process crashes or calls `exit`, an `apus_process_end` is written to `report`, and the process is held
-/// until there is something to read from `answer`, 100 ms at most; then it goes on to its end as it would have without this. Where
-/// no answer comes, its connections are shut down, so that peers see its end at once.
+/// Reports the end of the process from now on: when it crashes or calls `exit`, an `apus_process_end` is written to `report`, and
+/// the process waits until it can read from `answer`, 100 ms at most; then it ends as it would have without this call. If no
+/// answer comes, its connections are shut down, so that peers see its end at once.
 void apus_tell_of_end(int report, int answer);
 
-/// The process is about to end as it should: nobody need be told.
+/// Notes that the process is about to end as it should, so that its end is not reported.
 void apus_end_in_order(void);
 
-/// Gives the calling thread a stack for signal handlers, so that a function that has used up its own can be told of. Called once
-/// in a thread's life, by few threads: the memory is never given back.
+/// Gives the calling thread a stack for signal handlers, so that the overflow of its own stack can be reported. Called once in a
+/// thread's life, by few threads: the memory is never given back.
 void apus_use_signal_stack(void);
 
 #if defined(__cplusplus)

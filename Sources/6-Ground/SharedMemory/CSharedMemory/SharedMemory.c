@@ -25,7 +25,7 @@ static bool write_all(int file, const char *bytes, size_t count) {
 }
 
 int apus_memory_create(const char *name, const void *bytes, size_t count, bool sealed) {
-    // Written and not mapped: pages that come into being by a write need neither a fault nor zeroes.
+    // Written and not mapped: pages that a write makes need neither a page fault nor zeroes.
     int file = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (file < 0) return -1;
     if (write_all(file, bytes, count) && (!sealed || fcntl(file, F_ADD_SEALS, seals) == 0)) return file;

@@ -9,9 +9,9 @@ private import Locks
     private import Darwin
 #endif
 
-/// Memory files as the storage of buffers, which unmap them when the last of them goes.
+/// Maps memory files as the storage of buffers; a file is unmapped when the last buffer over it is freed.
 package enum MappedMemory {
-    /// So many bytes of the file, from the offset on, not copied. Whoever writes to them writes to a copy.
+    /// Maps `length` bytes of the file, from the offset on, without a copy. A write to the buffer does not change the file.
     ///
     /// The file must be a memory file and must not shrink; the descriptor may be closed.
     ///
@@ -23,7 +23,7 @@ package enum MappedMemory {
     /// The file of a mapping, open as long as that is.
     package struct KeptFile: Sendable {
         package let descriptor: Int32
-        /// What tells it from other files: its name is `apus-` and this.
+        /// A random text; the file's name is `apus-` and this text.
         package let token: String
     }
 
@@ -31,7 +31,7 @@ package enum MappedMemory {
     static func buffer(of file: Int32, at offset: Int, length: Int, keeping kept: KeptFile?) throws(MemoryError) -> ByteBuffer {
         let start = offset % Int(getpagesize())
         var status = stat()
-        // Reading behind the file's end would be the end of us.
+        // Reading behind the file's end would kill the process with SIGBUS.
         guard length > 0, length <= Int(UInt32.max) - start, offset >= 0, fstat(file, &status) == 0,
             case (let end, false) = offset.addingReportingOverflow(length), Int(status.st_size) >= end
         else { throw MemoryError("shared memory has no \(length) bytes at \(offset)") }
@@ -50,7 +50,8 @@ package enum MappedMemory {
 
     /// The memory file that these bytes, and no others, were collected in (``MemoryFile``), if it is still open here.
     ///
-    /// Another process that maps it and writes to it changes the bytes: for an owner who is done with them.
+    /// Another process that maps the file and writes to it changes the bytes, so only an owner who needs them no more may share
+    /// it.
     package static func file(of bytes: ByteBuffer) -> KeptFile? {
         bytes.withUnsafeReadableBytes { bytes in
             bytes.baseAddress.flatMap { address in
@@ -61,7 +62,7 @@ package enum MappedMemory {
         }
     }
 
-    /// Whether a further mapping may keep its descriptor, of which a process has not many.
+    /// Whether a further mapping may keep its descriptor open: a process has few descriptors.
     static var mayKeepFile: Bool { self.mappings.withLock { $0.files.count < 64 } }
 
     private struct Mappings {

@@ -10,10 +10,10 @@ private import Locks
     private import Darwin
 #endif
 
-/// Collects bytes as they arrive, and then has them in one piece.
+/// Collects bytes as they arrive, and gives them in one piece.
 ///
 /// A buffer that grows to a hundred megabytes costs more for its fresh memory, a page fault and zeroes for each 4 KiB, than for
-/// what is put there. Pages that come into being by a write to a file in memory need neither. Linux only.
+/// the bytes put there. Pages that a write to a file in memory makes need neither. Linux only.
 package final class MemoryFile: Sendable {
     private struct State {
         var file: Int32
@@ -21,7 +21,7 @@ package final class MemoryFile: Sendable {
     }
 
     private let state: Mutex<State>
-    /// Random; with `apus-` before it the file's name.
+    /// A random text; the file's name is `apus-` and this text.
     private let token: String
 
     /// Nil when the system has no such files, or no descriptor.

@@ -10,13 +10,13 @@ package import NIOCore
     private import Darwin
 #endif
 
-/// Bytes that processes of one machine have in common: written once, then mapped by whoever is told where they are.
+/// Bytes that processes of one machine share: written once, then mapped by each process that gets their reference.
 ///
-/// Most of what it costs to move an array between two processes is the memory for the copy, not the copying. Here all receivers
-/// have the sender's pages. The memory lives until the last of them lets go of it; the object only keeps it findable, so whoever
-/// sends a ``Reference`` holds the object until the receivers have answered.
+/// Most of the cost of moving an array between two processes is the memory for the copy, not the copying. Here all receivers
+/// have the sender's pages. The memory lives until the last of them unmaps it; the object only keeps it findable, so the
+/// sender of a ``Reference`` must hold the object until the receivers have answered.
 ///
-/// Linux only (`memfd_create`). The memory is sealed before anybody hears of it: it cannot change or shrink under a receiver.
+/// Linux only (`memfd_create`). The memory is sealed before its reference is sent: it cannot change or shrink under a receiver.
 package final class SharedMemory: Sendable {
     /// Where the bytes are, for another process.
     package struct Reference: Sendable, Hashable {
@@ -36,7 +36,7 @@ package final class SharedMemory: Sendable {
     }
 
     package let reference: Reference
-    /// Whose file it is; nil if it is our own.
+    /// The bytes whose mapping keeps the file open; nil if this object does.
     private let owner: ByteBuffer?
 
     /// Processes with equal places can map each other's memory: those of one user, one process namespace and one boot of a machine.
@@ -101,7 +101,7 @@ package final class SharedMemory: Sendable {
         guard ProcessInfo.processInfo.environment[Self.disablingVariable] != "off",
             let boot = try? String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8),
             let processes = Self.target(of: "/proc/self/ns/pid"),
-            // Whether one can be made, and found again.
+            // Tests whether shared memory can be made, and found again.
             let probe = SharedMemory(copying: ByteBuffer(string: "apus")), (try? Self.map(probe.reference)) != nil
         else { return nil }
         return "\(boot.prefix(36))/\(processes)/\(geteuid())"

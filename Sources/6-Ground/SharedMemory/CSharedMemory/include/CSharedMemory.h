@@ -11,9 +11,9 @@
 extern "C" {
 #endif
 
-/// A new file in memory with these bytes, which goes with its last descriptor and mapping; -1: errno says why not.
+/// Makes a file in memory with these bytes, freed with its last descriptor and mapping; -1: errno says why not.
 ///
-/// A sealed one nobody can write to, shrink or grow.
+/// A sealed file cannot be written to, shrunk or grown.
 int apus_memory_create(const char *_Nonnull name, const void *_Nullable bytes, size_t count, bool sealed);
 
 /// Writes all of these bytes at the file's end. False, and the file as it was, when there is no memory for them.
