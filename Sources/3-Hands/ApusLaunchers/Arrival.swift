@@ -11,7 +11,7 @@ final class Arrival<Value: Sendable>: Sendable {
 
     private let state = Mutex(State.awaited([:], nextKey: 0))
 
-    /// Resumes all who wait; later values are dropped.
+    /// Stores the value and resumes all waiting tasks; later values are dropped.
     func arrive(_ value: Value) {
         let waiters = self.state.withLock { state -> [CheckedContinuation<Value?, Never>] in
             guard case .awaited(let waiters, _) = state else { return [] }
@@ -40,7 +40,7 @@ final class Arrival<Value: Sendable>: Sendable {
                     let answer = self.state.withLock { state -> Value?? in
                         switch state {
                         case .arrived(let value): return .some(value)
-                        // A cancellation before this moment found nobody to resume.
+                        // The task was cancelled before it could be resumed, so it must not wait.
                         case .awaited where Task.isCancelled: return .some(nil)
                         case .awaited(var waiters, let nextKey):
                             waiters[key] = continuation

@@ -9,11 +9,11 @@ private import Foundation
     private import Darwin
 #endif
 
-/// The clusters of this user, as the files in IPython's profiles tell, ours and Python's alike.
+/// The clusters of this user, Apus's and Python's, as the files in IPython's profiles describe them.
 package struct ClusterDirectory: Sendable {
     package let profiles: [ProfileDirectory]
 
-    /// - Parameter profiles: Where to look; in every profile of IPython's folder unless told.
+    /// - Parameter profiles: The profiles to look in; nil: all in IPython's folder.
     package init(profiles: [ProfileDirectory]? = nil) { self.profiles = profiles ?? Self.allProfiles() }
 
     /// Every profile in IPython's folder, by name.
@@ -25,7 +25,7 @@ package struct ClusterDirectory: Sendable {
         }.map { ProfileDirectory(path: $0) }
     }
 
-    /// All clusters, by profile and id, with what is left of each. Nothing is changed.
+    /// All clusters, by profile and id, with their processes that still run. Nothing is changed.
     package func list() -> [ClusterListing] {
         self.profiles.flatMap { profile in
             Self.clusterFiles(in: profile).map { ClusterListing(path: $0) }
@@ -38,11 +38,11 @@ package struct ClusterDirectory: Sendable {
             .map { ClusterListing(path: $0) }
     }
 
-    /// Removes what ended clusters left: their files, their connection files and their logs.
+    /// Removes the files of ended clusters: cluster files, connection files and logs.
     ///
-    /// Python's `ipcluster clean` gives up when a cluster runs; here those that run are left alone, with all that is theirs.
+    /// Python's `ipcluster clean` gives up when a cluster runs; here the files of running clusters are kept.
     ///
-    /// - Parameter force: Those that run lose their files too; the processes go on, and nothing finds them any more.
+    /// - Parameter force: Removes the files of running clusters too; their processes go on, and no tool finds them any more.
     /// - Returns: The files removed.
     @discardableResult
     package func clean(force: Bool = false) -> [String] {
@@ -71,21 +71,21 @@ package struct ClusterDirectory: Sendable {
     }
 
     private static func files(in folder: String, where isWanted: (String) -> Bool) -> [String] {
-        // A folder that is missing holds nothing.
+        // A missing folder has no files.
         ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter(isWanted).sorted().map {
             folder + "/" + $0
         }
     }
 }
 
-/// A cluster file, and what of it still runs.
+/// A cluster file, and the processes of its cluster that still run.
 package struct ClusterListing: Sendable {
     package let path: String
-    /// The cluster, or why the file tells of none.
+    /// The cluster, or why the file cannot be read.
     package let contents: Result<ClusterFile, LauncherError>
-    /// Whether the controller runs; also true when it runs where we cannot look (another host, a batch system).
+    /// Whether the controller runs; also true for a controller that cannot be checked (on another host, in a batch system).
     package let hasController: Bool
-    /// How many engines run; those out of sight count as running.
+    /// How many engines run; engines that cannot be checked count as running.
     package let engineCount: Int
     private let living: [Int32]
 
@@ -120,12 +120,12 @@ package struct ClusterListing: Sendable {
         }
     }
 
-    /// Ends what runs of the cluster on this host: SIGTERM, after the grace SIGKILL, and removes the file.
+    /// Ends the cluster's processes on this host, with SIGTERM and after the grace with SIGKILL, and removes the file.
     ///
-    /// What a process of the cluster leaves in a process group of its own gets a second longer, then SIGKILL (Python's
-    /// controller is nine processes, and forgets eight when it is stopped while it starts).
+    /// Processes left in the process group of a cluster's process get a second more, then SIGKILL (Python's controller is nine
+    /// processes, and leaves eight behind when it is stopped while it starts).
     ///
-    /// - Throws: ``LauncherError`` with code `stillRunning` when something outlives that; the file then stays.
+    /// - Throws: ``LauncherError`` with code `stillRunning` when a process outlives SIGKILL; the file then stays.
     package func stop(grace: Duration = .seconds(5)) async throws {
         let groups = self.living.filter { getpgid($0) == $0 && $0 != getpgrp() }.map { -$0 }
         for (targets, signal, patience) in [
@@ -133,7 +133,7 @@ package struct ClusterListing: Sendable {
             (groups, SIGKILL, .seconds(5)),
         ] {
             for target in targets where ProcessTable.exists(target) { kill(target, signal) }
-            // They are others' children, so their end is no event for us: look.
+            // The processes are children of others, so their end is no event here and is polled for.
             let deadline = ContinuousClock.now + patience
             while targets.contains(where: ProcessTable.exists), ContinuousClock.now < deadline {
                 try await Task.sleep(for: .milliseconds(20))
@@ -148,7 +148,7 @@ package struct ClusterListing: Sendable {
 }
 
 extension ClusterFile {
-    /// Whether that launcher's process ids are of this host.
+    /// Whether the process ids of that kind of launcher are of this host.
     static func isLocal(_ kind: String) -> Bool { kind == "local" || kind == "mpi" }
 
     var localProcesses: [Process] {

@@ -48,7 +48,7 @@ extension ClusterFile {
 }
 
 extension ClusterFile.Process {
-    /// What a process leaves unsaid is as its cluster says.
+    /// Reads a process; a missing id or profile is the cluster's.
     fileprivate init(_ members: JSONObject, of cluster: ClusterFile) {
         var members = members
         let processID = members.removeValue(forKey: "pid")?.int.flatMap { Int32(exactly: $0) }
@@ -82,7 +82,7 @@ extension ClusterFile.EngineSet {
             for (number, engine) in listed {
                 engines[number] = engine.object.map { members in
                     var members = members
-                    // Each stands for itself, and says so.
+                    // An engine's count is always 1.
                     members["n"] = nil
                     return ClusterFile.Process(members, of: cluster)
                 }
@@ -97,7 +97,7 @@ extension ClusterFile.EngineSet {
         var members = self.whole.json
         members["n"] = .int(self.count)
         guard !self.engines.isEmpty else { return members }
-        // Python's local sets are processes without a process.
+        // A local set has no process of its own; Python writes -1 for it.
         if members["pid"] == nil { members["pid"] = -1 }
         members["engines"] = .object(
             self.engines.mapValues { engine in

@@ -1,10 +1,10 @@
 package import ApusWire
 package import Foundation
 
-/// A cluster as files describe it, so that another program, ours or Python's `ipcluster`, finds and stops it (protocol
-/// article, section 10.1).
+/// A cluster as its file describes it, so that another program, Apus's or Python's `ipcluster`, finds and stops the cluster
+/// (protocol article, section 10.1).
 ///
-/// Members that we do not know are kept: those of other launchers, those of later versions.
+/// Unknown members, those of other launchers and of later versions, are kept.
 package struct ClusterFile: Sendable, Hashable {
     package var clusterID: String
     package var profile: ProfileDirectory
@@ -21,7 +21,7 @@ package struct ClusterFile: Sendable, Hashable {
     package var engineKind: String
     /// The sets that run, by id.
     package var engineSets: [String: EngineSet]
-    /// Further members of `cluster`; its `class` is `Cluster` of ipyparallel unless told.
+    /// Further members of `cluster`; its `class` is by default ipyparallel's `Cluster`.
     package var otherMembers: JSONObject
 
     package struct Controller: Sendable, Hashable {
@@ -36,7 +36,7 @@ package struct ClusterFile: Sendable, Hashable {
 
     /// A process of this host, or a job of a batch system, that was started for the cluster.
     package struct Process: Sendable, Hashable {
-        /// Nil for what is no process of this host.
+        /// Nil for a job that is no process of this host.
         package var processID: Int32?
         /// The log, which Python's tools delete when they stop the process; empty: none. Nil for sets, which have none of
         /// their own.
@@ -45,7 +45,7 @@ package struct ClusterFile: Sendable, Hashable {
         package var profile: ProfileDirectory
         /// `running`, else Python's tools send it no signals.
         package var state: String
-        /// What else its launcher remembers.
+        /// Further members, which the process's launcher needs.
         package var otherMembers: JSONObject
 
         package init(
@@ -66,7 +66,7 @@ package struct ClusterFile: Sendable, Hashable {
         package var count: Int
         /// The engines by number, where each is a process of its own.
         package var engines: [String: Process]
-        /// What runs all engines at once (`mpiexec`, a batch job); its ``Process/processID`` is nil where nothing does.
+        /// The process that runs all engines (`mpiexec`, a batch job); its ``Process/processID`` is nil where there is none.
         package var whole: Process
 
         package init(engines: [String: Process], clusterID: String, profile: ProfileDirectory) {

@@ -2,15 +2,15 @@ package import ApusWire
 
 /// Starts engines: the one way by which a cluster reaches processes, on this machine, over SSH or in a batch system.
 ///
-/// Four verbs make a launcher: it launches a set of engines, and the set takes signals, stops, and is waited for. A launcher
-/// knows processes, not messages; whether an engine has registered is for the hub to tell.
+/// A launcher launches a set of engines; the set takes signals, stops, and is waited for. A launcher knows processes, not
+/// messages: only the hub knows whether an engine has registered.
 package protocol EngineLauncher: Sendable {
     /// What cluster files call this launcher: `local`, `ssh`, `slurm` and so on, as Python's entry points are named.
     var kind: String { get }
 
-    /// Starts a set of engines, and returns when each is started or queued; registered they are some time later.
+    /// Starts a set of engines, and returns when each is started or queued. The engines register some time later.
     ///
-    /// All or nothing: when one cannot be started, or the calling task is cancelled, those before it are stopped.
+    /// All or nothing: when one engine cannot be started, or the calling task is cancelled, the started engines are stopped.
     func launch(_ order: EngineOrder) async throws -> any EngineSet
 }
 
@@ -20,13 +20,13 @@ package protocol EngineLauncher: Sendable {
 package protocol EngineSet: Sendable {
     /// The set's name in the cluster file.
     var id: String { get }
-    /// How each engine ended, in the order of the endings, as they happen. For one reader; ends when the set was stopped.
+    /// The ends of engines, as they happen. For one reader; the stream ends when the set was stopped.
     var exits: AsyncStream<EngineExit> { get }
 
     /// Sends a signal to one engine, or to all.
     func signal(_ number: Int32, to engine: Int?) async throws
 
-    /// Ends one engine, or all, gently and then by force. May be repeated; bounded in time.
+    /// Ends one engine, or all, gently and then by force. Returns within a limited time; may be called again.
     func stop(_ engine: Int?) async
 
     /// Ends an engine, if it still runs, and starts it anew under its number.
@@ -35,7 +35,7 @@ package protocol EngineSet: Sendable {
     /// Waits until no engine of the set runs, or the waiting task is cancelled.
     func wait() async
 
-    /// What the cluster file says of the set; nil when nothing of it runs.
+    /// The set's entry for the cluster file; nil when no engine of the set runs.
     var record: ClusterFile.EngineSet? { get async }
 }
 
@@ -44,7 +44,7 @@ extension EngineSet {
     package func stop() async { await self.stop(nil) }
 }
 
-/// What is to be launched.
+/// The order to launch a set of engines.
 package struct EngineOrder: Sendable, Hashable {
     package let count: Int
     /// The set's name in files: ``ClusterFile/newSetID(besides:)``.
@@ -55,7 +55,7 @@ package struct EngineOrder: Sendable, Hashable {
     package var connection: EngineConnectionInfo?
     /// Variables of the user's own, for the engines.
     package var environment: [String: String]
-    /// What each engine is called on the wire, by its number; an engine that is started again is called the same.
+    /// The uuid of each engine, by its number; an engine that is started again keeps its uuid.
     package let uuids: [EngineUUID]
 
     package init(
@@ -71,7 +71,7 @@ package struct EngineOrder: Sendable, Hashable {
         self.environment = environment
     }
 
-    /// All that an engine's environment adds to ours (protocol article, "Environment").
+    /// The variables that an engine's environment adds to this process's (protocol article, "Environment").
     package func variables(ofEngine number: Int) -> [String: String] {
         var variables = self.environment
         variables[EnvironmentVariable.engineUUID] = self.uuids[number].text
@@ -82,11 +82,11 @@ package struct EngineOrder: Sendable, Hashable {
     }
 }
 
-/// An engine has ended.
+/// The end of an engine's process.
 package struct EngineExit: Sendable, Hashable, CustomStringConvertible {
-    /// Its number within the set.
+    /// The engine's number within the set.
     package let engine: Int
-    /// What it is called on the wire, if it takes its name from its environment as ours do; the hub's id is found by it.
+    /// The engine's uuid, by which its id at the hub is found, if the engine takes the uuid from its environment as Apus's do.
     package let uuid: EngineUUID
     package let exit: ProcessExit
     /// Whether its set was told to stop or restart it.

@@ -13,14 +13,14 @@ package struct LauncherError: Error, Sendable, CustomStringConvertible {
         package static let notStarted = Code(.notStarted)
         /// The set has no engine of that number.
         package static let noSuchEngine = Code(.noSuchEngine)
-        /// The file is torn, or describes no cluster.
+        /// The file is malformed, or describes no cluster.
         package static let unreadableClusterFile = Code(.unreadableClusterFile)
         /// The processes outlived even SIGKILL: they hang in the kernel.
         package static let stillRunning = Code(.stillRunning)
     }
 
     package let code: Code
-    /// What happened, to what, and what to try.
+    /// What happened, to which engine or file, and what to try.
     package let message: String
     package let cause: (any Error)?
 

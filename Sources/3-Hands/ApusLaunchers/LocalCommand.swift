@@ -15,20 +15,20 @@ package struct LocalCommand: Sendable, Hashable {
         /// To the end of this file, made with its folder when missing.
         case log(String)
         case discarded
-        /// Where our own go.
+        /// To the output and error of this process.
         case inherited
     }
 
     /// A path, or a name to be found in `PATH`.
     package var executable: String
     package var arguments: [String]
-    /// Set beside our own variables, which the program inherits.
+    /// Variables for the program besides those of this process, which the program inherits.
     package var environment: [String: String]
-    /// Ours unless told.
+    /// The program's working directory; nil: that of this process.
     package var workingDirectory: String?
     package var output: Output
     package var parentWatch: ParentWatch
-    /// How long after SIGTERM a program that is to stop gets SIGKILL.
+    /// How long after SIGTERM the program gets SIGKILL.
     package var stopGrace: Duration
 
     package init(
@@ -44,10 +44,10 @@ package struct LocalCommand: Sendable, Hashable {
         self.stopGrace = stopGrace
     }
 
-    /// The path of the very program that runs now.
+    /// The path of the program that runs now.
     ///
-    /// Where its file was replaced since it started (a build, an upgrade), the system's link to the running image: another
-    /// build would not know our functions.
+    /// If the file was replaced since the program started (a build, an upgrade), this is the system's link to the running image:
+    /// another build would not have the same functions.
     package static var thisExecutable: String {
         #if os(Linux)
             let link = "/proc/self/exe"
@@ -60,7 +60,7 @@ package struct LocalCommand: Sendable, Hashable {
         #endif
     }
 
-    /// The program's path, so that a wrong name is told now and not in some log.
+    /// The program's path; a wrong name throws here and does not end up in a log.
     func resolvedExecutable() throws(LauncherError) -> String {
         if self.executable.contains("/") {
             guard access(self.executable, X_OK) == 0 else {

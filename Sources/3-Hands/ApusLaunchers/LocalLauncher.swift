@@ -12,9 +12,9 @@ package import Logging
 
 /// Starts engines as processes of this machine.
 package struct LocalLauncher: EngineLauncher {
-    /// Which program an engine is.
+    /// The program that runs as an engine.
     package struct Engine: Sendable, Hashable {
-        /// A path, or a name to be found in `PATH`; nil: this very program's, as it is at each start.
+        /// A path, or a name to be found in `PATH`; nil: the path of this program, looked up at each start.
         package var executable: String?
         package var arguments: [String]
         package var environment: [String: String]
@@ -32,29 +32,29 @@ package struct LocalLauncher: EngineLauncher {
             self.parentWatch = parentWatch
         }
 
-        /// This very program, started as an engine: what holds the remote functions can run them.
+        /// This program, started as an engine, which has the remote functions.
         package static func thisProgram(arguments: [String] = []) -> Engine {
             Engine(nil, arguments: arguments, environment: [EnvironmentVariable.engineMode: "1"], parentWatch: .process)
         }
 
-        /// The engine that a user's words name: a program that imports Apus in engine mode, any other as it is; nil if there are none.
+        /// The engine of a user's command: a program that imports Apus runs in engine mode, any other as it is; nil for no words.
         package init?(command: [String]) {
             guard let program = command.first else { return nil }
             self.init(program, arguments: Array(command.dropFirst()))
-            // Of 'apus engine' the words say more than the mode would.
+            // 'apus engine' starts an engine by itself, and reads more options than engine mode does.
             guard self.arguments.first != "engine", Self.hasEngineMode(program) else { return }
             self.environment[EnvironmentVariable.engineMode] = "1"
             self.parentWatch = .process
         }
 
-        /// Whether a program can be an engine: then the variable that makes it one is named in it.
+        /// Whether a program has engine mode: its file then contains the name of the mode's environment variable.
         private static func hasEngineMode(_ program: String) -> Bool {
             guard let path = try? LocalCommand(program).resolvedExecutable(),
                 let image = try? Data(contentsOf: URL(filePath: path), options: .alwaysMapped)
             else { return false }
             let name = Array(EnvironmentVariable.engineMode.utf8)
             return image.withUnsafeBytes { image in
-                // A hundred megabytes are looked through, so the search for the first letter is the C library's.
+                // A file can have a hundred megabytes, so the C library searches for the first letter.
                 var rest = image[...]
                 while let start = UnsafeRawBufferPointer(rebasing: rest).firstIndex(ofByte: name[0]) {
                     rest = rest.dropFirst(start)
@@ -130,7 +130,7 @@ actor LocalEngineSet: EngineSet {
     private let launcher: LocalLauncher
     /// The engines that run, by number.
     private var running: [Int: LocalProcess] = [:]
-    /// Those among them that were told to end.
+    /// The running engines that were told to end.
     private var stopping: Set<Int> = []
     /// Terminal: the whole set was told to end, and starts no more.
     private var isStopped = false
@@ -151,7 +151,7 @@ actor LocalEngineSet: EngineSet {
     func start(_ number: Int) async throws(LauncherError) {
         let process = try await LocalProcess.start(self.launcher.command(engine: number, of: self.order))
         guard !self.isStopped, self.running[number] == nil else {
-            // While it started, the set was stopped or somebody else started this engine.
+            // While the process started, the set was stopped, or another call started this engine.
             await process.stop()
             throw LauncherError(.notStarted, "engine \(number) of set \(self.id) was stopped while it started")
         }
@@ -167,7 +167,7 @@ actor LocalEngineSet: EngineSet {
     private func ended(_ number: Int, _ process: LocalProcess, _ exit: ProcessExit) {
         guard self.running[number] === process else { return }
         self.running[number] = nil
-        // Whoever reads the exits warns of them, by the hub's ids.
+        // The reader of the exits logs them, by the hub's ids.
         self.exitContinuation.yield(
             EngineExit(
                 engine: number, uuid: self.order.uuids[number], exit: exit, wasStopped: self.stopping.remove(number) != nil))

@@ -16,9 +16,9 @@ private import Subprocess
     private import Darwin
 #endif
 
-/// A process that we started on this machine, in a session of its own.
+/// A child process on this machine, in a session of its own.
 ///
-/// Nothing of it outlives us (``ParentWatch``), unless it was to.
+/// The process and its children end with this process, unless the command's ``ParentWatch`` is `none`.
 package final class LocalProcess: Sendable {
     package let command: LocalCommand
     /// The program's own process id, which is also its process group's and its session's.
@@ -35,7 +35,7 @@ package final class LocalProcess: Sendable {
         self.runner = runner
     }
 
-    /// Starts the program; it runs when this returns, though it may have got no further than its first instruction.
+    /// Starts the program, and returns when the process exists; the program may not have executed its first instruction.
     ///
     /// - Throws: ``LauncherError`` with code `notStarted`.
     package static func start(_ command: LocalCommand) async throws(LauncherError) -> LocalProcess {
@@ -58,7 +58,7 @@ package final class LocalProcess: Sendable {
                     case .signaled(let number): .signal(number)
                     }
             } catch {
-                // Before the start this is the reason for it; after it, the system lost the process from its sight.
+                // Before the start, this error says why it failed; after it, the system no longer knows how the process ended.
                 started.arrive(
                     .failure(LauncherError(.notStarted, "\(command.executable) cannot be started", cause: error)))
                 cause = .unknown
@@ -68,7 +68,7 @@ package final class LocalProcess: Sendable {
             if case .log(let path) = command.output { lines = LogTail.lines(of: path, from: spawning.logStart) }
             ending.arrive(ProcessExit(cause, lastLines: lines))
         }
-        // Not to be cancelled between the start and its being known: nobody would hold the process.
+        // Not cancelled between the start and this moment, because no one would then hold the process.
         let outcome = await Task { await started.value }.value
         switch outcome {
         case .success(let processID):
@@ -78,22 +78,22 @@ package final class LocalProcess: Sendable {
         }
     }
 
-    /// How it ended, once it has.
+    /// How the process ended; nil while it runs.
     package var exit: ProcessExit? { self.ending.current }
 
     /// Waits until the process has ended; nil when the waiting task is cancelled first.
     package func wait() async -> ProcessExit? { await self.ending.value }
 
-    /// Sends a signal to the program alone, not to what it started; to one that has ended, nothing.
+    /// Sends a signal to the program, not to its children. Does nothing if the program has ended.
     package func signal(_ number: Int32) {
-        // Between the process' end and our knowing of it its id is free; ids come round again only after all others.
+        // Between the end of the process and the notice of it, its id is free; the system reuses an id only after all others.
         guard self.ending.current == nil else { return }
         kill(self.processID, number)
     }
 
     /// Ends the process: SIGTERM, and SIGKILL when it has not gone after the grace.
     ///
-    /// May be called again and by anyone; returns within the grace and five seconds, even when the caller is cancelled.
+    /// May be called again, by any task; returns within the grace and five seconds, even when the caller is cancelled.
     @discardableResult
     package func stop() async -> ProcessExit {
         self.runner.cancel()
@@ -114,21 +114,21 @@ package final class LocalProcess: Sendable {
 
     // MARK: - Starting
 
-    /// All that a start needs: what to run, and descriptors that the start takes over and closes.
+    /// The configuration of a start, and the descriptors that the start takes over and closes.
     private struct Spawning {
         let configuration: Configuration
         let input: FileDescriptor
         let output: FileDescriptor
         let error: FileDescriptor
-        /// Where in the log the program's lines will begin.
+        /// The offset in the log at which the program's lines will begin.
         let logStart: UInt64
-        /// Its write end stays ours until the process has ended.
+        /// The pipe of the parent watch; its write end stays open here until the process has ended.
         let pipe: ParentPipe?
 
         init(_ command: LocalCommand) throws(LauncherError) {
             let program = try command.resolvedExecutable()
             var variables: [String: String?] = command.environment
-            // Ours, if we are an engine ourselves, means nothing to the program.
+            // If this process is an engine, its own descriptor means nothing to the program.
             variables.updateValue(command.parentWatch == .process ? "3" : nil, forKey: EnvironmentVariable.parentDescriptor)
             var overrides: [Environment.Key: String?] = [:]
             for (name, value) in variables {
@@ -176,7 +176,7 @@ package final class LocalProcess: Sendable {
             }
         }
 
-        /// As `dup`, but not for children of other threads to inherit.
+        /// As `dup`, but children that other threads start do not inherit the copy.
         private static func duplicate(_ descriptor: FileDescriptor) throws -> FileDescriptor {
             let copy = fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0)
             guard copy >= 0 else { throw Errno(rawValue: errno) }

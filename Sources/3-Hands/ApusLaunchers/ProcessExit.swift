@@ -8,12 +8,12 @@ private import Foundation
     private import Darwin
 #endif
 
-/// How a process ended, and the last that it said.
+/// How a process ended, and the last lines of its log.
 package struct ProcessExit: Sendable, Hashable, CustomStringConvertible {
     package enum Cause: Sendable, Hashable {
         case code(Int32)
         case signal(Int32)
-        /// It has gone, or hangs in the kernel beyond SIGKILL; the system told no more.
+        /// The system does not say: the process is gone, or hangs in the kernel in spite of SIGKILL.
         case unknown
     }
 
@@ -28,14 +28,14 @@ package struct ProcessExit: Sendable, Hashable, CustomStringConvertible {
 
     package var isSuccess: Bool { self.cause == .code(0) }
 
-    /// Fit to follow a name: "ended with signal 11 (Segmentation fault); last lines: …".
+    /// A text to follow a name: "ended with signal 11 (Segmentation fault); last lines: …".
     package var description: String {
         self.lastLines.isEmpty ? "\(self.cause)" : "\(self.cause); last lines:" + self.lastLines.map { "\n    " + $0 }.joined()
     }
 }
 
 extension ProcessExit.Cause: CustomStringConvertible {
-    /// Fit to follow a name: "ended with signal 11 (Segmentation fault)".
+    /// A text to follow a name: "ended with signal 11 (Segmentation fault)".
     package var description: String {
         switch self {
         case .code(let code): "ended with code \(code)"
@@ -50,7 +50,7 @@ enum LogTail {
     static func lines(of path: String, from start: UInt64 = 0, limit: Int = 12) -> [String] {
         guard let file = FileHandle(forReadingAtPath: path) else { return [] }
         defer { try? file.close() }
-        // A dozen lines of any sensible length; what is cut off at the front is cut at a line.
+        // Room for a dozen lines of any sensible length; the window is cut at the start of a line.
         let window: UInt64 = 8192
         guard let end = try? file.seekToEnd(), end > start else { return [] }
         let first = max(start, end > window ? end - window : 0)

@@ -8,30 +8,30 @@ internal import Foundation
     private import Darwin
 #endif
 
-/// What the system tells of processes that others started.
+/// Looks up processes that other programs started.
 enum ProcessTable {
     /// Whether the process that a cluster file names still runs.
     ///
-    /// A process id comes round again, so the id alone proves little: after a crash it may be a stranger's, and to signal that
-    /// would be a disaster. A process that carries the cluster's id in the environment it was started with is the one; one that
-    /// does not carry it (a controller inside a user's program) must at least have started before the file was written.
+    /// Process ids are reused, so the id alone proves little: after a crash it may belong to another program, which must not be
+    /// signalled. A process whose initial environment has the cluster's id is the one; a process without it (a controller inside
+    /// a user's program) must at least have started before the file was written.
     static func runs(_ processID: Int32, clusterID: String, fileWritten: Date?) -> Bool {
-        // EPERM: it is there, and somebody else's.
+        // EPERM: the process exists and belongs to another user.
         guard processID > 0, kill(processID, 0) == 0 || errno == EPERM else { return false }
         #if os(Linux)
             guard let stat = Self.stat(processID) else { return false }
-            // A zombie has ended; its parent only has not asked yet.
+            // A zombie has ended; its parent has not waited for it yet.
             if stat.state == "Z" || stat.state == "X" { return false }
             if Self.environment(processID)?.contains("IPP_CLUSTER_ID=\(clusterID)") == true { return true }
             if let fileWritten, let started = stat.started {
-                // Two seconds: the system tells its own start in whole ones.
+                // Two seconds, because the system gives its own start in whole seconds.
                 return started <= fileWritten.addingTimeInterval(2)
             }
         #endif
         return true
     }
 
-    /// Whether there is such a process that has not ended, or with a negative number such a process group.
+    /// Whether the process exists and has not ended; for a negative number, whether the process group exists.
     static func exists(_ processID: Int32) -> Bool {
         guard kill(processID, 0) == 0 || errno == EPERM else { return false }
         #if os(Linux)
@@ -63,7 +63,7 @@ enum ProcessTable {
             return Date(timeIntervalSince1970: seconds)
         }
 
-        /// The variables it was started with; nil when they are not ours to read.
+        /// The variables that the process was started with; nil when this user may not read them.
         private static func environment(_ processID: Int32) -> [Substring]? {
             Self.read("/proc/\(processID)/environ")?.split(separator: "\0")
         }

@@ -3,11 +3,11 @@ import NIOCore
 
 /// A message's buffers as rows of the file: their number and sizes, then their bytes, cut where a row would grow too large.
 ///
-/// The row's key is made of the task's serial, whether it is the reply, and the row's place: so a task's rows are neighbours,
+/// The row's key is made of the task's serial, a bit for the reply, and the row's place, so that a task's rows are neighbours
 /// and need no index.
 enum Payload {
     private static let partBits: Int64 = 10
-    /// SQLite takes a thousand million bytes a row.
+    /// Bytes of a row; SQLite allows a thousand million.
     private static let partSize = 256 << 20
 
     static func keys(task: Int64, isReply: Bool) -> ClosedRange<Int64> {

@@ -2,9 +2,9 @@ import ApusStore
 import ApusWire
 import GRDB
 
-/// What of a query SQLite can decide, by its indexes where there is one.
+/// The part of a query that SQLite can decide, by an index where there is one.
 ///
-/// It only leaves out rows that cannot match. Whether the others do is decided by ``TaskQuery/matches(_:)``, as in every store.
+/// The filter only leaves out rows that cannot match. ``TaskQuery/matches(_:)`` decides on the others, as in every store.
 enum QueryFilter {
     /// A condition that holds for all matches, and for few other rows.
     static func condition(for query: TaskQuery) -> SQL {
@@ -15,7 +15,7 @@ enum QueryFilter {
         return "msg_id IN (SELECT value FROM json_each(\(list))) AND \(rest)"
     }
 
-    /// A condition that holds wherever the query's does, or nil when there is no better one than "true".
+    /// A condition that holds wherever the query's does; nil when the only such condition is "true".
     private static func filter(_ condition: TaskQuery.Condition) -> SQL? {
         switch condition {
         case .every(let conditions):

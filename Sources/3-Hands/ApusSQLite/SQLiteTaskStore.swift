@@ -6,19 +6,20 @@ import Locks
 /// Keeps task records in a SQLite file, so that results outlive the controller.
 ///
 /// Changes are gathered and written by GRDB's writing thread, as many in one transaction as came while the last was written.
-/// What is committed survives the process being killed at any moment; ``flush()`` waits until that is so for all that was
-/// applied. Look-ups first have what is gathered written, and then read beside the writing.
+/// Committed changes survive when the process is killed at any moment; ``flush()`` waits until all applied changes are committed.
+/// Look-ups first have the gathered changes written, and then read while later ones are written.
 ///
 /// When a disk is full or fails, changes are kept and written with the next ones. Until then look-ups fail and say why.
 package final class SQLiteTaskStore: TaskStore {
     package struct Limits: Sendable {
-        /// Records of tasks that have ended.
+        /// How many records of tasks that have ended are kept.
         package var records: Int
-        /// Bytes that the file may have.
+        /// The size limit of the file, in bytes.
         package var bytes: Int
-        /// How long records of tasks that have ended are kept, in seconds; nil for as long as there is room.
+        /// How long records of tasks that have ended are kept, in seconds; nil: as long as there is room.
         package var age: Double?
-        /// Bytes of changes that are kept while they cannot be written. Beyond it they are lost, and `onProblem` is told.
+        /// Bytes of changes that are kept while they cannot be written. Beyond the limit changes are lost, and `onProblem` is
+        /// called.
         package var backlogBytes: Int
 
         package init(records: Int = 1_000_000, bytes: Int = 10 << 30, age: Double? = nil, backlogBytes: Int = 1 << 30) {
@@ -41,7 +42,7 @@ package final class SQLiteTaskStore: TaskStore {
         /// Why the last write failed; nil when it did not.
         var problem: TaskStoreError?
         var culled = CulledTasks()
-        /// What the file holds; nil until somebody counts.
+        /// The numbers of records in the file; nil until they are counted.
         var census: TaskWriter.Census?
     }
 
@@ -53,8 +54,8 @@ package final class SQLiteTaskStore: TaskStore {
 
     /// Opens the file, or makes it.
     ///
-    /// - Parameter onProblem: Told of everything that could not be written, once for each reason; must not block.
-    /// - Throws: One error that names the file, says what is wrong with it, and what to do.
+    /// - Parameter onProblem: Called for changes that could not be written, once for each reason; must not block.
+    /// - Throws: An error that names the file, says what is wrong with it, and what to do.
     package init(
         path: String, limits: Limits = Limits(), onProblem: @escaping @Sendable (TaskStoreError) -> Void = { _ in }
     ) throws(TaskStoreError) {
@@ -83,7 +84,7 @@ package final class SQLiteTaskStore: TaskStore {
 
     package var isDurable: Bool { true }
 
-    /// Writes what is there. Runs on GRDB's writing thread, one call at a time.
+    /// Writes all gathered changes. Runs on GRDB's writing thread, one call at a time.
     private func writeChanges(_ database: Database) {
         let changes = self.state.withLock { state in
             state.isScheduled = false
@@ -101,7 +102,7 @@ package final class SQLiteTaskStore: TaskStore {
                 state.problem = nil
             }
         } catch let error as DatabaseError where !error.mayPass {
-            // One of the changes cannot be written, whenever it is tried; the others can.
+            // At least one of the changes can never be written. The others can, each in a transaction of its own.
             for change in changes {
                 do { try self.write([change], to: database) } catch {
                     self.onProblem(
@@ -128,7 +129,7 @@ package final class SQLiteTaskStore: TaskStore {
             state.census = writer.census
             for id in culled { state.culled.insert(id) }
         }
-        // All is written; what cannot be given back now is another day.
+        // The changes are written; pages that cannot be freed now are freed after a later write.
         try? retention.giveBack()
     }
 
@@ -166,12 +167,12 @@ package final class SQLiteTaskStore: TaskStore {
             state.isClosed = true
             return state.problem
         }
-        // Fails where somebody still reads; then the file is closed with the last reference to the store.
+        // Fails while there are readers; the file is then closed with the last reference to the store.
         try? self.pool.close()
         if let problem { throw problem }
     }
 
-    /// Runs on the writing thread, also for a task that is cancelled: writing is what a task does last.
+    /// Runs the body on the writing thread, also for a task that is cancelled, because a task's last act is to write.
     private nonisolated(nonsending) func onWriter(_ body: @escaping @Sendable (Database) -> Void) async {
         await withCheckedContinuation { continuation in
             self.pool.asyncWriteWithoutTransaction { database in
@@ -181,7 +182,7 @@ package final class SQLiteTaskStore: TaskStore {
         }
     }
 
-    /// Lets the file have no more pages than this, or than it has. For tests: it fails then as on a full disk.
+    /// Limits the file to this number of pages, or to those it has. For tests: writing then fails as on a full disk.
     package func limitPages(to count: Int) async throws {
         try await self.pool.writeWithoutTransaction { try $0.execute(sql: "PRAGMA max_page_count = \(count)") }
     }
@@ -223,7 +224,7 @@ package final class SQLiteTaskStore: TaskStore {
 }
 
 extension DatabaseError {
-    /// Whether the same may be written later: it was the disk, or another program, and not what was to be written.
+    /// Whether the same write may succeed later, because the disk or another program was the cause, and not the data.
     fileprivate var mayPass: Bool {
         switch self.resultCode {
         case .SQLITE_TOOBIG, .SQLITE_CONSTRAINT, .SQLITE_MISMATCH, .SQLITE_RANGE, .SQLITE_ERROR: false
@@ -233,7 +234,7 @@ extension DatabaseError {
 }
 
 extension TaskChange {
-    /// About what keeping it costs.
+    /// Roughly the memory that the change takes.
     fileprivate var byteCount: Int {
         switch self {
         case .submitted(_, let request, _, _, _, _): request.byteCount + 300

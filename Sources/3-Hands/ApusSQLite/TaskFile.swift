@@ -11,16 +11,16 @@ import GRDB
     import Darwin
 #endif
 
-/// A file of task records: made, checked and brought up to date before anyone works with it.
+/// Makes a file of task records, or checks it and brings it up to date, before the store uses it.
 ///
-/// Whatever is wrong with a file, its owner is told its name, what it is, and what to do. Nothing in it is ever run or
-/// unpickled.
+/// Every error names the file, says what is wrong with it, and what to do. Nothing in the file is ever run or unpickled.
 enum TaskFile {
     /// Opens the file, making it if it is not there, readable and writable for its owner only.
     static func open(_ path: String) throws(TaskStoreError) -> DatabasePool {
         try Self.make(path)
         do {
-            // Some settings hold only from a file's first page on, so a new file is laid out before the pool changes its mode.
+            // Some settings must be made before a file's first page is written, so a new file is laid out before the pool changes
+            // its mode.
             let queue = try DatabaseQueue(path: path, configuration: Self.configuration)
             try queue.inDatabase { try Self.prepare($0, path) }
             try queue.close()
@@ -34,7 +34,7 @@ enum TaskFile {
         // A backup or a curious sqlite3 may hold the file for a moment.
         configuration.busyMode = .timeout(10)
         configuration.prepareDatabase { database in
-            // What is committed survives the process. A power cut may take the last seconds, and leaves the file whole.
+            // Committed changes survive the process. A power cut may lose the last seconds, and leaves the file whole.
             try database.execute(sql: "PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864")
         }
         return configuration
@@ -61,9 +61,9 @@ enum TaskFile {
         Foundation.close(file)
     }
 
-    // MARK: What the file is
+    // MARK: Checking the file
 
-    /// "Apus", where SQLite keeps what program a file belongs to.
+    /// "Apus" in the field in which SQLite keeps the program that a file belongs to.
     private static let applicationID = 0x4170_7573
 
     private static func prepare(_ database: Database, _ path: String) throws {
@@ -92,14 +92,14 @@ enum TaskFile {
                 return .commit
             }
         }
-        // Reading all of a large file would take minutes; there, damage is found where it is read.
+        // Checking a large file would take minutes; its damage is found when the damaged pages are read.
         let pages = try Int.fetchOne(database, sql: "PRAGMA page_count") ?? 0
         if pages < 16384, let problem = try String.fetchOne(database, sql: "PRAGMA quick_check(1)"), problem != "ok" {
             throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: problem)
         }
     }
 
-    // MARK: What went wrong
+    // MARK: Errors
 
     static func error(_ message: String) -> TaskStoreError { TaskStoreError(ErrorName(rawValue: "DatabaseError"), message) }
 

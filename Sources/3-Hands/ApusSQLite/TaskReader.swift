@@ -4,7 +4,7 @@ import Foundation
 import GRDB
 import NIOCore
 
-/// Reads records out of a file: of each, what was asked for.
+/// Reads the requested fields of records out of a file.
 struct TaskReader {
     private let database: Database
 
@@ -29,7 +29,7 @@ struct TaskReader {
 
     func records(matching query: TaskQuery, fields: Set<TaskField>) throws -> [TaskRecord] {
         var records: [TaskRecord] = []
-        // What decides comes first; the rest, and buffers above all, only for what matches.
+        // The fields that decide are read first; the rest, above all the buffers, only for records that match.
         let deciding = query.fields
         let isEnough = fields.isSubset(of: deciding)
         let all = fields.union(deciding)

@@ -12,9 +12,9 @@ struct TaskRetention {
         self.database = database
     }
 
-    /// Deletes what is too old or too much. Gives the ids of what had to go.
+    /// Deletes records that are too old or too many, and gives their ids.
     ///
-    /// Tasks that have not ended are never deleted. Of stubs a tenth of the number of records is kept.
+    /// Tasks that have not ended are never deleted. The limit on stubs is a tenth of that on records.
     func cull(_ writer: inout TaskWriter, now: WireDate) throws -> [TaskID] {
         let oldest = "completed IS NOT NULL ORDER BY completed LIMIT ?"
         var culled: [TaskID] = []
@@ -28,7 +28,7 @@ struct TaskRetention {
         if writer.census.stubs > stubLimit { culled += try writer.deleteStubs(writer.census.stubs - stubLimit) }
 
         if try self.usedByteCount > self.limits.bytes {
-            // To nine tenths, so that the next batch does not begin here again.
+            // Down to nine tenths, so that the next batch need not delete again.
             while writer.census.finished > 0, try self.usedByteCount > self.limits.bytes / 10 * 9 {
                 culled += try writer.deleteFinished(oldest, [max(16, writer.census.finished / 50)])
             }
@@ -42,7 +42,7 @@ struct TaskRetention {
         let isTooLarge = try pages * self.number("PRAGMA page_size") > self.limits.bytes
         if unused > 256 && unused > pages / 4 || unused > 0 && isTooLarge {
             try self.database.execute(sql: "PRAGMA incremental_vacuum")
-            // The file itself is cut when the journal is brought into it.
+            // The file itself shrinks when the journal is written into it.
             _ = try self.database.checkpoint(.passive)
         }
     }

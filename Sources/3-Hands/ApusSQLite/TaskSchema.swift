@@ -1,12 +1,13 @@
 /// How a file of task records is laid out.
 enum TaskSchema {
-    /// What makes each version out of the one before; a file's `user_version` counts those it has been through.
+    /// The statements that make each version out of the one before; a file's `user_version` counts those that were applied.
     static let migrations = [Self.first]
 
     /// A task's dates are microseconds since 1970, its parts the packed bytes as they came. `client` is null in a stub and
     /// `completed` until the end. The columns from `client` to `resubmitted` repeat what is in the parts, for indexes.
     ///
-    /// Buffers are apart, so that what looks at many records does not step over them. See ``Payload`` for their keys.
+    /// Buffers are in a table of their own, so that a query over many records does not step over them. See ``Payload`` for their
+    /// keys.
     private static let first = """
         CREATE TABLE tasks (
             serial INTEGER PRIMARY KEY,

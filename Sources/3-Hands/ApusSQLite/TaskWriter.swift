@@ -6,10 +6,10 @@ import NIOCore
 
 /// Writes one batch of changes, inside a transaction that its caller has begun.
 ///
-/// Most tasks are submitted, assigned and completed within a batch or two. What begins in the batch is put together in memory
-/// and written once, in its final state; changes to what is in the file already are written one by one.
+/// Most tasks are submitted, assigned and completed within a batch or two. A record that begins in the batch is put together in
+/// memory and written once, in its final state; changes to records in the file are written one by one.
 struct TaskWriter {
-    /// How many records a file has of the kinds that are limited.
+    /// The numbers of records of the kinds that are limited.
     struct Census {
         var finished: Int
         var stubs: Int
@@ -17,11 +17,11 @@ struct TaskWriter {
 
     private let database: Database
     private(set) var census: Census
-    /// Ids of records that had to go, so that their late output does not bring them back.
+    /// Whether the record was deleted to keep a limit; late output must not begin it again.
     private let wasCulled: (TaskID) -> Bool
-    /// Records that begin in this batch; never one that is in the file. Their serials only tell them from each other.
+    /// Records that begin in this batch, none of which is in the file. Their serials only tell them from each other.
     private var fresh: [TaskID: TaskRecord] = [:]
-    /// What is in `fresh`, in order of arrival, and some that has left it again.
+    /// The records of `fresh` in order of arrival, and some that were removed from it.
     private var freshOrder: [(id: TaskID, serial: Int64)] = []
 
     init(_ database: Database, census: Census, wasCulled: @escaping (TaskID) -> Bool) {
@@ -133,7 +133,7 @@ struct TaskWriter {
         let outputByteCount: Int
     }
 
-    /// What the file has of a task; nil also for what this batch began.
+    /// The task's row in the file; nil also for a record that begins in this batch.
     private func row(_ id: TaskID) throws -> TaskRow? {
         if self.fresh[id] != nil { return nil }
         let statement = try self.database.cachedStatement(
@@ -160,7 +160,7 @@ struct TaskWriter {
     }
 
     private mutating func complete(_ row: TaskRow, _ id: TaskID, reply: Message, received: WireDate) throws {
-        // A record of its own reads the dates and the engine out of the reply as every other does.
+        // A new record reads the dates and the engine out of the reply, as every record does.
         var record = TaskRecord(id: id, serial: row.serial)
         record.submit(request: reply, client: "", date: nil, queue: nil, engine: nil)
         record.complete(reply: reply, received: received)
@@ -187,12 +187,12 @@ struct TaskWriter {
 
     // MARK: Records that go
 
-    /// Deletes what the condition selects, all of it finished tasks. Gives their ids.
+    /// Deletes the records that the condition selects, all of finished tasks, and gives their ids.
     mutating func deleteFinished(_ condition: String, _ arguments: StatementArguments) throws -> [TaskID] {
         try self.delete(condition, arguments, isFinished: true, isStub: false)
     }
 
-    /// Deletes the stubs that were there first.
+    /// Deletes the oldest stubs.
     mutating func deleteStubs(_ count: Int) throws -> [TaskID] {
         try self.delete("client IS NULL ORDER BY serial LIMIT ?", [count], isFinished: false, isStub: true)
     }

@@ -16,8 +16,8 @@ package struct ZMTPTransport: Transport {
         settings.identity = Array(options.identity.readableBytesView)
         let type: SocketType
         switch role {
-        // What these carry has one recipient and must not be lost: they wait for a slow one, as Python's do (high-water mark 0).
-        // What may pile up at one that does not read at all is bounded by cutting it off, where the owner of the socket says so.
+        // Routers and dealers must not lose messages: they queue any number for a slow peer, as Python's do (high-water mark 0).
+        // A router may limit the bytes for a peer that does not read; beyond the limit it closes the peer's connection.
         case .router:
             type = .router
             settings.sendHighWaterMark = .init(bytes: options.unreadByteLimit)
@@ -35,7 +35,7 @@ package struct ZMTPTransport: Transport {
             settings.maximumMessageSize = limits.known
             settings.strangers = .init(maximumMessageSize: limits.strangers, areKnown: limits.areKnown)
         }
-        // Nothing but subscriptions comes to a publisher.
+        // A publisher receives subscriptions only.
         if role == .publisher { settings.maximumMessageSize = Self.largestSubscription }
         return ZMTPTransportSocket(Socket(type, options: settings, on: eventLoop, delegate: Delegate(handler)), role)
     }
@@ -51,7 +51,7 @@ private final class Delegate: SocketDelegate {
 
     func socket(_ socket: Socket, event: ZMTP.SocketEvent) {
         switch event {
-        // What a publisher sends before a peer has subscribed does not reach it.
+        // A publisher's messages reach a peer only after it has subscribed.
         case .peerConnected where socket.type == .pub: break
         case .peerConnected(_, let identity): self.handler(.peerConnected(identity: identity))
         case .peerSubscribed: self.handler(.peerConnected(identity: ByteBuffer()))

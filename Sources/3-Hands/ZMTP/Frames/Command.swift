@@ -12,7 +12,7 @@ enum Command: Sendable, Equatable {
     /// A command of a later version; ignored, as the specification asks.
     case unknown(name: String)
 
-    /// What each side says of itself before traffic begins.
+    /// The properties that each side announces before traffic begins.
     struct Ready: Sendable, Equatable {
         var socketType: String
         var identity: ByteBuffer = ByteBuffer()
@@ -96,7 +96,7 @@ extension Command.Ready {
     private static let identityName = "Identity"
 
     /// Reads the properties: name length (1 byte), name, value length (4 bytes), value. Names are compared without
-    /// regard to case, and unknown ones are for others.
+    /// regard to case, and unknown properties are ignored.
     init(parsing body: ByteBuffer) throws(ProtocolViolation) {
         var body = body
         var socketType: String?

@@ -11,7 +11,7 @@ struct FrameDecoder: Sendable {
         case message(Message)
         /// The body of a command.
         case command(ByteBuffer)
-        /// The frames so far of a message that is larger than allowed, of a peer that is known; the rest is passed over.
+        /// The first frames of a message of a known peer that is larger than allowed; the rest of the message is passed over.
         case tooLarge(Message)
     }
 
@@ -22,27 +22,28 @@ struct FrameDecoder: Sendable {
         var frames: Int
     }
 
-    /// What a frame's own buffer starts with; it grows to at most `growth` times what has arrived.
+    /// The first capacity of a frame's own buffer, which grows to at most `growth` times the bytes that have arrived.
     static let initialFrameCapacity = 64 * 1024
     static let growth = 8
-    /// From so many bytes on, a frame is collected in a memory file.
+    /// The smallest frame, in bytes, that is collected in a memory file.
     static let smallestFile = 1 << 20
-    /// What one `ByteBuffer` can hold.
+    /// The most bytes that one `ByteBuffer` can hold.
     static let maximumFrameSize = Int(UInt32.max)
 
     var limits: Limits
-    /// What a known peer may send, and how it is known; `nil` when the peer is known, or there are no strangers.
+    /// The limit for a known peer, and the check that makes a peer known; `nil` when the peer is known, or there are no
+    /// strangers.
     var strangers: (knownMessageSize: Int, areKnown: @Sendable (Message) -> Bool)?
     /// Whether the peer has shown that it is no stranger.
     private(set) var isKnown = false
     /// A frame put before each message: the sender's identity, where the socket is a ROUTER.
     var envelope: ByteBuffer?
 
-    /// What has been received and not yet been looked at.
+    /// Bytes that have been received and not yet decoded.
     private var input = ByteBuffer()
     /// A header of which only the first bytes have arrived; else empty.
     private var partialHeader = ByteBuffer()
-    /// The frame under way, if `partialFrameHeader` is set: what has arrived of it.
+    /// The bytes that have arrived of the frame under way, if `partialFrameHeader` is set.
     private var partialFrame = ByteBuffer()
     private var partialFrameHeader: FrameHeader?
     /// Collects the frame under way in place of `partialFrame`, if it is a large one.
@@ -51,14 +52,15 @@ struct FrameDecoder: Sendable {
     private var frames: Message = []
     /// Their bytes without the envelope.
     private var framesSize = 0
-    /// The frame under way of a message that is too large: what is still to be passed over, and whether it is the message's last.
+    /// The frame under way of a message that is too large: bytes still to be passed over, and whether the frame is the message's
+    /// last.
     private var passedOver: (missing: Int, isLast: Bool)?
 
     init(limits: Limits) {
         self.limits = limits
     }
 
-    /// What the frame under way has been given room for.
+    /// The capacity allocated for the frame under way.
     var partialFrameCapacity: Int { self.partialFile?.count ?? self.partialFrame.capacity }
 
     /// Takes the next bytes of the stream. Everything of earlier bytes must have been taken out before.
@@ -120,9 +122,9 @@ struct FrameDecoder: Sendable {
         }
     }
 
-    /// The message at the front of the input, if all of it is there and nothing is wrong with it; the usual case.
+    /// The message at the front of the input, if it is complete and valid; the usual case.
     ///
-    /// Anything else is left where it is, for the slow way to deal with.
+    /// Any other input is left in place, to be decoded frame by frame.
     private mutating func wholeMessage() -> Message? {
         let limits = self.limits
         let extent = self.input.withUnsafeReadableBytes { bytes -> (frames: Int, end: Int)? in
@@ -190,7 +192,7 @@ struct FrameDecoder: Sendable {
         return nil
     }
 
-    /// Asks whether the message, or what has come of it, makes the peer known.
+    /// Checks whether the frames of a message, as many as have arrived, make the peer known.
     private mutating func getToKnow(_ frames: Message) {
         guard let strangers = self.strangers, strangers.areKnown(frames) else { return }
         self.limits.messageSize = strangers.knownMessageSize
@@ -198,7 +200,7 @@ struct FrameDecoder: Sendable {
         self.isKnown = true
     }
 
-    /// Passes over what has come of a message that is too large. False: more bytes are needed.
+    /// Passes over received bytes of a message that is too large. False: more bytes are needed.
     private mutating func passOver() throws(ProtocolViolation) -> Bool {
         guard let (missing, isLast) = self.passedOver else { return true }
         let count = min(missing, self.input.readableBytes)
@@ -210,12 +212,12 @@ struct FrameDecoder: Sendable {
             return true
         }
         guard let next = try self.nextHeader() else { return false }
-        // A command may come between; it is none of the message.
+        // A command may come between two frames of the message.
         self.passedOver = (next.length, next.flags.isDisjoint(with: [.more, .command]))
         return true
     }
 
-    /// Whether the frame of that header may come. False: it is too large, and its sender is known.
+    /// Whether the frame of that header is accepted. False: the message is too large, and its sender is known.
     private mutating func accepts(_ header: FrameHeader) throws(ProtocolViolation) -> Bool {
         do throws(ProtocolViolation) {
             try self.check(header)

@@ -1,6 +1,6 @@
 import NIOCore
 
-/// What precedes a frame: flags and a length of one byte, or of eight when LONG is set (ZMTP 3.1, section 3.2).
+/// The header of a frame: flags and a length of one byte, or of eight when LONG is set (ZMTP 3.1, section 3.2).
 struct FrameHeader: Sendable, Equatable {
     struct Flags: OptionSet, Sendable {
         let rawValue: UInt8
@@ -15,7 +15,7 @@ struct FrameHeader: Sendable, Equatable {
 
     /// The most bytes a header takes.
     static let maximumSize = 9
-    /// The longest body that a one-byte length can tell.
+    /// The longest body whose length fits one byte.
     static let maximumShortLength = 255
 
     var flags: Flags

@@ -22,9 +22,10 @@ struct Greeting: Sendable, Equatable {
         return bytes
     }
 
-    /// Judges the first bytes of a peer as soon as they can be judged, so that a stranger is not waited for.
+    /// Checks the first bytes of a peer as they come, so that a program that does not speak ZMTP is refused without waiting for
+    /// more.
     ///
-    /// - Returns: `nil` while bytes are missing and those present are right.
+    /// - Returns: `nil` while bytes are missing and those present are valid.
     static func parse(_ bytes: ByteBuffer) throws(ProtocolViolation) -> Greeting? {
         let view = bytes.readableBytesView
         func byte(_ index: Int) -> UInt8? {

@@ -1,4 +1,4 @@
-/// Why a peer's bytes were refused. The connection they came over is closed, and nothing else.
+/// Why a peer's bytes were refused. The connection is closed; nothing else happens.
 package enum ProtocolViolation: Error, Sendable, Equatable, CustomStringConvertible {
     /// The first bytes are not a ZMTP signature.
     case notZMTP
@@ -8,9 +8,9 @@ package enum ProtocolViolation: Error, Sendable, Equatable, CustomStringConverti
     case unsupportedMechanism(String)
     /// A command whose body does not follow its grammar.
     case malformedCommand(String)
-    /// Something else than READY or ERROR before the handshake was over.
+    /// A frame other than READY or ERROR before the handshake was over.
     case handshakeExpected
-    /// A socket type that may not talk to ours.
+    /// A peer's socket type that may not talk to this socket's.
     case incompatibleSocketType(String, with: SocketType)
     /// An identity that is too long or begins with a zero byte.
     case invalidIdentity

@@ -3,7 +3,7 @@ import NIOCore
 /// One peer's side of a conversation: greeting, READY, then messages and commands (ZMTP 3.1, section 2).
 ///
 /// A session is a value without a socket. Give it the bytes that arrive, take the events out until there is none, and
-/// write what it says. When it throws, the connection is beyond repair.
+/// write the bytes of its `reply` events. When it throws, the connection must be closed.
 struct Session: Sendable {
     enum Event: Sendable, Equatable {
         /// Write these bytes.
@@ -41,7 +41,7 @@ struct Session: Sendable {
 
     /// The minor version of the peer's ZMTP 3, known with its greeting.
     private(set) var peerMinorVersion: UInt8 = 0
-    /// After how many tenths of a second without traffic the peer wants to be given up; zero for never.
+    /// The tenths of a second without traffic after which the peer wants its connection closed; zero for never.
     private(set) var peerTimeToLive: UInt16 = 0
 
     init(
@@ -54,7 +54,7 @@ struct Session: Sendable {
         self.decoder = FrameDecoder(limits: .init(messageSize: Self.maximumHandshakeCommand, frames: limits.frames))
     }
 
-    /// What to write first, before anything is received.
+    /// The bytes to write first, before any are received.
     static var opening: ByteBuffer { Greeting().encoded() }
 
     /// A frame put before each message from now on.
@@ -115,7 +115,8 @@ struct Session: Sendable {
         return nil
     }
 
-    /// Before ZMTP 3.1, and with it where the peer likes, a subscription is a message of one frame: 1 or 0, then the prefix.
+    /// The subscription in a message of one frame, 1 or 0 and then the prefix. Peers before ZMTP 3.1 send it so, and later ones
+    /// may.
     private static func subscription(in message: Message) -> Event? {
         guard message.count == 1, let kind = message[0].getInteger(at: message[0].readerIndex, as: UInt8.self), kind <= 1 else {
             return nil
@@ -129,7 +130,7 @@ struct Session: Sendable {
         guard let bytes = self.input.readSlice(length: min(missing, self.input.readableBytes)) else { return nil }
         self.greeting.writeImmutableBuffer(bytes)
         guard let greeting = try Greeting.parse(self.greeting) else { return nil }
-        // A peer of a later major version has to come down to ours.
+        // A peer of a later major version has to speak version 3.
         self.peerMinorVersion = greeting.majorVersion > 3 ? 1 : greeting.minorVersion
         self.phase = .handshake
         self.decoder.receive(self.input)

@@ -1,6 +1,6 @@
 import NIOCore
 
-/// One TCP connection: moves bytes between the channel and a ``Session``, and queues what the channel cannot take.
+/// One TCP connection: moves bytes between the channel and a ``Session``, and queues bytes that the channel cannot take.
 ///
 /// The only handler in its pipeline. It decides nothing about messages; the ``SocketCore`` does.
 final class Connection: ChannelInboundHandler {
@@ -12,20 +12,20 @@ final class Connection: ChannelInboundHandler {
         case handshaking
         /// Becomes `draining` or `closed`.
         case open
-        /// Nothing more is received; what is queued is being written. Becomes `closed`.
+        /// Nothing more is received; the queue is being written. Becomes `closed`.
         case draining
         /// Terminal.
         case closed
     }
 
-    /// How long the peer may take to close its side after we have closed ours.
+    /// How long the peer may take to close its side after this side was closed.
     private static let goodbyeTimeout = TimeAmount.milliseconds(250)
 
     /// The longest list of messages that is kept for its capacity.
     private static let keptCapacity = 1024
 
     let peer: PeerID
-    /// What opened the connection and will open another; `nil` if the peer did.
+    /// The connector that opened the connection and will open the next; `nil` if the peer connected.
     let connector: Connector?
     private let socket: SocketCore
 
@@ -35,10 +35,10 @@ final class Connection: ChannelInboundHandler {
     private var session: Session
     private(set) var address = ""
 
-    /// What the peer announced or, on a ROUTER, the identity it was given.
+    /// The identity that the peer announced or, on a ROUTER, that it was given.
     private(set) var identity = ByteBuffer()
     private(set) var peerType = ""
-    /// What the peer wants to receive; used by PUB and XPUB.
+    /// The peer's subscriptions; used by PUB and XPUB.
     var subscriptions = SubscriptionSet()
 
     private(set) var outgoing = OutgoingQueue()
@@ -52,7 +52,7 @@ final class Connection: ChannelInboundHandler {
     /// The messages of the piece being read; kept for its capacity.
     private var received: [Message] = []
     private var isReading = true
-    /// Pieces read so far; a heartbeat sees by it whether the peer is alive.
+    /// The number of pieces read so far, by which a heartbeat sees whether the peer is alive.
     private var reads: UInt64 = 0
     private var handshakeTimer: Scheduled<Void>?
     private var watchdogs: [Scheduled<Void>] = []
@@ -71,10 +71,10 @@ final class Connection: ChannelInboundHandler {
 
     // MARK: Sending
 
-    /// Queues a message, or what follows its first frame, unless too much waits already.
+    /// Queues the frames of a message from `first` on; false if the queue is at its high-water mark.
     func enqueue(_ frames: Message, from first: Int) -> Bool {
         if !self.hasRoom {
-            // The mark is for a peer that does not keep up, not for a caller that has not flushed yet.
+            // The mark is meant for a peer that does not keep up, not for a caller that has not flushed yet.
             self.flush()
             guard self.hasRoom else {
                 self.hasRefused = true
@@ -84,7 +84,7 @@ final class Connection: ChannelInboundHandler {
             }
         }
         self.outgoing.append(frames, from: first)
-        // No need to keep a peer waiting for the end of a long batch.
+        // The peer gets the first messages of a long batch before its end.
         if self.outgoing.bytes >= OutgoingQueue.segmentSize { self.flush() }
         return true
     }
@@ -96,7 +96,7 @@ final class Connection: ChannelInboundHandler {
         return true
     }
 
-    /// Queues a command, spelled so that the peer understands it.
+    /// Queues a command in the form that the peer's version understands.
     func enqueue(_ command: Command) {
         switch command {
         case .subscribe(let prefix) where !self.peerSpeaks31:
@@ -108,7 +108,7 @@ final class Connection: ChannelInboundHandler {
         }
     }
 
-    /// Hands to the channel what it will take; the rest follows when it becomes writable.
+    /// Hands queued bytes to the channel while it is writable; the rest follows when it becomes writable again.
     func flush() {
         guard !self.isFlushing, let channel = self.channel, let context = self.context else { return }
         self.isFlushing = true
@@ -130,7 +130,7 @@ final class Connection: ChannelInboundHandler {
         }
     }
 
-    /// What the channel holds beside our own queue.
+    /// Bytes that the channel holds, besides those of the queue.
     var bytesInChannel: Int {
         guard let options = self.channel?.syncOptions else { return 0 }
         return (try? options.getOption(.bufferedWritableBytes)) ?? 0
@@ -199,11 +199,11 @@ final class Connection: ChannelInboundHandler {
         case .ready(let ready):
             self.finishHandshake(ready)
         case .tooLarge(let frames):
-            // What came before it is told before it.
+            // Earlier messages are delivered before this event.
             self.deliver()
             self.socket.emit(.messageTooLarge(self.peer, frames, limit: self.socket.limits.messageSize))
         case .reply(let bytes):
-            // A peer that reads nothing is owed nothing, so that its PINGs cannot pile up here.
+            // A peer that reads nothing gets no replies, so that the replies to its PINGs cannot pile up here.
             guard self.outgoing.isEmpty || self.channel?.isWritable == true else { return }
             self.outgoing.append(encoded: bytes)
             self.flush()
@@ -250,7 +250,7 @@ final class Connection: ChannelInboundHandler {
     private func watch(every interval: TimeAmount, timeout: TimeAmount, pinging: Bool) {
         guard let loop = self.context?.eventLoop.assumeIsolated() else { return }
         let index = self.watchdogs.count
-        // A peer that we do not read cannot be heard, so silence is counted only while we do.
+        // Nothing can arrive while reading is stopped, so silence is counted only while reading.
         var seen = self.reads
         var silence = TimeAmount.zero
         func tick() {
@@ -270,7 +270,8 @@ final class Connection: ChannelInboundHandler {
         self.watchdogs.append(loop.scheduleTask(in: interval) { tick() })
     }
 
-    /// A PING may say for how long without traffic its sender remains to be believed alive.
+    /// Starts to watch the time to live that the peer's PING announced: the time without traffic after which the peer counts as
+    /// gone.
     private func watchTimeToLive() {
         guard !self.hasTimeToLiveWatchdog, self.session.peerTimeToLive > 0 else { return }
         self.hasTimeToLiveWatchdog = true
@@ -291,8 +292,8 @@ final class Connection: ChannelInboundHandler {
         }
     }
 
-    /// Everything has been handed to the channel: close our side, and give the peer a moment to close its own, because
-    /// closing with unread bytes in the receive buffer would take back what the peer has not read yet.
+    /// Closes this side when all bytes have been handed to the channel, and gives the peer a moment to close its own: closing
+    /// both with unread bytes in the receive buffer would discard bytes that the peer has not read yet.
     private func sayGoodbye() {
         guard let channel = self.channel, let loop = self.context?.eventLoop.assumeIsolated(), !self.hasSaidGoodbye else {
             return
@@ -304,7 +305,7 @@ final class Connection: ChannelInboundHandler {
     }
     private var hasSaidGoodbye = false
 
-    /// Closes when whoever sends is done sending: a send must not change the connections that it is walking through.
+    /// Closes at the loop's next turn: a send must not change the list of connections that it iterates over.
     private func closeSoon(_ reason: DisconnectReason) {
         guard !self.isClosingSoon, let loop = self.context?.eventLoop.assumeIsolated() else { return }
         self.isClosingSoon = true
@@ -319,7 +320,7 @@ final class Connection: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        // A peer that is killed resets the connection, or closes it if we have nothing in flight: the same to us.
+        // A killed peer resets the connection, or closes it if nothing is in flight; both count as closed by the peer.
         self.close(SocketCore.isReset(error) ? .closedByPeer : .failed(String(describing: error)))
     }
 

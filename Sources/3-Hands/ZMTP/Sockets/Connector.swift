@@ -10,7 +10,7 @@ final class Connector {
     var retry: Scheduled<Void>?
     /// The connection, while there is one.
     var connection: Connection?
-    /// Set when the endpoint is given up.
+    /// Whether the endpoint was given up.
     var isCancelled = false
 
     init(host: String, port: Int) {

@@ -1,6 +1,6 @@
 import NIOCore
 
-/// The bytes one peer has yet to be given, in order.
+/// The bytes that one peer has yet to be sent, in order.
 ///
 /// Small frames are copied, headers between them, into one growing buffer, so that a batch of messages becomes one
 /// write. Frames of at least ``largeFrame`` bytes are not copied: they become segments of their own.
@@ -20,20 +20,20 @@ struct OutgoingQueue {
 
     /// Closed segments, oldest first.
     private var segments = CircularBuffer<Segment>()
-    /// What small frames are appended to; follows all segments.
+    /// The buffer that small frames are appended to; follows all segments.
     private var open = ByteBuffer()
     private var messagesInOpen = 0
-    /// What the next open buffer will probably need.
+    /// The probable size of the next open buffer.
     private var expectedSize = 1024
 
-    /// Messages not yet taken out, a message being taken out with its last byte.
+    /// Messages not yet taken out; a message counts as taken out with its last byte.
     private(set) var messages = 0
     /// Bytes not yet taken out, headers included.
     private(set) var bytes = 0
 
     var isEmpty: Bool { self.bytes == 0 }
 
-    /// Appends a message, or what follows its first frame.
+    /// Appends the frames of a message from `first` on.
     mutating func append(_ frames: Message, from first: Int = 0) {
         precondition(
             first < frames.count, "a message needs at least one frame, this has \(frames.count), \(first) of them skipped")
@@ -55,7 +55,7 @@ struct OutgoingQueue {
         if self.open.readableBytes >= Self.segmentSize || !isSmall { self.closeSegment() }
     }
 
-    /// Appends what is encoded already: a greeting or a command.
+    /// Appends encoded bytes: a greeting or a command.
     mutating func append(encoded: ByteBuffer) {
         self.reserve(encoded.readableBytes)
         self.open.writeImmutableBuffer(encoded)
@@ -80,7 +80,7 @@ struct OutgoingQueue {
         return segment.bytes
     }
 
-    /// Gives back the buffer that `next` returned last, for reuse if nobody else holds it any more.
+    /// Gives back the buffer that `next` returned last, for reuse if it has no other owner.
     mutating func recycle(_ buffer: consuming ByteBuffer) {
         guard self.open.capacity == 0, buffer.capacity <= Self.recycledCapacity else { return }
         if buffer.modifyIfUniquelyOwned({ $0.clear() }) != nil { self.open = buffer }
@@ -132,8 +132,8 @@ struct OutgoingQueue {
         }
     }
 
-    /// Makes the open buffer a segment. Where it is empty, because a large frame was the last of its message, that
-    /// frame's segment counts the message.
+    /// Makes the open buffer a segment. If the buffer is empty, because a large frame was the last of its message, the
+    /// segment of that frame counts the message.
     private mutating func closeSegment() {
         if self.open.readableBytes == 0, self.messagesInOpen > 0, let last = self.segments.indices.last {
             self.segments[last].messages += self.messagesInOpen

@@ -3,7 +3,7 @@ package import NIOCore
 /// A ZMTP socket: any number of connections and listening ports that act as one.
 ///
 /// A socket belongs to one event loop: its connections are served there, its delegate is called there, and all its
-/// synchronous methods must be called there, but those that say otherwise. Nothing ever blocks.
+/// synchronous methods must be called there, except those that say otherwise. Nothing ever blocks.
 ///
 /// What happens when more is sent than a peer takes (``SocketOptions/sendHighWaterMark``):
 ///
@@ -33,7 +33,7 @@ package final class Socket: Sendable {
             SocketCore(type: type, options: options, eventLoop: eventLoop, delegate: delegate), eventLoop: eventLoop)
     }
 
-    /// Sets who is told of messages and events, where it could not be given to the initializer.
+    /// Sets the delegate, where it could not be given to the initializer.
     package func setDelegate(_ delegate: any SocketDelegate) {
         self.box.value.delegate = delegate
     }
@@ -57,23 +57,23 @@ package final class Socket: Sendable {
         self.onLoop { $0.connect(host: host, port: port) }
     }
 
-    /// Gives up an endpoint, after writing what is queued for it. May be called from anywhere.
+    /// Gives up an endpoint, after writing the messages queued for it. May be called from anywhere.
     package func disconnect(host: String, port: Int) {
         self.onLoop { $0.disconnect(host: host, port: port) }
     }
 
-    /// Closes one peer's connection at once. If we connected to it, we shall again.
+    /// Closes one peer's connection at once. If this socket had connected to the peer, it connects again.
     package func disconnect(_ peer: PeerID) {
         self.box.value.connections[peer]?.close(.closedHere)
     }
 
-    /// Receives no more, writes what is queued, closes all connections. May be called from anywhere; from the moment
+    /// Receives no more, writes the queued messages, closes all connections. May be called from anywhere; from the moment
     /// it takes effect on the event loop the delegate is not called any more.
     ///
-    /// - Parameter linger: How long to wait for peers to take what is queued: `nil` is for ever, zero not at all.
-    ///   A DEALER goes on connecting for that time if it has messages that nobody was there for.
+    /// - Parameter linger: How long to wait for peers to take the queued messages: `nil` is for ever, zero not at all.
+    ///   A DEALER with messages sent before any peer was connected goes on connecting for that time.
     package func close(linger: TimeAmount?) async {
-        // The promise is only ever fulfilled, not failed.
+        // The promise never fails.
         try? await self.eventLoop.flatSubmit { self.box.value.close(linger: linger) }.get()
     }
 
@@ -88,32 +88,32 @@ package final class Socket: Sendable {
     ///
     /// - Parameters:
     ///   - frames: At least one frame. On a ROUTER the first is the identity of the peer it is for, which is not sent;
-    ///     on a PUB or XPUB the first is what subscriptions are compared with.
-    ///   - skipping: How many frames at the front to leave out of account, so that whoever passes a message on need
-    ///     not copy it to take off an envelope.
+    ///     on a PUB or XPUB the first is compared with the subscriptions.
+    ///   - skipping: How many frames at the front to ignore, so that a message can be passed on without its envelope and
+    ///     without a copy.
     @discardableResult
     package func send(_ frames: Message, skipping: Int = 0) -> SendOutcome {
         self.box.value.send(frames, from: skipping)
     }
 
-    /// Queues a message for one peer, on any socket but a SUB, whatever its type would have chosen. On a ROUTER, too,
-    /// all frames are sent.
+    /// Queues a message for one peer, whichever peer the socket's type would have chosen; not on a SUB. All frames are sent, on a
+    /// ROUTER too.
     @discardableResult
     package func send(_ frames: Message, skipping: Int = 0, to peer: PeerID) -> SendOutcome {
         precondition(self.type != .sub, "a SUB socket cannot send")
         return self.box.value.send(frames, from: skipping, to: peer)
     }
 
-    /// Writes what has been queued, as far as the peers take it; the rest follows by itself.
+    /// Writes queued messages, as far as the peers take them; the rest follows by itself.
     ///
-    /// Call it once after a batch of sends. Unless ``SocketOptions/flushesAutomatically`` is off, it happens by itself
+    /// Call this once after a batch of sends. Unless ``SocketOptions/flushesAutomatically`` is off, the socket flushes by itself
     /// at the end of the event loop's tick.
     package func flush() {
         self.box.value.flush()
     }
 
-    /// Stops or resumes reading, from all peers or from one, for a caller that is behind. What has been read already
-    /// is still delivered, and a peer that is not read cannot be seen to disconnect.
+    /// Stops or resumes reading, from all peers or from one, for a caller that is behind. Messages that were read already
+    /// are still delivered, and the end of a connection that is not read goes unnoticed.
     package func setReading(_ isReading: Bool, from peer: PeerID? = nil) {
         let core = self.box.value
         if let peer {
@@ -124,24 +124,24 @@ package final class Socket: Sendable {
         }
     }
 
-    /// Asks for messages whose first frame begins with a prefix, the empty one for all. Counted: as many calls of
-    /// ``unsubscribe(_:)`` take it back. May be called from anywhere.
+    /// Subscribes to messages whose first frame begins with a prefix; the empty prefix is for all. Subscriptions are counted: the
+    /// same number of calls of ``unsubscribe(_:)`` ends them. May be called from anywhere.
     package func subscribe(_ prefix: ByteBuffer = ByteBuffer()) {
         self.onLoop { $0.subscribe(prefix) }
     }
 
-    /// Takes back one subscription. May be called from anywhere.
+    /// Ends one subscription. May be called from anywhere.
     package func unsubscribe(_ prefix: ByteBuffer = ByteBuffer()) {
         self.onLoop { $0.unsubscribe(prefix) }
     }
 
-    // MARK: Looking in
+    // MARK: Statistics
 
-    /// What waits, and what was lost.
+    /// The numbers of messages that wait and that were lost.
     package struct Statistics: Sendable, Hashable {
         /// Messages not yet handed to the operating system's or the channel's buffers.
         package var queuedMessages = 0
-        /// Their bytes.
+        /// The bytes of these messages.
         package var queuedBytes = 0
         /// Bytes that the channel holds and the operating system has not taken yet.
         package var bufferedBytes = 0
@@ -162,7 +162,7 @@ package final class Socket: Sendable {
         self.box.value.connections[peer]?.address
     }
 
-    /// What waits for one peer; `nil` if it is gone.
+    /// The numbers for one peer; `nil` if it is gone.
     package func statistics(for peer: PeerID) -> Statistics? {
         guard let connection = self.box.value.connections[peer] else { return nil }
         return Statistics(
@@ -170,7 +170,7 @@ package final class Socket: Sendable {
             bufferedBytes: connection.bytesInChannel, dropped: connection.dropped)
     }
 
-    /// What waits for all peers together, and for the first peer of a DEALER that has none.
+    /// The numbers for all peers together, and for messages that a DEALER keeps until it has a peer.
     package var statistics: Statistics {
         let core = self.box.value
         let backlog = core.queuedInBacklog
@@ -185,7 +185,7 @@ package final class Socket: Sendable {
 
     // MARK: The way in
 
-    /// The core, told who its socket is: before its first connection it need not know.
+    /// The core with its reference to this socket, which it needs from its first connection on.
     private var startedCore: SocketCore {
         let core = self.box.value
         if core.closing == nil { core.face = self }

@@ -4,7 +4,7 @@ import NIOPosix
 extension SocketCore {
     /// Connections waiting to be accepted; the operating system may allow fewer.
     private static let acceptBacklog: Int32 = 4096
-    /// When this much is with the channel, the rest waits in our own queue until little is left.
+    /// When the channel holds `high` bytes, the rest waits in the connection's queue until it holds `low`.
     private static let writeBufferWaterMark = ChannelOptions.Types.WriteBufferWaterMark(low: 128 * 1024, high: 1024 * 1024)
     private static let readsPerTick: UInt = 8
 
@@ -42,7 +42,7 @@ extension SocketCore {
             }
     }
 
-    /// Makes a new channel one of ours.
+    /// Sets up a new channel with its options and connection.
     private func prepare(_ channel: any Channel, connector: Connector?) throws {
         guard let options = channel.syncOptions else { throw ChannelError.operationUnsupported }
         try options.setOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -115,11 +115,11 @@ extension SocketCore {
 
     // MARK: Closing
 
-    /// A socket on its way out.
+    /// The state of a socket that is being closed.
     struct Closing {
         /// Fulfilled when the last connection is gone.
         let done: EventLoopPromise<Void>
-        /// A DEALER has messages that nobody was connected for: connecting goes on until they are gone.
+        /// Whether a DEALER still has messages sent before any peer was connected: connecting goes on until they are gone.
         var isDrainingBacklog: Bool
         var deadline: Scheduled<Void>?
     }
@@ -140,7 +140,7 @@ extension SocketCore {
         } else {
             if !hasBacklog { self.giveUpConnecting() }
             for connection in self.connections.values {
-                // One that is about to open is what the kept messages wait for.
+                // The kept messages wait for a connection that is about to open.
                 if connection.isOpen || !hasBacklog || connection.connector == nil { connection.drain() }
             }
             self.finishClosingIfDone()

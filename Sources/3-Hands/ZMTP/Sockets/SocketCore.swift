@@ -1,8 +1,8 @@
 import NIOCore
 
-/// A socket's state: its peers, and who gets which message. Lives on one event loop and never leaves it.
+/// A socket's state: its peers, and which of them gets a message. Lives on one event loop and never leaves it.
 ///
-/// This file holds what the socket types do; `SocketCore+Connecting.swift` how connections come to be.
+/// This file holds the behaviour of the socket types; `SocketCore+Connecting.swift` makes connections.
 final class SocketCore {
     let type: SocketType
     let options: SocketOptions
@@ -10,7 +10,7 @@ final class SocketCore {
     let identity: ByteBuffer
     let limits: FrameDecoder.Limits
 
-    /// The public face, for the delegate's sake. Set with the first bind or connect, let go when closed.
+    /// The public socket, which the delegate's methods get. Set with the first bind or connect, nil again when closed.
     var face: Socket?
     var delegate: (any SocketDelegate)?
 
@@ -20,10 +20,10 @@ final class SocketCore {
     /// Connections whose handshake is over, in the order in which a DEALER takes turns.
     private var open: [Connection] = []
     private var turn = 0
-    /// ROUTER: who bears which identity.
+    /// ROUTER: the connection of each identity.
     private var routes: [ByteBuffer: Connection] = [:]
     private var nextGeneratedIdentity = UInt32.random(in: 0 ... .max)
-    /// DEALER: messages that were sent while nobody was connected.
+    /// DEALER: messages that were sent while no peer was connected.
     private var backlog = CircularBuffer<Message>()
     private var backlogBytes = 0
     /// SUB: how often each prefix was subscribed to, and the prefixes as a filter.
@@ -38,7 +38,7 @@ final class SocketCore {
         case messages([Message], PeerID)
     }
 
-    /// What the delegate has not been told yet, oldest first. While there is something, a task of the loop will tell it.
+    /// News that the delegate has not got yet, oldest first. While there is any, a task of the loop is scheduled to deliver it.
     private var untold: [News] = []
 
     /// Connections with something to flush.
@@ -100,7 +100,7 @@ final class SocketCore {
         return .dropped(reason)
     }
 
-    /// DEALER: to the next peer that has room.
+    /// DEALER: sends a message to the next peer that has room.
     private func sendInTurn(_ frames: Message, from first: Int) -> SendOutcome {
         if self.open.isEmpty { return self.keep(first == 0 ? frames : Array(frames[first...])) }
         for _ in 0..<self.open.count {
@@ -108,11 +108,11 @@ final class SocketCore {
             self.turn = self.turn + 1 == self.open.count ? 0 : self.turn + 1
             if connection.hasRoom || self.open.count == 1 { return self.send(frames, from: first, over: connection) }
         }
-        // Nobody has room, unless it is only that nobody flushed.
+        // No peer has room before a flush; this send flushes.
         return self.send(frames, from: first, over: self.open[self.turn])
     }
 
-    /// DEALER: until somebody is connected.
+    /// DEALER: keeps a message until a peer is connected.
     private func keep(_ frames: Message) -> SendOutcome {
         let mark = self.options.sendHighWaterMark
         guard self.backlog.count < mark.messages ?? .max, self.backlogBytes < mark.bytes ?? .max else {
@@ -123,7 +123,7 @@ final class SocketCore {
         return .queued
     }
 
-    /// PUB, XPUB: to everybody who wants it.
+    /// PUB, XPUB: sends a message to each peer with a matching subscription.
     private func publish(_ frames: Message, from first: Int) -> SendOutcome {
         var outcome = SendOutcome.dropped(.noPeers)
         for connection in self.open where connection.subscriptions.matches(frames[first]) {
@@ -153,7 +153,7 @@ final class SocketCore {
     }
 
     func flush() {
-        // A flush may call the delegate, who may send; that is flushed by the loop below.
+        // A flush may call the delegate, which may send; the loop below flushes those messages too.
         guard !self.isFlushing else { return }
         self.isFlushing = true
         var index = 0
@@ -181,13 +181,13 @@ final class SocketCore {
                 messages.allSatisfy { self.filter.matches($0[0]) } ? messages : messages.filter { self.filter.matches($0[0]) }
             if !wanted.isEmpty { delegate.socket(face, received: wanted, from: connection.peer) }
         case .pub:
-            // Nothing but subscriptions has a meaning here.
+            // A PUB expects subscriptions only; messages are dropped.
             break
         }
     }
 
-    /// Tells the delegate of an event: before the next messages, but not from inside a call of the delegate's own. A
-    /// flush may find that a peer has gone, and whoever flushes is in the middle of something.
+    /// Tells the delegate of an event before the next messages, but never inside the current call: a flush may find that a peer
+    /// has gone, and the caller of the flush may be in the middle of its work.
     func emit(_ event: SocketEvent) {
         self.tellLater(.event(event))
     }
@@ -213,7 +213,7 @@ final class SocketCore {
 
     // MARK: Subscriptions
 
-    /// SUB: asks all publishers for messages that begin so.
+    /// SUB: subscribes at all publishers to messages that begin with the prefix.
     func subscribe(_ prefix: ByteBuffer) {
         precondition(self.type == .sub, "a \(self.type.rawValue) socket cannot subscribe")
         self.subscriptions[prefix, default: 0] += 1
@@ -221,7 +221,7 @@ final class SocketCore {
         for connection in self.open { self.announce(.subscribe(prefix), over: connection) }
     }
 
-    /// SUB: takes back one subscription of a prefix.
+    /// SUB: ends one subscription to a prefix.
     func unsubscribe(_ prefix: ByteBuffer) {
         precondition(self.type == .sub, "a \(self.type.rawValue) socket cannot unsubscribe")
         guard let count = self.subscriptions[prefix] else { return }
@@ -241,7 +241,7 @@ final class SocketCore {
 
     /// PUB, XPUB: a peer's new subscription.
     ///
-    /// - Returns: The message that tells of it, on an XPUB and if no other peer holds it.
+    /// - Returns: The subscription message for the delegate, on an XPUB and if no other peer holds the prefix.
     func subscriptionAdded(_ prefix: ByteBuffer) -> Message? {
         guard self.type == .xpub else { return nil }
         let key = ByteBuffer(bytes: prefix.readableBytesView)
@@ -251,7 +251,7 @@ final class SocketCore {
 
     /// PUB, XPUB: the end of a peer's subscription.
     ///
-    /// - Returns: The message that tells of it, on an XPUB and if no other peer holds it.
+    /// - Returns: The subscription message for the delegate, on an XPUB and if no other peer holds the prefix.
     func subscriptionRemoved(_ prefix: ByteBuffer) -> Message? {
         guard self.type == .xpub, let count = self.subscribers[prefix] else { return nil }
         self.subscribers[prefix] = count == 1 ? nil : count - 1
@@ -285,7 +285,7 @@ final class SocketCore {
         return true
     }
 
-    /// The identity that a peer gets for the one it announced; `nil` if another peer bears it.
+    /// The identity for a peer that announced this one; `nil` if another peer bears it.
     func identity(for announced: ByteBuffer) -> ByteBuffer? {
         guard self.type == .router else { return announced }
         if announced.readableBytes > 0 { return self.routes[announced] == nil ? announced : nil }
@@ -342,7 +342,7 @@ final class SocketCore {
         self.finishClosingIfDone()
     }
 
-    // MARK: Looking in
+    // MARK: Statistics
 
     var peers: [PeerID] { self.open.map(\.peer) }
 

@@ -10,21 +10,21 @@ package struct PeerID: Hashable, Sendable, CustomStringConvertible {
     package var description: String { "peer \(self.number)" }
 }
 
-/// What happened to a socket, beside messages.
+/// An event at a socket other than a message.
 package enum SocketEvent: Sendable {
-    /// The handshake with a peer is over. The identity is what a ROUTER routes by; for other sockets what the peer
-    /// announced, perhaps nothing.
+    /// The handshake with a peer is over. A ROUTER routes by the identity; for other sockets it is the one that the peer
+    /// announced, perhaps empty.
     case peerConnected(PeerID, identity: ByteBuffer)
-    /// A peer of a PUB or XPUB has made its first subscription: from now on something can reach it.
+    /// A peer of a PUB or XPUB has made its first subscription: from now on messages can reach it.
     case peerSubscribed(PeerID)
-    /// A peer is gone, with whatever was queued for it.
+    /// A peer is gone; messages queued for it are lost.
     case peerDisconnected(PeerID, identity: ByteBuffer, DisconnectReason)
-    /// A connection ended before its handshake did; nothing was ever said of it.
+    /// A connection ended before its handshake did; there was no earlier event about it.
     case handshakeFailed(address: String, DisconnectReason)
     /// An attempt to connect failed; the next follows after the wait.
     case connectFailed(host: String, port: Int, attempt: Int, reason: String, retryIn: TimeAmount)
-    /// A peer that is no stranger sent a message larger than is accepted: the limit, and its frames so far, as messages have them. The
-    /// rest of it is passed over.
+    /// A known peer sent a message larger than the limit. The frames are its first ones, in the form of a received message; the
+    /// rest of the message is passed over.
     case messageTooLarge(PeerID, Message, limit: Int)
     /// A peer, for which a message had been dropped at the high-water mark, has taken everything queued for it.
     case peerDrained(PeerID)
@@ -39,7 +39,7 @@ package enum DisconnectReason: Sendable, Equatable, CustomStringConvertible {
     case violation(ProtocolViolation)
     /// Nothing came from the peer for longer than the heartbeat allows.
     case silent
-    /// More waited for the peer than it may let wait.
+    /// The bytes or messages that wait for the peer exceeded the high-water mark.
     case tooSlow
     case handshakeTimedOut
     /// Another connected peer bears the identity that this one claims.
@@ -59,18 +59,18 @@ package enum DisconnectReason: Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// What became of a message that was to be sent.
+/// The outcome of sending a message.
 package enum SendOutcome: Sendable, Hashable {
-    /// It waits for, or is with, at least one peer.
+    /// The message waits for at least one peer, or was sent.
     case queued
     case dropped(DropReason)
 
     package enum DropReason: Sendable, Hashable {
         /// A ROUTER knows no connected peer of this identity.
         case noSuchPeer
-        /// Too much waits already.
+        /// The queue is at its high-water mark.
         case highWaterMark
-        /// Nobody is connected, or nobody subscribed to it.
+        /// No peer is connected, or none subscribed to the message.
         case noPeers
         /// The message has no frame, or none after the identity.
         case empty
@@ -79,20 +79,20 @@ package enum SendOutcome: Sendable, Hashable {
     }
 }
 
-/// What takes a socket's messages and events. Always called on the socket's event loop, and never from inside one of the
+/// Receives a socket's messages and events. Always called on the socket's event loop, and never from inside one of the
 /// socket's own methods.
 package protocol SocketDelegate: AnyObject, Sendable {
     /// Called once for each piece that was read from one peer's connection, with the messages complete by then.
     ///
-    /// On a ROUTER the first frame is the peer's identity. Frames are slices of what was read: a message kept for
-    /// long keeps up to 256 KB alive, so copy what is to be stored.
+    /// On a ROUTER the first frame is the peer's identity. Frames are slices of the buffer that was read: a message kept for
+    /// long keeps up to 256 KB in memory, so copy frames that are to be stored.
     func socket(_ socket: Socket, received messages: [Message], from peer: PeerID)
 
     /// Called after the messages that came before the event, and before those that came after it.
     func socket(_ socket: Socket, event: SocketEvent)
 }
 
-/// A port or an address could not be listened on.
+/// Why a socket could not listen on a port or an address.
 package struct BindError: Error, Sendable, CustomStringConvertible {
     package enum Reason: Sendable, Hashable {
         case addressInUse

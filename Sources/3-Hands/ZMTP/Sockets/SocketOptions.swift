@@ -4,8 +4,8 @@ package import NIOCore
 package struct SocketOptions: Sendable {
     /// How much may wait for one peer before further messages to it are dropped; `nil` is no limit.
     ///
-    /// A message is refused when either mark has been reached, so one message may overshoot the mark in bytes. What
-    /// the operating system buffers is not counted, nor is up to a megabyte that is on its way to it.
+    /// A message is refused when either mark has been reached, so one message may overshoot the mark in bytes. Bytes that
+    /// the operating system buffers are not counted, nor is up to a megabyte on its way there.
     package struct HighWaterMark: Sendable, Hashable {
         package var messages: Int?
         package var bytes: Int?
@@ -18,8 +18,8 @@ package struct SocketOptions: Sendable {
         package static let unlimited = HighWaterMark()
     }
 
-    /// The waits between attempts to connect: doubling from `minimum` to `maximum`, each shortened by up to `jitter`
-    /// of it, so that peers that lost a server together do not come back together.
+    /// The waits between attempts to connect: doubling from `minimum` to `maximum`, each shortened by up to its fraction
+    /// `jitter`, so that peers that lost a server together do not come back together.
     package struct Backoff: Sendable, Hashable {
         package var minimum: TimeAmount = .milliseconds(50)
         package var maximum: TimeAmount = .seconds(2)
@@ -41,8 +41,8 @@ package struct SocketOptions: Sendable {
         }
     }
 
-    /// What this socket calls itself; a ROUTER peer routes by it. Empty lets the peer choose. At most 255 bytes, the
-    /// first not zero.
+    /// The identity that this socket announces, by which a ROUTER peer routes. Empty lets the peer choose one. At most 255 bytes,
+    /// the first not zero.
     package var identity: [UInt8] = []
     package var sendHighWaterMark = HighWaterMark(bytes: 1 << 30)
     /// How long `close` waits for queued messages to be written; `nil` is for ever.
@@ -56,20 +56,20 @@ package struct SocketOptions: Sendable {
     package var heartbeatInterval: TimeAmount?
     /// How long a peer that is sent PINGs may be silent before its connection is closed; `nil` is three intervals.
     package var heartbeatTimeout: TimeAmount?
-    /// Whether a peer at the mark loses its connection, so that it notices, rather than single messages.
+    /// Whether a peer at the high-water mark loses its connection, which it notices, rather than single messages.
     package var closesAtHighWaterMark = false
     /// The largest message accepted, in bytes of all its frames; a single frame can never exceed 4 GiB - 1.
     package var maximumMessageSize = 1 << 40
-    /// The same for a peer that is a stranger yet; `nil` makes no difference between peers.
+    /// A lower limit for peers that are not known yet; `nil` makes no difference between peers.
     package var strangers: Strangers?
 
-    /// What a peer may send before it has shown who it is. Where there are strangers, a message that is too large and whose first
-    /// frames are a known peer's does not end the connection: its frames so far are told, the rest is passed over.
+    /// The limit for peers that are not known yet. With such a limit, a message that is too large and whose first frames make its
+    /// peer known does not end the connection: the first frames are reported, the rest is passed over.
     package struct Strangers: Sendable {
-        /// The largest message accepted of a stranger.
+        /// The largest message accepted from a stranger.
         package var maximumMessageSize: Int
-        /// Whether a message, or the frames that have come of one, shows that its sender is no stranger. Asked on the event loop, for
-        /// each message until it says yes, and when one grows too large for a stranger.
+        /// Whether the frames of a message, as many as have arrived, show that the sender is known. Called on the event loop, for
+        /// each message until it gives true, and when a message grows too large for a stranger.
         package var areKnown: @Sendable (_ frames: Message) -> Bool
 
         package init(maximumMessageSize: Int, areKnown: @escaping @Sendable (_ frames: Message) -> Bool) {
@@ -79,7 +79,7 @@ package struct SocketOptions: Sendable {
     }
     /// The most frames accepted in one message.
     package var maximumFrames = 1 << 16
-    /// Whether what is sent is flushed at the end of the event loop's tick even if nobody calls `flush`.
+    /// Whether sent messages are flushed at the end of the event loop's tick without a call of `flush`.
     package var flushesAutomatically = true
 
     package init() {}

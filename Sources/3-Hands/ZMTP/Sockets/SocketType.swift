@@ -1,6 +1,6 @@
 /// The kinds of socket this module offers, by their name on the wire (ZMTP 3.1, section 6).
 package enum SocketType: String, Sendable, CaseIterable {
-    /// Knows each peer by an identity: the first frame of a message says where it goes, or where it came from.
+    /// Knows each peer by an identity: the first frame of a message names the peer that it goes to or came from.
     case router = "ROUTER"
     /// Sends to its peers in turn and reads from all of them.
     case dealer = "DEALER"
@@ -8,10 +8,10 @@ package enum SocketType: String, Sendable, CaseIterable {
     case pub = "PUB"
     /// Receives the messages whose first frame begins with a prefix it subscribed to.
     case sub = "SUB"
-    /// A PUB that is told of subscriptions, as messages.
+    /// A PUB that receives subscriptions as messages.
     case xpub = "XPUB"
 
-    /// Whether a peer that announces this socket type may talk to us.
+    /// Whether a peer that announces this socket type may talk to this socket.
     func accepts(peerType: String) -> Bool {
         switch self {
         case .router: ["DEALER", "ROUTER", "REQ"].contains(peerType)
@@ -21,6 +21,6 @@ package enum SocketType: String, Sendable, CaseIterable {
         }
     }
 
-    /// Whether peers tell this socket what they want to receive.
+    /// Whether peers send this socket their subscriptions.
     var takesSubscriptions: Bool { self == .pub || self == .xpub }
 }

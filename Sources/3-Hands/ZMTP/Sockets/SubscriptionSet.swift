@@ -2,9 +2,9 @@ import NIOCore
 
 /// The topic prefixes one peer wants to receive.
 struct SubscriptionSet: Sendable {
-    /// What a peer's subscriptions may take, in bytes.
+    /// The most bytes that a peer's subscriptions may take.
     static let maximumSize = 1024 * 1024
-    /// What is counted for a prefix beside its bytes.
+    /// The bytes counted for a prefix besides its own.
     private static let overhead = 64
 
     private(set) var prefixes: Set<ByteBuffer> = []
@@ -18,7 +18,7 @@ struct SubscriptionSet: Sendable {
     mutating func insert(_ prefix: ByteBuffer) -> Bool {
         guard !self.prefixes.contains(prefix) else { return false }
         let length = prefix.readableBytes
-        // A copy, because a slice would keep everything alive that was read together with it.
+        // A copy, because a slice would keep in memory all bytes that were read together with it.
         self.prefixes.insert(ByteBuffer(bytes: prefix.readableBytesView))
         self.size += length + Self.overhead
         if let index = self.lengths.firstIndex(where: { $0.length >= length }) {
