@@ -1,9 +1,9 @@
 package import ApusWire
 
-/// Remembers which records had to go, so that who asks for one is told why it is not there.
+/// Remembers the ids of records that a store deleted to keep its limits, so that a look-up can say why the record is gone.
 ///
-/// Keeps a hash an id, and of those the last 32 to 64 thousand: half a megabyte or so, however long the controller runs. Two
-/// ids may share a hash, once in some 10^14 questions; then somebody is given the wrong reason.
+/// Keeps one hash for each id, of the last 32 to 64 thousand ids: about half a megabyte, however long the controller runs. Two
+/// ids may share a hash, once in some 10^14 look-ups; the look-up then gives the wrong reason.
 package struct CulledTasks: Sendable {
     private var recent: Set<Int> = []
     private var older: Set<Int> = []
@@ -13,7 +13,7 @@ package struct CulledTasks: Sendable {
 
     package mutating func insert(_ id: TaskID) {
         if self.recent.count >= Self.generation {
-            // The older set's memory serves the next generation.
+            // The next generation reuses the older set's memory.
             swap(&self.recent, &self.older)
             self.recent.removeAll(keepingCapacity: true)
         }

@@ -3,7 +3,8 @@ import Locks
 
 /// Keeps task records in memory, within limits: the default, gone with the controller.
 package final class MemoryTaskStore: TaskStore {
-    // Changes come from the hub's loop, which must not wait: under the lock records are taken out, and nothing is gone through.
+    // Changes come from the hub's loop, which must not wait: a query only copies records under the lock, and matches them
+    // outside.
     private let tasks: Mutex<MemoryTasks>
 
     package init(limits: MemoryTasks.Limits = MemoryTasks.Limits()) { self.tasks = Mutex(MemoryTasks(limits: limits)) }

@@ -4,26 +4,26 @@ import DequeModule
 /// The task records of one controller, as a value.
 ///
 /// Tasks that have not ended are always kept. Of the others the ones that ended last are kept, within a number of records and
-/// of bytes; stubs count as ended. So the memory used is that of the live tasks and a constant. Where bytes are short, the large
-/// buffers of requests go first, for all they serve is to run the task again; then whole records.
+/// of bytes; stubs count as ended. So the memory used is that of the live tasks and a constant. Beyond the limit of bytes, the
+/// large buffers of requests are dropped first, because they only serve to run the task again; then whole records.
 package struct MemoryTasks: Sendable {
     package struct Limits: Sendable {
-        /// Records of tasks that have ended.
+        /// How many records of tasks that have ended are kept.
         package var records: Int
-        /// Bytes of their messages and outputs.
+        /// How many bytes of these records' messages and outputs are kept.
         package var bytes: Int
 
         package static let defaultRecords = 1024
         package static let defaultBytes = 256 << 20
 
-        /// As many records as ipyparallel keeps, and a quarter of its bytes: what a laptop can spare.
+        /// By default as many records as ipyparallel keeps, and a quarter of its bytes, which a laptop can spare.
         package init(records: Int = Self.defaultRecords, bytes: Int = Self.defaultBytes) {
             self.records = records
             self.bytes = bytes
         }
     }
 
-    /// A place for one record; used again when the record has gone.
+    /// A place for one record; reused when the record is removed.
     private struct Slot: Sendable {
         var record: TaskRecord?
         /// The number of this record's valid entry in `cullable`; 0 while it must be kept.
@@ -38,14 +38,14 @@ package struct MemoryTasks: Sendable {
     private var slotOfTask: [TaskID: Int] = [:]
     private var nextSerial: Int64 = 1
 
-    /// Records that may go, the one to go first at the front. Entries whose ticket is no longer their slot's mean nothing.
+    /// Records that may be removed, the next one at the front. Entries whose ticket is no longer their slot's are skipped.
     private var cullable: Deque<(slot: Int, ticket: UInt64)> = []
     private var lastTicket: UInt64 = 0
-    /// Those among them whose requests have large buffers, the ones that ended first at the front.
+    /// The removable records whose requests have large buffers, those that ended first at the front.
     private var large: Deque<(slot: Int, ticket: UInt64)> = []
-    /// From so many bytes on, a request's buffers go before whole records do.
+    /// The smallest buffers of a request, in bytes, that are dropped before whole records are.
     package static let largeRequest = 64 * 1024
-    /// How many entries of `cullable` mean something.
+    /// How many entries of `cullable` are valid.
     private var cullableCount = 0
     private var cullableByteCount = 0
     private var finishedCount = 0
@@ -90,7 +90,8 @@ package struct MemoryTasks: Sendable {
 
     private mutating func complete(_ slot: Int, reply: Message, received: WireDate) {
         guard self.slots[slot].record?.isFinished == false, self.slots[slot].record?.isStub == false else { return }
-        // What is kept for long must not keep alive what it was read with; while the task lived, its scheduler did that anyway.
+        // A record that is kept for long must not keep in memory the bytes read together with it. Until now the scheduler kept
+        // them anyway.
         if let request = self.slots[slot].record?.request { self.slots[slot].record?.request = request.forKeeping() }
         self.slots[slot].record?.complete(reply: reply.forKeeping(), received: received)
         self.finishedCount += 1
@@ -102,7 +103,7 @@ package struct MemoryTasks: Sendable {
     }
 
     private mutating func slot(of id: TaskID) -> Int {
-        // One search, whether it is there or not: the next free place is written where there was none.
+        // One search in the dictionary, which inserts the next free place if the id is new.
         let candidate = self.freeSlots.last ?? self.slots.count
         let slot = Self.value(of: &self.slotOfTask[id, default: candidate])
         guard slot == candidate else { return slot }
@@ -169,7 +170,7 @@ package struct MemoryTasks: Sendable {
             self.culled.insert(id)
             self.remove(entry.slot)
         }
-        // Purged records leave entries behind; they must not pile up where nothing is ever culled.
+        // Purged records leave entries behind, which must not pile up when the limits are never reached.
         if self.cullable.count > 2 * self.cullableCount + 1024 {
             self.cullable = Deque(self.cullable.filter { self.slots[$0.slot].ticket == $0.ticket })
         }
@@ -187,14 +188,14 @@ package struct MemoryTasks: Sendable {
 
     package func record(_ id: TaskID) -> TaskRecord? { self.slotOfTask[id].flatMap { self.slots[$0].record } }
 
-    /// The records that may match: a copy, to be gone through when nobody waits for this value.
+    /// Copies of the records that may match, which can be matched without holding this value.
     package func candidates(for query: TaskQuery) -> [TaskRecord] {
         if let ids = query.candidates { return Set(ids).compactMap { self.record($0) } }
         return self.slots.compactMap { $0.record }
     }
 
-    /// Those among the records that match, in the order in which the store first heard of them. Takes as long as the query's
-    /// patterns and the records' texts are long.
+    /// The candidates that match, in the order in which the store first heard of them. The time is in proportion to the length of
+    /// the query's patterns and the records' texts.
     package static func records(matching query: TaskQuery, among candidates: [TaskRecord]) -> [TaskRecord] {
         candidates.filter { query.matches($0) }.sorted { $0.serial < $1.serial }
     }

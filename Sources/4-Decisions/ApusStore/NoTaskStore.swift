@@ -1,6 +1,6 @@
 package import ApusWire
 
-/// Keeps nothing (`--nodb`): for clusters whose clients wait for their results and never ask the hub for them.
+/// A store that keeps nothing (`--nodb`), for clusters whose clients wait for their results and never ask the hub for them.
 package struct NoTaskStore: TaskStore {
     package init() {}
 

@@ -1,16 +1,16 @@
 package import ApusWire
 import NIOCore
 
-/// Something that happened to a task, or to the records.
+/// A change to a task, or to the records.
 ///
-/// Changes to one task come in the order they happened, but for output, which may come before the request.
+/// Changes to one task come in the order they happened, except output, which may come before the request.
 package enum TaskChange: Sendable {
     /// A client asked for a task. If there is a stub of that id it becomes the task's record; a second request changes nothing.
     ///
     /// `engine` is known at once where the client named it.
     case submitted(
         TaskID, request: Message, client: String, date: WireDate?, queue: TaskQueue?, engine: EngineUUID?)
-    /// The scheduler sent the task to this engine. Says nothing new once the task has ended.
+    /// The scheduler sent the task to this engine. Changes nothing once the task has ended.
     case assigned(TaskID, to: EngineUUID)
     /// The task ended. Of several endings the first is kept; one of an unknown task changes nothing.
     case completed(TaskID, reply: Message, received: WireDate)
@@ -27,7 +27,7 @@ package enum TaskChange: Sendable {
 }
 
 extension TaskChange {
-    /// The task ended because its engine died, or for another reason that left nobody to say so but the hub.
+    /// The task ended because its engine died, or for another reason that only the hub could report.
     ///
     /// Python's hub leaves the reply's metadata null here, which stops its clients from fetching the result; this has it.
     package static func lost(
@@ -42,7 +42,7 @@ extension TaskChange {
             id, reply: Message(identities: [], signature: ByteBuffer(), parts: parts, buffers: []), received: date)
     }
 
-    /// What Python's hub records for direct tasks that were on an engine when it died.
+    /// The change that Python's hub records for direct tasks that were on an engine when it died.
     package static func stranded(_ id: TaskID, on engine: EngineUUID, at date: WireDate) -> TaskChange {
         .lost(
             id, on: engine, error: ErrorContent(.engineError, "Engine \(engine) died while running task '\(id)'"), at: date)
@@ -50,7 +50,7 @@ extension TaskChange {
 }
 
 extension TaskRecord {
-    /// Takes over what a request says.
+    /// Takes a request into the record.
     package mutating func submit(
         request: Message, client: String, date: WireDate?, queue: TaskQueue?, engine: EngineUUID?
     ) {
@@ -59,7 +59,7 @@ extension TaskRecord {
         self.client = client
         self.submitted = date
         self.queue = queue
-        // The scheduler's news of where the task went is not older than the client's wish.
+        // The engine that the scheduler reported is at least as recent as the one that the client named.
         if self.assignedEngine == nil { self.assignedEngine = engine }
     }
 

@@ -22,7 +22,7 @@ package enum TaskField: String, Sendable, CaseIterable {
     /// Every content displayed, oldest first. Not in Python's records.
     case outputs
 
-    /// Everything but buffers: what a query gives that names no keys.
+    /// All fields but the buffers: the answer to a query that names no keys.
     package static let allButBuffers = Set(Self.allCases).subtracting([.buffers, .resultBuffers])
     package static let all = Set(Self.allCases)
     /// The fields that are read out of a record's outputs.
@@ -32,7 +32,7 @@ package enum TaskField: String, Sendable, CaseIterable {
 }
 
 extension TaskRecord {
-    /// The field as replies carry it: dates as text, buffers as a list of their sizes, null where nothing is known.
+    /// The field as replies carry it: dates as text, buffers as a list of their sizes, null for an unknown value.
     package func json(_ field: TaskField) -> JSONValue {
         switch self.value(of: field) {
         case .date(let date): .string(date.description)
@@ -86,7 +86,7 @@ extension TaskRecord {
     }
 }
 
-/// A field's value. The dates of a record are known to be dates; texts that look like one are not.
+/// A field's value. The dates of a record are dates; a text that looks like a date is not.
 enum FieldValue: Sendable {
     case json(JSONValue)
     case date(WireDate)

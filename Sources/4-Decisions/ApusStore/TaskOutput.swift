@@ -26,13 +26,13 @@ package struct TaskOutput: Sendable, Hashable {
         self.init(kind, content: ByteBuffer(bytes: content.readableBytesView))
     }
 
-    /// Bytes that keeping this costs, so that a task which prints one letter a million times is counted for what it occupies.
+    /// Bytes of memory that the output takes, so that one letter printed a million times counts with all its overhead.
     package var byteCount: Int { self.content.readableBytes + 64 }
 
-    /// Of each task's output this many bytes are kept, and of what follows only the note that it was not.
+    /// How many bytes of each task's output are kept; later output is dropped, and a note says so.
     package static let byteLimit = 16 << 20
 
-    /// What takes the place of the output beyond ``byteLimit``.
+    /// The note in place of the output beyond ``byteLimit``.
     static let limitNote = TaskOutput(
         .stream,
         content: JSONValue.object([
@@ -41,7 +41,7 @@ package struct TaskOutput: Sendable, Hashable {
 }
 
 extension TaskRecord {
-    /// Takes the output in, until there is too much of it.
+    /// Adds output, up to ``TaskOutput/byteLimit``.
     package mutating func append(_ output: TaskOutput) {
         guard self.outputByteCount < TaskOutput.byteLimit else { return }
         self.outputs.append(output)

@@ -1,10 +1,10 @@
 package import ApusWire
 package import NIOCore
 
-/// What the hub knows of one task: its request, where it went, its reply, and what it printed (protocol article, "Task record").
+/// The hub's record of one task: its request, its engine, its reply, and its output (protocol article, "Task record").
 ///
-/// Messages stay the frames they came as, so making and completing a record decodes nothing. Fields that nobody scanned for
-/// routing (`started`, `completed`, `label`, the contents) are read out of the frames when somebody asks for them.
+/// Messages stay the frames they came as, so making and completing a record decodes nothing. Fields that routing does not need
+/// (`started`, `completed`, `label`, the contents) are read out of the frames when they are asked for.
 ///
 /// A record can begin as a stub: output that arrived before its request, or whose request is not recorded at all (broadcasts).
 package struct TaskRecord: Sendable {
@@ -26,14 +26,14 @@ package struct TaskRecord: Sendable {
 
     /// The one reply that ended the task, made by an engine, a scheduler or the hub.
     package internal(set) var reply: Message?
-    /// When the hub had the reply, by its own clock.
+    /// When the hub received the reply, by its own clock.
     package internal(set) var received: WireDate?
 
     /// The id under which the task was last run again.
     package internal(set) var resubmittedAs: TaskID?
-    /// What the task printed and showed, in order of arrival.
+    /// The task's output, in order of arrival.
     package internal(set) var outputs: [TaskOutput] = []
-    /// Bytes that the outputs occupy, also when they themselves were not loaded.
+    /// Bytes that the outputs occupy, also when the outputs were not loaded.
     package internal(set) var outputByteCount = 0
 
     package init(id: TaskID, serial: Int64) {
@@ -52,7 +52,7 @@ package enum TaskQueue: String, Sendable {
 
 extension TaskRecord {
     package var isFinished: Bool { self.reply != nil }
-    /// Only output is known: no request came under this id.
+    /// Whether only output is known, because no request came under this id.
     package var isStub: Bool { self.request == nil }
 
     /// The date in the reply's header; the time of its arrival where the header has none. Nil until the task has ended.
@@ -69,14 +69,14 @@ extension TaskRecord {
         self.reply?.metadata.text(ofMember: "engine").map { EngineUUID($0) } ?? self.assignedEngine
     }
 
-    /// Gives up the buffers of a request that is not to be run any more.
+    /// Drops the buffers of the request, which cannot be run again after that.
     mutating func leaveOutRequestBuffers() {
         guard let request = self.request else { return }
         self.request = Message(identities: [], signature: request.signature, parts: request.parts, buffers: [])
         self.lacksRequestBuffers = true
     }
 
-    /// Bytes that this record keeps alive, not counting a few hundred for itself.
+    /// Bytes that this record keeps in memory, without the few hundred of the record itself.
     package var byteCount: Int { (self.request?.byteCount ?? 0) + (self.reply?.byteCount ?? 0) + self.outputByteCount }
 }
 
@@ -94,11 +94,11 @@ extension ByteBuffer {
 }
 
 extension Message {
-    /// What a record keeps of a message: no identities, signature or parent header, and nothing else's memory.
+    /// The message as a record keeps it: without identities, signature and parent header, and in memory of its own.
     ///
-    /// A frame is a slice of what one read of a socket brought, and keeps all of that alive. A record that stays for hours must
-    /// not, or the bytes that a store counts would have little to do with those it occupies. So small slices of something
-    /// large move to memory of their own; large buffers stay where they are.
+    /// A frame is a slice of the buffer that one read of a socket filled, and keeps that buffer in memory. A record that stays
+    /// for hours must not, or a store would occupy many more bytes than it counts. So small slices of a large buffer are copied
+    /// to memory of their own; large buffers stay where they are.
     package func forKeeping() -> Message {
         // Small frames share one new storage; a large buffer has, in all likelihood, been read into storage of its own.
         let smallLimit = 16384
@@ -109,7 +109,7 @@ extension Message {
 
         var storage = ByteBuffer()
         if isWasteful {
-            // One write, then all slices: a slice taken in between would make the next write copy everything.
+            // All writes come before the slices: a slice taken in between would make the next write copy the storage.
             storage = ByteBufferAllocator().buffer(capacity: count)
             storage.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { space in
                 var position = 0

@@ -3,7 +3,7 @@ import ApusWire
 enum Order { case before, same, after }
 
 extension FieldValue {
-    /// Where this stands to the operand; nil when they cannot be compared.
+    /// How this value compares to the operand; nil when the two cannot be compared.
     func order(to operand: TaskQuery.Operand) -> Order? {
         switch (self, operand.value) {
         case (.date(let date), _): operand.date.map { Order(date, $0) }
@@ -35,7 +35,7 @@ extension FieldValue {
 extension Order {
     init<Value: Comparable>(_ left: Value, _ right: Value) { self = left < right ? .before : left == right ? .same : .after }
 
-    /// By code points, as Python and SQLite do it; Swift takes two spellings of one letter for the same.
+    /// Compares code points, as Python and SQLite do; Swift's comparison treats two spellings of one letter as equal.
     init(_ left: String, _ right: String) {
         if left.utf8.elementsEqual(right.utf8) {
             self = .same

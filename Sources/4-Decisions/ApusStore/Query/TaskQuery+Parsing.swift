@@ -3,8 +3,8 @@ package import ApusWire
 extension TaskQuery {
     /// Reads a query as clients send it.
     ///
-    /// - Throws: A `KeyError` that names an operator nobody knows, or a `TypeError` or `ValueError` that says what an operator
-    ///   needs. A misspelt operator without its `$` is found, too: to compare a whole object, use `$eq`.
+    /// - Throws: A `KeyError` that names an unknown operator, or a `TypeError` or `ValueError` that says what an operator
+    ///   needs. An operator without its `$` is an error, too: to compare a whole object, use `$eq`.
     package init(_ json: JSONValue) throws(TaskStoreError) {
         guard let members = json.object else { throw TaskStoreError(.typeError, "a query is an object, not \(json.brief)") }
         self.init(condition: try Self.condition(members))
@@ -12,7 +12,7 @@ extension TaskQuery {
 
     private static func condition(_ members: JSONObject) throws(TaskStoreError) -> Condition {
         var conditions: [Condition] = []
-        // In the order of their names, so that of two errors it is always the same that is told.
+        // In the order of their names, so that a query with two errors always throws the same one.
         for (name, value) in members.sorted(by: { $0.key < $1.key }) {
             switch name {
             case "$and": conditions.append(.every(try self.list(name, value)))
@@ -44,7 +44,7 @@ extension TaskQuery {
         return conditions
     }
 
-    /// What is asked of one field: a value that it equals, or operators.
+    /// The condition on one field: a value that the field equals, or operators.
     private static func test(_ path: FieldPath, _ value: JSONValue) throws(TaskStoreError) -> Condition {
         guard let operators = value.object else { return .field(path, .equals(Operand(value))) }
         var conditions: [Condition] = []
@@ -108,7 +108,7 @@ extension TaskField {
     package static func keys(_ json: JSONValue) throws(TaskStoreError) -> Set<TaskField>? {
         if json.isNull { return nil }
         guard let names = json.array else { throw TaskStoreError(.typeError, "keys is a list of names, not \(json.brief)") }
-        // As in Python, no names are no wish.
+        // An empty list means no choice, as in Python.
         if names.isEmpty { return nil }
         var fields: Set<TaskField> = [.id]
         for name in names {
@@ -122,7 +122,7 @@ extension TaskField {
 }
 
 extension JSONValue {
-    /// As Python would take it for a condition.
+    /// Whether Python takes the value for true.
     fileprivate var isTrue: Bool {
         switch self {
         case .null: false
@@ -134,7 +134,7 @@ extension JSONValue {
         }
     }
 
-    /// The value in an error: its text, cut where it grows long.
+    /// The value's text for an error, at most 80 characters.
     var brief: String {
         let text = self.description
         return text.count <= 80 ? text : text.prefix(77) + "..."

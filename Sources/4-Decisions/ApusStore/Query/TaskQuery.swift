@@ -2,18 +2,18 @@ package import ApusWire
 
 /// A question about task records, in the manner of MongoDB (protocol article, "db_request").
 ///
-/// A query is evaluated here, on records, whatever store they are in; a file only uses it to leave out early what cannot match.
-/// So all stores give the same answers:
+/// A query is evaluated here, on records of any store; a file only uses it to leave out early records that cannot match. So all
+/// stores give the same answers:
 ///
 /// - Several fields, and several operators on a field, all have to hold.
 /// - A field that no record has is null everywhere. A path with dots goes into a field: `header.msg_type`.
-/// - Dates compare as dates, numbers as numbers, texts by their code points. What cannot be compared, and null above all, is
+/// - Dates compare as dates, numbers as numbers, texts by their code points. Values that cannot be compared, above all null, are
 ///   neither less nor greater than anything, and never an error.
 package struct TaskQuery: Sendable {
     package let condition: Condition
 
     package indirect enum Condition: Sendable {
-        /// `$and`, and what stands side by side.
+        /// `$and`, and several members of one object.
         case every([Condition])
         case any([Condition])
         case not(Condition)
@@ -24,18 +24,18 @@ package struct TaskQuery: Sendable {
         case equals(Operand)
         case compares(Comparison, Operand)
         case isIn([Operand])
-        /// A list holds all of these; anything else is in each of these lists, or a part of each of these texts.
+        /// A list contains all of these values; any other value is in each of these lists, or a part of each of these texts.
         case hasAll([Operand])
-        /// Divided by the first, the second remains.
+        /// Division by the first number leaves the second.
         case modulo(Double, Double)
-        /// Is not null, or is null.
+        /// The value is not null (true), or is null (false).
         case exists(Bool)
         case fits(TextPattern)
     }
 
     package enum Comparison: Sendable { case less, lessOrEqual, greater, greaterOrEqual }
 
-    /// A value in a query. If it is an ISO date it also is that date.
+    /// A value in a query; also a date, if its text is an ISO date.
     package struct Operand: Sendable {
         package let value: JSONValue
         package let date: WireDate?
@@ -46,7 +46,7 @@ package struct TaskQuery: Sendable {
         }
     }
 
-    /// A field, and the way into it.
+    /// A field of a record, and the members that lead into its value.
     package struct FieldPath: Sendable {
         /// Nil for a name that no record has.
         package let field: TaskField?
@@ -76,7 +76,7 @@ extension TaskQuery {
         }
     }
 
-    /// The fields that evaluating this reads.
+    /// The fields that evaluating the query reads.
     package var fields: Set<TaskField> { Self.fields(of: self.condition) }
 
     private static func fields(of condition: Condition) -> Set<TaskField> {
@@ -88,7 +88,7 @@ extension TaskQuery {
         }
     }
 
-    /// The only ids that can match, where the query says so; most do.
+    /// The only ids that can match; nil for a query that does not restrict the ids.
     package var candidates: [TaskID]? { Self.candidates(of: self.condition) }
 
     private static func candidates(of condition: Condition) -> [TaskID]? {

@@ -1,5 +1,5 @@
 extension TextPattern {
-    /// Compiles a regular expression, to be found anywhere in a text. `(?i)`, `(?s)` and `(?m)` may stand at its start.
+    /// Compiles a regular expression, which matches anywhere in a text. `(?i)`, `(?s)` and `(?m)` may stand at its start.
     package init(expression: String) throws(Problem) {
         var parser = ExpressionParser(expression)
         let piece = try parser.readAll()
@@ -8,7 +8,7 @@ extension TextPattern {
         self = try compiler.finished()
     }
 
-    /// Compiles a shell pattern, to fit a whole text: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`.
+    /// Compiles a shell pattern, which matches a whole text: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`.
     package init(glob: String) throws(Problem) {
         var pieces: [Piece] = [.place(.textStart)]
         var rest = Array(glob.unicodeScalars)[...]
@@ -17,7 +17,7 @@ extension TextPattern {
             case "*": pieces.append(.repeated(.one(.any), 0, nil))
             case "?": pieces.append(.one(.any))
             case "[":
-                // Without an end, the bracket stands for itself; a bracket that comes first does not end the set.
+                // A bracket without an end stands for itself; a closing bracket that comes first does not end the set.
                 let isInverted = rest.first == "!"
                 let inner = isInverted ? rest.dropFirst() : rest
                 guard let end = inner.dropFirst().firstIndex(of: "]") else {
@@ -60,7 +60,7 @@ extension TextPattern {
 /// Lays the pieces of a pattern out as steps.
 private struct Compiler {
     private var steps: [TextPattern.Step] = []
-    /// How often a piece was laid out. A repeat of nothing takes no step, but time.
+    /// How many pieces were laid out, repeats counted each time: a repeat of nothing takes no step, but takes time.
     private var pieceCount = 0
 
     mutating func finished() throws(TextPattern.Problem) -> TextPattern {
@@ -186,7 +186,7 @@ private struct ExpressionParser {
             }
         default: return piece
         }
-        // Which of several matches is the longest does not matter to whether there is one.
+        // Whether a repeat is lazy does not change whether there is a match.
         if self.rest.first == "?" { self.rest.removeFirst() }
         if let next = self.rest.first, "*+?".unicodeScalars.contains(next) { throw Problem("a repeat follows a repeat") }
         return .repeated(piece, minimum, maximum)
@@ -259,7 +259,7 @@ private struct ExpressionParser {
             if letter == "\\" { low = try self.readEscape() }
             let isRange = self.rest.count >= 2 && self.rest.first == "-" && self.rest.dropFirst().first != "]"
             guard isRange, let first = low.single else {
-                // "Everything but digits" inside a set is the union of what lies between.
+                // "Everything but digits" inside a set is the union of the ranges between the digits.
                 set.ranges += low.isInverted ? low.complement : low.ranges
                 continue
             }
@@ -272,7 +272,7 @@ private struct ExpressionParser {
         throw Problem("a [ has no ]")
     }
 
-    /// What follows a backslash.
+    /// Reads the letters that an escape stands for, after its backslash.
     private mutating func readEscape() throws(Problem) -> Letters {
         guard let letter = self.rest.popFirst() else { throw Problem("it ends with a backslash") }
         func inverted(_ letters: Letters) -> Letters { Letters(ranges: letters.ranges, isInverted: true) }

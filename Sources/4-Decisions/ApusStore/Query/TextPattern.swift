@@ -1,8 +1,8 @@
 /// A compiled regular expression or shell pattern.
 ///
-/// Anyone who may ask the hub may send it a pattern, so matching takes steps in proportion to text and pattern and never more:
-/// all ways to match are followed at once (Thompson's construction), none is tried after another. What that cannot express,
-/// back-references and looking around, is refused. Otherwise the syntax is that of Python's `re`, without its rarer escapes.
+/// Any client of the hub may send it a pattern, so matching must never take more steps than the product of text and pattern:
+/// all ways to match are followed at once (Thompson's construction), none is tried after another. Back-references and
+/// look-around, which this cannot express, are refused. Otherwise the syntax is that of Python's `re`, without its rarer escapes.
 package struct TextPattern: Sendable {
     /// What is wrong with a pattern.
     package struct Problem: Error, CustomStringConvertible {
@@ -25,7 +25,7 @@ package struct TextPattern: Sendable {
     struct Letters: Sendable {
         var ranges: [ClosedRange<UInt32>] = []
         var isInverted = false
-        /// Upper and lower case are the same.
+        /// Whether upper and lower case match each other.
         var ignoresCase = false
 
         func contains(_ letter: UInt32) -> Bool {
@@ -64,7 +64,7 @@ package struct TextPattern: Sendable {
         return false
     }
 
-    /// Adds a state and all that are reached from it without a letter. True when the pattern's end is among them.
+    /// Adds a state and all states that are reached from it without a letter. True when the pattern's end is among them.
     private func follow(_ start: Int, at position: Int, in letters: [UInt32], into set: inout StateSet) -> Bool {
         var open = [start]
         while let state = open.popLast() {
@@ -101,7 +101,7 @@ extension TextPattern.Place {
     }
 }
 
-/// Which steps are being followed: quick to ask, to add to and to empty.
+/// The set of steps that are being followed, with fast look-up, insertion and removal of all.
 private struct StateSet {
     private(set) var states: [Int] = []
     private var isMember: [Bool]

@@ -1,7 +1,7 @@
 package import ApusWire
 package import NIOCore
 
-/// What the hub answers a request with: the reply's content and buffers. Errors are contents too, under Python's names.
+/// The hub's answer to a request: the reply's content and buffers. Errors are contents too, under Python's names.
 package struct HubAnswer: Sendable, Hashable {
     package var content: JSONObject
     package var buffers: [ByteBuffer]
@@ -14,9 +14,9 @@ package struct HubAnswer: Sendable, Hashable {
     package init(_ error: TaskStoreError) { self.init(content: error.content.json) }
 }
 
-/// Answers the requests that are about task records (protocol article, "Queries"), from what a store knows.
+/// Answers the requests that are about task records (protocol article, "Queries"), from a store.
 ///
-/// All run where they are called from, and wait only for the store.
+/// The methods run where they are called from, and wait only for the store.
 package struct HubAnswers: Sendable {
     package let store: any TaskStore
 
@@ -86,7 +86,7 @@ extension HubAnswers {
                 "io": [
                     "execute_input": record.json(.executeInput), "execute_result": record.json(.executeResult),
                     "error": record.json(.error), "stdout": record.json(.stdout), "stderr": record.json(.stderr),
-                    // Not in Python's answers; its clients have a place of this name for what was displayed.
+                    // Not in Python's answers; its clients have a member of this name for displayed contents.
                     "outputs": record.json(.outputs),
                 ],
             ]
@@ -123,8 +123,8 @@ extension HubAnswers {
 extension HubAnswers {
     /// `db_request`: the fields asked for of the records that match.
     ///
-    /// Buffers are never inside a record. Where asked for, each record's own and then its result's are added to the reply's,
-    /// and their numbers listed. Where no keys are named everything but buffers is given.
+    /// Buffers are never inside a record. If they are asked for, each record's own and then its result's are added to the
+    /// reply's, and their numbers listed. If no keys are named, all fields but the buffers are given.
     package nonisolated(nonsending) func query(_ content: JSONValue) async -> HubAnswer {
         do throws(TaskStoreError) {
             let query = try TaskQuery(content["query"].flatMap { $0.isNull ? nil : $0 } ?? [:])
@@ -170,15 +170,15 @@ extension HubAnswers {
 // MARK: - Purging
 
 extension HubAnswers {
-    /// `purge_request`: forget tasks that have ended: all, or some, and all that some engines ran.
+    /// `purge_request`: forgets tasks that have ended: all, or some, and all that some engines ran.
     ///
-    /// Where anything is wrong with the request nothing is forgotten.
+    /// If any part of the request is wrong, nothing is forgotten.
     ///
     /// - Parameter engines: The engines that requests may name, also those that are gone.
     package nonisolated(nonsending) func purge(_ content: JSONValue, engines: [EngineID: EngineUUID]) async -> HubAnswer {
         do throws(TaskStoreError) {
             if content["msg_ids"] == "all" {
-                // Asked only for the error that a store which keeps nothing has for every request.
+                // Called only for the error that a store which keeps nothing throws for every request.
                 _ = try await self.store.states(of: [])
                 self.store.apply([.dropCompleted])
                 return HubAnswer(content: ["status": "ok"])

@@ -13,9 +13,10 @@ package struct Resubmission: Sendable {
     package let parts: MessageParts
     package let buffers: [ByteBuffer]
 
-    /// What becomes of the request's metadata: its dependencies, targets, retries and label.
+    /// Whether the new request keeps the old one's metadata: its dependencies, targets, retries and label.
     package enum Metadata: Sendable {
-        /// As in ipyparallel: the task runs anywhere, at once, and is not retried. Only how our engines call the function stays.
+        /// As in ipyparallel: the task runs anywhere, at once, and is not retried. Only members that Apus's engines need for the
+        /// call stay.
         case empty
         case original
     }
@@ -42,7 +43,7 @@ package struct Resubmission: Sendable {
         return JSONValue.object(members.filter { kept.contains($0.key) }).packed
     }
 
-    /// What the store has to know: the new task, and in the old one's record where it went.
+    /// The changes for the store: the new task, and its id in the old task's record.
     package func changes(request: Message) -> [TaskChange] {
         [
             .submitted(self.id, request: request, client: self.client, date: self.date, queue: .balanced, engine: nil),
@@ -54,7 +55,7 @@ package struct Resubmission: Sendable {
 extension HubAnswers {
     /// The first half of `resubmit_request`: the tasks that are to run again.
     ///
-    /// - Throws: A `KeyError` if one of them is not there; then none runs.
+    /// - Throws: A `KeyError` if one of the records is missing; then no task runs again.
     package nonisolated(nonsending) func tasksToResubmit(_ content: JSONValue) async throws(TaskStoreError) -> [TaskRecord] {
         var seen: Set<TaskID> = []
         let ids = try Self.ids(content).filter { seen.insert($0).inserted }
@@ -73,7 +74,7 @@ extension HubAnswers {
         return records
     }
 
-    /// The second half: the answer, once the new requests are on their way.
+    /// The second half of `resubmit_request`: the answer, once the new requests are sent.
     package static func resubmitted(_ tasks: [Resubmission]) -> HubAnswer {
         var ids: JSONObject = [:]
         for task in tasks { ids[task.original.text] = .string(task.id.text) }
