@@ -1,6 +1,6 @@
 package import ApusWire
 
-/// What a broadcast scheduler must know of a request; the message itself stays with whoever drives it.
+/// A request as the broadcast scheduler needs it; the message itself stays with the scheduler's driver.
 package struct BroadcastRequest: Sendable, Equatable {
     /// An engine that the request is for, as `targets` in its metadata names it.
     package struct Target: Sendable, Hashable {
@@ -13,13 +13,13 @@ package struct BroadcastRequest: Sendable, Equatable {
         }
     }
 
-    /// The id that the client gave it: metadata `original_msg_id`, or the header's `msg_id` where that is not set yet.
+    /// The client's id of the request: metadata `original_msg_id`, or the header's `msg_id` where that is not set yet.
     package var id: MessageID
     package var targets: [Target]
     /// Whether the client wants one reply for all targets.
     package var isCoalescing: Bool
-    /// Whether the client waits for a reply under the request's own id besides one for each copy. ipyparallel's does, and keeps
-    /// the request among its outstanding ones for ever where none comes (its issue #882).
+    /// Whether the client waits for a reply under the request's own id besides one for each copy. ipyparallel's client does, and
+    /// counts the request as outstanding for ever if none comes (its issue #882).
     package var awaitsOwnReply: Bool
 
     package init(_ id: MessageID, to targets: [Target], isCoalescing: Bool, awaitsOwnReply: Bool = false) {
@@ -30,11 +30,11 @@ package struct BroadcastRequest: Sendable, Equatable {
     }
 }
 
-/// What a broadcast scheduler must know of a reply.
+/// A reply as the broadcast scheduler needs it.
 package struct BroadcastReply: Sendable, Equatable {
     /// Metadata `original_msg_id`.
     package var request: MessageID
-    /// Whose reply it is, by the identity of the socket that it came from.
+    /// The sender of the reply, by the identity of its socket.
     package var sender: BroadcastOutlet
     /// Metadata `is_coalescing`.
     package var isCoalescing: Bool
@@ -51,13 +51,13 @@ package struct BroadcastReply: Sendable, Equatable {
     }
 }
 
-/// Where a broadcast scheduler sends to: an engine, or a scheduler below it in the tree.
+/// A receiver of a broadcast scheduler's messages: an engine, or a scheduler below it in the tree.
 package enum BroadcastOutlet: Sendable, Hashable {
     case engine(EngineUUID)
-    /// By its path: the parent's with a 0 or 1 appended.
+    /// A scheduler by its path: the parent's path with a 0 or 1 appended.
     case scheduler(String)
 
-    /// The identity of its socket, and what is appended to the message id of what it gets.
+    /// The identity of the receiver's socket, which is also appended to the ids of messages to it.
     package var identity: String {
         switch self {
         case .engine(let uuid): uuid.text

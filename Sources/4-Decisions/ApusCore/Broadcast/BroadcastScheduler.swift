@@ -1,16 +1,16 @@
 package import ApusWire
 
-/// Spreads a request over many engines, and gathers their replies into one where the client wants that.
+/// Spreads a request over many engines, and gathers their replies into one where the client wants one reply.
 ///
-/// A value: events in, effects out. It stands alone, or is a node of a binary tree of schedulers; the protocol (protocol article,
-/// "Broadcast") allows both, and clients and engines need not know which. Plain replies pass; a scheduler that stands alone counts
-/// them, to know when a request has ended. Replies to be coalesced are counted. One answer cannot say whose part is missing, so when
-/// an engine leaves that has not answered, the answer is an error at once; a scheduler inside a tree answers for the others, and its
-/// parent sees who is missing.
+/// A value: events in, effects out. The scheduler stands alone, or is a node of a binary tree of schedulers; the protocol
+/// (protocol article, "Broadcast") allows both, and clients and engines need not know which. Plain replies pass; a scheduler that
+/// stands alone counts them, to know when a request has ended. Replies to be coalesced are counted. A coalesced answer cannot say
+/// which engine is missing, so when an engine leaves that has not answered, the answer is an error at once; a scheduler inside a
+/// tree answers for the other engines, and its parent sees which are missing.
 package struct BroadcastScheduler: Sendable {
     package typealias Target = BroadcastRequest.Target
 
-    /// Where the scheduler stands.
+    /// The scheduler's position between clients and engines.
     package enum Position: Sendable, Equatable {
         /// Alone between clients and engines.
         case alone
@@ -25,12 +25,12 @@ package struct BroadcastScheduler: Sendable {
         case replied(BroadcastReply)
     }
 
-    /// One of the messages that a request becomes: the same but for what is named here, and signed anew. Metadata
+    /// A copy of a request for one receiver: the request with the members named here changed, and signed anew. Metadata
     /// `original_msg_id` is set to the request's id.
     package struct Copy: Sendable, Equatable {
         package var outlet: BroadcastOutlet
         package var id: MessageID
-        /// Metadata `targets`; nil to leave it as it is.
+        /// Metadata `targets`; nil leaves the request's.
         package var targets: [Target]?
 
         package init(outlet: BroadcastOutlet, id: MessageID, targets: [Target]?) {
@@ -40,8 +40,8 @@ package struct BroadcastScheduler: Sendable {
         }
     }
 
-    /// The one reply made of many. Header, parent and content are those of the last; metadata `broadcast_targets` is set;
-    /// then follow all buffers in the order of the parts.
+    /// One reply made of many. Header, parent and content are those of the last reply; metadata `broadcast_targets` is set;
+    /// the buffers of all replies follow in the order of the parts.
     package struct Gathering: Sendable, Equatable {
         package var request: MessageID
         package var parts: [BroadcastOutlet]
@@ -66,15 +66,15 @@ package struct BroadcastScheduler: Sendable {
         case forward(Copy, of: MessageID)
         /// Pass the reply just received up, unchanged.
         case relay
-        /// Keep the reply just received: it will be a part of the answer to this request.
+        /// Keep the reply just received, as a part of the answer to this request.
         case keep(MessageID, from: BroadcastOutlet)
-        /// Make one reply of those kept, pass it up, and forget them.
+        /// Make one reply of the kept ones, pass it up, and forget them.
         case gather(Gathering)
         /// Pass up an EngineError as the reply to this request: there are targets that will not answer. Metadata
         /// `original_msg_id` and `broadcast_targets` are set all the same.
         case fail(MessageID, [Target])
         /// Answer the request itself: each copy has been answered, or its engine is gone. Comes before the last copy's reply, so
-        /// that a client that has all the results finds nothing outstanding.
+        /// that a client that has all the results has no outstanding request.
         case close(MessageID)
         /// Drop the request just received: one with this id is under way.
         case refuse(MessageID)
@@ -84,12 +84,12 @@ package struct BroadcastScheduler: Sendable {
     private struct Pending: Sendable {
         let isCoalescing: Bool
         let awaitsOwnReply: Bool
-        /// In the order of the answer, each with its targets.
+        /// The receivers in the order of the answer, each with its targets.
         var outlets: [(outlet: BroadcastOutlet, targets: [Target])] = []
         var index: [BroadcastOutlet: Int] = [:]
-        /// By outlet: whether it has answered.
+        /// Whether each outlet has answered.
         var answered: [Bool] = []
-        /// Outlets neither answered nor gone.
+        /// Outlets that have not answered and are not gone.
         var awaited: Set<Int> = []
         var last: BroadcastOutlet?
     }
@@ -97,7 +97,7 @@ package struct BroadcastScheduler: Sendable {
     private let position: Position
     private var engines: Set<EngineUUID> = []
     private var pending: [MessageID: Pending] = [:]
-    /// Replies dropped because nobody waits for them: late, doubled or made up.
+    /// Replies that were dropped because no request waits for them: late, repeated or invented ones.
     package private(set) var strayReplies = 0
 
     package init(_ position: Position = .alone) { self.position = position }
@@ -125,7 +125,7 @@ package struct BroadcastScheduler: Sendable {
             let id = MessageID("\(request.id.text)_\(outlet.identity)")
             return Effect.forward(Copy(outlet: outlet, id: id, targets: self.isLeaf ? nil : targets), of: request.id)
         }
-        // In a tree the replies to a plain request come through schedulers, several by the same one; nobody counts them.
+        // In a tree the replies to a plain request come through schedulers, several by the same one, and are not counted.
         guard request.isCoalescing || self.position == .alone else { return effects }
         var pending = Pending(isCoalescing: request.isCoalescing, awaitsOwnReply: request.awaitsOwnReply)
         for (outlet, targets) in shares {
@@ -139,14 +139,14 @@ package struct BroadcastScheduler: Sendable {
         return effects
     }
 
-    /// Who gets the request, and for which targets; in the order of the answer.
+    /// The receivers of the request, each with its targets, in the order of the answer.
     private func shares(of targets: [Target]) -> [(outlet: BroadcastOutlet, targets: [Target])] {
         guard case .node(let path, let depth) = self.position, !self.isLeaf else {
             // An engine that is named twice runs the request once.
             var named: Set<EngineUUID> = []
             return targets.filter { named.insert($0.uuid).inserted }.map { (.engine($0.uuid), [$0]) }
         }
-        // The bit of the engine's leaf that tells left from right here; the root decides by the highest.
+        // The bit of the engine's id that decides between left and right at this depth; the root uses the highest bit.
         let bit = depth - path.utf8.count
         let (left, right) = targets.reduce(into: ([Target](), [Target]())) { halves, target in
             if (target.id.number >> bit) & 1 == 0 { halves.0.append(target) } else { halves.1.append(target) }
@@ -168,7 +168,8 @@ package struct BroadcastScheduler: Sendable {
         }
     }
 
-    /// Whether nobody is left to wait for: one coalesced answer needs all the targets, unless a scheduler above sees who is missing.
+    /// Whether no reply is waited for any more. A coalesced answer needs all targets, unless a scheduler above sees which are
+    /// missing: without that, one missing target ends the wait.
     private func isOver(_ pending: Pending) -> Bool {
         if pending.awaited.isEmpty { return true }
         guard pending.isCoalescing, self.position == .alone else { return false }
@@ -189,7 +190,7 @@ package struct BroadcastScheduler: Sendable {
         self.pending[reply.request]?.awaited.remove(index)
         self.pending[reply.request]?.last = reply.sender
         if let answering = reply.targets {
-            // A scheduler below leaves out those that are gone.
+            // A scheduler below leaves out engines that are gone.
             self.pending[reply.request]?.outlets[index].targets.removeAll { !answering.contains($0.uuid) }
         }
         let isComplete = self.pending[reply.request]?.awaited.isEmpty ?? false
@@ -216,7 +217,7 @@ package struct BroadcastScheduler: Sendable {
         return complete.sorted().flatMap { self.finish($0) }
     }
 
-    /// Answers with what there is.
+    /// Answers with the kept replies, or with an error if replies are missing.
     private mutating func finish(_ id: MessageID) -> [Effect] {
         guard let pending = self.pending.removeValue(forKey: id) else { return [] }
         guard pending.isCoalescing else { return pending.awaitsOwnReply ? [.close(id)] : [] }

@@ -1,14 +1,14 @@
 package import ApusWire
 
-/// What a client or a scheduler asks of an engine besides running tasks (protocol article, "Control messages").
+/// A request to an engine other than a task, from a client or the controller (protocol article, "Control messages").
 package enum ControlRequest: Sendable, Equatable {
     case abort(Abortion)
-    /// Apus only: abort these, and interrupt the one that runs, should it be among them.
+    /// Apus only: abort these requests, and interrupt the one that runs if it is one of them.
     case abortAndInterrupt([MessageID])
     /// Apus only: give back these tasks if they have not started.
     case recall([MessageID])
-    /// Apus only: the controller hears the heart of an engine of this uuid and does not know it: it gave it up, or took the place of
-    /// the controller that knew it.
+    /// Apus only: the controller gets heartbeats of this uuid and has no such engine: it gave the engine up, or only an earlier
+    /// controller knew it.
     case registerAgain(EngineUUID)
     case clear
     case shutdown(restart: Bool)
@@ -17,12 +17,12 @@ package enum ControlRequest: Sendable, Equatable {
     case kernelInfo
 }
 
-/// Which requests an `abort_request` means.
+/// The requests that an `abort_request` aborts.
 package enum Abortion: Sendable, Equatable {
     case requests([MessageID])
-    /// An empty list of ids: the `execute_request`s that wait, as Python's engines do it.
+    /// An empty list of ids: the `execute_request`s that wait, as in Python's engines.
     case queuedExecutes
-    /// An empty list with `apus_all`: all that wait.
+    /// An empty list with `apus_all`: all requests that wait.
     case everythingQueued
 }
 
@@ -96,7 +96,7 @@ extension ControlRequest {
 }
 
 extension EngineSignal {
-    /// Numbers as Linux and macOS share them; names with or without `SIG`.
+    /// Signals whose numbers are the same on Linux and macOS, by name without `SIG`, which a request may add.
     private static let numbers: [String: Int32] = ["HUP": 1, "INT": 2, "QUIT": 3, "ABRT": 6, "KILL": 9, "TERM": 15]
 
     init(_ value: JSONValue?) {

@@ -1,42 +1,42 @@
 package import ApusWire
 
 /// Decides what an engine does between its start and its end: registers, watches the controller's heartbeat, answers control
-/// requests and stops in the right order. An engine that its controller gave up, and that lives, drops what it has and
+/// requests and stops in the right order. An engine that lives though its controller gave it up drops its requests and
 /// registers again.
 ///
 /// The session is a value. An event goes in, the effects it calls for come out, in the order in which they must be performed.
-/// What the engine runs is not decided here but in its ``RequestQueue``, which another thread shares.
+/// The order of requests is not decided here but in the engine's ``RequestQueue``, which another thread shares.
 package struct EngineSession: Sendable {
     package enum Event: Sendable, Equatable {
         /// The registration socket exists.
         case started
-        /// The hub accepted the engine; it pings once in that many milliseconds.
+        /// The hub accepted the engine. The hub pings once in that many milliseconds.
         case registered(EngineID, heartbeatPeriod: Int)
         /// The hub answered the registration with an error.
         case refused(String)
         case timerFired(Timer)
-        /// Every socket that requests come by is connected, and so is the one that output leaves by.
+        /// All sockets for requests are connected, and so is the one for output.
         case connected
-        /// The controller's heart beat.
+        /// A ping of the controller came.
         case pinged
         case requested(ControlRequest)
         /// The worker has finished what it was running and takes no more.
         case workEnded
-        /// The process was told to end (SIGTERM), or whoever owns the engine cancelled it.
+        /// The process was told to end (SIGTERM), or the engine's owner cancelled it.
         case cancelled
         /// The process that started the engine is gone.
         case parentLost
-        /// What runs Python has ended for good, and why.
+        /// The Python interpreter has ended for good, for this reason.
         case kernelLost(String)
-        /// User code ended what runs Python: `exit()` in a cell.
+        /// User code ended the Python interpreter: `exit()` in a cell.
         case kernelQuit
     }
 
     package enum Timer: Sendable, Hashable {
         case registration
-        /// Gives the hub a second to hear that a registration which timed out is withdrawn.
+        /// A second for the withdrawal of a registration that timed out to reach the hub.
         case withdrawal
-        /// Sockets that should long have been connected.
+        /// The limit for the sockets to connect.
         case connection
         case heartbeatCheck
     }
@@ -45,33 +45,33 @@ package struct EngineSession: Sendable {
         case sendRegistrationRequest
         /// An id of nil withdraws a registration that was not answered.
         case sendUnregistrationRequest(EngineID?)
-        /// Make the sockets that requests come by and start the worker; report ``Event/connected``.
+        /// Make the sockets for requests and start the worker; report ``Event/connected``.
         case serve(EngineID)
-        /// Publish `starting` and answer pings: at the first answer the hub lets clients know us.
+        /// Publish `starting` and answer pings. At the first answer the hub announces this engine to clients.
         case startHeart
-        /// The timer starts anew where it runs already.
+        /// Starts the timer; a timer that runs already starts anew.
         case startTimer(Timer, milliseconds: Int)
         case stopTimer(Timer)
         /// Answer the control request that the event brought.
         case reply(ControlReply)
-        /// Answer these requests as aborted: the queued ones now, those that have not come yet when they come.
+        /// Answer these requests as aborted: the queued ones now, later ones when they come.
         case abort(Abortion)
         /// Interrupt the request that runs if it is one of these.
         case interruptIfRunning([MessageID])
-        /// Take back what has not started and reply with the ids; it will be run elsewhere.
+        /// Remove these requests from the queue if they have not started, and reply with their ids; they will run elsewhere.
         case giveBack([MessageID])
         case clearNamespace
-        /// Replace what runs Python by a new one; the engine stays what it is.
+        /// Replace the Python interpreter; the engine and its registration stay.
         case restartKernel
-        /// Interrupt what runs, if it can be, and reply whether it could.
+        /// Interrupt the running work, if possible, and reply whether it was.
         case interrupt(ControlReply.Kind)
-        /// Close the sockets that requests and heartbeats come by, drop what waits, and interrupt what runs, whose answer is for nobody:
-        /// our tasks were failed or given to others. Report ``Event/workEnded`` when it has ended.
+        /// Close the sockets for requests and heartbeats, drop the queue, and interrupt the running request, whose answer nobody
+        /// wants: this engine's tasks were failed or given to others. Report ``Event/workEnded`` when the request has ended.
         case standDown
         /// Raise a signal in this process, and reply.
         case raiseSignal(Int32)
         case publishShutdown(restart: Bool)
-        /// Take no more requests; report ``Event/workEnded`` when what runs has been answered.
+        /// Take no more requests; report ``Event/workEnded`` when the running one has been answered.
         case endWork
         /// The engine's life is over. No effect follows, and no further event changes anything.
         case finish(EngineEnding)
@@ -82,10 +82,10 @@ package struct EngineSession: Sendable {
         package var registrationTimeout = 10_000
         /// How long the sockets may take to connect.
         package var connectionTimeout = 10_000
-        /// How many checks in a row may find no ping before the controller counts as gone; 0: it never does.
+        /// How many checks in a row find no ping before the controller counts as gone; 0: it never does.
         package var missedHeartbeatLimit = 50
 
-        /// Whether there is a kernel that can be replaced: a client's shutdown with `restart` then means no more than that.
+        /// Whether there is a kernel that can be replaced: a client's shutdown with `restart` then only replaces the kernel.
         package var hasKernel = false
 
         package init() {}
@@ -98,13 +98,14 @@ package struct EngineSession: Sendable {
         case registering
         /// The hub did not answer in time. Becomes `ended`.
         case withdrawing
-        /// The hub does not know us any more, and what we run is ending. Becomes `returning` or `ended`.
+        /// The hub no longer knows this engine, and the running request is ending. Becomes `returning` or `ended`.
         case standingDown(attempts: Int?)
-        /// We have asked to be registered again, and may ask as many more times; nil: without limit. Becomes `connecting` or `ended`.
+        /// The engine has asked to be registered again, and may ask this many more times; nil: without limit. Becomes
+        /// `connecting` or `ended`.
         case returning(attempts: Int?)
-        /// The hub gave us an id. Becomes `serving` or `ended`.
+        /// The hub gave the engine an id. Becomes `serving` or `ended`.
         case connecting(EngineID, heartbeatPeriod: Int)
-        /// Clients may send us work. Becomes `stopping` or `ended`.
+        /// Clients may send requests. Becomes `stopping`, `standingDown` or `ended`.
         case serving(EngineID, Heartbeat)
         /// The last task is finishing. Becomes `ended`.
         case stopping(EngineID)
@@ -112,13 +113,13 @@ package struct EngineSession: Sendable {
         case ended
     }
 
-    /// What is known of the controller's heart.
+    /// The checks of the controller's heartbeat.
     private struct Heartbeat {
         /// Milliseconds between two checks.
         let period: Int
         /// Whether a ping came since the last check.
         var wasHeard = false
-        /// Checks in a row without one.
+        /// Checks in a row without a ping.
         var missed = 0
     }
 
@@ -127,7 +128,7 @@ package struct EngineSession: Sendable {
 
     package init(options: Options = Options()) { self.options = options }
 
-    /// The id the hub gave us, from registration to the end.
+    /// The id that the hub gave the engine, from registration to the end.
     package var engineID: EngineID? {
         switch self.state {
         case .connecting(let id, _), .serving(let id, _), .stopping(let id): id
@@ -135,7 +136,7 @@ package struct EngineSession: Sendable {
         }
     }
 
-    /// Whether the hub's answer to our registration is awaited.
+    /// Whether the hub's answer to the registration is awaited.
     package var isRegistering: Bool {
         switch self.state {
         case .registering, .returning: true
@@ -158,7 +159,8 @@ package struct EngineSession: Sendable {
             return self.end(.registrationTimedOut)
         case .connected: return self.startHeart()
         case .timerFired(.connection):
-            // With the first beat the hub lets clients know us, and a router drops what is for an engine that it does not know.
+            // The sockets must be connected before the first heartbeat: at that the hub announces this engine to clients, and a
+            // router drops messages to an engine that is not connected.
             guard case .connecting = self.state else { return [] }
             return self.leave(.portsSilent)
         case .timerFired(.heartbeatCheck): return self.checkHeartbeat()
@@ -192,10 +194,10 @@ package struct EngineSession: Sendable {
         return [.sendRegistrationRequest, .startTimer(.registration, milliseconds: self.options.registrationTimeout)]
     }
 
-    /// Milliseconds between heartbeats, at most: a day. More is nobody's wish.
+    /// The longest accepted time between heartbeats, in milliseconds: a day.
     private static let longestPeriod = 86_400_000
 
-    /// No answer came in time.
+    /// Ends a registration that was not answered in time.
     private mutating func endRegistration() -> [Effect] {
         switch self.state {
         case .registering:
@@ -208,9 +210,9 @@ package struct EngineSession: Sendable {
     }
 
     private mutating func standDown() -> [Effect] {
-        // Before its heart beats it is not known by it.
+        // Only a serving engine answers pings, by which the controller noticed that it does not know the engine.
         guard case .serving(_, let heartbeat) = self.state else { return [] }
-        // As long as a silent controller is waited for.
+        // The engine keeps asking for as long as it would wait for a silent controller.
         let patience = self.options.missedHeartbeatLimit.multipliedReportingOverflow(by: heartbeat.period)
         let attempts =
             self.options.missedHeartbeatLimit <= 0 || patience.overflow
@@ -232,7 +234,7 @@ package struct EngineSession: Sendable {
                 .stopTimer(.registration), .serve(id), .startTimer(.connection, milliseconds: self.options.connectionTimeout),
             ]
         case .withdrawing:
-            // The answer crossed with our withdrawal; the hub must not wait for a heart that never beats.
+            // The answer crossed with the withdrawal; the hub must not wait for a heart that never beats.
             return [.sendUnregistrationRequest(id)]
         default: return []
         }
@@ -273,7 +275,8 @@ package struct EngineSession: Sendable {
             return [.restartKernel, .reply(.shutdown(restart: true))]
         case .shutdown(let restart):
             self.state = .stopping(id)
-            // The hub matches the published reply to our session; the request after it is for a controller that missed it.
+            // The hub recognises the published reply by the session; the request after it is for a controller that missed the
+            // reply.
             return [
                 .stopTimer(.connection), .stopTimer(.heartbeatCheck), .reply(.shutdown(restart: restart)),
                 .publishShutdown(restart: restart),
@@ -295,7 +298,7 @@ package struct EngineSession: Sendable {
 
     // MARK: The end
 
-    /// Stops without waiting for what runs, telling the hub if it knows us.
+    /// Stops without waiting for running work, and unregisters if the hub may know the engine.
     private mutating func leave(_ ending: EngineEnding) -> [Effect] {
         switch self.state {
         case .ended: return []
@@ -305,7 +308,7 @@ package struct EngineSession: Sendable {
         case .connecting(let id, _), .serving(let id, _):
             return self.end(
                 ending, after: [.stopTimer(.connection), .stopTimer(.heartbeatCheck), .sendUnregistrationRequest(id)])
-        // The hub has forgotten us; a registration that it has not answered ends when no heart follows.
+        // The hub has forgotten this engine; a registration that it has not answered ends when no heartbeat follows.
         case .standingDown, .returning: return self.end(ending, after: [.stopTimer(.registration)])
         case .stopping: return self.end(ending)
         }
@@ -319,9 +322,9 @@ package struct EngineSession: Sendable {
 
 /// Why an engine's life ended.
 package enum EngineEnding: Sendable, Hashable {
-    /// A client asked for it; what ran was finished first.
+    /// A client asked for the end; the running request was finished first.
     case shutDown
-    /// The hub refused the registration, with these words.
+    /// The hub refused the registration, with this message.
     case refused(String)
     case registrationTimedOut
     /// Not all of the controller's ports answered.
@@ -329,9 +332,9 @@ package enum EngineEnding: Sendable, Hashable {
     /// No ping came for as long as the limit allows.
     case controllerLost
     case parentLost
-    /// SIGTERM to the process, or the owner's cancellation.
+    /// The process got SIGTERM, or the engine's owner cancelled it.
     case cancelled
-    /// What runs Python has ended for good.
+    /// The Python interpreter has ended for good, for this reason.
     case kernelLost(String)
     /// User code ended the interpreter.
     case quit

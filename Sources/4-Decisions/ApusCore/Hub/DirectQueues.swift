@@ -2,17 +2,17 @@ package import ApusWire
 internal import DequeModule
 package import NIOCore
 
-/// A request that an engine was given directly: what is needed to answer it in the engine's place.
+/// A request sent directly to an engine, as far as the hub needs it to answer in the engine's place.
 package struct DirectRequest: Sendable, Equatable {
-    /// Where clients ask engines directly.
+    /// A port at which clients send requests directly to engines.
     package enum Port: Sendable, Hashable { case mux, broadcast }
 
-    /// Where the answer goes out.
+    /// The port by which the answer goes out.
     package let port: Port
     package let identities: [ByteBuffer]
     package let header: ByteBuffer
     package let metadata: ByteBuffer
-    /// The function that it calls; nil where there is none, or none short enough to be kept for its name.
+    /// The function that the request calls; nil if there is none, or if it is too long to be kept for its name.
     package let function: ByteBuffer?
 
     package init(_ request: Message, at port: Port) {
@@ -24,15 +24,15 @@ package struct DirectRequest: Sendable, Equatable {
     }
 }
 
-/// What the hub keeps for each engine: direct requests without a reply, and which requests it has finished.
+/// Keeps for each engine its direct requests without a reply, and the requests it has finished.
 ///
-/// A value, with a method for each event. Only what an engine's end leaves unanswered calls for something to be done.
+/// A value, with a method for each event. Only the end of an engine calls for an effect, for the requests it leaves unanswered.
 package struct DirectQueues: Sendable {
     private struct Engine: Sendable {
         /// Requests without a reply, each with its place in the order sent.
         var queue: [TaskID: (place: UInt64, request: DirectRequest)] = [:]
         var completed = 0
-        /// The ids that were completed last, oldest first. Bounded, for a hub may run for months; the count is exact.
+        /// The ids that were completed last, oldest first. Limited, because a hub may run for months; the count is exact.
         var lastCompleted: Deque<TaskID> = []
 
         var inOrder: [(task: TaskID, request: DirectRequest)] {
@@ -57,24 +57,24 @@ package struct DirectQueues: Sendable {
 
     // MARK: Events
 
-    /// An engine has registered. What was known under its uuid is forgotten.
+    /// An engine has registered. Requests of an earlier engine of the same uuid are forgotten.
     package mutating func engineJoined(_ engine: EngineUUID) { self.engines[engine] = Engine() }
 
-    /// An engine is gone, and its name with it.
+    /// An engine is gone.
     ///
     /// - Returns: The requests that it leaves unanswered, in the order sent.
     package mutating func engineLeft(_ engine: EngineUUID) -> [(task: TaskID, request: DirectRequest)] {
         self.engines.removeValue(forKey: engine)?.inOrder ?? []
     }
 
-    /// A request was sent to an engine. One whose id waits there already takes that one's place.
+    /// A request was sent to an engine. If a request of the same id waits there, the new one takes its place.
     package mutating func submitted(_ task: TaskID, to engine: EngineUUID, _ request: DirectRequest) {
         self.lastPlace += 1
         let place = self.engines[engine]?.queue[task]?.place ?? self.lastPlace
         self.engines[engine]?.queue[task] = (place, request)
     }
 
-    /// An engine has answered a request. One that was aborted has not been completed.
+    /// An engine has answered a request. An aborted request does not count as completed.
     package mutating func replied(_ task: TaskID, by engine: EngineUUID, wasAborted: Bool) {
         self.engines[engine]?.queue[task] = nil
         if !wasAborted { self.engines[engine]?.complete(task) }
@@ -83,17 +83,17 @@ package struct DirectQueues: Sendable {
     /// A load-balanced task ended on the engine.
     package mutating func finished(_ task: TaskID, on engine: EngineUUID) { self.engines[engine]?.complete(task) }
 
-    // MARK: What there is
+    // MARK: State
 
     /// The requests without a reply, in the order sent.
     package func queue(of engine: EngineUUID) -> [TaskID] { self.engines[engine]?.inOrder.map(\.task) ?? [] }
     package func queueCount(of engine: EngineUUID) -> Int { self.engines[engine]?.queue.count ?? 0 }
-    /// The ids that ended there last, oldest first: as many as are kept.
+    /// The ids that the engine completed last, oldest first, up to ``completedLimit``.
     package func completed(of engine: EngineUUID) -> [TaskID] { self.engines[engine].map { Array($0.lastCompleted) } ?? [] }
     package func completedCount(of engine: EngineUUID) -> Int { self.engines[engine]?.completed ?? 0 }
     package func isQueued(_ task: TaskID) -> Bool { self.engines.values.contains { $0.queue[task] != nil } }
 
-    /// Looks for contradictions in what is kept; for tests.
+    /// Throws if the stored values contradict each other; for tests.
     package func checkInvariants() throws(BrokenInvariant) {
         for (uuid, engine) in self.engines {
             let places = engine.queue.values.map(\.place)

@@ -1,73 +1,74 @@
 package import ApusWire
 internal import DequeModule
 
-/// Knows by which of its vital sockets each engine is connected: tells when an engine can be used, and when it is gone.
+/// Watches by which sockets each engine is connected, and decides when an engine can be used and when it is gone.
 ///
-/// A value: events in, effects out. Peers that are no engines may connect under any name; what is told of names that nobody knows
-/// means nothing to the registry.
+/// A value: events in, effects out. Peers that are no engines may connect under any name; the registry ignores effects about
+/// unknown names.
 package struct EngineConnections: Sendable {
-    /// A socket whose connection shows that an engine's own process lives. Its control socket may be a helper's and is not among them.
+    /// A socket whose connection shows that an engine's own process lives. The control socket is not one: a helper process may
+    /// have it.
     package enum Line: Sendable, Hashable, CaseIterable {
         case mux, task
-        /// Where pings are answered. Anyone may have taken the engine's name there.
+        /// The socket that answers pings. Any peer may use the engine's name there.
         case heart
 
-        /// Whether a connection proves that the engine is there: the other one proves nothing.
+        /// Whether a connection proves that the engine is there. A connection of `heart` does not.
         var isShell: Bool { self != .heart }
     }
 
     package enum Event: Sendable, Equatable {
         case connected(EngineUUID, Line)
         case disconnected(EngineUUID, Line)
-        /// The engine was accepted, and can be used as soon as every line is connected.
+        /// The engine was accepted, and can be used as soon as all its lines are connected.
         case expected(EngineUUID)
-        /// The engine is registered, or is not waited for any more.
+        /// The engine is registered, or no longer expected.
         case settled(EngineUUID)
-        /// Every connection of the engine is being closed from here. That these drop says nothing of the ones that come next.
+        /// The controller closes every connection of the engine. Their ends say nothing about later connections.
         case cut(EngineUUID)
-        /// Somebody nobody knows answered a ping, with the cluster's key.
+        /// An engine that is not registered answered a ping, signed with the cluster's key.
         case strangerBeat(EngineUUID)
-        /// The time last named by `setTimer` has come.
+        /// The time of the last `setTimer` has come.
         case timerFired
     }
 
     package enum Effect: Sendable, Equatable {
-        /// An expected engine is connected by all lines: nobody need wait for a ping.
+        /// An expected engine is connected by all lines, so it can be used without waiting for a ping.
         case reachable(EngineUUID)
         /// The engine's process has ended, as far as connections can tell.
         case gone(EngineUUID)
-        /// Tell the one that answers pings under this name to register again. Stock engines pass over the message.
+        /// Tell the engine that answers pings under this name to register again. Stock engines ignore the message.
         case askToRegister(EngineUUID)
-        /// Call again with `timerFired` at this time. Replaces the time named before.
+        /// Call again with `timerFired` at this time. Replaces the time set before.
         case setTimer(MonotonicTime)
     }
 
-    /// How long an engine without any connection may take to come back. One socket may lose its connection and connect again; all at
-    /// once is a process that ended. A moment tells the two apart.
+    /// How long an engine without any connection may take to come back. A single socket may lose its connection and connect
+    /// again; if all are lost for longer than this, the process has ended.
     package static let blink: Duration = .milliseconds(30)
-    /// How long a heart alone counts as an engine that is connecting anew.
+    /// How long an engine that is connected by its heart alone counts as connecting anew.
     package static let heartAlone: Duration = .seconds(3)
-    /// How many of a stranger's first beats are answered, each; after them those at powers of two.
+    /// How many of an unregistered engine's first beats are each answered; later ones are answered at powers of two.
     private static let eagerBeats = 8
 
-    /// When to look whether an engine has come back that has no line of its shell.
+    /// When to check whether an engine that lost its shell lines has come back.
     private struct Absence: Sendable {
-        /// The end of the blink; nil while its heart alone is connected.
+        /// When an engine without any connection counts as gone; nil while its heart is connected.
         var blink: MonotonicTime?
-        /// The end of the time for its heart alone.
+        /// When an engine connected by its heart alone counts as gone.
         var heartAlone: MonotonicTime?
     }
 
     private var lines: [EngineUUID: Set<Line>] = [:]
-    /// Engines that were connected by their shell, or seemed so, and are not.
+    /// Engines that have lost a line and have no shell line now.
     private var absent: [EngineUUID: Absence] = [:]
-    /// The ends of all blinks, earliest first, and of all times for a heart alone. Those that the absence of that engine does not name
-    /// any more are skipped.
+    /// The times of all absences, earliest first: `blinks` for engines without a connection, `hearts` for those with their heart
+    /// alone. Entries whose time the engine's absence no longer has are skipped.
     private var blinks: Deque<(engine: EngineUUID, at: MonotonicTime)> = []
     private var hearts: Deque<(engine: EngineUUID, at: MonotonicTime)> = []
     /// Accepted engines that are not yet known to be reachable.
     private var expected: Set<EngineUUID> = []
-    /// How often a heart that belongs to no engine has beaten since it connected.
+    /// How often the heart of an unregistered engine has beaten since it connected.
     private var strangers: [EngineUUID: Int] = [:]
     private var timer = MonotonicTime.distantFuture
 
@@ -94,20 +95,21 @@ package struct EngineConnections: Sendable {
         case .strangerBeat(let engine):
             let beats = self.strangers[engine, default: 0] + 1
             self.strangers[engine] = beats
-            // The first may come before its control socket has connected again. A stock engine logs each, so they become rare.
+            // The first answers may be sent before the engine's control socket has connected again. A stock engine logs each, so
+            // they become rare.
             return beats <= Self.eagerBeats || beats.nonzeroBitCount == 1 ? [.askToRegister(engine)] : []
         case .timerFired: return self.fireTimer(at: now)
         }
     }
 
-    /// An engine whose heart has connected is alive, and can be used once its shell has connected too.
+    /// Reports an expected engine as reachable once its heart and its shell lines are all connected.
     private func completed(_ engine: EngineUUID) -> [Effect] {
         self.expected.contains(engine) && self.lines[engine]?.count == Line.allCases.count ? [.reachable(engine)] : []
     }
 
     private mutating func disconnect(_ engine: EngineUUID, _ line: Line, at now: MonotonicTime) -> [Effect] {
         if line == .heart { self.strangers[engine] = nil }
-        // Connections that were cut, to make room for an engine that comes back, say nothing when they drop.
+        // The end of a connection that the controller itself closed says nothing.
         guard self.lines[engine]?.remove(line) != nil else { return [] }
         if self.lines[engine]?.isEmpty == true { self.lines[engine] = nil }
         guard !self.hasShell(engine) else { return [] }
@@ -117,7 +119,7 @@ package struct EngineConnections: Sendable {
 
     private func hasShell(_ engine: EngineUUID) -> Bool { self.lines[engine]?.contains { $0.isShell } ?? false }
 
-    /// Sees to it that somebody looks whether the engine has come back. A time that was set before stands.
+    /// Sets a time at which to check whether the engine has come back. A time that was set before stays.
     private mutating func awaitReturn(of engine: EngineUUID, at now: MonotonicTime) {
         var absence = self.absent[engine] ?? Absence()
         if self.lines[engine] == nil, absence.blink == nil {
@@ -141,7 +143,7 @@ package struct EngineConnections: Sendable {
                 gone.append(first.engine)
                 self.absent[first.engine] = nil
             } else {
-                // Its heart has connected meanwhile.
+                // The engine's heart has connected meanwhile.
                 self.awaitReturn(of: first.engine, at: now)
             }
         }
@@ -163,7 +165,7 @@ package struct EngineConnections: Sendable {
         return [.setTimer(next)]
     }
 
-    /// Looks for contradictions in what is kept; for tests.
+    /// Throws if the stored values contradict each other; for tests.
     package func checkInvariants() throws(BrokenInvariant) {
         for (engine, lines) in self.lines where lines.isEmpty {
             throw BrokenInvariant(description: "\(engine) is kept without a connection")

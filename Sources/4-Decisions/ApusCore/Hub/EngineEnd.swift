@@ -1,27 +1,27 @@
 package import ApusWire
 
-/// How an engine's process ended, and what it was doing, for whoever waits for its tasks.
+/// How an engine's process ended, and which tasks it was running, for the clients that wait for these tasks.
 ///
-/// The process tells it itself when it crashes or calls `exit`; for one that is killed, whoever started it does.
+/// The process reports its end itself when it crashes or calls `exit`; the launcher reports the end of a killed process.
 package struct EngineEnd: Sendable, Hashable {
     package enum Cause: Sendable, Hashable {
         case signal(Int32)
-        /// It called `exit` with this code; -1: with one that its system does not tell.
+        /// The process called `exit` with this code; -1: with a code that the system does not give.
         case code(Int32)
-        /// Nobody knows.
+        /// The cause is not known.
         case unknown
     }
 
     package var cause: Cause
-    /// The end of what it wrote to its error stream, oldest line first.
+    /// The last lines that the process wrote to its error stream, oldest first.
     package var lastLines: [String]
-    /// The tasks that it had begun and not answered; nil: nobody knows, and any that it held may have begun.
+    /// The tasks that the engine had begun and not answered; nil: not known, so that any task it held may have begun.
     package var begun: Set<TaskID>?
 
-    /// Lines beyond the last dozen, and what is long of a line, are left out.
+    /// Keeps the last twelve lines, each cut to 400 bytes or so.
     package init(_ cause: Cause, lastLines: [String] = [], begun: Set<TaskID>? = nil) {
         self.cause = cause
-        // Without its backtraces the Swift runtime follows a trap's message by a stack trace, which would push the message out.
+        // With backtraces off, the Swift runtime prints a stack trace after a trap's message, which would push out the message.
         let end = lastLines.lastIndex(where: Self.isOfTrap).map { $0 + 1 } ?? lastLines.count
         self.lastLines = lastLines[..<end].suffix(12).map { $0.utf8.count > 400 ? String($0.prefix(400)) + "…" : $0 }
         self.begun = begun
@@ -59,17 +59,17 @@ extension EngineEnd {
 // MARK: - Words
 
 extension EngineEnd: CustomStringConvertible {
-    /// Fit to follow a colon: "signal 4 (SIGILL). Fatal error: Index out of range".
+    /// A text to follow a colon: "signal 4 (SIGILL). Fatal error: Index out of range".
     package var description: String { self.message.map { "\(self.cause). \($0)" } ?? "\(self.cause)" }
 
-    /// What the crash said of itself: the line of a trap if there is one, else the last.
+    /// The message of the crash: the line of a trap if there is one, else the last line.
     private var message: String? {
         self.lastLines.last(where: Self.isOfTrap) ?? self.lastLines.last { !$0.isEmpty }
     }
 
     private static func isOfTrap(_ line: String) -> Bool { line.contains("Fatal error") || line.contains("fatal error") }
 
-    /// The description, and below it the last lines where they say more.
+    /// The description, followed by the last lines if there are several.
     package var report: String {
         guard self.lastLines.count > 1 else { return self.description }
         return "\(self.description)\nThe last lines of its error output:" + self.lastLines.map { "\n    " + $0 }.joined()
@@ -87,7 +87,7 @@ extension EngineEnd.Cause: CustomStringConvertible {
         }
     }
 
-    /// As the systems that engines run on have them in common.
+    /// The signals that have the same number on Linux and macOS.
     private static let names: [Int32: String] = [
         1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 8: "SIGFPE", 11: "SIGSEGV",
         13: "SIGPIPE",
@@ -96,7 +96,7 @@ extension EngineEnd.Cause: CustomStringConvertible {
 }
 
 extension EngineRegistry.Departure: CustomStringConvertible {
-    /// Fit to follow a colon, in one line.
+    /// A text of one line to follow a colon.
     package var description: String {
         switch self {
         case .ended(let end): end.description
@@ -107,7 +107,7 @@ extension EngineRegistry.Departure: CustomStringConvertible {
         }
     }
 
-    /// The description, and below it what else is known.
+    /// The description, followed by further lines if there are any.
     package var report: String {
         if case .ended(let end) = self { return end.report }
         return self.description

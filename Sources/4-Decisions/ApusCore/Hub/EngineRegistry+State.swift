@@ -6,7 +6,7 @@ extension EngineRegistry {
         /// Uuid text by id text.
         package var engines: [String: String]
         package var nextID: Int
-        /// What engines said of themselves, by uuid text; none for ipyparallel's.
+        /// The announcements of engines, by uuid text; ipyparallel's engines have none.
         package var announcements: [String: JSONValue]
 
         package init(engines: [String: String], nextID: Int, announcements: [String: JSONValue] = [:]) {
@@ -26,7 +26,7 @@ extension EngineRegistry {
 }
 
 extension EngineRegistry.State {
-    /// As ipyparallel's controllers write it; and in `apus` what engines said of themselves, once for all that said the same.
+    /// The file as ipyparallel's controllers write it, and in `apus` the announcements of engines; equal ones are stored once.
     package var json: JSONValue {
         let kinds = Set(self.announcements.values).map { ($0, $0.indentedText) }.sorted { $0.1 < $1.1 }.map { $0.0 }
         let numbers = Dictionary(uniqueKeysWithValues: kinds.enumerated().map { ($1, $0) })

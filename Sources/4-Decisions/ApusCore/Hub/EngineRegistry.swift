@@ -1,30 +1,33 @@
 package import ApusWire
 internal import DequeModule
 
-/// Knows which engines there are: gives them their ids, waits for their hearts, and notices once when they are gone.
+/// Keeps the registered engines: gives them their ids, waits for their hearts, and decides when they are gone.
 ///
 /// A value: events in, effects out. An engine asks to be registered and gets its id at once; it becomes visible with its
-/// first heartbeat, or is dropped if there is none in time. Its end may be told from several sides; the first one counts.
+/// first heartbeat, or is dropped if there is none in time. Its end may be reported from several sides; the first report counts.
 /// An engine that asks again under a uuid that the registry has known gets its old id: one that was started again in place,
 /// or one that was given up and lives. Protocol sections 4.1 and 4.3.
 package struct EngineRegistry: Sendable {
-    /// What a `registration_request` says.
+    /// The content of a `registration_request`.
     package struct Request: Sendable, Equatable {
         package var uuid: EngineUUID
-        /// The id it would like, as engines under MPI have their rank.
+        /// The id that the engine asks for, as engines under MPI ask for their rank.
         package var wantedID: EngineID?
-        /// Whether it can give tasks back that it has not started.
+        /// Whether the engine can give tasks back that it has not started.
         package var understandsRecall: Bool
         package var abilities: EngineAbilities
-        /// What it owns that tasks may ask for.
+        /// The engine's resources, which tasks may need.
         package var resources: [String: Double]
-        /// Whose memory it can map (``SharedMemory/place``); nil for nobody's.
+        /// The place whose processes' memory the engine can map (``SharedMemory/place``); nil if it can map none.
         package var memoryPlace: String?
-        /// All of this in its own words, for a controller that takes over from this one; nil if it says nothing.
+        /// The request's member `apus` without the parts that name the process, for a controller that takes over from this one;
+        /// nil for ipyparallel's engines.
         package var announcement: JSONValue?
-        /// Which process it is, so that an engine that asks again is told from another of its uuid; nil if it does not say.
+        /// Identifies the engine's process, so that an engine that asks again is told from another of the same uuid; nil if not
+        /// sent.
         package var process: String?
-        /// Whether it takes the place of any engine of its uuid, because its launcher gives that uuid to one process at a time.
+        /// Whether the engine replaces any engine of the same uuid, because its launcher gives that uuid to one process at a
+        /// time.
         package var replaces: Bool
 
         package init(
@@ -53,7 +56,7 @@ package struct EngineRegistry: Sendable {
         package let memoryPlace: String?
         package fileprivate(set) var announcement: JSONValue?
         package let process: String?
-        /// Whether its launcher tells how its process ended.
+        /// Whether the engine's launcher reports how its process ended.
         package let isWatched: Bool
 
         package init(
@@ -73,36 +76,37 @@ package struct EngineRegistry: Sendable {
         }
     }
 
-    /// How the hub learnt that an engine is gone, which says whether answers may still be on their way.
+    /// How the hub learnt that an engine is gone; this decides whether answers may still come.
     package enum Departure: Sendable, Equatable {
-        /// It, or its nanny, said goodbye. It may be answering still.
+        /// The engine, or its nanny, asked to be unregistered. It may still answer.
         case unregistered
-        /// It published that it shuts down. It may be answering still.
+        /// The engine published that it shuts down. It may still answer.
         case shutDown
         case heartStopped
         case disconnected
-        /// Its uuid was registered again: by the process that took its place, or by itself after it had missed something.
+        /// The engine's uuid was registered again, by a new process or by the same one after it had missed something.
         case replaced
-        /// Its process ended, and this is how.
+        /// The engine's process ended in this way.
         case ended(EngineEnd)
 
-        /// Whether answers may yet come.
+        /// Whether the engine may still answer.
         package var mayStillAnswer: Bool { self == .unregistered || self == .shutDown }
     }
 
     package enum Event: Sendable, Equatable {
         case registrationRequested(Request)
-        /// `apus_functions_request`: the engine has other functions than it said at its registration. All that it says of itself now.
+        /// `apus_functions_request`: the engine has other functions than at its registration. The values replace those of the
+        /// registration.
         case abilitiesChanged(EngineUUID, EngineAbilities, announcement: JSONValue)
         case heartFound(EngineUUID)
         case heartStopped(EngineUUID)
-        /// `unregistration_request`, from anyone. Without an id it means nothing.
+        /// `unregistration_request`, from any peer. Ignored without an id.
         case unregistrationRequested(EngineID?)
-        /// The connection that the engine's answers come by is gone.
+        /// The connections of the engine are gone.
         case disconnected(EngineUUID)
-        /// The engine says that its process ends, and how. It has answered before what it had to answer.
+        /// The engine says how its process ends. All of its answers came before this event.
         case ended(EngineUUID, EngineEnd)
-        /// Its launcher says that its process has ended, and how. What it sent last may be on its way here, until its connections
+        /// The launcher says how the engine's process has ended. The engine's last messages may still come, until its connections
         /// have dropped.
         case processEnded(EngineUUID, EngineEnd)
         /// An iopub `shutdown_reply` of this session.
@@ -111,7 +115,7 @@ package struct EngineRegistry: Sendable {
     }
 
     package enum Effect: Sendable, Equatable {
-        /// Reply to the registration request that all is well, with this id; and see that the reply is sent.
+        /// Accept the registration with this id, and flush the reply.
         case accept(EngineID, EngineUUID)
         /// Reply with an error: the uuid is in use.
         case refuse(EngineUUID)
@@ -119,22 +123,22 @@ package struct EngineRegistry: Sendable {
         case expectHeart(EngineUUID)
         /// Tell the heart monitor to forget this heart.
         case forgetHeart(EngineUUID)
-        /// Close every connection of the engine of this uuid, so that nothing more comes from it or waits for it, and a new
-        /// connection may bear the uuid.
+        /// Close every connection of the engine of this uuid, so that no message comes from it or waits for it, and a new
+        /// connection may use the uuid.
         case cutConnections(EngineUUID)
         /// Tell the schedulers of the engine, then publish its `registration_notification`.
         case announce(Engine)
-        /// Tell the schedulers that the engine can run other things than before.
+        /// Tell the schedulers that the engine's abilities have changed.
         case describe(Engine)
-        /// Give the engine no more tasks: it is gone, and how is about to be told.
+        /// Give the engine no more tasks: it is gone, and `withdraw` follows when the cause is known.
         case retire(Engine)
-        /// Tell the schedulers that it is gone, then publish its `unregistration_notification`.
+        /// Tell the schedulers that the engine is gone, then publish its `unregistration_notification`.
         case withdraw(Engine, Departure)
-        /// What was sent to the engine directly and not answered will not be answered.
+        /// Fail the requests that were sent directly to the engine and not answered.
         case strand(Engine)
         /// Write `state` to the engines file.
         case saveState
-        /// Call again with `timerFired` at this time. Replaces the time named before.
+        /// Call again with `timerFired` at this time. Replaces the time set before.
         case setTimer(MonotonicTime)
     }
 
@@ -145,29 +149,29 @@ package struct EngineRegistry: Sendable {
 
     /// How long an engine may take from its registration to its first heartbeat.
     package let registrationTimeout: Duration
-    /// How long after an engine's connections have dropped its launcher may take to tell how its process ended; and how long after that
-    /// the connections may take to drop.
+    /// How long the registry waits for the second sign of an engine's death: for the launcher's report after the connections have
+    /// dropped, or for the connections to drop after the report.
     package static let lastWords: Duration = .milliseconds(50)
-    /// How long after its goodbye an engine may answer what was sent to it.
+    /// How long after its goodbye an engine may answer requests that it had before.
     package static let lastAnswers: Duration = .seconds(5)
 
     private(set) var nextID = 0
     private var byID: [EngineID: Engine] = [:]
     private var byUUID: [EngineUUID: Engine] = [:]
-    /// Accepted, and not heard of by heart. Their ids are taken.
+    /// Engines that were accepted and whose hearts have not beaten yet. Their ids are taken.
     private var pending: [EngineUUID: Pending] = [:]
-    /// Who has which of these ids.
+    /// The pending engines by id.
     private var pendingIDs: [EngineID: EngineUUID] = [:]
-    /// Gone, with a goodbye.
+    /// Engines that are gone with a goodbye, and until when they may still answer.
     private var leaving: [(engine: Engine, until: MonotonicTime)] = []
-    /// Registered engines whose connections have dropped and whose launchers have yet to say why, or the other way round; and until
-    /// when that is waited for.
+    /// Registered engines with one of two signs of death, and until when to wait for the other: their connections have dropped,
+    /// or (then with an `end`) their launcher has reported the end.
     private var dying: [(engine: Engine, until: MonotonicTime, end: EngineEnd?)] = []
-    /// Engines that are gone, some of which come back: the id and, if it was ever visible, how it went.
+    /// Engines that are gone and may come back: the id and, if the engine was ever visible, how it went.
     private var former: [EngineUUID: (id: EngineID, departure: Departure?)] = [:]
-    /// The same engines, the one that is gone longest first.
+    /// The same engines, the one that has been gone longest first.
     private var formerInOrder: Deque<EngineUUID> = []
-    /// How many are remembered.
+    /// How many engines that are gone are remembered.
     private static let formerLimit = 16_384
     private var timer = MonotonicTime.distantFuture
 
@@ -175,7 +179,7 @@ package struct EngineRegistry: Sendable {
         self.registrationTimeout = registrationTimeout ?? max(.seconds(30), .seconds((heartbeatPeriod * 10).components.seconds))
     }
 
-    // MARK: What there is
+    // MARK: State
 
     /// Registered engines, in order of id.
     package var engines: [Engine] { self.byID.values.sorted { $0.id < $1.id } }
@@ -185,7 +189,7 @@ package struct EngineRegistry: Sendable {
 
     package subscript(uuid: EngineUUID) -> Engine? { self.byUUID[uuid] }
 
-    /// What the engine said of itself, though it may not be visible yet; nil if it said nothing, or nobody has that uuid.
+    /// The announcement of an engine, visible or not yet; nil if the engine sent none, or there is no such engine.
     package func announcement(of uuid: EngineUUID) -> JSONValue? {
         (self.byUUID[uuid] ?? self.pending[uuid]?.engine)?.announcement
     }
@@ -195,11 +199,11 @@ package struct EngineRegistry: Sendable {
         self.byUUID[uuid] != nil || self.pending[uuid] != nil || self.leaving.contains { $0.engine.uuid == uuid }
     }
 
-    /// Whether any engine was here that is gone.
+    /// Whether the registry remembers any engine that is gone.
     package var remembersAny: Bool { !self.former.isEmpty }
 
-    /// Whether the engine was registered here and is no more. What it still sends comes too late: its tasks were failed, or are
-    /// given to others. An engine of an earlier controller's was not given up: its answers are wanted.
+    /// Whether the engine was registered here and no longer is. Its answers come too late: its tasks were failed, or given to
+    /// other engines. An engine that only an earlier controller knew was not given up: its answers are accepted.
     package func hasGivenUp(_ uuid: EngineUUID) -> Bool { self.former[uuid] != nil && !self.knows(uuid) }
 
     /// The id that the engine has, or had when it was last here.
@@ -210,14 +214,14 @@ package struct EngineRegistry: Sendable {
     /// How the engine went, if it is not here.
     package func departure(of uuid: EngineUUID) -> Departure? { self.former[uuid]?.departure }
 
-    /// Gives out no ids below this one: they were given in an earlier life of the controller.
-    /// What a file says that is no id's number counts as far as ids can be wished for.
+    /// Gives out no ids below this one, because an earlier run of the controller gave them.
+    /// A number from a file that is too large for an id counts as the largest id that an engine may ask for.
     package mutating func skipIDs(below id: Int) { self.nextID = max(self.nextID, min(id, Self.largestWish)) }
 
-    /// The largest id that an engine may wish for, so that there are always more.
+    /// The largest id that an engine may ask for, so that there are always larger ones.
     private static let largestWish = Int(Int32.max)
 
-    // MARK: What happens
+    // MARK: Events
 
     package mutating func handle(_ event: Event, at now: MonotonicTime) -> [Effect] {
         switch event {
@@ -254,11 +258,11 @@ package struct EngineRegistry: Sendable {
         let deadline = now + self.registrationTimeout
         self.pending[uuid] = Pending(engine: engine, deadline: deadline)
         self.pendingIDs[id] = uuid
-        // What is connected under this uuid now is from before, and would be taken for what connects next.
+        // Present connections under this uuid are old, and would be taken for those that the engine makes next.
         return effects + [.cutConnections(uuid), .accept(id, uuid), .expectHeart(uuid)] + self.wake(at: deadline)
     }
 
-    /// The id that the engine had, if it is still free; it is not remembered any longer.
+    /// The id that the engine had, if it is still free. Forgets the former engine.
     private mutating func formerID(of uuid: EngineUUID) -> EngineID? {
         guard let id = self.former.removeValue(forKey: uuid)?.id else { return nil }
         self.formerInOrder.removeAll { $0 == uuid }
@@ -271,7 +275,7 @@ package struct EngineRegistry: Sendable {
         if self.formerInOrder.count > Self.formerLimit { self.former[self.formerInOrder.removeFirst()] = nil }
     }
 
-    /// The wanted id if it is free; else the next. Ids count up, and past any that was wanted.
+    /// The wanted id if it is free, else the next. Ids count up, and past every wanted id that was given.
     private mutating func newID(_ wanted: EngineID?) -> EngineID {
         if let wanted, wanted.number >= 0, wanted.number < Self.largestWish, !self.isTaken(wanted) {
             self.nextID = max(self.nextID, wanted.number + 1)
@@ -286,7 +290,7 @@ package struct EngineRegistry: Sendable {
         self.byID[id] != nil || self.pendingIDs[id] != nil
     }
 
-    /// The first heartbeat.
+    /// Makes a pending engine visible, at its first heartbeat.
     private mutating func complete(_ uuid: EngineUUID) -> [Effect] {
         guard let engine = self.pending.removeValue(forKey: uuid)?.engine else { return [] }
         self.pendingIDs[engine.id] = nil
@@ -342,7 +346,7 @@ package struct EngineRegistry: Sendable {
         return self.awaitOtherSign(of: engine, end, at: now)
     }
 
-    /// Waits for the other of the two signs of an engine's death.
+    /// Waits for the second of the two signs of an engine's death.
     private mutating func awaitOtherSign(of engine: Engine, _ end: EngineEnd?, at now: MonotonicTime) -> [Effect] {
         let until = now + Self.lastWords
         self.dying.append((engine, until, end))
@@ -371,12 +375,12 @@ package struct EngineRegistry: Sendable {
         var departure = departure
         if let index = self.dying.firstIndex(where: { $0.engine.uuid == engine.uuid }) {
             self.dying.remove(at: index)
-            // A goodbye that is read after these signs is not followed by answers.
+            // The connections have dropped or the process has ended, so no answers follow a goodbye that is read now.
             if departure.mayStillAnswer { departure = .disconnected }
         }
         self.remember(engine, departure)
         var effects: [Effect] = [.forgetHeart(engine.uuid)]
-        // It may live, and be able to send what nobody waits for any more.
+        // The engine may live, and send answers that nobody waits for any more.
         if departure == .heartStopped { effects.append(.cutConnections(engine.uuid)) }
         effects += [.saveState, .withdraw(engine, departure)]
         guard departure.mayStillAnswer else { return effects + [.strand(engine)] }
@@ -409,12 +413,13 @@ package struct EngineRegistry: Sendable {
 }
 
 extension EngineRegistry.Request {
-    /// Whether an engine that has the same uuid is to be forgotten for this one: it is the process before this one, or this very
-    /// process. Any other is a second engine of that name.
+    /// Whether this request replaces a registered engine of the same uuid, which is then an earlier process in the same place, or
+    /// this process itself. If not, this is a second engine of the same name.
     fileprivate func takesThePlace(of engine: EngineRegistry.Engine) -> Bool {
         if self.replaces { return true }
         guard let process = self.process else { return false }
-        // Of an engine that an earlier controller knew, the process is not known; it is the one that has come to ask.
+        // The process of an engine that an earlier controller registered is not known; the engine that asks now is taken for that
+        // engine.
         return engine.process == process || (engine.process == nil && engine.announcement != nil)
     }
 }

@@ -1,22 +1,22 @@
 package import ApusWire
 
-/// Pings all engines at a steady period, and tells which have begun and which have ceased to answer.
+/// Pings all engines at a steady period, and reports which have begun and which have ceased to answer.
 ///
-/// A value: events in, effects out. A ping is a text, and an engine's answer is the same text; one that matches the ping
-/// before is late but good. Answers come with the identity of a socket, so anyone's, known to the hub or not. Protocol
+/// A value: events in, effects out. A ping is a text, and an engine's answer is the same text; an answer to the ping before the
+/// last is late but valid. An answer comes with the identity of a socket, which may or may not be an engine's. Protocol
 /// section 4.2.
 package struct HeartMonitor: Sendable {
     package enum Event: Sendable, Equatable {
         /// An answer came from this socket identity.
         case answered(EngineUUID, String)
-        /// The hub waits to hear of this heart. If it beats already it is reported at once: ipyparallel reports a heart
-        /// once only, and never again if nobody waited for it then.
+        /// The hub waits for this heart. A heart that beats already is reported at once: ipyparallel reports a heart
+        /// once only, and never again if nothing waited for it then.
         case expected(EngineUUID)
-        /// The hub knows the engine from before its own start: take it for alive, and report it if it stays silent.
+        /// The engine is known to live, though it has not answered a ping: it is reported only if it stays silent.
         case assumed(EngineUUID)
         /// The engine is no longer registered.
         case forgotten(EngineUUID)
-        /// The first time: begin. After that: the time last named by `setTimer` has come.
+        /// The first time: begin. After that: the time of the last `setTimer` has come.
         case timerFired
     }
 
@@ -86,7 +86,7 @@ package struct HeartMonitor: Sendable {
         self.pingBefore = self.ping
         let ping = Self.text(now.nanoseconds(since: start))
         self.ping = ping
-        // Beats that a standstill of ours swallowed are not made up for: nobody missed them.
+        // Pings that were not sent while this process stood still are left out; they count as missed by no engine.
         self.nextBeat = max(self.nextBeat + self.period, now)
         if self.nextBeat == now { self.nextBeat = now + self.period }
         return stopped.map { .heartStopped($0) } + [.ping(ping), .setTimer(self.nextBeat)]
@@ -106,7 +106,7 @@ package struct HeartMonitor: Sendable {
         return stopped
     }
 
-    /// Seconds since the start, to the nanosecond, so that no two pings are alike.
+    /// The text of a ping: seconds since the start, to the nanosecond, so that no two pings are alike.
     private static func text(_ nanoseconds: UInt64) -> String {
         let fraction = String(nanoseconds % 1_000_000_000)
         return "\(nanoseconds / 1_000_000_000)." + String(repeating: "0", count: 9 - fraction.count) + fraction

@@ -1,23 +1,24 @@
 package import ApusWire
 
-/// Decides over the engines of a cluster: who is registered, whose heart beats, who is connected, and what one of these means for the
-/// others.
+/// Decides about the engines of a cluster: which are registered, whose hearts beat, which are connected, and how one of these
+/// changes the others.
 ///
-/// A value: events in, effects out. It joins three values that know nothing of each other: ``EngineRegistry`` gives ids and notices
-/// ends, ``HeartMonitor`` pings, ``EngineConnections`` watches sockets. What one of them finds is told to the others here.
+/// A value: events in, effects out. The hub joins three values that do not know each other: ``EngineRegistry`` gives ids and
+/// notices ends, ``HeartMonitor`` pings, ``EngineConnections`` watches sockets. The hub turns effects of one into events of the
+/// others.
 package struct Hub: Sendable {
     package enum Event: Sendable, Equatable {
-        /// What the registry is asked, or told of an engine's end, by messages and by those who launch engines.
+        /// A request to the registry, or a report of an engine's end, from a message or a launcher.
         case registry(EngineRegistry.Event)
         case connected(EngineUUID, EngineConnections.Line)
         case disconnected(EngineUUID, EngineConnections.Line)
         /// A ping was answered, and whether with the signature of an engine of this cluster.
         case heartBeat(EngineUUID, ping: String, isSigned: Bool)
-        /// The time has come that was last named for this. Hearts have themselves been woken for the first time by their driver.
+        /// The time of the last `setTimer` for this timer has come. The driver fires `hearts` once to begin.
         case timerFired(Timer)
     }
 
-    /// What times are named for.
+    /// The timers of the hub.
     package enum Timer: Sendable, Hashable { case registry, hearts, connections }
 
     package enum Effect: Sendable, Equatable {
@@ -42,16 +43,16 @@ package struct Hub: Sendable {
         case saveState
         /// Publish this text as a message of one frame, and see that it leaves.
         case ping(String)
-        /// Tell the one that answers pings under this name to register again: it was given up and lives, or this controller took the
-        /// place of one that knew it.
+        /// Tell the engine that answers pings under this name to register again: it was given up and lives, or only an earlier
+        /// controller knew it.
         case askToRegister(EngineUUID)
-        /// Count the answer to a ping that just came as dropped: its engine signs its own.
+        /// Count the answer to a ping that just came as dropped: it is unsigned, and its engine signs answers.
         case dropHeartBeat
-        /// Come back with `timerFired` at this time. Replaces the time named before for the same.
+        /// Call again with `timerFired` at this time. Replaces the time set before for the same timer.
         case setTimer(Timer, MonotonicTime)
     }
 
-    /// The engines that there are and were, to be asked.
+    /// The engines that are and were registered.
     package private(set) var registry: EngineRegistry
     private var hearts: HeartMonitor
     private var connections = EngineConnections()
@@ -61,10 +62,10 @@ package struct Hub: Sendable {
         self.hearts = hearts
     }
 
-    /// Gives out no ids below this one: they were given in an earlier life of the controller.
+    /// Gives out no ids below this one, because an earlier run of the controller gave them.
     package mutating func skipIDs(below id: Int) { self.registry.skipIDs(below: id) }
 
-    // MARK: What happens
+    // MARK: Events
 
     package mutating func handle(_ event: Event, at now: MonotonicTime) -> [Effect] {
         var effects: [Effect] = []
@@ -80,12 +81,13 @@ package struct Hub: Sendable {
         return effects
     }
 
-    /// Whoever connects to the port can repeat a ping. Stock engines do no more; ours bind it to themselves.
+    /// Takes an answer to a ping. Any peer that connects to the port can repeat a ping, as stock engines do; Apus's engines sign
+    /// theirs.
     private mutating func take(
         _ ping: String, of engine: EngineUUID, _ isSigned: Bool, at now: MonotonicTime, _ effects: inout [Effect]
     ) {
         guard self.registry.knows(engine) else {
-            // Only an engine of ours that has the key is worth an answer.
+            // Only an Apus engine that has the key is asked to register.
             if isSigned { self.tellConnections(.strangerBeat(engine), at: now, &effects) }
             return
         }
@@ -147,6 +149,6 @@ package struct Hub: Sendable {
         }
     }
 
-    /// Looks for contradictions in what is kept; for tests.
+    /// Throws if the stored values contradict each other; for tests.
     package func checkInvariants() throws(BrokenInvariant) { try self.connections.checkInvariants() }
 }

@@ -1,16 +1,16 @@
 /// Why a kernel ended, or why a request got no answer from Python.
 package enum KernelEnd: Sendable, Equatable {
-    /// The system started no process; in its words.
+    /// The system started no process, for this reason.
     case notStarted(String)
     /// The process ended before it was up.
     case endedBeforeReady(how: String)
     /// The process ended by itself.
     case died(how: String)
-    /// The process sent something that is no frame.
+    /// The process sent bytes that are no frame.
     case torn
-    /// A client wanted another one.
+    /// A client wanted another kernel.
     case replaced
-    /// A request passed its limit, was interrupted, and ran on; in seconds.
+    /// A request passed its limit, was interrupted, and went on running. Both times are in seconds.
     case ignoredInterrupt(limit: Double, grace: Double)
     /// User code ended the interpreter: `exit()` in a cell.
     case left
@@ -19,7 +19,7 @@ package enum KernelEnd: Sendable, Equatable {
 }
 
 extension KernelEnd: CustomStringConvertible {
-    /// Fit to follow a colon.
+    /// A text to follow a colon.
     package var description: String {
         switch self {
         case .notStarted(let why): why

@@ -1,18 +1,18 @@
 /// Decides when an interpreter that ended is followed by the next one.
 ///
-/// One that a task ended, or that a client wanted replaced, is followed at once: whoever asks again for such an end waits for it
-/// each time. One that ends by itself is followed after a pause, which doubles from one such end to the next, so that an interpreter
-/// that cannot live does not keep the machine busy.
+/// An interpreter that ended during a request, or that a client wanted replaced, is followed at once: the next such end takes
+/// another request. One that ended by itself is followed after a pause, which doubles from one such end to the next, so that an
+/// interpreter that cannot live does not keep the machine busy.
 package struct KernelRestarts: Sendable {
     /// How an interpreter ended.
     package enum Ending: Sendable, Equatable {
-        /// A client wanted another one.
+        /// A client wanted another interpreter.
         case replaced
-        /// While it ran a request.
+        /// The interpreter ended while it ran a request.
         case duringRequest
-        /// By itself, after it was up.
+        /// The interpreter ended by itself, after it was up.
         case idle
-        /// Before it was up, or there was none: the system started no process.
+        /// The interpreter ended before it was up, or the system started no process.
         case beforeReady
     }
 
@@ -24,21 +24,22 @@ package struct KernelRestarts: Sendable {
     /// The pause after the first interpreter of several that ended by themselves.
     package static let firstPause = Duration.milliseconds(500)
     package static let longestPause = Duration.seconds(30)
-    /// One that was up for so long was no failure of its start.
+    /// An interpreter that was up for this long does not count as a failed start.
     package static let settled = Duration.seconds(10)
-    /// So many in a row may end before they are up, if there ever was one that was.
+    /// How many interpreters in a row may end before they are up until no further one is started. If none was ever up, one is
+    /// enough.
     package static let startLimit = 6
 
     /// Whether any interpreter has been up.
     private var wasEverReady = false
     /// Interpreters in a row that ended by themselves soon after their start.
     private var failures = 0
-    /// And how many of the last ones were not up.
+    /// Interpreters in a row that ended before they were up.
     private var failedStarts = 0
 
     package init() {}
 
-    /// - Parameter life: How long it was up.
+    /// - Parameter life: How long the interpreter was up.
     package mutating func ended(_ ending: Ending, after life: Duration = .zero) -> Decision {
         switch ending {
         case .replaced: return .start(after: .zero)
@@ -57,7 +58,7 @@ package struct KernelRestarts: Sendable {
             self.failedStarts += 1
             if !self.wasEverReady || self.failedStarts >= Self.startLimit { return .giveUp }
         }
-        // Long before the thirtieth doubling the pause is the longest.
+        // The pause reaches its limit long before the thirtieth doubling.
         let pause = min(Self.firstPause * (1 << min(self.failures, 30)), Self.longestPause)
         self.failures += 1
         return .start(after: pause)

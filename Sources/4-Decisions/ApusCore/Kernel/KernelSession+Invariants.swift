@@ -1,5 +1,5 @@
 extension KernelSession {
-    /// Looks for contradictions in all that is kept here; for tests.
+    /// Throws if the stored values contradict each other; for tests.
     package func checkInvariants() throws(BrokenInvariant) {
         func demand(_ holds: Bool, _ what: @autoclosure () -> String) throws(BrokenInvariant) {
             if !holds { throw BrokenInvariant(description: "\(what()), while the session is \(self)") }

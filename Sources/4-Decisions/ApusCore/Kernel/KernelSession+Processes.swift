@@ -1,4 +1,4 @@
-// What becomes of a process: it is started, written to, replaced, left, stopped, and followed by the next.
+// The life of a process: it is started, written to, replaced, left, stopped, and followed by the next.
 
 extension KernelSession {
     // MARK: Start
@@ -10,7 +10,7 @@ extension KernelSession {
             effects.append(.write([.sources] + self.takeDebts(), to: process))
             return .starting(Process(number: process), waiting)
         case .stopped:
-            // The system was starting it when we were stopped.
+            // The session was stopped while the system started the process.
             effects.append(.letGo(process, isHurried: true))
             return .stopped
         case .starting, .idle, .handing, .running, .interrupting, .dying, .leaving, .left, .stopping, .failed:
@@ -34,7 +34,7 @@ extension KernelSession {
             process.upSince = now
             effects.append(.report(.ready))
             return waiting.map { self.hand($0, to: process, &effects) } ?? .idle(process)
-        // It is up already, or it makes no difference any more.
+        // The process is up already, or is ending.
         case .launching, .idle, .handing, .running, .interrupting, .dying, .leaving, .left, .stopping, .failed, .stopped:
             return self.state
         }
@@ -42,7 +42,7 @@ extension KernelSession {
 
     // MARK: Writing
 
-    /// What is to be written before the next request; what is written to one process is told to no other.
+    /// Takes the pieces that are to be written before the next request. They are written once, to one process.
     mutating func takeDebts() -> [Piece] {
         var pieces: [Piece] = []
         if self.identity == .owed {
@@ -54,7 +54,7 @@ extension KernelSession {
         return pieces
     }
 
-    /// Has written what the process is owed, if nothing else is being written.
+    /// Writes the owed pieces to the process, if nothing else is being written.
     private mutating func pay(_ process: Process, _ effects: inout [Effect]) -> Process {
         guard process.pen == .free else { return process }
         let debts = self.takeDebts()
@@ -71,15 +71,15 @@ extension KernelSession {
         case .idle(let process): return .idle(self.pay(process, &effects))
         case .running(let process, let turn): return .running(self.pay(process, &effects), turn)
         case .interrupting(let process, let turn): return .interrupting(self.pay(process, &effects), turn)
-        // There is the request to write them before.
+        // The pieces are written together with the request that waits.
         case .handing: return self.state
-        // The next process is told, if there is one.
+        // The pieces are written to the next process, if there is one.
         case .launching, .dying, .leaving, .left, .stopping, .failed, .stopped: return self.state
         }
     }
 
-    /// What was being written is written. If it was the request, clients are told now that the engine is busy: Python need not wait for what
-    /// only onlookers want to know.
+    /// Notes that the write has ended. If the request was written, clients are told only now that the engine is busy, so that
+    /// Python need not wait for this message, which only observers want.
     mutating func putDownPen(_ effects: inout [Effect]) -> State {
         switch self.state {
         case .starting(var process, let waiting):
@@ -99,7 +99,7 @@ extension KernelSession {
             process.pen = .free
             turn.tellBusy(&effects)
             return .interrupting(self.pay(process, &effects), turn)
-        // Nothing more is written to these.
+        // Nothing more is written to a process in these states.
         case .dying(let process, .handed(var turn), let end):
             turn.tellBusy(&effects)
             return .dying(process, .handed(turn), end)
@@ -121,7 +121,7 @@ extension KernelSession {
             return .dying(process, held, .replaced)
         }
         switch self.state {
-        // One that is being replaced anyhow is as good as new.
+        // A new process is being started anyhow.
         case .launching: return self.state
         case .starting(let process, let waiting): return kill(process, waiting.map { .waiting($0) })
         case .idle(let process): return kill(process, nil)
@@ -131,7 +131,7 @@ extension KernelSession {
             return kill(process, .handed(turn.watched(.off)))
         case .dying(let process, let held, _): return kill(process, held)
         case .leaving(let process, _), .stopping(let process, _):
-            // It ends sooner, and is not followed by another all the same.
+            // The process ends sooner, and still no other follows.
             effects.append(.kill(process.number))
             return self.state
         case .left, .failed, .stopped: return self.state
@@ -141,7 +141,7 @@ extension KernelSession {
     func leave(_ effects: inout [Effect]) -> State {
         func leave(_ process: Process, _ held: Held?) -> State {
             switch held {
-            // Its reply follows, and with that the process is to go.
+            // The request's reply follows; the time for the process to end begins with that.
             case .handed: break
             case .waiting, nil: effects.append(.startTimer(.linger(process: process.number), after: Self.lingerLimit))
             }
@@ -170,7 +170,7 @@ extension KernelSession {
         func dismiss(_ waiting: Waiting?) {
             if let waiting { self.end(waiting.turn, .inPlace(.stopped, goesOn: false), &effects) }
         }
-        /// A process that runs something is killed at once; one that runs nothing may finish what it does at its exit.
+        /// A process with a request is killed at once; one without may finish its exit handlers.
         func letGo(_ process: Process, _ held: Held?) -> State {
             effects.append(.letGo(process.number, isHurried: held != nil))
             switch held {
@@ -237,7 +237,8 @@ extension KernelSession {
         return self.goOn(after: ending, life: process.upSince.map { now - $0 } ?? .zero, end, held, &effects)
     }
 
-    /// Orders the next process after a kernel's end, and answers what that one ran. A request that no process was handed waits for the next.
+    /// Orders the next process after a kernel's end, and answers the request that the kernel was handed. A request that no
+    /// process was handed waits for the next.
     private mutating func goOn(
         after ending: KernelRestarts.Ending, life: Duration = .zero, _ end: KernelEnd, _ held: Held?, _ effects: inout [Effect]
     ) -> State {

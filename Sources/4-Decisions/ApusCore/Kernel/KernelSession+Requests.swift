@@ -1,4 +1,4 @@
-// What becomes of a request: it is handed over, begun, interrupted, published for, and answered.
+// The life of a request: it is handed over, begun, interrupted, published for, and answered.
 
 extension KernelSession {
     // MARK: Handing over
@@ -25,7 +25,7 @@ extension KernelSession {
         }
     }
 
-    /// Hands the request to a process that is up, after what it is owed; or has it wait until the process can be written to.
+    /// Hands the request, after owed pieces, to a process that is up; if the process cannot be written to yet, the request waits.
     mutating func hand(_ waiting: Waiting, to process: Process, _ effects: inout [Effect]) -> State {
         guard process.pen == .free else { return .handing(process, waiting) }
         let number = waiting.turn.request.number
@@ -46,11 +46,11 @@ extension KernelSession {
 
     func interrupt(_ effects: inout [Effect]) -> State {
         switch self.state {
-        // Python's own handler, before ours is there, would end the process.
+        // Before the kernel has set its own signal handler, Python's handler would end the process.
         case .launching(let waiting): return .launching(waiting?.interrupted)
         case .starting(let process, let waiting): return .starting(process, waiting?.interrupted)
         case .handing(let process, let waiting):
-            // Something in the kernel's event loop may keep it from reading what is being written.
+            // Work in the kernel's event loop may keep the kernel from reading the bytes that are being written.
             effects.append(.interrupt(process.number))
             return .handing(process, waiting.interrupted)
         case .running(let process, let turn), .interrupting(let process, let turn):
@@ -58,7 +58,7 @@ extension KernelSession {
             return .interrupting(process, turn)
         case .dying(let process, .waiting(let waiting), let end): return .dying(process, .waiting(waiting.interrupted), end)
         case .leaving(let process, .some):
-            // It may hang in what it does at its exit.
+            // The process may hang in its exit handlers.
             effects.append(.interrupt(process.number))
             return self.state
         case .idle, .dying, .leaving, .left, .stopping, .failed, .stopped: return self.state
@@ -72,9 +72,9 @@ extension KernelSession {
             effects.append(.startTimer(.interruptAgain(request: turn.request.number), after: Self.interruptPause))
             return self.state
         case .running:
-            // It was for an earlier request, which ended first.
+            // The interrupt was for an earlier request, which ended first.
             return self.state
-        // One that waits is interrupted when it is handed over.
+        // A request that waits is interrupted when it is handed over.
         case .launching, .starting, .idle, .handing, .dying, .leaving, .left, .stopping, .failed, .stopped: return self.state
         }
     }
@@ -91,7 +91,8 @@ extension KernelSession {
 
     // MARK: Limits
 
-    /// Python says so for requests with a limit only. The limit counts from here: the kernel may have been held up before.
+    /// Starts the limit of the request that Python has begun; Python reports the beginning of requests with a limit only. Time
+    /// before does not count, because other work may have delayed the kernel.
     func noteBeginning(_ effects: inout [Effect]) -> State {
         func begin(_ turn: Turn) -> Turn {
             guard let limit = turn.request.limit, turn.watch == .off else { return turn }
@@ -138,12 +139,12 @@ extension KernelSession {
 
     // MARK: Output and answers
 
-    /// What a process publishes belongs to the request that it names, which a task that an earlier request left behind in Python's event
-    /// loop may do long after that one's end; and to the last request where it names none that is known.
+    /// Publishes output for the request that it names, or for the last request if it names no known one. Output may name an ended
+    /// request, because a task that the request left in Python's event loop can print much later.
     func publish(for place: Int, _ effects: inout [Effect]) -> State {
         guard let process = self.state.process else { return self.state }
         let own = process.request(at: place)
-        // Before the first request there is nobody to publish it for.
+        // Before the first request there is no request to publish for.
         guard let parent = own ?? (self.lastRequest > 0 ? self.lastRequest : nil) else { return self.state }
         let counts = own == nil || own == self.request
         let state =
@@ -156,7 +157,7 @@ extension KernelSession {
         return state
     }
 
-    /// Answers the request that the process was handed. A process that we have killed may have answered before it noticed.
+    /// Answers the request that the process was handed. A killed process may have answered before the signal reached it.
     func passOn(_ answer: Answer, _ effects: inout [Effect]) -> State {
         switch self.state {
         case .running(let process, let turn), .interrupting(let process, let turn):
@@ -177,7 +178,7 @@ extension KernelSession {
         }
     }
 
-    /// Ends the request's life here: after this nothing is said of it.
+    /// Answers the request. No other effect concerns the request after this, except late output.
     func end(_ turn: Turn, _ answer: Answer, _ effects: inout [Effect]) {
         var turn = turn
         self.endWatch(of: turn, &effects)

@@ -1,4 +1,4 @@
-// The states of a session, and what they carry.
+// The states of a session, and their values.
 
 extension KernelSession {
     enum State {
@@ -17,19 +17,19 @@ extension KernelSession {
         /// The process was handed the request. Becomes `idle` or `interrupting`; `dying`, `leaving` or `stopping`; and at the process's
         /// end `launching` or `failed`.
         case running(Process, Turn)
-        /// As `running`, but someone wants the request to end, or its limit has passed. Becomes `idle`; `dying`, `leaving` or `stopping`;
-        /// and at the process's end `launching` or `failed`.
+        /// As `running`, but a client wants the request to end, or its limit has passed. Becomes `idle`; `dying`, `leaving` or
+        /// `stopping`; and at the process's end `launching` or `failed`.
         case interrupting(Process, Turn)
-        /// We killed the process, and why; what comes now is for the next one. Becomes `launching`; `leaving`, if user code ended it before
-        /// we did; or `stopping`.
+        /// The session killed the process, for this reason; new requests wait for the next process. Becomes `launching`;
+        /// `leaving`, if user code ended the process before; or `stopping`.
         case dying(Process, Held?, KernelEnd)
-        /// User code has ended the interpreter: the process is handed nothing any more. Becomes `left` or `stopping`.
+        /// User code has ended the interpreter: the process is handed no more requests. Becomes `left` or `stopping`.
         case leaving(Process, Held?)
         /// User code has ended the interpreter, and the engine ends: a request that comes meanwhile is not begun. Becomes `stopped`.
         case left(Waiting?)
-        /// The engine ends, and the process has some time to do what it does at its exit. Becomes `stopped`.
+        /// The engine ends, and the process has some time for its exit handlers. Becomes `stopped`.
         case stopping(Process, Turn?)
-        /// There is no interpreter and will be none, and why: each request is answered at once. Terminal.
+        /// There is no interpreter and will be none, for this reason: each request is answered at once. Terminal.
         case failed(KernelEnd)
         /// The engine ends: each request is answered at once. Terminal.
         case stopped
@@ -39,28 +39,28 @@ extension KernelSession {
     struct Process {
         let number: Int
         var pen = Pen.writing
-        /// Requests that it was handed; they are numbered one after the other, up to `lastHanded`.
+        /// How many requests the process was handed; their numbers follow each other, up to `lastHanded`.
         var handed = 0
         var lastHanded = 0
-        /// How long it lived decides when the next one is started; nil while it is not up.
+        /// When the process was up, because its life decides when the next one is started; nil while it is not up.
         var upSince: MonotonicTime?
 
-        /// The number of the request at that place; nil where there is none, or nobody knows any more.
+        /// The number of the request at that place; nil if there is none, or if it was too long ago.
         func request(at place: Int) -> Int? {
             place >= 1 && place <= self.handed && place > self.handed - KernelSession.rememberedRequests
                 ? self.lastHanded - self.handed + place : nil
         }
     }
 
-    /// Whether a process can be written to: one thread at a time does, so that frames stay whole.
+    /// Whether a process can be written to: only one thread writes at a time, so that frames stay whole.
     enum Pen { case free, writing }
 
     /// A request that was not answered.
     struct Turn {
         let request: Request
-        /// Whether clients are still to be told that the engine is busy with it, which comes before all of its output.
+        /// Whether clients are still to be told that the engine is busy with the request, before any of its output.
         var owesBusy: Bool
-        /// Messages published for it so far.
+        /// How many messages were published for the request so far.
         var outputs = 0
         var watch = Watch.off
 
@@ -70,9 +70,9 @@ extension KernelSession {
         }
     }
 
-    /// Where a request stands with its limit.
+    /// Which timer of a request's limit runs.
     enum Watch {
-        /// No timer runs. Becomes `limit` when Python says that it begins the request, if that has one.
+        /// No timer runs. Becomes `limit` when Python says that it begins the request, if the request has a limit.
         case off
         /// The timer of that name runs. Becomes `grace`.
         case limit
@@ -84,19 +84,19 @@ extension KernelSession {
     enum Waiting {
         /// Becomes `interrupted`.
         case asked(Turn)
-        /// It is to be interrupted as soon as Python has begun it. Terminal.
+        /// The request is to be interrupted as soon as Python has begun it. Terminal.
         case interrupted(Turn)
     }
 
-    /// A request at a process that is handed nothing more.
+    /// The request of a process that is handed no more requests.
     enum Held {
-        /// No process was handed it.
+        /// No process was handed the request.
         case waiting(Waiting)
-        /// This process was handed it.
+        /// This process was handed the request.
         case handed(Turn)
     }
 
-    /// Whether the process is to be told who it is on the wire, before its next request.
+    /// Whether the process must get the engine's identity on the wire before its next request.
     enum Identity {
         /// The engine has no id yet. Becomes `owed`.
         case unknown
@@ -158,7 +158,7 @@ extension KernelSession.Held {
 }
 
 extension KernelSession.State {
-    /// The process that is there, whatever it does.
+    /// The process, in any state that has one.
     var process: KernelSession.Process? {
         switch self {
         case .starting(let process, _), .idle(let process), .handing(let process, _), .running(let process, _),
@@ -168,7 +168,7 @@ extension KernelSession.State {
         }
     }
 
-    /// The request that is not answered, wherever it is.
+    /// The unanswered request, in any state that has one.
     var turn: KernelSession.Turn? {
         switch self {
         case .launching(let waiting), .starting(_, let waiting), .left(let waiting): waiting?.turn

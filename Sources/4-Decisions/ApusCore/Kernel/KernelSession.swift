@@ -1,12 +1,13 @@
-/// Decides what becomes of an engine's Python requests, and of the interpreter that runs them.
+/// Decides over an engine's Python requests, and over the interpreter that runs them.
 ///
-/// The engine's worker brings one request at a time and waits for its end. Each request ends exactly once: as Python answers it, or with
-/// the reason why Python cannot. One that no process was handed outlives the process's end and is handed to the next.
+/// The engine's worker brings one request at a time and waits for its end. Each request ends exactly once: with Python's answer,
+/// or with the reason why Python cannot answer. A request that no process was handed survives the end of a process and is handed
+/// to the next.
 ///
-/// The session is a value. An event goes in, the effects it calls for come out, in the order in which they must be performed. Those that
-/// take their time, ``Effect/start(after:)``, ``Effect/write(_:to:)`` and ``Effect/letGo(_:isHurried:)``, report their end as an event. All
-/// others are performed before the next event is handled, and signals among them: so no interrupt can hit the next request, for the
-/// worker brings that one after the answer to the last.
+/// The session is a value. An event goes in, the effects it calls for come out, in the order in which they must be performed.
+/// Effects that take time, ``Effect/start(after:)``, ``Effect/write(_:to:)`` and ``Effect/letGo(_:isHurried:)``, report their end
+/// as an event. All others, signals among them, are performed before the next event is handled. So no interrupt can hit the next
+/// request, because the worker brings that one after the answer to the last.
 package struct KernelSession: Sendable {
     /// A request as the session knows it.
     package struct Request: Sendable, Equatable {
@@ -14,7 +15,7 @@ package struct KernelSession: Sendable {
         package let number: Int
         /// Seconds that it may run; nil: without limit.
         package let limit: Double?
-        /// Whether no client wants to be told that the engine is busy with it.
+        /// Whether no client wants the message that the engine is busy with the request.
         package let isQuiet: Bool
 
         package init(number: Int, limit: Double? = nil, isQuiet: Bool = true) {
@@ -31,7 +32,7 @@ package struct KernelSession: Sendable {
         case connected
         /// A client wants the namespace emptied.
         case clearAsked
-        /// Someone wants a request interrupted; nil: the one that runs.
+        /// A client wants a request interrupted; nil: the one that runs.
         case interruptAsked(request: Int?)
         /// A client wants another interpreter, whatever this one is doing.
         case restartAsked
@@ -39,18 +40,18 @@ package struct KernelSession: Sendable {
         case stopAsked
         /// The system has started a process. Processes have numbers, none of them twice.
         case started(process: Int)
-        /// The system has started none, and why.
+        /// The system has started no process, for this reason.
         case startFailed(String)
-        /// What was to be written to the process is written, or never will be because the process is gone.
+        /// The write to the process has ended, successfully or because the process is gone.
         case written(process: Int)
-        /// The process said something.
+        /// The process sent a message.
         case said(Saying, by: Int)
-        /// The process is gone and everything that it said was reported.
+        /// The process is gone, and all of its messages were reported.
         case ended(process: Int, how: String, isTorn: Bool, at: MonotonicTime)
         case timerFired(Timer)
     }
 
-    /// What a kernel says (`kernel.py`).
+    /// A message of a kernel (`kernel.py`).
     package enum Saying: Sendable, Equatable {
         /// Python is up.
         case ready(at: MonotonicTime)
@@ -58,7 +59,7 @@ package struct KernelSession: Sendable {
         case begun
         /// An interrupt came while no request ran.
         case missedInterrupt
-        /// Something is to be published for a request, by its place among those that this process was handed: 1, 2 and so on.
+        /// Output is to be published for a request, given by its place among those that this process was handed: 1, 2 and so on.
         case published(place: Int)
         /// The request has ended, perhaps with an error that stops the cells queued behind it.
         case replied(stopsOthers: Bool)
@@ -66,48 +67,48 @@ package struct KernelSession: Sendable {
         case leaves
     }
 
-    /// Timers bear the number of what they are for, so that one that fires late hits nothing else.
+    /// A timer, with the number of its request or process, so that a timer that fires late affects no other.
     package enum Timer: Sendable, Hashable {
         /// The request has run for as long as it may.
         case limit(request: Int)
-        /// The request was interrupted at its limit, and had time to end.
+        /// The time for the request to end after its interrupt at the limit is over.
         case grace(request: Int)
         /// The last interrupt may have come before Python began the request.
         case interruptAgain(request: Int)
-        /// The process that user code has ended had time to go.
+        /// The time for a process that user code has ended to go is over.
         case linger(process: Int)
     }
 
     package enum Effect: Sendable, Equatable {
-        /// Start a process after that pause; report ``Event/started(process:)`` or ``Event/startFailed(_:)``.
+        /// Start a process after this pause; report ``Event/started(process:)`` or ``Event/startFailed(_:)``.
         case start(after: Duration)
         /// End the pause: no process is wanted any more.
         case cancelStart
-        /// Write these to the process; report ``Event/written(process:)``. It may block.
+        /// Write these pieces to the process; report ``Event/written(process:)``. May block.
         case write([Piece], to: Int)
         /// Send the process SIGINT.
         case interrupt(Int)
         /// Send the process SIGKILL.
         case kill(Int)
-        /// Tell the process that nothing more comes, and kill it when it has not gone after a while, or at once.
+        /// Tell the process that no more requests come, and kill it if it has not ended after a while, or at once.
         case letGo(Int, isHurried: Bool)
-        /// The timer starts anew where it runs already.
+        /// Starts the timer; a timer that runs already starts anew.
         case startTimer(Timer, after: Duration)
         case stopTimer(Timer)
         /// Tell clients that the engine is busy with the request.
         case tellBusy(Int)
-        /// Publish what the event brought as output of the request.
+        /// Publish the output that the event brought for the request.
         case publish(for: Int)
-        /// The request's only end: send its reply and let the worker go on. So many messages were published for it.
+        /// Send the request's only reply and let the worker go on. `outputs` messages were published for the request.
         case answer(Int, Answer, outputs: Int)
         case report(Report)
     }
 
-    /// What is written to a kernel.
+    /// A piece of data that is written to a kernel.
     package enum Piece: Sendable, Equatable {
         /// The kernel's own code and its settings.
         case sources
-        /// Who the engine is on the wire.
+        /// The engine's identity on the wire.
         case identity
         /// Empty the namespace.
         case clear
@@ -115,16 +116,16 @@ package struct KernelSession: Sendable {
     }
 
     package enum Answer: Sendable, Equatable {
-        /// As Python says, whose reply the event brought.
+        /// Python's reply, which the event brought.
         case asPythonSays(stopsOthers: Bool)
-        /// In Python's place; the engine goes on with another kernel, or does not.
+        /// An error in place of Python's reply; `goesOn` says whether the engine goes on with another kernel.
         case inPlace(KernelEnd, goesOn: Bool)
     }
 
-    /// What the engine must know of its kernel.
+    /// A change of the kernel that the engine must know.
     package enum Report: Sendable, Equatable {
         case ready
-        /// The kernel ended, and the next one follows after that pause.
+        /// The kernel ended, and the next one follows after this pause.
         case restarted(KernelEnd, after: Duration)
         /// There is no kernel any more; the engine cannot go on.
         case failed(KernelEnd)
@@ -143,11 +144,11 @@ package struct KernelSession: Sendable {
 
     // MARK: State
 
-    /// So many requests that a process was handed can still be published for.
+    /// How many of the requests that a process was handed can still be published for.
     package static let rememberedRequests = 1024
     /// An interrupt that came too early is repeated after this time.
     package static let interruptPause = Duration.milliseconds(5)
-    /// A process that user code has ended, and that waits for its threads, say, is killed after this time.
+    /// A process that user code has ended is killed after this time, if it waits for its threads, say.
     package static let lingerLimit = Duration.seconds(2)
 
     let options: Options
@@ -156,10 +157,10 @@ package struct KernelSession: Sendable {
     var identity = Identity.unknown
     /// Whether the namespace is to be emptied before the next request.
     var owesClear = false
-    /// The number of the request that came last: what is published for none of its own belongs to it. 0 before the first.
+    /// The number of the request that came last, which gets output that names no known request. 0 before the first.
     var lastRequest = 0
 
-    /// A new session waits for its first process: start one.
+    /// A new session, which waits for its first process; the caller must start one.
     package init(options: Options = Options()) { self.options = options }
 
     /// The request that the worker waits for.
@@ -173,7 +174,8 @@ package struct KernelSession: Sendable {
         return effects
     }
 
-    /// The state that follows. One function for each event, and in it a branch for each state: what is forgotten does not compile.
+    /// The state that follows. Each event has a function, with a branch for each state, so that a forgotten case does not
+    /// compile.
     private mutating func next(after event: Event, _ effects: inout [Effect]) -> State {
         switch event {
         case .requested(let request): return self.take(request, &effects)
@@ -194,7 +196,7 @@ package struct KernelSession: Sendable {
             guard self.state.process?.number == process else { return self.state }
             return self.putDownPen(&effects)
         case .said(let saying, let process):
-            // Of a process that is gone nothing more is heard.
+            // A message of a process that is gone is ignored.
             guard self.state.process?.number == process else { return self.state }
             switch saying {
             case .ready(let now): return self.noteReady(at: now, &effects)
@@ -222,6 +224,6 @@ package struct KernelSession: Sendable {
         }
     }
 
-    /// Stops the program: what drives the session broke its rules.
+    /// Stops the program because the session's driver broke its rules.
     func misuse(_ what: String) -> Never { preconditionFailure("\(what), while the session is \(self)") }
 }

@@ -1,13 +1,15 @@
 package import ApusWire
 
-/// Decides which launched engines are started again when their processes end, and says when none is left to wait for.
+/// Decides which launched engines are started again when their processes end, and reports when no engine is left or coming.
 ///
-/// The supervisor is a value: events in, effects out. An engine's end is told from two sides, in either order: the launcher knows how the
-/// process ended, the hub whether the engine had said goodbye and whether it had work. The decision is made when both are known.
+/// The supervisor is a value: events in, effects out. An engine's end is reported from two sides, in either order: the launcher
+/// knows how the process ended, the hub whether the engine had said goodbye and whether it had work. The decision is made when
+/// both are known.
 ///
-/// An engine that was told to end (a client's shutdown, SIGTERM) stays away. One that died comes back under its uuid: the first time at
-/// once, then after growing pauses. A death with work in hand is the work's fault, and the work's retries are limited; deaths without are
-/// counted, and an engine that dies so more often in a row than the policy allows is given up.
+/// An engine that was told to end (a client's shutdown, SIGTERM) is not started again. An engine that died is started again under
+/// its uuid: the first time at once, then after growing pauses. A death while the engine had work is blamed on the work, whose
+/// retries are limited. Deaths without work are counted, and an engine with more of them in a row than the policy allows is given
+/// up.
 package struct EngineSupervisor: Sendable {
     package struct Policy: Sendable, Equatable {
         /// Whether engines that died are started again.
@@ -16,10 +18,10 @@ package struct EngineSupervisor: Sendable {
         package var limit = 5
         /// The pause before the second start in a row; each further one is twice as long.
         package var firstPause: Duration = .milliseconds(100)
-        /// The longest pause, and the longest after a death with work in hand.
+        /// The longest pause, and the longest after a death with work.
         package var longestPause: Duration = .seconds(10)
         package var longestPauseAfterWork: Duration = .seconds(1)
-        /// An engine that ran so long can live: its earlier deaths no longer count.
+        /// How long an engine must run for its earlier deaths to count no more.
         package var provenLife: Duration = .seconds(60)
         /// How long an engine that was started again may take to be registered.
         package var registrationTimeout: Duration = .seconds(60)
@@ -30,22 +32,22 @@ package struct EngineSupervisor: Sendable {
     /// How a process ended.
     package struct End: Sendable, Hashable {
         package enum Kind: Sendable, Hashable {
-            /// Its launcher was told to end it.
+            /// The launcher was told to end the process.
             case stopped
-            /// With code 0, as engines do that were told to.
+            /// The process ended with code 0, as engines do that were told to end.
             case clean
-            /// By SIGTERM, which asks for it.
+            /// The process ended by SIGTERM, which asks it to end.
             case terminated
             /// Any other way.
             case died
         }
 
         package let kind: Kind
-        /// The same, as the hub is told it.
+        /// The cause as the hub gets it.
         package let cause: EngineEnd.Cause
-        /// Fit to follow a name: "ended with signal 11 (Segmentation fault)".
+        /// A text to follow a name: "ended with signal 11 (Segmentation fault)".
         package let text: String
-        /// The last that it wrote, oldest line first.
+        /// The last lines that the process wrote, oldest first.
         package let lastLines: [String]
 
         package init(_ kind: Kind, _ text: String, lastLines: [String] = [], cause: EngineEnd.Cause = .unknown) {
@@ -59,7 +61,7 @@ package struct EngineSupervisor: Sendable {
     /// How the hub lost an engine.
     package struct Departure: Sendable, Equatable {
         package let cause: EngineRegistry.Departure
-        /// Whether it had requests that it had not answered.
+        /// Whether the engine had requests that it had not answered.
         package let hadWork: Bool
 
         package init(_ cause: EngineRegistry.Departure, hadWork: Bool) {
@@ -75,18 +77,18 @@ package struct EngineSupervisor: Sendable {
         /// An engine's process is about to be started for the first time; until `settled`, its end before its registration is a failure to
         /// start, which is not mended by trying again.
         case launched(EngineUUID)
-        /// Whoever launched the engine has seen it registered.
+        /// The launch is over: the engine was seen registered.
         case settled(EngineUUID)
-        /// The hub has registered an engine; others than those launched here are no business of ours.
+        /// The hub has registered an engine; engines that were not launched here are ignored.
         case joined(EngineUUID, EngineID)
         case left(EngineUUID, Departure)
         /// The process has ended.
         case ended(EngineUUID, End)
         /// The process could not be started again, and why.
         case notStarted(EngineUUID, String)
-        /// Somebody wants a new process in this place, whatever became of the old one.
+        /// A user wants a new process for this engine, whatever happened to the old one.
         case restartWanted(EngineUUID)
-        /// The engine is no longer looked after: its set is stopped.
+        /// The engine is no longer supervised, because its set is stopped.
         case dropped(EngineUUID)
         case timerFired
     }
@@ -100,24 +102,24 @@ package struct EngineSupervisor: Sendable {
         case tellHub(EngineUUID, End)
         /// The launch has failed: the engine ended before it was registered.
         case failLaunch(EngineUUID, End)
-        /// Say what happened to an engine, and what comes of it.
+        /// Log how an engine ended, and whether it is started again.
         case report(EngineUUID, EngineID?, End, Outcome)
-        /// Tell the task scheduler that no engine is left or to come, and why.
+        /// Tell the task scheduler that no engine is left or coming, and why.
         case noEngineIsComing(String)
-        /// Take that back.
+        /// Take back `noEngineIsComing`.
         case engineIsComing
-        /// Call again with `timerFired` at this time. Replaces the time named before.
+        /// Call again with `timerFired` at this time. Replaces the time set before.
         case setTimer(MonotonicTime)
     }
 
-    /// What becomes of an engine whose process has ended.
+    /// Whether an engine whose process has ended is started again.
     package enum Outcome: Sendable, Hashable, CustomStringConvertible {
-        /// It was told to end.
+        /// The engine was told to end.
         case staysAway
-        /// It died, and engines that died are not started again.
+        /// The engine died, and the policy starts no engines again.
         case notRestarted
         case restarts(after: Duration)
-        /// It died too often.
+        /// The engine died too often.
         case givenUp(deaths: Int)
 
         package var description: String {
@@ -134,33 +136,33 @@ package struct EngineSupervisor: Sendable {
     private enum State: Equatable {
         /// The process was started at this time. Becomes `present` or `pausing`, `over` after its end.
         case starting(since: MonotonicTime)
-        /// The hub has it. Becomes `absent` or `ending`.
+        /// The hub has the engine. Becomes `absent` or `ending`.
         case present
-        /// The hub has lost it, and its process has not ended, as far as is known. Becomes `present`, `pausing` or `over`.
+        /// The hub has lost the engine, and the end of its process is not known yet. Becomes `present`, `pausing` or `over`.
         case absent(Departure, since: MonotonicTime)
-        /// Its process has ended, and the hub has not told of its loss. Becomes `pausing` or `over`.
+        /// The process has ended, and the hub has not reported the loss yet. Becomes `pausing` or `over`.
         case ending(End, decideBy: MonotonicTime)
-        /// It is started again at this time. Becomes `starting`.
+        /// The process is started again at this time. Becomes `starting`.
         case pausing(until: MonotonicTime)
-        /// It is not started again unless someone wants it, and why.
+        /// The process is not started again unless a user wants it, for this reason. Becomes `starting`.
         case over(String)
     }
 
     private struct Slot {
         var state: State
-        /// What the hub called it last.
+        /// The engine's last id at the hub.
         var id: EngineID?
-        /// When its process was last started.
+        /// When the process was last started.
         var started: MonotonicTime
-        /// Whether the hub has had it since then.
+        /// Whether the engine has registered since then.
         var hasJoined = false
-        /// Whether its launch is still under way.
+        /// Whether the launch is still under way.
         var isNew = true
         /// Whether a new process is wanted when this one has ended.
         var restartIsWanted = false
-        /// Whether its process was stopped for not registering in time.
+        /// Whether the process was stopped because it did not register in time.
         var wasLate = false
-        /// Starts since it last lived long; they decide over the pause.
+        /// Starts since the engine last lived long, which decide the pause.
         var restarts = 0
         /// Deaths in a row without work.
         var deaths = 0
@@ -168,8 +170,8 @@ package struct EngineSupervisor: Sendable {
 
     /// How long after the end of a process the hub may take to notice the loss.
     private static let hubPatience: Duration = .seconds(5)
-    /// How long after its goodbye an engine is waited for, in case that it ends in a way that brings it back. One that finishes what it
-    /// runs may take for ever.
+    /// How long after its goodbye an engine still counts as coming, in case its process ends in a way that starts it again. An
+    /// engine that finishes its tasks first may take for ever.
     private static let farewell: Duration = .seconds(5)
 
     private let policy: Policy
@@ -204,12 +206,12 @@ package struct EngineSupervisor: Sendable {
         return effects
     }
 
-    // MARK: What there is
+    // MARK: State
 
-    /// The engines that are looked after, in the order of their launch.
+    /// The supervised engines, in the order of their launch.
     package var uuids: [EngineUUID] { self.order }
 
-    /// The engine that the hub calls or last called so.
+    /// The engine that has, or last had, this id at the hub.
     package func uuid(of id: EngineID) -> EngineUUID? { self.order.first { self.slots[$0]?.id == id } }
 
     /// Whether the hub has ever had an engine of that uuid. Engines of other makes have uuids of their own.
@@ -223,7 +225,7 @@ package struct EngineSupervisor: Sendable {
         self.slots[uuid]?.hasJoined = true
         switch slot.state {
         case .starting, .absent: self.slots[uuid]?.state = .present
-        // A registration that crossed with the end of the process; the hub will tell of the loss.
+        // The registration crossed with the end of the process; the hub will report the loss.
         case .present, .ending, .pausing, .over: break
         }
     }
@@ -242,7 +244,7 @@ package struct EngineSupervisor: Sendable {
         guard let slot = self.slots[uuid] else { return }
         switch slot.state {
         case .starting where slot.isNew:
-            // A start that failed is told to whoever waits for it, with the engine's last words.
+            // The launch fails, with the last lines of the engine's log.
             self.slots[uuid]?.state = .over(Self.account(of: slot.id, end))
             effects.append(.failLaunch(uuid, end))
         case .starting:
@@ -266,7 +268,7 @@ package struct EngineSupervisor: Sendable {
     ) {
         guard var slot = self.slots[uuid] else { return }
         var end = end
-        // What the engine said of its crash tells more than the end of its log, which is a backtrace.
+        // The engine's own report of its crash says more than the end of its log, which is a backtrace.
         if case .ended(let told) = departure?.cause, !told.lastLines.isEmpty {
             end = End(end.kind, end.text, lastLines: told.lastLines, cause: end.cause)
         }
@@ -294,7 +296,7 @@ package struct EngineSupervisor: Sendable {
         switch end.kind {
         case .stopped where !slot.wasLate: return .staysAway
         case .terminated: return .staysAway
-        // Ours say goodbye when they are told to end; a function that calls `exit(0)` does not.
+        // Apus's engines say goodbye when they are told to end; a function that calls `exit(0)` does not.
         case .clean where departure?.saidGoodbye ?? true: return .staysAway
         case .stopped, .clean, .died: break
         }
@@ -336,7 +338,7 @@ package struct EngineSupervisor: Sendable {
         if self.slots[uuid]?.id != nil { self.wake(at: now + self.policy.registrationTimeout, effects: &effects) }
     }
 
-    /// "engine 2 ended with code 1 ('there is no licence')"
+    /// The end in one line: "engine 2 ended with code 1 ('there is no licence')".
     private static func account(of id: EngineID?, _ end: End) -> String {
         "\(id.map { "engine \($0)" } ?? "an engine") \(end.text)" + (end.lastLines.last.map { " ('\($0)')" } ?? "")
     }
@@ -404,7 +406,7 @@ package struct EngineSupervisor: Sendable {
         }
     }
 
-    /// Sees to it that the driver calls at this time, or before.
+    /// Makes sure that the timer fires at this time, or before.
     private mutating func wake(at time: MonotonicTime, effects: inout [Effect]) {
         guard time < self.timer else { return }
         self.timer = time

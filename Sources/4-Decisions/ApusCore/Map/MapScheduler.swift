@@ -7,33 +7,34 @@
 ///
 /// The scheduler is a value: an event goes in, the effects it calls for come out.
 package struct MapScheduler: Sendable {
-    /// What chooses the number of calls in a task.
+    /// How the number of calls in a task is chosen.
     package enum Sizing: Sendable {
-        /// The times of tasks that have ended.
+        /// By the times of tasks that have ended.
         case measured
-        /// Nothing: each call is a task.
+        /// Each call is a task.
         case single
     }
 
     package enum Event: Sendable, Equatable {
         /// The map begins, or engines came or went.
         case engines(Int)
-        /// A task ended. Its first calls have outcomes; the others were given back, for the task had taken long.
+        /// A task ended. Its first calls have outcomes; the others were given back, because the task had taken long.
         case ended(Range<Int>, calls: Int, cost: Cost?)
-        /// All that was not sent is to be sent now.
+        /// All elements that were not sent are to be sent now.
         case restWanted
-        /// No more is to be sent.
+        /// No more elements are to be sent.
         case stopped
     }
 
-    /// What a task was measured to take.
+    /// The measured cost of a task.
     package struct Cost: Sendable, Equatable {
         package let microseconds: Double
-        /// Bytes of its request or its reply, whichever has more.
+        /// Bytes of the request or of the reply, whichever has more.
         let bytes: Int
 
         package init(microseconds: Double, bytes: Int) {
-            // Both come from peers. A clock that was set back makes a negative time, and nonsense can be any number.
+            // Both numbers come from peers. A clock that was set back makes a negative time, and a faulty peer may send any
+            // number.
             self.microseconds = microseconds.isFinite ? min(max(microseconds, 0), 1e12) : 0
             self.bytes = max(bytes, 0)
         }
@@ -56,9 +57,9 @@ package struct MapScheduler: Sendable {
     private var engines = 1
     private var isStopped = false
     private var isFinished = false
-    /// What was measured of a call; nil before the first task has ended.
+    /// The estimated cost of a call; nil before the first task has ended.
     private var call: (microseconds: Double, bytes: Double)?
-    /// The most calls that a task which has ended had.
+    /// The number of calls in the largest task that has ended.
     private var largest = 0
 
     package init(count: Int, sizing: Sizing) {
@@ -69,15 +70,15 @@ package struct MapScheduler: Sendable {
     /// Elements that are not under way and have no outcome.
     package var waiting: Int { self.unsent.count + self.returned.reduce(0) { $0 + $1.count } }
 
-    /// So much work a task gets: long beside what a task costs, short beside what a person notices.
+    /// Microseconds of calls in a task: much more than the cost of a task itself, and too short for a user to notice.
     package static let taskMicroseconds = 10_000.0
-    /// So large a request or a reply is when the calls are chosen by their size.
+    /// Bytes of a task's request or reply when the number of calls is chosen by their size.
     private static let taskBytes = 1 << 20
-    /// However short calls are: they all wait for the slowest of their task.
+    /// The most calls in a task, however short they are: all wait for the slowest of their task.
     private static let callLimit = 2000
     /// Tasks for each engine under way: one that runs, one that is next, and some on their way there and back.
     private static let tasksPerEngine = 4
-    /// Where each call is a task, and one may be short.
+    /// Tasks for each engine under way where each call, perhaps a short one, is a task.
     private static let singlesPerEngine = 64
 
     package mutating func handle(_ event: Event) -> [Effect] {
@@ -112,7 +113,8 @@ package struct MapScheduler: Sendable {
         return effects
     }
 
-    /// Believes a longer time at once and a shorter one slowly: too small a task costs little, too large a one holds up others.
+    /// Adapts the estimate to a longer time at once and to a shorter one slowly: a task that is too small costs little, one that
+    /// is too large delays others.
     private mutating func learn(_ cost: Cost, _ calls: Int) {
         let (microseconds, bytes) = (cost.microseconds / Double(calls), Double(cost.bytes) / Double(calls))
         self.largest = max(self.largest, calls)
