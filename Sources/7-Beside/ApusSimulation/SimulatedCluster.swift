@@ -1,15 +1,15 @@
 internal import ApusCore
 public import ApusWire
 
-/// A cluster in one value: the task scheduler, engines that fail in every way, and clients, run by the hand of a seed.
+/// A cluster in one value: the task scheduler, engines that fail in every way, and clients, all driven by a seed.
 ///
-/// Engines die, say goodbye, join twice, refuse tasks, lack modules, give tasks back, answer late, twice, or what nobody asked; in some
-/// worlds whoever starts them says that none is coming, or tasks have a time-out for engines. Clients submit graphs of tasks, some of
-/// them impossible, and abort at will. Everything that happens follows from the seed, so a run that breaks a promise is repeated by its
-/// number.
+/// Engines die, say goodbye, join twice, refuse tasks, lack modules, give tasks back, and answer late, twice, or without a
+/// request; in some worlds the owner of the engines says that none is coming, or tasks have a time-out for engines. Clients
+/// submit graphs of tasks, some of them impossible, and abort tasks at random. Everything that happens follows from the seed, so
+/// the seed of a run that breaks a promise repeats that run.
 ///
-/// Two promises are checked: every task that was accepted ends once, and for the cause that is stated; and none waits without a reason,
-/// nor longer than its cause.
+/// Two promises are checked: every accepted task ends once, and for the stated cause; and no task waits without a reason, nor
+/// longer than its reason.
 ///
 /// ```swift
 /// let world = SimulatedCluster.run(seed: 7)
@@ -18,12 +18,12 @@ public import ApusWire
 public struct SimulatedCluster: Sendable {
     /// How often each accepted task was ended. All ones, if all is well.
     public private(set) var endings: [TaskID: Int] = [:]
-    /// Promises found broken, with the time; the first is the one to look at.
+    /// The promises that were broken, with the time. Look at the first: the others may follow from it.
     public private(set) var violations: [String] = []
-    /// Everything that went into the scheduler and came out of it, one line each.
+    /// The scheduler's events and effects, one line each.
     public private(set) var transcript: [String] = []
 
-    /// Something that will reach the scheduler, or that an engine or client will do.
+    /// An event that will reach the scheduler, or an act of an engine or a client.
     fileprivate enum Happening: Sendable {
         case event(TaskScheduler.Event)
         case submission
@@ -33,15 +33,15 @@ public struct SimulatedCluster: Sendable {
         case completion(TaskID, EngineUUID)
         /// The task submits tasks of its own and waits for them.
         case nesting(TaskID, EngineUUID)
-        /// They have all ended.
+        /// The tasks that the task submitted have all ended.
         case awakening(TaskID, EngineUUID)
         case engineStarts
         case engineFalls
-        /// An engine that was given up, and lives, registers again.
+        /// An engine that lives though it was given up registers again.
         case engineReturns(EngineUUID)
-        /// Something other than a task runs on an engine.
+        /// A request other than a task runs on an engine.
         case push
-        /// Whoever starts engines says whether any are coming.
+        /// The owner of the engines says whether any are coming.
         case ownerSpeaks
         case nonsense
     }
@@ -56,18 +56,18 @@ public struct SimulatedCluster: Sendable {
         let uuid: EngineUUID
         let understandsRecall: Bool
         let abilities: EngineAbilities
-        /// Whether it has the module that some tasks require.
+        /// Whether the engine has the module that some tasks require.
         let hasModule: Bool
-        /// Whether something has run there that makes the conditions of tasks hold.
+        /// Whether a request has run there that makes the conditions of tasks hold.
         var isPushed = false
         /// Tasks that have arrived, the one that runs first.
         var queue: [TaskID] = []
         var seen: Set<TaskID> = []
         /// Tasks that were begun and wait for others.
         var aside: Set<TaskID> = []
-        /// Those of the queue that have waited.
+        /// The tasks of the queue that have waited.
         var resumed: Set<TaskID> = []
-        /// Messages on one connection do not overtake each other: when the last sent one arrives, either way.
+        /// When the last message in each direction arrives; messages on one connection do not overtake each other.
         var inboundUntil: UInt64 = 0
         var outboundUntil: UInt64 = 0
     }
@@ -84,9 +84,9 @@ public struct SimulatedCluster: Sendable {
         var abortsIn100: Int
         var refusedIn100: Int
         var requiresModule = false
-        /// How often engines refuse it where nothing was pushed.
+        /// How often engines refuse the task where nothing was pushed.
         var refusals = 0
-        /// How many tasks it submits and waits for.
+        /// How many tasks the task submits and waits for.
         var children = 0
     }
 
@@ -104,13 +104,13 @@ public struct SimulatedCluster: Sendable {
     private var engines: [EngineUUID: Engine] = [:]
     private var engineOrder: [EngineUUID] = []
     private var departed: Set<EngineUUID> = []
-    /// Engines that live, though they were given up.
+    /// Engines that were given up while they lived; an engine is given up at most once.
     private var givenUp: Set<EngineUUID> = []
     private var startedEngines = 0
     private var natures: [TaskID: Nature] = [:]
     private var submitted: [TaskID] = []
-    /// Who waits for a task that it submitted, and for which more. A task runs on at an engine that was given up while it runs again
-    /// at another; each of the two submits and awaits tasks of its own.
+    /// The running tasks that submitted tasks, by these; and the tasks that each still waits for. A task may go on at an engine
+    /// that was given up and run again at another; each of the two submits and awaits tasks of its own.
     private var parents: [TaskID: RunningTask] = [:]
     private var unfinishedChildren: [RunningTask: Set<TaskID>] = [:]
     /// Whether tasks submit tasks.
@@ -118,23 +118,23 @@ public struct SimulatedCluster: Sendable {
     /// Tasks that ended well, and so have a result.
     private var succeeded: Set<TaskID> = []
     private var submissionTimes: [TaskID: UInt64] = [:]
-    /// Who has refused a task.
+    /// The engines that have refused a task.
     private var refusals: [TaskID: Set<EngineUUID>] = [:]
-    /// Whether whoever starts engines has a word in it.
+    /// Whether the engines have an owner, which says whether any are coming.
     private let isOwned: Bool
     private var noneIsComing = false
     /// Since when no engine is registered; nil while one is.
     private var emptySince: UInt64? = 0
-    /// Results of earlier times that were found for a task.
+    /// Results of earlier tasks that were found for a task.
     private var found: [TaskID: Set<TaskID>] = [:]
     private var effects: [TaskScheduler.Effect] = []
-    /// Once everything has happened: engines that take and finish anything, so that all can end.
+    /// Whether all planned acts are over: new engines then take and finish any task, so that all tasks can end.
     private var isWindingUp = false
 
     public init(seed: UInt64, engines: Int, tasks: Int) {
         self.random = SeededGenerator(seed: seed)
         let schemes = TaskScheduler.Scheme.allCases
-        // Half of the worlds are in a hurry, so that queues grow at engines whose depth adapts.
+        // Half of the worlds have short tasks in quick succession, so that queues grow at engines whose depth adapts.
         let isHurried = Bool.random(using: &self.random)
         let marks: [Int?] = isHurried ? [nil] : [nil, 1, 2, 0]
         let configuration = TaskScheduler.Configuration(
@@ -194,7 +194,8 @@ public struct SimulatedCluster: Sendable {
         for (task, count) in self.endings where count != 1 { self.violate("\(task) ended \(count) times") }
     }
 
-    /// Nothing more will happen by itself: whoever still waits must have a reason that a new engine can remedy.
+    /// Checks the end, when nothing more will happen by itself: a task that still waits must have a reason that a new engine can
+    /// remedy.
     private mutating func windUp() {
         self.isWindingUp = true
         for task in self.scheduler.waiting where self.scheduler.whyWaiting(task) == nil {
@@ -206,7 +207,7 @@ public struct SimulatedCluster: Sendable {
             self.violate("\(task) waits for engines that all wait")
         }
         guard self.isOwned else { return self.plan(.engineStarts, in: 1) }
-        // Here all must end without any engine.
+        // In a world whose engines have an owner, all tasks must end without any engine.
         self.tell(noneIsComing: true)
         for engine in self.scheduler.engineList { self.deliver(.engineLeft(engine)) }
         if self.scheduler.waitingCount + self.scheduler.assignedCount > 0 {
@@ -255,7 +256,7 @@ public struct SimulatedCluster: Sendable {
         self.violations.append("\(MonotonicTime(nanoseconds: self.now)): \(what)")
     }
 
-    // MARK: What happens
+    // MARK: Acts
 
     private mutating func happen(_ happening: Happening) {
         switch happening {
@@ -290,7 +291,7 @@ public struct SimulatedCluster: Sendable {
             if world.chance(3) { dependency.tasks.append(world.chance(50) ? id : TaskID("unheard of")) }
             return dependency
         }
-        // One that depends on the task which waits for it waits for ever, and its user is to blame.
+        // A task that depends on the task that waits for it would wait for ever, which is a user's mistake.
         let mayDepend = parent == nil
         if mayDepend, self.chance(25) { request.after = condition(&self) }
         if mayDepend, self.chance(15) { request.follow = condition(&self) }
@@ -349,7 +350,7 @@ public struct SimulatedCluster: Sendable {
             .stock, EngineAbilities(runsPython: false, functions: ["f"], build: "1"),
             EngineAbilities(runsPython: true, functions: ["g"], build: "2"),
         ]
-        // In the end comes one that can run whatever waits, and owns enough for everybody.
+        // The last engine can run any task that waits, and owns enough for all of them.
         let last = EngineAbilities(runsPython: true, functions: ["f", "g"], build: "1")
         let abilities = !self.isMixed ? .stock : self.isWindingUp ? last : kinds[Int(self.below(3))]
         self.engines[uuid] = Engine(
@@ -368,7 +369,7 @@ public struct SimulatedCluster: Sendable {
         if self.chance(40) {
             self.deliver(.engineRetired(uuid))
             if self.chance(50) { self.plan(.event(.engineLeft(uuid)), in: self.below(10_000_000)) }
-            // It answers on until it is given up on; whether it does so in time is up to the tasks.
+            // The engine goes on answering until it is given up; whether it answers in time depends on its tasks.
             return
         }
         if self.chance(15), self.givenUp.insert(uuid).inserted {
@@ -386,11 +387,12 @@ public struct SimulatedCluster: Sendable {
         }
     }
 
-    /// The engine was taken for dead. It has dropped what it had, and knows by their signatures the messages that it has seen.
+    /// An engine that was taken for dead registers again. It has dropped its tasks, and recognises messages that it has seen by
+    /// their signatures.
     private mutating func returnEngine(_ uuid: EngineUUID) {
         guard let engine = self.engines[uuid], self.departed.contains(uuid) else { return }
         self.departed.remove(uuid)
-        // What was on its way, either way, was lost with the connection.
+        // Messages on their way, in both directions, were lost with the connection.
         self.agenda.removeAll { $0.happening.isOf(uuid) }
         self.engines[uuid]?.queue = []
         self.engines[uuid]?.aside = []
@@ -398,7 +400,7 @@ public struct SimulatedCluster: Sendable {
         self.deliver(.engineJoined(uuid, understandsRecall: engine.understandsRecall, abilities: engine.abilities))
     }
 
-    /// What a confused peer might send.
+    /// Delivers an event that a confused peer might cause.
     private mutating func talkNonsense() {
         let task = self.submitted.randomElement(using: &self.random) ?? TaskID("none")
         let engine = self.engineOrder.randomElement(using: &self.random) ?? EngineUUID("none")
@@ -411,7 +413,7 @@ public struct SimulatedCluster: Sendable {
         case 2: if self.scheduler.engineList.contains(engine) { self.deliver(.engineJoined(engine, understandsRecall: true)) }
         case 3: self.deliver(.timerFired)
         default:
-            // One that was forgotten would be taken for new.
+            // A task that the scheduler has forgotten would be taken for a new one.
             let isKnown = self.scheduler.isLive(task) || (self.remembersAll && !self.submitted.isEmpty)
             if isKnown { self.deliver(.submitted(TaskRequest(task, retries: 3))) }
         }
@@ -438,7 +440,7 @@ public struct SimulatedCluster: Sendable {
         self.engines[uuid]?.aside.insert(task)
         self.post(.waits(task, on: uuid), from: uuid)
         if engine.queue.count > 1 { self.start(engine.queue[1], on: uuid) }
-        // Known before the first is submitted, which may end at once.
+        // The ids must be known before the first task is submitted, because that may end at once.
         let first = self.submitted.count
         let children = (first..<first + (self.natures[task]?.children ?? 0)).map { TaskID("t\($0)") }
         let parent = RunningTask(task: task, engine: uuid)
@@ -451,7 +453,7 @@ public struct SimulatedCluster: Sendable {
         guard self.engines[uuid]?.aside.remove(task) != nil, let engine = self.engines[uuid] else { return }
         self.post(.goesOn(task, on: uuid), from: uuid)
         self.engines[uuid]?.resumed.insert(task)
-        // Before what has not begun, behind what runs.
+        // Behind the task that runs, before those that have not begun.
         self.engines[uuid]?.queue.insert(task, at: min(1, engine.queue.count))
         if engine.queue.isEmpty { self.start(task, on: uuid) }
     }
@@ -478,7 +480,7 @@ public struct SimulatedCluster: Sendable {
             }
         }
         self.post(.replied(reply), from: uuid)
-        // A doubled failure cannot be told from a second one, should the task be tried there again.
+        // Failures are not repeated: if the task is tried there again, a repeated failure looks like a second one.
         if reply.status == .ok, self.chance(3) { self.post(.replied(reply), from: uuid) }
     }
 
@@ -489,14 +491,14 @@ public struct SimulatedCluster: Sendable {
         self.post(.recalled(Array(given), by: uuid), from: uuid)
     }
 
-    /// Sends to the scheduler, after what was sent before.
+    /// Sends an event to the scheduler, behind the earlier messages of the engine.
     private mutating func post(_ event: TaskScheduler.Event, from uuid: EngineUUID) {
         let arrival = max(self.now + 20_000 + self.below(60_000), self.engines[uuid]?.outboundUntil ?? 0)
         self.engines[uuid]?.outboundUntil = arrival
         self.plan(.event(event), in: arrival - self.now)
     }
 
-    /// Sends to an engine, after what was sent before.
+    /// Sends a message to an engine, behind earlier ones.
     private mutating func forward(_ happening: Happening, to uuid: EngineUUID) {
         let arrival = max(self.now + 20_000 + self.below(60_000), self.engines[uuid]?.inboundUntil ?? 0)
         self.engines[uuid]?.inboundUntil = arrival
@@ -540,7 +542,7 @@ public struct SimulatedCluster: Sendable {
             self.end(task)
         case .findResult(let input, let task):
             if self.scheduler.isLive(input) { self.violate("the result of \(input) is sought, which lives") }
-            // A store may take its time, and may have let go of what it had.
+            // A store may be slow, and may have deleted the result.
             let isThere = self.chance(80)
             self.plan(
                 .event(isThere ? .resultFound(of: input, for: task) : .resultMissing(of: input, for: task, why: "purged")),
@@ -554,7 +556,7 @@ public struct SimulatedCluster: Sendable {
         }
     }
 
-    /// What is said of a task's end must be so.
+    /// Checks that the stated cause of a task's end is true.
     private mutating func checkCause(_ failure: TaskFailure, of task: TaskID) {
         let present = self.scheduler.registeredEngines
         let request = self.requests[task]
@@ -608,7 +610,7 @@ public struct SimulatedCluster: Sendable {
         self.forward(.arrival(task, uuid), to: uuid)
     }
 
-    /// An engine that cannot run a task gets it only if none can, or if it must go there.
+    /// Checks that an engine that cannot run a task gets it only if no engine can, or if the task must go there.
     private mutating func checkAbility(of engine: Engine, for task: TaskID) {
         guard let request = self.requests[task], let need = request.need, request.targets.isEmpty, request.follow == nil else {
             return
@@ -643,7 +645,7 @@ public struct SimulatedCluster: Sendable {
 }
 
 extension SimulatedCluster.Happening {
-    /// Whether it happens at this engine, or is a message from it.
+    /// Whether the act is one of this engine, or a message from or to it.
     fileprivate func isOf(_ engine: EngineUUID) -> Bool {
         switch self {
         case .arrival(_, engine), .recallArrives(_, engine), .completion(_, engine), .nesting(_, engine), .awakening(_, engine):

@@ -14,7 +14,7 @@ extension StoreConformance {
         .stream("a1", "stdout", "hello\nworld\n"), .stream("s", "stdout", "stub"),
     ]
 
-    /// The question, and which of the examples answer it.
+    /// Queries, each with the ids of the examples that match.
     private static let questions: [(query: String, answer: [TaskID])] = [
         ("{}", ["a1", "a2", "b1", "b2", "s"]),
         ("{\"msg_id\": \"a2\"}", ["a2"]),
@@ -30,7 +30,7 @@ extension StoreConformance {
         ("{\"client_uuid\": \"bob\", \"queue\": \"task\"}", ["b2"]),
         ("{\"msg_id\": {\"$gt\": \"a1\", \"$lt\": \"b2\"}}", ["a2", "b1"]),
         ("{\"msg_id\": {\"$gte\": \"a2\", \"$lte\": \"b1\"}}", ["a2", "b1"]),
-        // Dates compare as dates, however they are written; null is never before nor after.
+        // Dates compare as dates, in any spelling; null is neither before nor after a date.
         ("{\"submitted\": {\"$lt\": \"1970-01-01T00:00:30Z\"}}", ["a1", "a2"]),
         ("{\"submitted\": {\"$gt\": \"1970-01-01T00:00:20.000000Z\"}}", ["b1", "b2"]),
         ("{\"submitted\": {\"$gte\": \"1970-01-01T01:00:20+01:00\"}}", ["a2", "b1", "b2"]),
@@ -60,7 +60,7 @@ extension StoreConformance {
         ("{\"nonsense\": null}", ["a1", "a2", "b1", "b2", "s"]),
         ("{\"nonsense\": {\"$gt\": 1}}", []),
         ("{\"header.nonsense.deep\": {\"$ne\": 1}}", ["a1", "a2", "b1", "b2", "s"]),
-        // Into fields.
+        // Members inside fields.
         ("{\"header.session\": \"bob\"}", ["b1", "b2"]),
         ("{\"metadata.retries\": {\"$gt\": 3}}", ["a2", "b1"]),
         ("{\"metadata.retries\": {\"$gte\": 3.0, \"$lt\": 10}}", ["a1", "a2"]),

@@ -2,9 +2,9 @@ package import ApusStore
 package import ApusWire
 import NIOCore
 
-/// What every task store must do, whatever it keeps its records in.
+/// The rules that every task store must keep, wherever it keeps its records.
 ///
-/// Each rule is a sentence of the manual and the transcript that shows it. A store's test target runs all of them on fresh,
+/// Each rule is a sentence of the manual and a transcript that shows it. A store's test target runs all rules on fresh,
 /// empty stores without limits:
 ///
 ///     @Test("A task store", arguments: StoreConformance.rules)
@@ -12,7 +12,7 @@ import NIOCore
 package enum StoreConformance {
     package struct Rule: Sendable, CustomStringConvertible {
         package let description: String
-        /// Throws a ``Violation`` when the store does something else.
+        /// Throws a ``Violation`` when the store breaks the rule.
         package let check: @Sendable (any TaskStore) async throws -> Void
 
         init(_ description: String, _ check: @escaping @Sendable (any TaskStore) async throws -> Void) {
@@ -33,7 +33,7 @@ package enum StoreConformance {
         if value != expected { throw Violation(description: "\(file):\(line): \(value) where \(expected) is expected") }
     }
 
-    /// Expects an error of that name, and gives its message.
+    /// Expects the body to throw an error of that name, and gives its message.
     @discardableResult
     static func expectError(
         _ name: String, file: StaticString = #fileID, line: UInt = #line, _ body: () async throws -> Void
@@ -280,7 +280,7 @@ extension TaskChange {
             date: date(seconds), queue: queue, engine: engine.map { EngineUUID($0) })
     }
 
-    /// An engine's reply: begun half a second before it ended, received a quarter later.
+    /// An engine's reply to a task that began half a second before its end; received a quarter of a second after the end.
     package static func exampleReply(
         _ id: TaskID, engine: String, at seconds: Double = 20, content: JSONObject = ["status": "ok"], buffers: [String] = []
     ) -> TaskChange {
@@ -312,7 +312,7 @@ extension TaskStore {
         return record
     }
 
-    /// The ids of what matches the query, given as JSON text.
+    /// The ids of the records that match a query, which is given as JSON text.
     func ids(_ query: String) async throws -> [TaskID] {
         try await self.records(matching: try TaskQuery(JSONValue(parsing: query)), fields: [.id]).map { $0.id }
     }

@@ -4,10 +4,10 @@ internal import Logging
 /// Runs the body with a cluster inside this process, which the body may disturb.
 ///
 /// - Parameters:
-///   - resources: What each engine owns, in order; those beyond the list own nothing.
-///   - waitingLimit: How many functions may wait at an engine for tasks of their own; nil: as many as elsewhere.
+///   - resources: The resources of each engine, in order; engines beyond the list own nothing.
+///   - waitingLimit: How many functions may wait at an engine for tasks of their own; nil: the default.
 ///
-/// Users' tests have `withCluster(.inMemory)`; this gives the cluster as well, to kill engines and connect more clients.
+/// Users' tests have `withCluster(.inMemory)`; this function gives the cluster as well, to kill engines and connect more clients.
 public func withInMemoryCluster<Result: Sendable>(
     engines count: Int = 2, resources: [[String: Double]] = [], waitingLimit: Int? = nil,
     _ body: (Client, InMemoryCluster) async throws -> Result

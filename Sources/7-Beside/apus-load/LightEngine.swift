@@ -2,9 +2,9 @@ import ApusTransport
 import ApusWire
 import NIOCore
 
-/// What an engine is to a controller, and nothing of what it does: it registers, lives, and answers every request at once.
+/// An engine that runs nothing: it registers, lives, and answers every request at once.
 ///
-/// All sockets of a real engine are there, so that a controller pays for it what it pays for a real one.
+/// The engine has all sockets of a real one, so that it costs a controller as much as a real engine.
 struct LightEngine {
     let uuid: EngineUUID
     var registrar: (any TransportSocket)?
@@ -15,7 +15,7 @@ struct LightEngine {
     /// The packed metadata of every reply but a broadcast's.
     let metadata: ByteBuffer
 
-    /// Where requests come from.
+    /// The channels by which requests come.
     enum Channel: Hashable, Sendable { case mux, task, broadcast, control }
 
     private static let nothingToGive = ByteBuffer(string: #"{"status": "ok", "msg_ids": []}"#)
@@ -32,11 +32,11 @@ struct LightEngine {
             ]).packed
     }
 
-    /// It never has a task that has not started, so it can promise to give those back: a controller that knows the promise lets
-    /// more than one queue there.
+    /// The content of the registration request. The engine answers at once and never queues tasks, so it can promise to give back
+    /// those that have not started: a controller then lets more than one task queue there.
     static func registration(_ uuid: EngineUUID) -> JSONObject { ["uuid": .string(uuid.text), "apus": ["recall": true]] }
 
-    /// The answer to a request, which says as much as a controller and a client need.
+    /// The answer to a request, with the members that a controller and a client need.
     func reply(to request: Message, from session: inout Session, on channel: Channel) -> Message? {
         guard let type = request.header.textMember("msg_type") else { return nil }
         if type == MessageType.recallRequest.rawValue {

@@ -3,7 +3,7 @@ import ArgumentParser
 import NIOPosix
 import ZMTPTransport
 
-/// `apus-load`: what a controller can bear, Apus's or Python's, without the cost of real clients and engines.
+/// `apus-load`: measures how much load a controller, Apus's or Python's, can bear, without the cost of real clients and engines.
 @main
 struct LoadCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -32,7 +32,7 @@ struct LoadCommand: AsyncParsableCommand {
         let registration = await clock.measure { await generator.register(self.engines) }
         figures["register_s"] = .double(registration / .seconds(1))
         if self.tasks > 0 {
-            // The first tasks pay for what is set up once.
+            // The first tasks are not measured, because they pay for set-up.
             await generator.run(tasks: min(self.tasks, 2_000), clients: self.clients, window: self.window)
             let time = await clock.measure {
                 await generator.run(tasks: self.tasks, clients: self.clients, window: self.window)

@@ -4,7 +4,7 @@ import NIOCore
 
 /// Many clients and many light engines on one event loop, against a controller in another process.
 ///
-/// It checks what it must to count correctly and no more, so that what is measured is the controller.
+/// The generator checks only as much as it needs to count correctly, so that the controller is measured and not the generator.
 actor LoadGenerator {
     private nonisolated let eventLoop: any EventLoop
     nonisolated var unownedExecutor: UnownedSerialExecutor { self.eventLoop.executor.asUnownedSerialExecutor() }
@@ -16,7 +16,7 @@ actor LoadGenerator {
     private var session: Session
 
     private var engines: [LightEngine] = []
-    /// Ids that the controller gave, by uuid; an engine is here once its registration was announced.
+    /// The controller's ids of engines whose registration was announced, by uuid.
     private var registered: [String: Int] = [:]
     private var wantedEngines = 0
     private var notifications: (any TransportSocket)?
@@ -27,7 +27,7 @@ actor LoadGenerator {
     private var unanswered = 0
     private var broadcastSocket: (any TransportSocket)?
     private var unansweredBroadcast = 0
-    /// Resumed when what is waited for has come.
+    /// The continuation of the wait under way.
     private var waiter: CheckedContinuation<Void, Never>?
     private(set) var errors = 0
 
@@ -73,7 +73,8 @@ actor LoadGenerator {
     func register(_ count: Int) async {
         self.wantedEngines = count
         self.notifications = self.connect(.subscriber, self.client.notification) { $0.takeNotice($1) }
-        // The subscription must have arrived before the first announcement; an answered query is as good a sign as there is.
+        // The subscription must have arrived before the first announcement. Nothing reports its arrival; an answered query is the
+        // best sign that there is.
         let query = self.connect(.dealer, self.client.common.registration) { generator, _ in generator.wake() }
         self.query = query
         query.send(self.session.message(.connectionRequest, content: [:]).frames)
@@ -94,7 +95,7 @@ actor LoadGenerator {
         self.engines[number].registrar = registrar
     }
 
-    /// The controller has answered: the engine's other sockets follow, its heart last.
+    /// Connects an engine's other sockets, its heart last, when the controller has answered the registration.
     private func connectEngine(_ number: Int, _ frames: [ByteBuffer]) {
         guard let reply = try? Message(frames: frames), let id = (try? JSONValue(parsing: reply.content))?["id"]?.int else {
             self.errors += 1
@@ -145,7 +146,7 @@ actor LoadGenerator {
         string: #"{"after": [], "follow": [], "timeout": null, "targets": [], "retries": 0, "label": null}"#)
     private static let taskBuffers = [ByteBuffer(string: "noop"), ByteBuffer(string: "()")]
 
-    /// Runs tasks and returns when all have been answered: each client keeps so many under way.
+    /// Runs tasks and returns when all have been answered; each client keeps `window` tasks under way.
     func run(tasks: Int, clients: Int, window: Int) async {
         if self.taskSockets.count < clients {
             for number in self.taskSockets.count..<clients {
@@ -170,7 +171,7 @@ actor LoadGenerator {
     }
 
     private func takeReply(_ frames: [ByteBuffer], client: Int) {
-        // What the engine said is at a fixed distance from the end.
+        // The engine's content is the last frame but one.
         if frames.count < 7 || frames[frames.count - 2] != LightEngine.content { self.errors += 1 }
         self.unanswered -= 1
         self.submit(client)
@@ -179,7 +180,7 @@ actor LoadGenerator {
 
     // MARK: Broadcasts
 
-    /// Sends one message for all engines and returns when all answers, or the one for all, have come.
+    /// Sends one message for all engines and returns when all answers, or the coalesced one, have come.
     func broadcast(coalescing: Bool) async {
         if self.broadcastSocket == nil, let port = self.client.broadcast {
             self.broadcastSocket = self.connect(.dealer, port) { generator, _ in
