@@ -5,7 +5,7 @@ package import ApusWire
 /// A launcher launches a set of engines; the set takes signals, stops, and is waited for. A launcher knows processes, not
 /// messages: only the hub knows whether an engine has registered.
 package protocol EngineLauncher: Sendable {
-    /// What cluster files call this launcher: `local`, `ssh`, `slurm` and so on, as Python's entry points are named.
+    /// The launcher's name in cluster files: `local`, `ssh`, `slurm` and so on, as Python's entry points are named.
     var kind: String { get }
 
     /// Starts a set of engines, and returns when each is started or queued. The engines register some time later.
@@ -16,7 +16,7 @@ package protocol EngineLauncher: Sendable {
 
 /// Engines that were launched together.
 ///
-/// They are numbered from 0 within their set; the hub gives them ids of its own.
+/// The engines are numbered from 0 within their set; the hub gives them ids of its own.
 package protocol EngineSet: Sendable {
     /// The set's name in the cluster file.
     var id: String { get }

@@ -35,7 +35,7 @@ enum Payload {
         return rows
     }
 
-    /// The buffers in the rows put together; nil when they are not what ``rows(_:)`` makes.
+    /// The buffers in the joined rows; nil when the rows were not made by ``rows(_:)``.
     static func buffers(_ rows: ByteBuffer) -> [ByteBuffer]? {
         var bytes = rows
         guard let count = bytes.readInteger(as: UInt64.self), count <= bytes.readableBytes / 8 else { return nil }

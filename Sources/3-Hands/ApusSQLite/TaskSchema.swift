@@ -4,7 +4,7 @@ enum TaskSchema {
     static let migrations = [Self.first]
 
     /// A task's dates are microseconds since 1970, its parts the packed bytes as they came. `client` is null in a stub and
-    /// `completed` until the end. The columns from `client` to `resubmitted` repeat what is in the parts, for indexes.
+    /// `completed` until the end. The columns from `client` to `resubmitted` repeat values of the parts, for indexes.
     ///
     /// Buffers are in a table of their own, so that a query over many records does not step over them. See ``Payload`` for their
     /// keys.

@@ -25,7 +25,7 @@ package struct ZMTPTransport: Transport {
         case .dealer:
             type = .dealer
             settings.sendHighWaterMark = .unlimited
-        // A subscriber that does not read loses messages, and nobody else does.
+        // A subscriber that does not read loses messages; other subscribers do not.
         case .publisher:
             type = .pub
             settings.sendHighWaterMark = .init(bytes: 256 << 20)

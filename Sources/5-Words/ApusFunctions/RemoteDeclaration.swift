@@ -1,4 +1,4 @@
-/// What the source says of a remote function: where it stands, how it is called and what it takes.
+/// The declaration of a remote function in its source: its place, its name and its parameters.
 ///
 /// The `@Remote` and `#remote` macros write these; there is no reason to make one by hand.
 public final class RemoteDeclaration: Sendable {

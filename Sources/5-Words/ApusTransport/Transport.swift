@@ -12,7 +12,7 @@ package protocol Transport: Sendable {
     ) -> any TransportSocket
 }
 
-/// What a socket does with messages (the ZeroMQ socket types that the protocol uses).
+/// How a socket distributes messages (the ZeroMQ socket types that the protocol uses).
 package enum SocketRole: Sendable, Hashable {
     /// Talks to many peers, each by its identity: the first frame of a message says from whom, or to whom.
     case router
@@ -69,7 +69,7 @@ package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
     package var description: String { "\(self.host):\(self.port)" }
 }
 
-/// What happens at a socket, told on its event loop and in order for each peer.
+/// An event at a socket, delivered on its event loop and in order for each peer.
 package enum SocketEvent: Sendable {
     /// Messages as frames, all that one read brought. A router's messages start with the peer's identity.
     case received([[ByteBuffer]])
@@ -86,8 +86,8 @@ package enum SocketEvent: Sendable {
 
 /// One socket of a transport. Every implementation keeps these rules:
 ///
-/// - `send` never blocks and never fails: what cannot be delivered (no such peer, a peer too slow) is dropped by the rule of the
-///   role, and a dealer without a peer keeps messages until one comes.
+/// - `send` never blocks and never fails: a message that cannot be delivered (no such peer, a peer too slow) is dropped by the
+///   rule of the role, and a dealer without a peer keeps messages until one comes.
 /// - Messages between two sockets stay in order.
 /// - After `close` returns, the handler is not called again.
 package protocol TransportSocket: Sendable {
@@ -99,8 +99,8 @@ package protocol TransportSocket: Sendable {
     func send(_ frames: [ByteBuffer])
     /// Sends all messages that have not left yet. On the event loop only.
     func flush()
-    /// Closes a router's connection to the peer of this identity, if there is one; what was not sent yet is lost, and nothing more
-    /// comes from it. A peer that connected to us may connect again. On the event loop only.
+    /// Closes a router's connection to the peer of this identity, if there is one. Messages not sent yet are lost, and no more
+    /// come from the peer. A peer that had connected to this socket may connect again. On the event loop only.
     func disconnect(_ identity: ByteBuffer)
     /// Stops or resumes taking messages, for a receiver that is behind: its peers then wait, or drop by their own rules. A
     /// message that has been read already still comes. On the event loop only.

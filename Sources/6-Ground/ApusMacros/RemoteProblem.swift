@@ -86,7 +86,7 @@ enum RemoteProblem: DiagnosticMessage {
     }
 }
 
-/// What a fix-it does.
+/// The description of a fix-it.
 struct RemoteFix: FixItMessage {
     let message: String
     var fixItID: MessageID { MessageID(domain: "ApusMacros", id: "fix") }

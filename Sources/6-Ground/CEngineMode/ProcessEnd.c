@@ -54,7 +54,7 @@ static void takeCrash(int number, siginfo_t *information, void *context) {
     int saved = errno;
     if (getpid() == owner) {
         tell(number, 0);
-        // From here on what is written about the crash goes to the log.
+        // From here on, output about the crash goes to the log.
         apus_rescue_output();
     }
     const struct sigaction *next = NULL;
@@ -83,7 +83,7 @@ static void takeExit(void) {
     int code = -1;
 #endif
     if (getpid() != owner || __atomic_load_n(&isTold, __ATOMIC_SEQ_CST)) return;
-    // What a function printed before it called `exit` is part of its output.
+    // Text that a function printed before it called `exit` is part of its output.
     fflush(stdout);
     tell(0, code);
     apus_rescue_output();

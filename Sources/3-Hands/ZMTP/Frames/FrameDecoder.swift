@@ -50,7 +50,7 @@ struct FrameDecoder: Sendable {
     private var partialFile: MemoryFile?
     /// The frames of the message under way, the envelope included.
     private var frames: Message = []
-    /// Their bytes without the envelope.
+    /// The bytes of these frames without the envelope.
     private var framesSize = 0
     /// The frame under way of a message that is too large: bytes still to be passed over, and whether the frame is the message's
     /// last.

@@ -281,7 +281,7 @@ final class Connection: ChannelInboundHandler {
 
     // MARK: Ending
 
-    /// Receives no more, writes what is queued, then closes. A connection that is not open yet has nothing queued.
+    /// Receives no more, writes the queue, then closes. A connection that is not open yet has an empty queue.
     func drain() {
         switch self.state {
         case .open:
@@ -313,7 +313,7 @@ final class Connection: ChannelInboundHandler {
     }
     private var isClosingSoon = false
 
-    /// Closes at once; what is queued is lost.
+    /// Closes at once; queued messages are lost.
     func close(_ reason: DisconnectReason) {
         self.end(reason)
         self.channel?.close(promise: nil)

@@ -5,15 +5,15 @@ package import NIOCore
 /// A socket belongs to one event loop: its connections are served there, its delegate is called there, and all its
 /// synchronous methods must be called there, except those that say otherwise. Nothing ever blocks.
 ///
-/// What happens when more is sent than a peer takes (``SocketOptions/sendHighWaterMark``):
+/// The outcome when more is sent than a peer takes (``SocketOptions/sendHighWaterMark``):
 ///
-/// | type | peer at its mark | nobody connected |
+/// | type | peer at its mark | no peer connected |
 /// |---|---|---|
 /// | ROUTER | the message is dropped | the message is dropped |
 /// | DEALER | the next peer gets it; dropped if all are at their mark | kept, up to the mark, for the first peer to come |
-/// | PUB, XPUB | that peer loses the message, nobody else does | the message is dropped |
+/// | PUB, XPUB | that peer loses the message, the others do not | the message is dropped |
 ///
-/// `send` says what became of the message. A message that was queued for a peer is lost if its connection ends first:
+/// `send` returns the message's outcome. A message that was queued for a peer is lost if its connection ends first:
 /// delivery is at most once. Messages to one peer arrive in the order sent.
 ///
 /// A socket lives until ``close(linger:)``; until then it keeps its delegate alive.

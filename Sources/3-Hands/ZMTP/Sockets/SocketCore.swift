@@ -64,7 +64,7 @@ final class SocketCore {
 
     // MARK: Sending
 
-    /// Sends what follows the first `first` frames.
+    /// Sends the frames from `first` on.
     func send(_ frames: Message, from first: Int) -> SendOutcome {
         guard self.closing == nil else { return self.drop(.closed) }
         guard frames.count > first else { return self.drop(.empty) }

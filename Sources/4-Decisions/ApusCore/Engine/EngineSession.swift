@@ -20,7 +20,7 @@ package struct EngineSession: Sendable {
         /// A ping of the controller came.
         case pinged
         case requested(ControlRequest)
-        /// The worker has finished what it was running and takes no more.
+        /// The worker has finished its last request and takes no more.
         case workEnded
         /// The process was told to end (SIGTERM), or the engine's owner cancelled it.
         case cancelled

@@ -22,26 +22,26 @@ package struct Hub: Sendable {
     package enum Timer: Sendable, Hashable { case registry, hearts, connections }
 
     package enum Effect: Sendable, Equatable {
-        /// Reply to the registration request that all is well, with this id; and see that the reply is sent.
+        /// Accept the registration with this id, and flush the reply.
         case accept(EngineID, EngineUUID)
         /// Reply with an error: the uuid is in use.
         case refuse(EngineUUID)
-        /// Close every connection of the engine of this uuid, so that nothing more comes from it or waits for it, and a new
-        /// connection may bear the uuid.
+        /// Close every connection of the engine of this uuid, so that no message comes from it or waits for it, and a new
+        /// connection may use the uuid.
         case cutConnections(EngineUUID)
         /// Tell the schedulers of the engine, then publish its `registration_notification`.
         case announce(EngineRegistry.Engine)
-        /// Tell the schedulers that the engine can run other things than before.
+        /// Tell the schedulers that the engine's abilities have changed.
         case describe(EngineRegistry.Engine)
-        /// Give the engine no more tasks: it is gone, and how is about to be told.
+        /// Give the engine no more tasks: it is gone, and `withdraw` follows when the cause is known.
         case retire(EngineRegistry.Engine)
-        /// Tell the schedulers that it is gone, then publish its `unregistration_notification`.
+        /// Tell the schedulers that the engine is gone, then publish its `unregistration_notification`.
         case withdraw(EngineRegistry.Engine, EngineRegistry.Departure)
-        /// What was sent to the engine directly and not answered will not be answered.
+        /// Fail the requests that were sent directly to the engine and not answered.
         case strand(EngineRegistry.Engine)
         /// Write `state` to the engines file.
         case saveState
-        /// Publish this text as a message of one frame, and see that it leaves.
+        /// Publish this text as a message of one frame, and flush it.
         case ping(String)
         /// Tell the engine that answers pings under this name to register again: it was given up and lives, or only an earlier
         /// controller knew it.

@@ -11,7 +11,7 @@ extension KernelSession {
         /// The process is up and has nothing to do. Becomes `running` or `handing`; `dying`, `leaving` or `stopping`; and at the
         /// process's end `launching` or `failed`.
         case idle(Process)
-        /// The request waits until what is being written to the process is written. Becomes `running` or `interrupting`; `dying`,
+        /// The request waits for the end of a write to the process. Becomes `running` or `interrupting`; `dying`,
         /// `leaving` or `stopping`; and at the process's end `launching`, with its request, or `failed`.
         case handing(Process, Waiting)
         /// The process was handed the request. Becomes `idle` or `interrupting`; `dying`, `leaving` or `stopping`; and at the process's

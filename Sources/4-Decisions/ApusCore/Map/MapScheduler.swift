@@ -135,7 +135,8 @@ package struct MapScheduler: Sendable {
         }
         let most = min(
             fitting(Self.taskMicroseconds, call.microseconds), fitting(Double(Self.taskBytes), call.bytes), 4 * self.largest)
-        // Towards the end every engine gets a smaller share of what is left; but never so little that the task costs more than the calls.
+        // Towards the end every engine gets a smaller share of the remaining calls, but never so few that the task costs more
+        // than they.
         let share = max(self.waiting / (2 * self.engines), fitting(Self.taskMicroseconds / 10, call.microseconds))
         return max(1, min(most, share))
     }

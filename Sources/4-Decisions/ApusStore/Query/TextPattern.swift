@@ -4,7 +4,7 @@
 /// all ways to match are followed at once (Thompson's construction), none is tried after another. Back-references and
 /// look-around, which this cannot express, are refused. Otherwise the syntax is that of Python's `re`, without its rarer escapes.
 package struct TextPattern: Sendable {
-    /// What is wrong with a pattern.
+    /// An error in a pattern.
     package struct Problem: Error, CustomStringConvertible {
         package let description: String
         init(_ description: String) { self.description = description }

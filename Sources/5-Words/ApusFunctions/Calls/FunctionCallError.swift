@@ -1,6 +1,6 @@
 /// Why a function could not be called here; the function itself has not run.
 public struct FunctionCallError: Error, Sendable, CustomStringConvertible {
-    /// What kind of mistake it was. More codes may come, so a `switch` needs a `default`.
+    /// The kinds of mistakes. More codes may come, so a `switch` needs a `default`.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
         private enum Value: String { case notFound, ambiguousName, wrongArguments, wrongType }
         private let value: Value
@@ -17,9 +17,9 @@ public struct FunctionCallError: Error, Sendable, CustomStringConvertible {
         public static let wrongType = Code(.wrongType)
     }
 
-    /// What kind of mistake it was.
+    /// The kind of the mistake.
     public let code: Code
-    /// Which function, which argument, what was expected and what was found.
+    /// The message: the function, the argument, the expected value and the one found.
     public let message: String
     /// The error of reading an argument; nil where that was not the mistake.
     public let cause: (any Error)?

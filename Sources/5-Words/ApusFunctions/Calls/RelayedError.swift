@@ -14,7 +14,7 @@ package protocol RelayedError: Error {
     var texts: ErrorTexts { get }
 }
 
-/// What a localized error says besides its description.
+/// The texts of a localized error besides its description.
 package struct ErrorTexts: Sendable, Hashable {
     package var failureReason: String?
     package var recoverySuggestion: String?

@@ -78,7 +78,7 @@ package struct ApplyPayload: Sendable {
     }
 }
 
-/// What the second part of a call says about the rest: `{"nargs": …, "narg_bufs": …, "kw_keys": […]}`.
+/// The second part of a call, which describes its arguments: `{"nargs": …, "narg_bufs": …, "kw_keys": […]}`.
 struct CallInfo {
     let argumentCount: Int
     let argumentBuffers: Int

@@ -52,7 +52,7 @@ extension PickleValue {
         return nil
     }
 
-    /// The function and what must hold before it runs, if this is ipyparallel's `dependent` (the decorators `@depend` and
+    /// The function and the condition for running it, if this is ipyparallel's `dependent` (the decorators `@depend` and
     /// `@require`).
     package var dependentCall: DependentCall? {
         guard case .object(let object) = self, object.isInstance(of: CannedValue.module, "CannedObject"),

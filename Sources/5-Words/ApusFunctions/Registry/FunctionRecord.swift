@@ -1,11 +1,11 @@
 package import Pickle
 
-/// What a request asks of a function: its arguments by position and by name, and what a closure captured.
+/// The values of a call: the arguments by position and by name, and the values that a closure captured.
 package struct FunctionCall: Sendable {
     package var arguments: [PickleValue]
     /// Arguments given by name; Python callers do so. A label or, failing that, a parameter's name.
     package var keywords: [String: PickleValue]
-    /// What ``RemoteFunction/capturedValues()`` gave where the closure was made.
+    /// The closure's captured values, from ``RemoteFunction/capturedValues()`` where the closure was made.
     package var captured: [PickleValue]
 
     package init(arguments: [PickleValue] = [], keywords: [String: PickleValue] = [:], captured: [PickleValue] = []) {
@@ -67,7 +67,7 @@ extension FunctionRecord: CustomStringConvertible {
 // MARK: - Making one
 
 extension FunctionRecord {
-    /// The record of a declared function, or of a closure as it stands here with what it captured.
+    /// The record of a declared function, or of a closure together with its captured values.
     package convenience init<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>) {
         let declaration = function.declaration
         let result = function.result

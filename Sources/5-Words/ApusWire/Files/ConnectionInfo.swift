@@ -1,4 +1,5 @@
-/// What a client needs to reach a controller: the client connection file (protocol article, "Connection files").
+/// The client connection file: the addresses and key by which a client reaches a controller (protocol article, "Connection
+/// files").
 public struct ClientConnectionInfo: Sendable, Hashable {
     /// Address and key, the same in both files.
     public var common: ConnectionCommon
@@ -57,7 +58,7 @@ public struct ClientConnectionInfo: Sendable, Hashable {
     }
 }
 
-/// What an engine needs to reach a controller: the engine connection file.
+/// The engine connection file: the addresses and key by which an engine reaches a controller.
 public struct EngineConnectionInfo: Sendable, Hashable {
     /// Address and key, the same in both files.
     public var common: ConnectionCommon

@@ -1,6 +1,6 @@
 /// The environment variables that programs of a cluster read.
 ///
-/// Those that begin with `IPP_` are ipyparallel's, and `IPYTHONDIR` is IPython's. One more, `APUS_SHARED_MEMORY`, is
+/// Variables that begin with `IPP_` are ipyparallel's, and `IPYTHONDIR` is IPython's. One more, `APUS_SHARED_MEMORY`, is
 /// `SharedMemory.disablingVariable`.
 package enum EnvironmentVariable {
     /// The id of the cluster that a controller or an engine belongs to.

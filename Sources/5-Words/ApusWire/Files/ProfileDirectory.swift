@@ -11,8 +11,8 @@ public struct ProfileDirectory: Sendable, Hashable {
     /// The profile of that name under IPython's folder.
     ///
     /// - Parameters:
-    ///   - name: The profile; `default` unless told.
-    ///   - ipythonDirectory: IPython's folder; `$IPYTHONDIR` or `~/.ipython` unless told.
+    ///   - name: The profile's name; by default `default`.
+    ///   - ipythonDirectory: IPython's folder; nil: `$IPYTHONDIR` or `~/.ipython`.
     public init(profile name: String = "default", ipythonDirectory: String? = nil) {
         let folder = ipythonDirectory.map { Self.absolute($0) } ?? Self.ipythonDirectory
         self.path = folder + "/profile_" + name
@@ -38,7 +38,7 @@ public struct ProfileDirectory: Sendable, Hashable {
         return NSHomeDirectory() + "/.ipython"
     }
 
-    /// One variable of the environment, nil where none is set or its value is empty. `ProcessInfo` would copy all of the environment for it.
+    /// One variable of the environment; nil if it is not set or empty. `ProcessInfo` would copy the whole environment.
     private static func environment(_ name: String) -> String? {
         getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
     }
@@ -79,7 +79,7 @@ public struct ProfileDirectory: Sendable, Hashable {
 
     private static func absolute(_ path: String) -> String {
         let expanded = path.hasPrefix("~") ? NSString(string: path).expandingTildeInPath : path
-        // Python's tools compare paths as text, so ours are spelled as theirs: no doubled or trailing slash, no dots.
+        // Python's tools compare paths as text, so the path is spelled as theirs: no doubled or trailing slash, no dots.
         return URL(fileURLWithPath: expanded).standardizedFileURL.path
     }
 }

@@ -182,7 +182,7 @@ package struct JSONCursor {
         return .double(value)
     }
 
-    /// Passes over the text that starts here. Gives what is between the quotes, and whether escapes are in it.
+    /// Passes over the text that starts here. Gives the range between the quotes, and whether the text has escapes.
     private mutating func scanString() throws(WireError) -> (Range<Int>, escaped: Bool) {
         guard try self.peek() == UInt8(ascii: "\"") else { throw self.problem("a text is expected") }
         self.position += 1

@@ -9,7 +9,7 @@ package enum ApusMember {
     @inlinable package static var outputs: StaticString { "apus_outputs" }
     /// Reply to a quiet request: microseconds spent on it.
     @inlinable package static var work: StaticString { "apus_work" }
-    /// Request: the arguments are sequences, one call for each place. Error reply: what each call gave.
+    /// Request: the arguments are sequences, one call for each place. Error reply: the outcome of each call.
     @inlinable package static var map: StaticString { "apus_map" }
     /// Request: each call of a map has an outcome of its own.
     @inlinable package static var outcomes: StaticString { "apus_outcomes" }
@@ -17,7 +17,7 @@ package enum ApusMember {
     @inlinable package static var slice: StaticString { "apus_slice" }
     /// Reply: how many calls of a map were made, where not all were.
     @inlinable package static var calls: StaticString { "apus_calls" }
-    /// Request: how many arguments from the first on are what a closure captured.
+    /// Request: how many arguments, from the first on, are captured values of a closure.
     @inlinable package static var captures: StaticString { "apus_captures" }
     /// Request: the build that the function must be of.
     @inlinable package static var build: StaticString { "apus_build" }

@@ -16,7 +16,7 @@ package struct MessageHeader: Sendable, Hashable {
         self.date = date
     }
 
-    /// Reads the fields out of a packed header, passing over what it does not know.
+    /// Reads the fields out of a packed header, passing over unknown ones.
     ///
     /// - Throws: ``WireError`` when the bytes are no JSON object, or `msg_id` or `msg_type` is missing.
     package init(scanning bytes: ByteBuffer) throws(WireError) {

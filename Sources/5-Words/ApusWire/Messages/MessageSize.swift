@@ -2,8 +2,8 @@ private import FoundationEssentials
 
 /// The default limits on the size of a message.
 package enum MessageSize {
-    /// Bytes of a message whose sender has shown that it has the cluster's key: what the environment says, else half of the memory
-    /// that the machine, or the control group of this process, has.
+    /// The limit, in bytes, for a sender that has shown that it has the cluster's key: from the environment, else half of the
+    /// memory that the machine, or the control group of this process, has.
     package static let standard: Int = {
         if let text = ProcessInfo.processInfo.environment[EnvironmentVariable.maximumMessageSize], let bytes = Int(text),
             bytes > 0
@@ -13,7 +13,7 @@ package enum MessageSize {
         return Self.memory / 2
     }()
 
-    /// Bytes of a message from a peer that has not shown yet that it has the key.
+    /// The limit, in bytes, for a peer that has not shown yet that it has the key.
     package static let strangers = 16 << 20
 
     /// Bytes that may wait for a client that does not read, before its connection is cut: a quarter of the memory.

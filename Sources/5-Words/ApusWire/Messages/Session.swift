@@ -1,6 +1,6 @@
 package import NIOCore
 
-/// One participant's identity on the wire, and the maker of its messages.
+/// Makes the messages of one participant, under its identity on the wire.
 package struct Session: Sendable {
     /// The session id: for an engine its uuid and socket identity.
     package let id: String

@@ -9,11 +9,11 @@ public struct ErrorName: RawRepresentable, Hashable, Sendable, CustomStringConve
 
     /// The engine died before it answered.
     public static let engineError = ErrorName("EngineError")
-    /// The task waited longer for what it depends on than it was allowed to.
+    /// The task's time-out passed while it waited for its dependencies.
     public static let taskTimeout = ErrorName("TaskTimeout")
     /// The task was aborted before it started.
     public static let taskAborted = ErrorName("TaskAborted")
-    /// What the task depends on can never come.
+    /// The task's dependency can never be met.
     public static let impossibleDependency = ErrorName("ImpossibleDependency")
     /// The task depends on itself, or on a task that the scheduler was never given.
     public static let invalidDependency = ErrorName("InvalidDependency")
@@ -65,7 +65,7 @@ package struct ErrorContent: Sendable, Hashable {
         self.init(name: name.rawValue, value: value, traceback: ["\(name.rawValue): \(value)"], engineInfo: engineInfo)
     }
 
-    /// Reads an error content; what is missing is left empty.
+    /// Reads an error content; missing members are left empty.
     package init(_ content: JSONValue) {
         self.name = content["ename"]?.string ?? "Error"
         self.value = content["evalue"]?.string ?? ""

@@ -1,4 +1,5 @@
-/// What other tasks a task waits for, and how they must have ended (ipyparallel's `Dependency`; protocol article, "Request metadata").
+/// The other tasks that a task waits for, and how they must have ended (ipyparallel's `Dependency`; protocol article, "Request
+/// metadata").
 ///
 /// As `after` it says when a task may run; as `follow` it says where: on an engine that ran them.
 public struct TaskDependency: Sendable, Hashable {

@@ -17,7 +17,7 @@ public struct PickleDecoder: Sendable {
 
     /// The Swift value of a Python one.
     ///
-    /// - Parameter name: What errors call the value itself: "argument 2".
+    /// - Parameter name: The name of the value in errors: "argument 2".
     /// - Throws: ``PickleError`` if the value is not of the type; whatever error of its own the type's `init(from:)` throws.
     public func decode<Value: Decodable>(
         _ type: Value.Type = Value.self, from value: PickleValue, named name: String = ""

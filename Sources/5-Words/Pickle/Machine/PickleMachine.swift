@@ -85,7 +85,7 @@ struct PickleMachine {
 
     static func malformed(_ message: String) -> PickleError { PickleError(.malformed, "this is no pickle: \(message)") }
 
-    /// Runs the program to its STOP and gives what is then on top of the stack.
+    /// Runs the program to its STOP and gives the entry on top of the stack.
     mutating func run() throws -> Entry {
         while true {
             let byte = try self.cursor.byte()

@@ -11,7 +11,7 @@ struct PickleOutput {
 
     private init(memory: UnsafeMutableRawBufferPointer) { self.memory = memory }
 
-    /// Lets a body write, and appends what it wrote to the buffer.
+    /// Runs the body, and appends its output to the buffer.
     @inline(__always)
     static func write(into buffer: inout ByteBuffer, _ body: (inout PickleOutput) -> Void) {
         withUnsafeTemporaryAllocation(byteCount: 1024, alignment: 8) { memory in

@@ -42,7 +42,7 @@ public struct PickleReader: Sendable {
         return value
     }
 
-    /// Reads the pickle at the front of a buffer; what follows it is ignored, as Python does.
+    /// Reads the pickle at the front of a buffer; bytes after it are ignored, as in Python.
     public func read(_ buffer: ByteBuffer, outOfBand: [ByteBuffer] = []) throws -> PickleValue {
         var length = 0
         return try self.read(buffer, outOfBand: outOfBand, length: &length)

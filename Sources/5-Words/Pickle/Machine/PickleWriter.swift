@@ -112,7 +112,7 @@ extension PickleWriter {
         output.write(bytes)
     }
 
-    /// An opcode with a count of four bytes, or its sibling with eight. A buffer never holds what needs eight; text might.
+    /// An opcode with a count of four bytes, or its sibling with eight, which a long text may need; a buffer is never so large.
     private func appendCounted(_ count: Int, _ short: PickleOpcode, _ long: PickleOpcode, to output: inout PickleOutput) {
         if let count = UInt32(exactly: count) { output.write(short, count) } else { output.write(long, UInt64(count)) }
     }

@@ -1,7 +1,7 @@
 import NIOCore
 
 extension NDArray {
-    /// What an index along the first axis gives: numbers of a one-dimensional array, else arrays of one dimension less.
+    /// The elements along the first axis: the numbers of a one-dimensional array, else arrays of one dimension less.
     func scalarValues() throws -> [PickleValue] {
         guard let length = self.shape.first else {
             throw PickleError(.shapeMismatch, "expected a sequence, found an array of no dimensions")

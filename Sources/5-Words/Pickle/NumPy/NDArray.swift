@@ -13,7 +13,7 @@ public import NIOCore
 public struct NDArray: Sendable, Hashable {
     /// The length along each axis; empty for a single number.
     public let shape: [Int]
-    /// What each element is.
+    /// The type of each element.
     public let scalarType: NDArrayScalarType
     /// The elements' bytes, as many as shape and type say.
     public let data: ByteBuffer

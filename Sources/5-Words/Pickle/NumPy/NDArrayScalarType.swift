@@ -1,4 +1,4 @@
-/// What the elements of an array are: NumPy's `dtype`, in its text form.
+/// The type of an array's elements: NumPy's `dtype`, in its text form.
 public struct NDArrayScalarType: Sendable, Hashable, CustomStringConvertible {
     /// The text form, byte order first: `<f8`, `|u1`, `>i4`, `<M8[ns]`. For records, NumPy's list of fields as text.
     public let description: String
@@ -104,7 +104,7 @@ public struct NDArrayScalarType: Sendable, Hashable, CustomStringConvertible {
         return total
     }
 
-    /// What kind of number: `f` floating point, `i` and `u` integers, `b` bool, `c` complex, `V` records and others.
+    /// The kind of the elements: `f` floating point, `i` and `u` integers, `b` bool, `c` complex, `V` records and others.
     public var kind: Character { self.fields == nil ? self.description.dropFirst().first! : "V" }
 
     /// Whether the bytes lie in the order this machine does not use.

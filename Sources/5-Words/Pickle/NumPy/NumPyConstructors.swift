@@ -127,7 +127,7 @@ extension NDArray {
             return NDArray(unchecked: self.data, shape: self.shape.reversed(), scalarType: self.scalarType)
         }
         let size = self.scalarType.size
-        // Walks the result in its order; an index of the result is one of ours read backwards.
+        // Walks the result in its order; an index of the result is an index of this array read backwards.
         let shape = Array(self.shape.reversed())
         var steps: [Int] = []
         var step = size

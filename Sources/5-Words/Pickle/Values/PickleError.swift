@@ -1,6 +1,6 @@
 /// Why a pickle could not be read, or a value could not be turned into a Swift type or an array.
 public struct PickleError: Error, Sendable, CustomStringConvertible {
-    /// What kind of thing is wrong. More codes may come, so a `switch` needs a `default`.
+    /// The kinds of errors. More codes may come, so a `switch` needs a `default`.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
         private enum Value: String {
             case malformed, unsupported, limitExceeded, recursive
@@ -32,9 +32,9 @@ public struct PickleError: Error, Sendable, CustomStringConvertible {
         public static let invalidValue = Code(.invalidValue)
     }
 
-    /// What kind of thing is wrong.
+    /// The kind of the error.
     public let code: Code
-    /// What was expected and what was found, without the place.
+    /// The message: the expected and the found value, without the place.
     public let message: String
     /// Where in the value: "argument 2, points[3].x"; empty for the whole value.
     public let place: String

@@ -130,9 +130,9 @@ public struct PickleDuration: Sendable, Hashable {
 
 /// A zone at a fixed distance from UTC, as Python's `datetime.timezone`.
 public struct PickleTimeZone: Sendable, Hashable {
-    /// How far its clocks are ahead of UTC.
+    /// How far the zone's clocks are ahead of UTC.
     public var offset: PickleDuration
-    /// What it is called; nil for Python's own name of it, such as `UTC+02:00`.
+    /// The zone's name; nil for Python's own name, such as `UTC+02:00`.
     public var name: String?
 
     /// A zone whose clocks are so far ahead of UTC.

@@ -1,6 +1,6 @@
 public import NIOCore
 
-/// A Python object as plain data: what a pickle says, with no code in it.
+/// A Python object as plain data: the content of a pickle, without code.
 ///
 /// A value is compared by structure: `1`, `1.0` and `true` differ here, though Python finds them equal. Sets and dictionaries
 /// are equal whatever the order of their elements, as in Python.
@@ -57,7 +57,7 @@ public enum PickleValue: Sendable, Hashable {
 public struct PickleGlobal: Sendable, Hashable, CustomStringConvertible {
     /// The module that it is imported from, such as `numpy.linalg`.
     public var module: String
-    /// Its name in the module; with a point where it is inside a class.
+    /// The qualified name in the module; with a dot for a member of a class.
     public var name: String
 
     /// The name, whether or not there is such a class or function.

@@ -37,7 +37,7 @@ package final class MemoryFile: Sendable {
     /// Bytes so far.
     package var count: Int { self.state.withLock { $0.count } }
 
-    /// Adds bytes at the end. False when there is no memory for them; what was there is still there.
+    /// Adds bytes at the end. False when there is no memory for them; earlier bytes are kept.
     package func append(_ bytes: ByteBuffer) -> Bool {
         self.state.withLock { state in
             let isWritten = bytes.withUnsafeReadableBytes { bytes in

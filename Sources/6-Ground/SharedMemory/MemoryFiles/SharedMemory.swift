@@ -46,7 +46,7 @@ package final class SharedMemory: Sendable {
     /// The environment variable that makes a process share nothing.
     package static let disablingVariable = "APUS_SHARED_MEMORY"
 
-    /// Copies the bytes to new memory. Nil when there is none, or no descriptor, to be had.
+    /// Copies the bytes to new shared memory. Nil when the system has no memory or no descriptor for it.
     package init?(copying bytes: ByteBuffer) {
         let token = String(UInt64.random(in: 0 ... .max), radix: 16)
         let file = bytes.withUnsafeReadableBytes { bytes in
@@ -57,8 +57,8 @@ package final class SharedMemory: Sendable {
         self.owner = nil
     }
 
-    /// The memory file in which the bytes were collected as they came from the network (`MemoryFile`), sealed from now on. Nil when
-    /// they were not, or it is not open any more.
+    /// Shares the memory file in which the bytes were collected as they came from the network (`MemoryFile`), and seals it. Nil
+    /// for bytes that were not collected in one, or if the file is no longer open.
     package init?(of bytes: ByteBuffer) {
         guard let file = MappedMemory.file(of: bytes), apus_memory_seal(file.descriptor) else { return nil }
         self.reference = Reference(
@@ -70,7 +70,7 @@ package final class SharedMemory: Sendable {
 
     /// The bytes, not copied.
     ///
-    /// - Throws: ``MemoryError`` when they are not there any more, or are not what the reference says.
+    /// - Throws: ``MemoryError`` when the memory is gone, or does not match the reference.
     package static func map(_ reference: Reference) throws(MemoryError) -> ByteBuffer {
         guard reference.size > 0, reference.size <= Int(UInt32.max) else {
             throw MemoryError("shared memory of \(reference.size) bytes cannot be")
