@@ -53,7 +53,7 @@ package struct EngineOrder: Sendable, Hashable {
     package var profile: ProfileDirectory
     /// How engines reach the controller. Without it they read the engine connection file.
     package var connection: EngineConnectionInfo?
-    /// Variables of the user's own, for the engines.
+    /// The user's variables for the engines.
     package var environment: [String: String]
     /// The uuid of each engine, by its number; an engine that is started again keeps its uuid.
     package let uuids: [EngineUUID]
@@ -89,7 +89,7 @@ package struct EngineExit: Sendable, Hashable, CustomStringConvertible {
     /// The engine's uuid, by which its id at the hub is found, if the engine takes the uuid from its environment as Apus's do.
     package let uuid: EngineUUID
     package let exit: ProcessExit
-    /// Whether its set was told to stop or restart it.
+    /// Whether the set was told to stop or restart the engine.
     package let wasStopped: Bool
 
     package init(engine: Int, uuid: EngineUUID, exit: ProcessExit, wasStopped: Bool) {

@@ -41,7 +41,7 @@ package struct LocalLauncher: EngineLauncher {
         package init?(command: [String]) {
             guard let program = command.first else { return nil }
             self.init(program, arguments: Array(command.dropFirst()))
-            // 'apus engine' starts an engine by itself, and reads more options than engine mode does.
+            // 'apus engine' is an engine without engine mode, and takes options from the command.
             guard self.arguments.first != "engine", Self.hasEngineMode(program) else { return }
             self.environment[EnvironmentVariable.engineMode] = "1"
             self.parentWatch = .process

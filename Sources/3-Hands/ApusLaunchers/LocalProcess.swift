@@ -18,7 +18,7 @@ private import Subprocess
 
 /// A child process on this machine, in a session of its own.
 ///
-/// The process and its children end with this process, unless the command's ``ParentWatch`` is `none`.
+/// The process ends when this process does, unless the command's ``ParentWatch`` is `none`.
 package final class LocalProcess: Sendable {
     package let command: LocalCommand
     /// The program's own process id, which is also its process group's and its session's.

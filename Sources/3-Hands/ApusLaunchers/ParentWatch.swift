@@ -14,9 +14,9 @@
 /// and the reader sees the end of file. (Linux' parent-death signal does not serve: it fires when the *thread* that started the
 /// child ends, and threads of a pool come and go.)
 package enum ParentWatch: Sendable, Hashable {
-    /// The process reads the pipe itself, at the descriptor that `APUS_PARENT_FD` names, and ends at its end.
+    /// The process reads the pipe itself, at the descriptor that `APUS_PARENT_FD` names, and ends at the pipe's end.
     case process
-    /// The process knows nothing of pipes: a small shell beside it, in its process group, reads and then kills the group.
+    /// The process does not read the pipe: a small shell in its process group does, and kills the group at the pipe's end.
     case watchdog
     /// The process outlives its parent, as a daemon should.
     case none

@@ -14,7 +14,7 @@ package protocol Transport: Sendable {
 
 /// How a socket distributes messages (the ZeroMQ socket types that the protocol uses).
 package enum SocketRole: Sendable, Hashable {
-    /// Talks to many peers, each by its identity: the first frame of a message says from whom, or to whom.
+    /// Talks to many peers, each by its identity: the first frame of a message is the identity of its sender or receiver.
     case router
     /// Talks to the peers it is connected to, in turn when there are several; frames are all payload.
     case dealer

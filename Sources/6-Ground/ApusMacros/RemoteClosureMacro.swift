@@ -312,7 +312,7 @@ extension ClosureExprSyntax {
         return closure
     }
 
-    /// The line in which the hoisted closure begins, for the lines of its body to be those they have in the source.
+    /// The line in which the hoisted closure must begin so that its body keeps the line numbers of the source.
     fileprivate func firstLineOfHoisted(in context: some MacroExpansionContext) -> Int {
         let hoisted = self.hoisted
         guard let first = self.statements.first, let hoistedFirst = hoisted.statements.first else {

@@ -6,7 +6,7 @@ enum Command: Sendable, Equatable {
     case error(reason: String)
     case subscribe(ByteBuffer)
     case cancel(ByteBuffer)
-    /// The peer may forget us after `timeToLive` tenths of a second without traffic; zero for never.
+    /// The receiver may close the connection after `timeToLive` tenths of a second without traffic; zero for never.
     case ping(timeToLive: UInt16, context: ByteBuffer)
     case pong(context: ByteBuffer)
     /// A command of a later version; ignored, as the specification asks.

@@ -176,7 +176,7 @@ final class SocketCore {
         case .router, .dealer, .xpub:
             delegate.socket(face, received: messages, from: connection.peer)
         case .sub:
-            // A publisher may not have heard yet that a subscription was cancelled, or may have heard another's.
+            // A publisher may not know yet that a subscription was cancelled, or may apply that of another subscriber.
             let wanted =
                 messages.allSatisfy { self.filter.matches($0[0]) } ? messages : messages.filter { self.filter.matches($0[0]) }
             if !wanted.isEmpty { delegate.socket(face, received: wanted, from: connection.peer) }

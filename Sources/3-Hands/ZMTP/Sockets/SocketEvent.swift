@@ -39,7 +39,7 @@ package enum DisconnectReason: Sendable, Equatable, CustomStringConvertible {
     case violation(ProtocolViolation)
     /// Nothing came from the peer for longer than the heartbeat allows.
     case silent
-    /// The bytes or messages that wait for the peer exceeded the high-water mark.
+    /// The queue for the peer reached its high-water mark.
     case tooSlow
     case handshakeTimedOut
     /// Another connected peer bears the identity that this one claims.

@@ -49,7 +49,7 @@ package struct EngineSession: Sendable {
         case serve(EngineID)
         /// Publish `starting` and answer pings. At the first answer the hub announces this engine to clients.
         case startHeart
-        /// Starts the timer; a timer that runs already starts anew.
+        /// Start the timer; a timer that runs already starts anew.
         case startTimer(Timer, milliseconds: Int)
         case stopTimer(Timer)
         /// Answer the control request that the event brought.

@@ -92,7 +92,7 @@ package struct KernelSession: Sendable {
         case kill(Int)
         /// Tell the process that no more requests come, and kill it if it has not ended after a while, or at once.
         case letGo(Int, isHurried: Bool)
-        /// Starts the timer; a timer that runs already starts anew.
+        /// Start the timer; a timer that runs already starts anew.
         case startTimer(Timer, after: Duration)
         case stopTimer(Timer)
         /// Tell clients that the engine is busy with the request.

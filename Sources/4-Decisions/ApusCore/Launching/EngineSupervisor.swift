@@ -98,7 +98,7 @@ package struct EngineSupervisor: Sendable {
         case start(EngineUUID)
         /// End the process.
         case stop(EngineUUID)
-        /// Tell the hub that the engine's process has ended, for a connection may outlive it.
+        /// Tell the hub that the engine's process has ended, because a connection may outlive the process.
         case tellHub(EngineUUID, End)
         /// The launch has failed: the engine ended before it was registered.
         case failLaunch(EngineUUID, End)

@@ -164,7 +164,7 @@ extension PickleValue {
     }
 }
 
-/// The pickle of a `Reference`, the function of every request between our own parts: only the name in it changes.
+/// The pickle of a `Reference`, the function of every request from an Apus client to an Apus engine: only the name in it changes.
 private enum ReferenceTemplate {
     /// The pickle up to the length of the name, and from after the name.
     private static let parts: (before: ByteBuffer, after: ByteBuffer) = {

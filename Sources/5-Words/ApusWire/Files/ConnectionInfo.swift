@@ -11,7 +11,7 @@ public struct ClientConnectionInfo: Sendable, Hashable {
     public var task: Int
     /// The port at which the output of engines (text they print, values they display) is published.
     public var iopub: Int
-    /// The port at which the hub tells of engines that come and go.
+    /// The port at which the hub publishes which engines come and go.
     public var notification: Int
     /// The root of the broadcast tree; nil from controllers older than 7.0, which have no broadcast.
     public var broadcast: Int?
@@ -121,7 +121,7 @@ public struct EngineConnectionInfo: Sendable, Hashable {
 
 /// The keys that client and engine files share.
 public struct ConnectionCommon: Sendable, Hashable {
-    /// `tcp://<address>` without a port; the address may be `*`, then `location` tells where the controller is.
+    /// `tcp://<address>` without a port; if the address is `*`, `location` names the controller's host.
     public var interface: String
     /// The hub's port for registration and queries.
     public var registration: Int

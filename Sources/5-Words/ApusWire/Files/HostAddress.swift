@@ -47,7 +47,7 @@ package enum HostAddress {
         return !Set(Self.resolve(location)).isDisjoint(with: Self.resolve(Self.hostName))
     }
 
-    /// Refuses a controller that is to be reached by SSH tunnels, unless it is on this machine and needs none.
+    /// Throws for a controller that is to be reached by SSH tunnels, unless it is on this machine and needs none.
     package static func requireNoTunnel(_ common: ConnectionCommon) throws(WireError) {
         guard !common.ssh.isEmpty, !Self.isHere(common.location) else { return }
         throw WireError(

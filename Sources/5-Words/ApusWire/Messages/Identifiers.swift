@@ -42,7 +42,7 @@ public struct MessageID: Hashable, Comparable, Sendable, CustomStringConvertible
     /// The id as messages carry it.
     public let text: String
 
-    /// The id of this text, as another client has told it, say.
+    /// The id of this text, for instance one from another client.
     public init(_ text: String) { self.text = text }
 
     public var description: String { self.text }

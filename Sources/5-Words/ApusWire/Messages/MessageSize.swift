@@ -19,7 +19,7 @@ package enum MessageSize {
     /// Bytes that may wait for a client that does not read, before its connection is cut: a quarter of the memory.
     package static let unread = Self.memory / 4
 
-    /// Bytes of memory that this process may use.
+    /// Bytes of memory that this process may use; at least 1 GiB is assumed.
     static let memory: Int = {
         let machine = Int(clamping: ProcessInfo.processInfo.physicalMemory)
         // The limit of an unlimited group reads "max", which is no number.

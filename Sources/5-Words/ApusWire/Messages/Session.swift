@@ -32,7 +32,7 @@ package struct Session: Sendable {
         return self.messageID(number: self.count)
     }
 
-    /// The id of this session's message of that number, for a holder that counts by itself.
+    /// The id of this session's message of that number, for a caller that counts messages itself.
     package func messageID(number: UInt64) -> MessageID { MessageID(self.prefix + String(number, radix: 36)) }
 
     /// A new signed message.

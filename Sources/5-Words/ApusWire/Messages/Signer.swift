@@ -22,7 +22,7 @@ package struct Signer: Sendable {
 
     private init() { self.keyed = .none }
 
-    /// - Throws: ``WireError`` when the scheme is not `hmac-` and a digest that we have.
+    /// - Throws: ``WireError`` when the scheme is not `hmac-` and the name of a supported digest.
     package init(key: String, scheme: String = Self.defaultScheme) throws(WireError) {
         if key.isEmpty {
             self.keyed = .none

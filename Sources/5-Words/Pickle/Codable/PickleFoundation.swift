@@ -6,7 +6,7 @@ import NIOCore
     import Foundation
 #endif
 
-// Foundation's values are told apart by type, because conforming them to a protocol of ours would make Foundation part of
+// Foundation's values are recognised by type, because conforming them to a protocol of this module would make Foundation part of
 // every cast.
 
 /// The Python value of a Foundation value; nil for a value of any other type.

@@ -16,7 +16,7 @@ extern "C" {
 /// A sealed file cannot be written to, shrunk or grown.
 int apus_memory_create(const char *_Nonnull name, const void *_Nullable bytes, size_t count, bool sealed);
 
-/// Writes all of these bytes at the file's end. False, and the file as it was, when there is no memory for them.
+/// Writes all of these bytes at the file's end. False when there is no memory for them; the file is then unchanged.
 bool apus_memory_append(int file, const void *_Nonnull bytes, size_t count);
 
 /// Seals a file that `apus_memory_create` has made, and whose mappings are all private. False when the system refuses.
