@@ -9,18 +9,19 @@ extension Client {
     /// Connects to a running cluster, found by its profile and cluster id in the usual folders.
     ///
     /// - Parameters:
-    ///   - profile: The profile's name (`default` unless told); see ``ProfileDirectory``.
+    ///   - profile: The profile's name; nil: `default`. See ``ProfileDirectory``.
     ///   - profileDirectory: The profile's folder, instead of its name.
-    ///   - clusterID: Which of the profile's clusters; empty for the one that `apus start` makes unless told.
+    ///   - clusterID: Which of the profile's clusters; empty: the one that `apus start` makes without `--cluster-id`.
     ///   - timeout: How long to wait for the hub's answer.
-    ///   - patience: How long the controller may be out of reach later on before whoever waits is told by an error with code
-    ///     `controllerGone`; the client finds a controller that comes back all the same.
-    ///   - maximumMessageSize: The largest message that is taken, in bytes: what the environment's `APUS_MAX_MESSAGE_SIZE` says, or half of
-    ///     the machine's memory unless told. Whoever waits for a larger result gets an error with code `badResult`.
-    ///   - eventLoopGroup: Where the client's sockets live: one of NIOPosix's, which the caller keeps until the client is closed. The
-    ///     process-wide one unless told.
-    ///   - logger: Where the client writes what goes wrong while nobody waits for it.
-    /// - Throws: ``ApusError`` that says where it looked, or which address did not answer.
+    ///   - patience: How long the controller may be out of reach later on before waiting calls throw an error with code
+    ///     `controllerGone`. Even then the client reconnects to a controller that comes back.
+    ///   - maximumMessageSize: The largest message that is taken, in bytes; nil: the value of the environment's
+    ///     `APUS_MAX_MESSAGE_SIZE`, or half of the machine's memory. Waiting for a larger result throws an error with code
+    ///     `badResult`.
+    ///   - eventLoopGroup: The group of NIOPosix that runs the client's sockets; the caller keeps it running until the client is
+    ///     closed. Nil: the process-wide group.
+    ///   - logger: Where the client logs failures that no call throws.
+    /// - Throws: ``ApusError`` that names the folders or files that were searched, or the address that did not answer.
     public static func connect(
         profile: String? = nil, profileDirectory: String? = nil, clusterID: String = "", timeout: Duration = .seconds(10),
         patience: Duration = .seconds(60), maximumMessageSize: Int? = nil, eventLoopGroup: (any EventLoopGroup)? = nil,

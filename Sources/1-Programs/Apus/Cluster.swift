@@ -9,56 +9,61 @@ public import Logging
 
 /// A controller and engines on this machine, started and stopped together.
 ///
-/// Most programs want the scope, ``withCluster(_:engines:options:_:)``. The object is for those whose cluster outlives a function.
-/// Engines are this very program, started again in engine mode, so they have every `@Remote` function that it has; with
-/// ``Options/python`` each has a Python interpreter besides.
+/// Most programs use the scope ``withCluster(_:engines:options:_:)``; the object is for a cluster that outlives a function.
+/// Engines are processes of this same program in engine mode, so they have all its `@Remote` functions; with ``Options/python``
+/// each has a Python interpreter as well.
 ///
-/// An engine whose process dies is started again in its place, with its id and an empty namespace: at once, and after growing pauses when
-/// it dies again. One that was told to end (``Client/shutdown(_:restart:hub:)``, SIGTERM) stays away until ``restartEngines(_:)``. Where no
-/// engine is left and none is coming, load-balanced tasks end with code ``ApusError/Code/noEnginesRegistered`` and the reason.
+/// An engine whose process dies is started again in its place, with its id and an empty namespace: at once, and after growing
+/// pauses when the engine dies again. An engine that was told to end (``Client/shutdown(_:restart:hub:)``, SIGTERM) stays away
+/// until ``restartEngines(_:)``. When no engine is left and none is being started, load-balanced tasks end with code
+/// ``ApusError/Code/noEnginesRegistered`` and the reason.
 public final class Cluster: Sendable {
-    /// What a cluster is made of, and how. The defaults suit a program that uses a machine for itself.
+    /// The settings of a cluster. The defaults suit a program that has the machine to itself.
     public struct Options: Sendable {
-        /// How the controller runs.
+        /// The settings of the controller.
         public var controller = ControllerOptions()
-        /// The profile whose folder gets the connection files, so that others can join; nil: a folder of its own that is removed
-        /// at the end.
+        /// The profile whose folder gets the connection files, so that other programs can connect; nil: a temporary folder, which
+        /// is removed when the cluster stops.
         public var profile: ProfileDirectory?
-        /// What tells this cluster from others of the same profile; empty for the profile's nameless one, which
-        /// ``Client/connect(profile:profileDirectory:clusterID:timeout:patience:maximumMessageSize:eventLoopGroup:logger:)`` finds unless told; nil: a new one.
+        /// The id that tells this cluster from others of the same profile; nil: a new id. A cluster whose id is empty is the one
+        /// that ``Client/connect(profile:profileDirectory:clusterID:timeout:patience:maximumMessageSize:eventLoopGroup:logger:)``
+        /// finds without an id.
         public var clusterID: String?
         /// How long engines may take to register.
         public var startTimeout: Duration = .seconds(60)
-        /// The program that the engines run, and its arguments; nil: this one. A program that imports Apus is started in engine mode.
+        /// The program that the engines run, and its arguments; nil: this program. A program that imports Apus is started in
+        /// engine mode.
         public var engineCommand: [String]?
-        /// How a program of ours starts its engines, where that is more than a command.
+        /// The engines' program for callers that need more than a command, such as `apus start`; overrides `engineCommand`.
         package var engineProgram: LocalLauncher.Engine?
         /// Whether an engine whose process dies is started again in its place.
         public var restartsEngines = true
-        /// How often in a row an engine may die without having had work, and be started again; then it is given up. A death while it
-        /// runs something is not counted, for that is the work's fault, nor are those before it has run for a minute. 0: not once.
+        /// How often in a row an engine that had no work may die and be started again; after one death more the engine stays
+        /// away. The count starts anew when the engine has run for a minute, or dies while it has work, which then is the work's
+        /// fault.
         public var restartLimit = 5
-        /// Has the engines run Python as well; nil: Swift functions only. Where IPython is installed, its shell runs the cells.
+        /// The Python interpreter that engines run as well; nil: Swift functions only. Where IPython is installed, its shell runs
+        /// cells.
         public var python: PythonChoice?
-        /// Silent below warnings unless told: engines that come and go are no news to who started them.
+        /// Where the cluster logs; by default warnings and errors only.
         public var logger: Logger = {
             var logger = Logger(label: "apus.cluster")
             logger.logLevel = .warning
             return logger
         }()
 
-        /// Options of which none is set.
+        /// Creates the default options.
         public init() {}
     }
 
-    /// Which Python engines run.
+    /// Which Python interpreter engines run.
     public enum PythonChoice: Sendable, Hashable {
-        /// The one of the active environment (`VIRTUAL_ENV`, `CONDA_PREFIX`), else `python3` on the path.
+        /// The interpreter of the active environment (`VIRTUAL_ENV`, `CONDA_PREFIX`), else `python3` on the path.
         case active
         /// An interpreter's path, or a name to be found on the path.
         case named(String)
 
-        /// The interpreter of that path or name if there is one, else the active environment's.
+        /// The interpreter of the given path or name; for nil the active environment's.
         public static func interpreter(_ name: String?) -> PythonChoice { name.map { .named($0) } ?? .active }
 
         fileprivate var text: String {
@@ -69,7 +74,7 @@ public final class Cluster: Sendable {
         }
     }
 
-    /// What tells this cluster from others of the same profile, and is part of its files' names.
+    /// The id that tells this cluster from others of the same profile; it is part of the files' names.
     public let clusterID: String
     /// The profile whose folder has the connection files.
     public let profile: ProfileDirectory
@@ -95,7 +100,7 @@ public final class Cluster: Sendable {
             options: options.controller, files: ControllerHost.Files(profile: self.profile, clusterID: self.clusterID),
             logger: options.logger, onPresence: { events.continuation.yield(EngineSupervisor.Event($0)) })
         self.controller = controller
-        // A cluster of a program's own is nobody else's to stop, and has no file.
+        // A cluster in a temporary folder has no cluster file: other programs are not to list or stop it.
         let file = self.ownsProfile ? nil : ClusterFile(clusterID: self.clusterID, profile: self.profile)
         let supervisor = EngineSupervisorService(
             options.restartPolicy, controller: controller, events: events, logger: options.logger,
@@ -108,16 +113,17 @@ public final class Cluster: Sendable {
         }
     }
 
-    /// A client of this cluster; the caller closes it.
+    /// Connects a new client to this cluster; the caller closes the client.
     public func connect() async throws -> Client { try await Client.connect(to: self.controller.clientInfo) }
 
     /// Starts engines and waits until they have registered.
     ///
     /// - Parameters:
-    ///   - count: How many more than there are.
-    ///   - resources: What each of them owns that tasks may ask for (``LoadBalancedView/resources``): `["gpu": 1]`.
-    /// - Throws: ``ApusError`` with code `launchFailed` when one cannot be started, ends before it has registered, with what it said last,
-    ///   or takes longer than ``Options/startTimeout``. None of them is left then.
+    ///   - count: How many engines to add.
+    ///   - resources: What each new engine owns that tasks may ask for (``LoadBalancedView/resources``): `["gpu": 1]`.
+    /// - Throws: ``ApusError`` with code `launchFailed` when an engine cannot be started or ends before it has registered (the
+    ///   message has its last lines of output), `timeout` when registering takes longer than ``Options/startTimeout``. No new
+    ///   engine is left then.
     public func startEngines(_ count: Int, resources: [String: Double] = [:]) async throws {
         let engine =
             self.options.engineProgram ?? self.options.engineCommand.flatMap { LocalLauncher.Engine(command: $0) }
@@ -152,13 +158,13 @@ public final class Cluster: Sendable {
         }
     }
 
-    /// Ends engines and starts them again in their places, with the ids that they had and empty namespaces; also those that have ended.
+    /// Restarts engines, which then have the same ids and empty namespaces; engines that have ended are started again.
     ///
-    /// What they were running ends as when an engine dies.
+    /// Tasks that the engines were running end as when an engine dies. Engines of ipyparallel get new ids and are not waited for.
     ///
     /// - Parameter ids: Which of the engines that this cluster started; nil: all.
-    /// - Throws: ``ApusError`` with code `noSuchEngine` for one that this cluster did not start, `launchFailed` when one does not come
-    ///   back, `timeout` when that takes longer than ``Options/startTimeout``. Engines of ipyparallel are not waited for, and get new ids.
+    /// - Throws: ``ApusError`` with code `noSuchEngine` for an engine that this cluster did not start, `launchFailed` when an
+    ///   engine does not come back, `timeout` when coming back takes longer than ``Options/startTimeout``.
     public func restartEngines(_ ids: [EngineID]? = nil) async throws {
         let (engines, arrivals) = try await self.supervisor.restart(ids)
         try await Self.race {
@@ -177,7 +183,7 @@ public final class Cluster: Sendable {
         }
     }
 
-    /// Runs two things side by side until the first of them ends, and takes its end.
+    /// Runs two functions side by side until one of them returns or throws, cancels the other, and returns or throws likewise.
     private static func race(
         _ first: @escaping @Sendable () async throws -> Void, against second: @escaping @Sendable () async throws -> Void
     ) async throws {
@@ -189,7 +195,7 @@ public final class Cluster: Sendable {
         }
     }
 
-    /// A failure of a user's own engine command, with what an engine is.
+    /// Adds to the failure of a user's own engine command what an engine's command must be.
     private static func explain(_ failure: ApusError, _ command: [String]) -> ApusError {
         let program = command.first ?? ""
         return ApusError(
@@ -201,7 +207,7 @@ public final class Cluster: Sendable {
             """)
     }
 
-    /// Stops the engines and the controller, and removes what was made for them. May be called again.
+    /// Stops the engines and the controller, and removes their files. May be called again.
     public func stop() async {
         await self.supervisor.stop()
         await self.controller.stop()
@@ -222,7 +228,7 @@ extension Cluster.Options {
 }
 
 extension ClusterFile {
-    /// Writes what `apus list` and Python's tools know a cluster by whose controller runs in this process.
+    /// Writes the cluster file, by which `apus list` and Python's tools find this cluster; its controller runs in this process.
     fileprivate func save(with sets: [String: EngineSet]) throws {
         var file = self
         file.controller = Controller(

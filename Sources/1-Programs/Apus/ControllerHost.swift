@@ -10,19 +10,21 @@ internal import ZMTPTransport
 
 /// A controller that runs in this process, with its connection files.
 public final class ControllerHost: Sendable {
-    /// Where the connection files are; nil when none are written.
+    /// Where a controller's connection files are.
     public struct Files: Sendable {
-        /// The profile in whose folders they are.
+        /// The profile whose folders have the files.
         public var profile: ProfileDirectory
-        /// Part of the files' names, where it is not empty.
+        /// The cluster's id; it is part of the files' names unless it is empty.
         public var clusterID: String
-        /// Whether the files stay when the controller stops, and their ports and key are used again.
+        /// Whether the controller uses the ports and key of files that are there, and leaves the files when it stops.
         public var reuse: Bool
-        /// Whether engines that were registered when a controller last ran here have their ids again as soon as they reconnect.
+        /// Whether engines that were registered when a controller last ran here get their ids back when they reconnect.
         public var restore = false
-        /// The file that clients read. In the profile's security folder unless told, as ``engineFile`` is.
+        /// The path of the file that clients read; by default in the profile's security folder.
         public var clientFile: String
-        /// The file that engines read; it is for its owner's eyes, for it has the key that signs messages.
+        /// The path of the file that engines read; by default in the profile's security folder.
+        ///
+        /// Both files have the key that signs messages, so only their owner may read them.
         public var engineFile: String
 
         /// The files of a cluster in its profile's folders.
@@ -36,7 +38,7 @@ public final class ControllerHost: Sendable {
 
         var stateFile: String { self.profile.engineStateFile(clusterID: self.clusterID) }
 
-        /// The files that a controller left here, when both are whole and agree.
+        /// Reads the files that an earlier controller left; nil when there are none. Throws unless both can be read and agree.
         func existing() throws(WireError) -> (client: ClientConnectionInfo, engine: EngineConnectionInfo)? {
             guard PrivateFile.exists(self.clientFile) || PrivateFile.exists(self.engineFile) else { return nil }
             let client = try ClientConnectionInfo(PrivateFile.readJSON(self.clientFile))
@@ -47,7 +49,7 @@ public final class ControllerHost: Sendable {
             return (client, engine)
         }
 
-        /// Who was registered when a controller last ran here; nil when nobody knows.
+        /// Reads which engines were registered when a controller last ran here; nil when there is no such list.
         func savedEngines() throws(WireError) -> EngineRegistry.State? {
             guard PrivateFile.exists(self.stateFile) else { return nil }
             guard let state = EngineRegistry.State(try PrivateFile.readJSON(self.stateFile)) else {
@@ -57,9 +59,9 @@ public final class ControllerHost: Sendable {
         }
     }
 
-    /// What clients connect with: the text of the client connection file.
+    /// The contents of the client connection file, with which clients connect.
     public let clientInfo: ClientConnectionInfo
-    /// What engines connect with: the text of the engine connection file.
+    /// The contents of the engine connection file, with which engines connect.
     public let engineInfo: EngineConnectionInfo
     private let files: Files?
     private let service: ControllerService
@@ -142,7 +144,7 @@ public final class ControllerHost: Sendable {
         }
     }
 
-    /// Waits until the controller has been shut down, by a client or by ``stop()``; its files are gone then.
+    /// Waits until the controller has been shut down, by a client or by ``stop()``, and removes its files.
     ///
     /// Cancelling the wait stops the controller.
     public func wait() async throws {
@@ -154,13 +156,14 @@ public final class ControllerHost: Sendable {
         self.removeFiles()
     }
 
-    /// Waits until the controller has ended, however it did; changes nothing.
+    /// Waits until the controller has ended, for whatever reason. Cancelling the wait does not stop the controller.
     func waitForEnd() async { _ = await self.running.result }
 
-    /// Has tasks fail where no engine is registered, for none is coming, and why; nil: has them wait again.
+    /// Tells the controller that no further engine will come, and why, so that tasks fail while no engine is registered; with nil
+    /// tasks wait for an engine again.
     func expectNoEngine(_ reason: String?) { self.service.expectNoEngine(reason) }
 
-    /// Tells the controller that the process of an engine has ended, which its connections may not show.
+    /// Tells the controller that the process of an engine has ended, because the engine's connections may not show that.
     func engineProcessEnded(_ uuid: EngineUUID, _ end: EngineEnd) { self.service.engineProcessEnded(uuid, end) }
 
     /// Stops serving and removes the files.
@@ -177,8 +180,9 @@ public final class ControllerHost: Sendable {
     }
 }
 
-/// Keeps the list of registered engines in its file, written beside the controller's loop: a disk that is slow must not hold up
-/// tasks. Of lists that come while one is being written the last is written next, and the last of all always.
+/// Writes the list of registered engines to its file, off the controller's event loop, so that a slow disk does not delay tasks.
+///
+/// While a list is being written, only the newest of the lists that come is kept. The last list of all is always written.
 private final class EngineStateWriter: Sendable {
     private let states: AsyncStream<EngineRegistry.State>.Continuation
     private let writing: Task<Void, Never>
@@ -205,7 +209,7 @@ private final class EngineStateWriter: Sendable {
 }
 
 extension ControllerOptions {
-    /// Takes over where an earlier controller listened and how it signed, so that its peers find this one.
+    /// Takes over an earlier controller's addresses, ports and key, so that its clients and engines can reconnect.
     fileprivate mutating func reuse(_ client: ClientConnectionInfo, _ engine: EngineConnectionInfo) {
         self.key = engine.common.key
         self.signatureScheme = engine.common.signatureScheme

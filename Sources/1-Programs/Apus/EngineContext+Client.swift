@@ -15,19 +15,19 @@ extension EngineContext {
     /// }
     /// ```
     ///
-    /// It is connected at the first call and shared by all functions of the engine, which closes it at its own end.
+    /// The client is connected at the first call and shared by all functions of the engine, which closes the client when it ends.
     ///
-    /// **Waiting.** While a function waits for results its engine runs other tasks, so that a recursion ends with any number of
-    /// engines. When it has what it waited for it goes on as soon as no other function has its turn, for an engine runs one at a time;
-    /// `async let` and task groups may wait for many at once. The engine knows the waiting of the function's own Swift task and its
-    /// children, not that of a detached one. Tasks submitted here go before those of the same priority from outside. A run limit counts
-    /// what the function waits, and an interrupt ends the wait. As many as 10,000 functions of one engine may have a client and not
-    /// have ended; the next one gets none. Should the engine die, the tasks that its functions submitted run on, and their results are
-    /// in the hub's records.
+    /// **Waiting.** While a function waits for results, its engine runs other tasks, so a recursion ends with any number of
+    /// engines. An engine runs one function at a time: once the results are there, the function goes on as soon as no other
+    /// function runs. `async let` and task groups may wait for many results at once. The engine notices a wait in the function's
+    /// own Swift task and its child tasks, not in a detached task. Tasks that functions submit run before other tasks of the same
+    /// priority. The time that a function waits counts towards its run limit, and an interrupt ends the wait. At most 10,000
+    /// unfinished functions of one engine may have a client; for the next one this call throws. When the engine dies, the tasks
+    /// that its functions submitted run on, and their results are in the hub's records.
     ///
-    /// - Throws: ``ApusError`` with code `notSupported` where no engine runs the function, or where its controller is ipyparallel's,
-    ///   which would count tasks that wait as running until every engine waits; an error that clients see as an `EngineError` where
-    ///   too many of the engine's functions wait, as in a recursion that never ends.
+    /// - Throws: ``ApusError`` with code `notSupported` where no engine runs the function, or where the engine's controller is
+    ///   ipyparallel's, which counts waiting tasks as running, so that in the end every engine would wait; an error that clients
+    ///   see as an `EngineError` where too many functions of the engine wait, as in an endless recursion.
     public static func client() async throws -> Client {
         guard let engine = EngineContext.current else {
             throw ApusError(.notSupported, "no engine runs this function, so there is no cluster that it belongs to")

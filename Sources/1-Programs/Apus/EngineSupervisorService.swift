@@ -14,7 +14,7 @@ internal import NIOCore
     internal import Darwin
 #endif
 
-/// Looks after the engines that a cluster has launched: starts those again that its core says, warns of the ends of engines, and tells the
+/// Supervises the engines that a cluster has launched: restarts engines as its core decides, logs their ends, and tells the
 /// controller when no engine is left and none is coming.
 actor EngineSupervisorService {
     private var core: EngineSupervisor
@@ -23,7 +23,7 @@ actor EngineSupervisorService {
     /// Called with every set's id and record when processes were started or have ended, to write the cluster file.
     private let save: @Sendable ([String: ClusterFile.EngineSet]) throws -> Void
 
-    /// What happens to engines, in the order in which it was told.
+    /// What has happened to engines, in the order in which it was reported.
     private let events: AsyncStream<EngineSupervisor.Event>
     private let tell: AsyncStream<EngineSupervisor.Event>.Continuation
 
@@ -31,12 +31,12 @@ actor EngineSupervisorService {
     private var sets: [any EngineSet] = []
     /// Where each engine's process is.
     private var places: [EngineUUID: (set: any EngineSet, number: Int)] = [:]
-    /// Told what happens to engines that are waited for: nil when one is registered, else why it will not be.
+    /// Where the outcome of each engine goes that a caller waits for: nil when the engine is registered, else why it will not be.
     private var arrivals: [EngineUUID: AsyncStream<(EngineUUID, ApusError?)>.Continuation] = [:]
     private var timer: Task<Void, Never>?
     /// The last writing of the cluster file; each begins when the one before it has ended.
     private var saving: Task<Void, Never>?
-    /// No engine is started any more: the cluster stops, or its controller has ended.
+    /// Whether no engine is started any more, because the cluster stops or its controller has ended.
     private var isStopped = false
 
     init(
@@ -61,7 +61,7 @@ actor EngineSupervisorService {
                 await self.startNoMore()
             }
             for await event in self.events { self.handle(event) }
-            // The controller's end is its owner's business.
+            // The group still waits for the controller's end; the cluster stops the controller after this service.
             group.cancelAll()
         }
     }
@@ -85,9 +85,10 @@ actor EngineSupervisorService {
 
     // MARK: Launching
 
-    /// Starts engines, whose ends are failures of the launch until each is registered or ``settle(_:)`` is called.
+    /// Starts engines. The launch fails when one of them ends before it is registered, and before ``settle(_:)`` is called.
     ///
-    /// - Returns: What becomes of each; ends when the cluster is stopped.
+    /// - Returns: The outcome of each engine: nil when it is registered, else why it will not be. Ends when the cluster is
+    ///   stopped.
     func launch(_ order: EngineOrder, by launcher: some EngineLauncher) async throws -> AsyncStream<(EngineUUID, ApusError?)> {
         let (arrivals, continuation) = AsyncStream.makeStream(of: (EngineUUID, ApusError?).self)
         for uuid in order.uuids {
@@ -100,7 +101,7 @@ actor EngineSupervisorService {
             self.sets.append(set)
             guard !self.isStopped else { throw ApusError(.launchFailed, "the cluster was stopped") }
             let tell = self.tell
-            // Ends with the set.
+            // The task ends with the set.
             Task { for await exit in set.exits { tell.yield(.ended(exit.uuid, EngineSupervisor.End(exit))) } }
         } catch {
             await self.drop(order)
@@ -110,7 +111,7 @@ actor EngineSupervisorService {
         return arrivals
     }
 
-    /// From now on engines of this order that end are started again.
+    /// Ends the launch of an order: from now on its engines are restarted when they die.
     func settle(_ order: EngineOrder) {
         for uuid in order.uuids {
             self.arrivals.removeValue(forKey: uuid)?.finish()
@@ -118,7 +119,7 @@ actor EngineSupervisorService {
         }
     }
 
-    /// Ends engines and forgets them.
+    /// Stops the engines of an order and forgets them.
     func drop(_ order: EngineOrder) async {
         for uuid in order.uuids {
             self.arrivals.removeValue(forKey: uuid)?.finish()
@@ -130,13 +131,14 @@ actor EngineSupervisorService {
         await self.saveRecords()
     }
 
-    /// The ids of the sets that there are.
+    /// The ids of all sets.
     var setIDs: [String] { self.sets.map { $0.id } }
 
-    /// Ends engines and starts them again in their places.
+    /// Stops engines and starts them again in their places.
     ///
-    /// - Parameter ids: Which, by the hub's ids; nil: all, also those that have ended.
-    /// - Returns: What becomes of each of them that the hub knows by its place.
+    /// - Parameter ids: Which engines, by the hub's ids; nil: all, also those that have ended.
+    /// - Returns: The engines whose uuids the hub has known, and the outcome of each: nil when it is registered, else why it will
+    ///   not be.
     func restart(_ ids: [EngineID]?) throws -> (engines: [EngineUUID], arrivals: AsyncStream<(EngineUUID, ApusError?)>) {
         let uuids: [EngineUUID]
         if let ids {
@@ -170,7 +172,7 @@ actor EngineSupervisorService {
             guard let place = self.places[uuid] else { return }
             Task { await place.set.stop(place.number) }
         case .tellHub(let uuid, let end):
-            // Its log has the engine's own entries; what is wanted is what its functions wrote.
+            // Without the engine's own log entries: the hub wants the lines that the engine's functions wrote.
             let lines = end.lastLines.filter { !$0.contains(" apus.engine: ") }
             self.controller.engineProcessEnded(uuid, EngineEnd(end.cause, lastLines: lines))
         case .failLaunch(let uuid, let end):
@@ -239,7 +241,7 @@ extension EngineSupervisor.End {
             switch exit.exit.cause {
             case _ where exit.wasStopped: .stopped
             case .code(0): .clean
-            // A shell's way to say that its program was ended by SIGTERM.
+            // A shell exits with this code when SIGTERM has ended its program.
             case .signal(SIGTERM), .code(128 + SIGTERM): .terminated
             case .code, .signal, .unknown: .died
             }
@@ -249,7 +251,7 @@ extension EngineSupervisor.End {
             case .signal(let number): .signal(number)
             case .unknown: .unknown
             }
-        // What an engine logs of its everyday life explains no end.
+        // Log entries of the levels info and debug do not explain why an engine ended.
         let lines = exit.exit.lastLines.filter { !$0.contains(" info apus.engine: ") && !$0.contains(" debug apus.engine: ") }
         self.init(kind, "\(exit.exit.cause)", lastLines: lines, cause: cause)
     }

@@ -1,4 +1,4 @@
-// What `import Apus` gives: one import for views, macros, clusters and arrays.
+// The modules that `import Apus` imports as well: views, macros, clusters and arrays.
 @_exported public import ApusClient
 @_exported public import ApusController
 @_exported public import ApusFunctions

@@ -15,8 +15,8 @@ public final class InMemoryCluster: Sendable {
     private let serving: Task<Void, any Error>
     private let engines: [(service: EngineService, running: Task<Void, Never>)]
 
-    /// - Parameter resources: What each engine owns, in order; those beyond the list own nothing.
-    /// - Parameter waitingLimit: How many functions may wait at an engine; nil: as many as elsewhere.
+    /// - Parameter resources: What each engine owns, in order; engines beyond the list own nothing.
+    /// - Parameter waitingLimit: How many functions may wait at an engine; nil: the default of ``EngineOptions``.
     package init(
         engines count: Int, resources: [[String: Double]] = [], waitingLimit: Int? = nil,
         options: Cluster.Options = Cluster.Options()
@@ -41,7 +41,7 @@ public final class InMemoryCluster: Sendable {
             engines.append((service: service, running: Task { _ = await service.run() }))
         }
         self.engines = engines
-        // None is ever started again.
+        // Engines in memory are never started again.
         if count > 0 {
             let running = engines.map { $0.running }
             Task {
@@ -51,18 +51,20 @@ public final class InMemoryCluster: Sendable {
         }
     }
 
-    /// A further client.
+    /// Connects a further client.
     ///
-    /// - Parameter logger: Where the client writes what nobody waits for.
+    /// - Parameter logger: Where the client logs failures that no call throws.
     public func connect(logger: Logger = Logger(label: "apus.client")) async throws -> Client {
         try await Client(
             self.info, transport: self.network, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: logger)
     }
 
-    /// Has the controller expect that no engine will come any more, and why.
+    /// Tells the controller that no further engine will come, and why.
     package func expectNoEngine(_ reason: String) { self.controller.expectNoEngine(reason) }
 
-    /// Ends one engine without a word to anyone but its connections, in the order in which they were started.
+    /// Ends an engine without a message to the hub: only its closed connections show its end.
+    ///
+    /// - Parameter index: The engine's number in the order of their start, from 0.
     public func killEngine(_ index: Int) async {
         self.engines[index].service.stop()
         await self.engines[index].running.value

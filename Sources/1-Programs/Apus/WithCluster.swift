@@ -3,16 +3,16 @@ internal import Foundation
 
 /// Where the engines of a cluster are.
 public enum ClusterPlace: Sendable, Hashable {
-    /// Processes of this machine, each this very program started again in engine mode before its `main` would run, so that they
-    /// have every `@Remote` function that it has. Should this process be killed, they end by themselves.
+    /// Processes of this machine. Each is this same program, started in engine mode before its `main` would run, so the engines
+    /// have all its `@Remote` functions. When this process is killed, the engines end by themselves.
     case processes
-    /// Inside this process: for tests of code that takes a ``Client``. The real controller, engines and client, joined by a network
-    /// in memory; everything is encoded, signed, routed and recorded as between machines, without ports or processes. What
-    /// functions print is not captured, for it is this process that prints it.
+    /// Inside this process, for tests of code that takes a ``Client``. The controller, engines and client are the real ones,
+    /// joined by a network in memory: everything is encoded, signed, routed and recorded as between machines, without ports or
+    /// processes. Output of functions is not captured, because this process prints it.
     case inMemory
 }
 
-/// Runs the body with a cluster of this machine's engines; everything is gone when it returns or throws.
+/// Starts a cluster on this machine, runs the body with a client of the cluster, and stops the cluster when the body ends.
 ///
 /// ```swift
 /// let squares = try await withCluster(engines: 4) { client in
@@ -20,16 +20,17 @@ public enum ClusterPlace: Sendable, Hashable {
 /// }
 /// ```
 ///
-/// The body runs where it is called from: on the main actor, if that is where this is awaited. When the task that awaits this is
-/// cancelled, what the body waits for ends with `CancellationError`, and work that has not started is aborted; a function that runs is
-/// waited for, or ends with its engine.
+/// The body runs on the caller's actor: on the main actor, if the caller runs there. When the calling task is cancelled, waits in
+/// the body end with `CancellationError`, and work that has not started is aborted; a function that runs is waited for, or ends
+/// with its engine.
 ///
 /// - Parameters:
-///   - place: Processes unless told; in a test, `.inMemory`.
-///   - engines: How many; one per processor unless told.
-///   - options: How the cluster is made; in memory, only what is said of the controller and the logger.
-///   - body: What is done with the cluster, by way of a client of it, which is closed afterwards.
-/// - Throws: ``ApusError`` with code `launchFailed` when the cluster cannot be started; else what the body throws.
+///   - place: Where the engines are; in a test, `.inMemory`.
+///   - engines: How many engines; nil: one per processor.
+///   - options: The settings of the cluster; in memory, only those of the controller and the logger count.
+///   - body: Uses the cluster through a client, which is closed afterwards.
+/// - Throws: ``ApusError`` with code `launchFailed` when the cluster cannot be started, `timeout` when its engines do not
+///   register in time; else what the body throws.
 public nonisolated(nonsending) func withCluster<Result: Sendable>(
     _ place: ClusterPlace = .processes, engines: Int? = nil, options: Cluster.Options = Cluster.Options(),
     _ body: nonisolated(nonsending) (Client) async throws -> Result
@@ -55,7 +56,7 @@ public nonisolated(nonsending) func withCluster<Result: Sendable>(
     }
 }
 
-/// Runs the body once the engines are there, and closes the client.
+/// Runs the body once the engines have registered, and closes the client.
 private nonisolated(nonsending) func use<Result: Sendable>(
     _ client: Client, engines: Int, _ body: nonisolated(nonsending) (Client) async throws -> Result
 ) async throws -> Result {
@@ -68,9 +69,9 @@ private nonisolated(nonsending) func use<Result: Sendable>(
     return try outcome.get()
 }
 
-/// Aborts what has not started: what the body left to itself would begin while the engines are on their way out.
+/// Aborts work that has not started, so that none starts while the engines are being stopped.
 private func callOff(_ client: Client) async {
-    // In a task of its own, for this one is cancelled; and not for long, for an engine may have stopped answering.
+    // In a new task, because this one is cancelled, and for at most a second, because an engine may have stopped answering.
     await Task {
         try? await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await client.abort() }

@@ -2,33 +2,34 @@ package import ApusController
 package import ApusWire
 package import Logging
 
-/// Everything that a controller's command line, environment and configuration files say about it.
+/// The settings of a controller, read from its command line, environment and configuration files.
 ///
-/// What is said later wins: configuration files, then the environment, then the command line. The names are ipyparallel's
-/// (protocol article, "How Python starts the processes"), so that a setting works here as it did there.
+/// A later source overrides an earlier one: configuration files, then the environment, then the command line. The names are
+/// ipyparallel's (protocol article, "How Python starts the processes"), so that settings of `ipcontroller` work unchanged.
 package struct ControllerSettings: Sendable {
     package var options = ControllerOptions()
     package var profile: ProfileDirectory
     package var clusterID = ""
-    /// Names of the connection files in the security folder, where they are not the usual ones.
+    /// Names of the connection files in the security folder; nil: the usual names.
     package var clientFileName: String?
     package var engineFileName: String?
-    /// Use the ports and the key of connection files that are there, and leave them there at the end.
+    /// Whether the controller uses the ports and the key of existing connection files, and leaves the files when it stops.
     package var reusesFiles = false
-    /// Take back the engines that were registered when a controller last ran here.
+    /// Whether engines that were registered when a controller last ran here get their ids back when they reconnect.
     package var restoresEngines = false
     package var logLevel = Logger.Level.info
     package var logsToFile = false
     package var cleansLogs = false
     package var workingDirectory: String?
-    /// What had no effect, a sentence each.
+    /// One sentence for each setting that had no effect.
     package var warnings: [String] = []
 
     /// Reads the settings; files are looked for in the profile's folder.
     ///
     /// - Parameters:
-    ///   - readFile: The text of a file, or nil when there is none.
-    /// - Throws: ``SettingsError`` for what is not safe to pass over: a value that makes no sense, encryption that we cannot do.
+    ///   - readFile: Gives the text of a file; nil when the file cannot be read.
+    /// - Throws: ``SettingsError`` for a setting that must not be ignored: a value that makes no sense, a file that cannot be
+    ///   read, or encryption, which this controller does not have.
     package init(
         arguments: [String], environment: [String: String], readFile: (String) -> String?
     ) throws(SettingsError) {
@@ -63,7 +64,7 @@ package struct ControllerSettings: Sendable {
         for path in files {
             guard let text = readFile(path) else { continue }
             let file = path.hasSuffix(".json") ? TraitsFile(json: text, name: path) : TraitsFile(python: text, name: path)
-            // What other programs are told in the file that they share with us is none of our business.
+            // IPython's programs share this file: only settings of a controller's classes count, and others give no warning.
             let isShared = path.contains("/ipython_config.")
             if !isShared { self.warnings += file.warnings }
             for assignment in file.assignments where !isShared || TraitTable.knows(assignment.className) {
@@ -175,7 +176,7 @@ package struct ControllerSettings: Sendable {
         _ assignment: TraitAssignment, into pool: WritableKeyPath<ControllerOptions, [Int]>
     ) throws(SettingsError) {
         let ports = try assignment.ports()
-        // The old settings name single ports, which join a pool.
+        // The old settings name single ports, which are added to the pool.
         let joins = assignment.isAddition || !assignment.trait.hasSuffix("ports")
         self.options[keyPath: pool] = joins ? self.options[keyPath: pool] + ports : ports
     }

@@ -12,7 +12,7 @@ extension EngineSettings {
             "config": ("IPEngine", "extra_config_file"), "work-dir": ("IPEngine", "work_dir"), "log-url": ("IPEngine", "log_url"),
             "cluster-id": ("IPEngine", "cluster_id"), "ident": ("Session", "session"), "user": ("Session", "username"),
             "keyfile": ("Session", "keyfile"),
-            // Ours.
+            // Python has none of these settings.
             "max-message-size": ("IPEngine", "max_message_size"), "python": ("Apus", "python"),
             "resources": ("Apus", "resources"),
             "on-crash": ("Apus", "on_crash"),
@@ -26,7 +26,7 @@ extension EngineSettings {
             "no-python": [("Apus", "no_python", true)], "plain": [("Apus", "plain", true)],
         ])
 
-    /// What `apus engine --help` says.
+    /// The text of `apus engine --help`.
     package static let help = """
         OVERVIEW: Run an engine alone, in the foreground.
 

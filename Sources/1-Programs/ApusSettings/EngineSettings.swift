@@ -2,27 +2,29 @@ package import ApusEngine
 import ApusWire
 import Foundation
 
-/// Everything that an engine's command line, environment and configuration files say about it.
+/// The settings of an engine, read from its command line, environment and configuration files.
 ///
-/// What is said later wins: configuration files, then the environment, then the command line. What concerns IPython's own classes goes on to
-/// the kernel, which reads the profile's configuration files as the Python they are; of those files only literals count here.
+/// A later source overrides an earlier one: the environment, then configuration files, then the command line. Settings of
+/// IPython's own classes are passed to the Python kernel, which runs the profile's configuration files; here only the files'
+/// literals count.
 package struct EngineSettings: Sendable {
     package private(set) var place = EngineProcess.Place()
-    /// What had no effect, a sentence each.
+    /// One sentence for each setting that had no effect.
     package private(set) var warnings: [String] = []
     package let asksForHelp: Bool
-    /// The folder to go to before anything else.
+    /// The folder to go to before anything else; nil: none.
     package private(set) var workingDirectory: String?
     /// The file that the engine's log goes to; nil: standard error.
     package private(set) var logFile: String?
 
-    /// In the order in which they were made.
+    /// Every setting, those that override others last.
     private var assignments: [TraitAssignment]
 
     /// Reads the settings; files are looked for in the profile's folder.
     ///
-    /// - Parameter readFile: The text of a file, or nil when there is none.
-    /// - Throws: ``SettingsError`` for a value that makes no sense, and for a file that is named and cannot be read.
+    /// - Parameter readFile: Gives the text of a file; nil when the file cannot be read.
+    /// - Throws: ``SettingsError`` for a value that makes no sense, a key file that cannot be read, and an interpreter that is
+    ///   named and not there.
     package init(
         arguments: [String], environment: [String: String], readFile: (String) -> String?
     ) throws(SettingsError) {
@@ -42,13 +44,13 @@ package struct EngineSettings: Sendable {
         try self.choosePython(environment)
     }
 
-    /// Literals of `ipengine_config.py` come before the command line's, which so win.
+    /// Reads the engine's settings from the profile's configuration files; the command line's settings override them.
     private mutating func read(_ readFile: (String) -> String?) {
         for (name, isPython) in [("ipengine_config.py", true), ("ipengine_config.json", false)] {
             let path = self.place.profile.path + "/" + name
             guard let text = readFile(path) else { continue }
             let file = isPython ? TraitsFile(python: text, name: path) : TraitsFile(json: text, name: path)
-            // The rest of the file is IPython's, and Python reads it.
+            // The file's other settings are IPython's, and the kernel reads them.
             self.assignments.insert(
                 contentsOf: file.assignments.filter {
                     ["IPEngine", "BaseParallelApplication", "Session"].contains($0.className)
@@ -58,13 +60,14 @@ package struct EngineSettings: Sendable {
 
     // MARK: Values
 
-    /// The last value said for a trait; the application's base class counts where the engine's own does not.
+    /// The setting of a trait that overrides all others. A trait that is not set for the engine's class may be set for its base
+    /// class.
     private func last(_ owner: String, _ trait: String) -> TraitAssignment? {
         self.assignments.last { $0.className == owner && $0.trait == trait }
             ?? (owner == "IPEngine" ? self.last("BaseParallelApplication", trait) : nil)
     }
 
-    /// A text that is not empty.
+    /// The text of a trait; nil where the trait is not set, or empty.
     private func text(_ owner: String, _ trait: String) throws(SettingsError) -> String? {
         try self.last(owner, trait)?.text().nonEmpty
     }
@@ -111,7 +114,7 @@ package struct EngineSettings: Sendable {
         }
     }
 
-    /// The process's rank, as the launchers of the MPI implementations tell it; nil for a process alone.
+    /// The process's MPI rank, which the launchers of MPI implementations put into the environment; nil where none did.
     private static func rank(_ environment: [String: String]) -> Int? {
         for name in ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID"] {
             if let rank = environment[name].flatMap({ Int($0) }) { return rank }

@@ -1,4 +1,4 @@
-/// Which of ipyparallel's settings concern a controller at all.
+/// Which of ipyparallel's settings concern a controller.
 enum TraitTable {
     /// Names under which the controller itself is configured: its class, those it inherits from, and what older releases called it.
     static let controllerClasses: Set<String> = [
@@ -12,8 +12,7 @@ enum TraitTable {
             || ["HeartMonitor", "TaskScheduler", "DictDB", "SQLiteDB", "NoDB", "Session", "ProfileDir"].contains(className)
     }
 
-    /// Settings about how Python does something, with nothing for them to change here: they may be given, and nobody misses
-    /// their effect.
+    /// Settings of how Python does something, which have no meaning here. They are ignored without a warning.
     private static let silent: [String: Set<String>] = [
         "controller": [
             "profile", "ipython_dir", "extra_config_file", "auto_create", "use_threads", "monitor_ip", "log_format",

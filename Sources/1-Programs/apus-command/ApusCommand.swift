@@ -20,7 +20,7 @@ struct ApusCommand: AsyncParsableCommand {
         subcommands: [Start.self, Stop.self, List.self, Status.self, ControllerCommand.self, EngineCommand.self, Bench.self])
 }
 
-/// Which cluster a command is about.
+/// The options that name the cluster that a command is about.
 struct ClusterChoice: ParsableArguments {
     @Option(help: ArgumentHelp("The profile's name.", discussion: "Its folder is profile_<name> in $IPYTHONDIR or ~/.ipython."))
     var profile: String?
@@ -33,7 +33,7 @@ struct ClusterChoice: ParsableArguments {
 
     var directory: ProfileDirectory { ProfileDirectory(explicitPath: self.profileDir, profile: self.profile) }
 
-    /// How to name this choice on the command line again.
+    /// The options that name the same cluster on another command line.
     var arguments: [String] {
         (self.profile.map { ["--profile", $0] } ?? []) + (self.profileDir.map { ["--profile-dir", $0] } ?? [])
             + (self.clusterID.isEmpty ? [] : ["--cluster-id", self.clusterID])
@@ -42,7 +42,7 @@ struct ClusterChoice: ParsableArguments {
     var description: String { self.clusterID.isEmpty ? "the cluster" : "cluster '\(self.clusterID)'" }
 }
 
-/// Ends a command with one sentence on standard error and an exit code that scripts can tell apart.
+/// Writes one sentence to standard error, and gives the error to throw, which ends the program with the exit code.
 func fail(_ message: String, code: Int32 = 1) -> any Error {
     standardError("apus: \(message)")
     return ExitCode(code)

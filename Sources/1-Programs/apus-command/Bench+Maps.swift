@@ -1,8 +1,8 @@
 import Apus
 import Foundation
 
-// Figures of maps: what choosing chunks by measured times costs against the best chunk size known beforehand, and what a loop on the main
-// actor costs against one off it.
+// Figures of maps: how much time a map takes that chooses its chunks by measured times, against fixed chunk sizes, and a loop on
+// the main actor against a loop off it.
 extension Bench {
     func measureMaps(_ client: Client) async throws -> [(String, Double)] {
         let view = client.loadBalancedView()
@@ -54,7 +54,7 @@ extension Bench {
         return sum
     }
 
-    /// The most memory that this process has had.
+    /// The largest memory that this process has had so far, in MiB; 0 where `/proc` does not say.
     private static var peakMegabytes: Double {
         let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
         let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }

@@ -2,7 +2,7 @@ import Apus
 import ArgumentParser
 import Foundation
 
-/// The task that does nothing: it gives back what it got.
+/// Gives back its argument: the task that does nothing.
 @Remote
 func noop(_ x: Int) -> Int { x }
 
@@ -68,7 +68,7 @@ struct Bench: AsyncParsableCommand {
         let array = NDArray([Double](repeating: 0, count: 100 * 1024 * 1024 / 8))
         let clock = ContinuousClock()
 
-        // Not the name of the Swift function, which engines of this program would find first.
+        // Not named `noop`: engines of this program would call the Swift function of that name.
         let inPython: PythonFunction = "noop_of_python"
         if self.python { try await every.execute("def noop_of_python(x): return x") }
 

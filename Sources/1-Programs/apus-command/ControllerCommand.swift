@@ -65,7 +65,7 @@ struct ControllerCommand: AsyncParsableCommand {
     var arguments: [String] = []
 
     func run() async throws {
-        // Python's tools ask every program for all its help.
+        // Python's tools call every program with `--help-all`.
         if self.arguments.contains("--help-all") { throw CleanExit.helpRequest(self) }
         let settings: ControllerSettings
         do {
@@ -84,7 +84,7 @@ struct ControllerCommand: AsyncParsableCommand {
         files.restore = settings.restoresEngines
         files.clientFile = settings.clientFile
         files.engineFile = settings.engineFile
-        // From here on a signal is a request to stop, however early it comes.
+        // From here on a signal stops the controller, also while the controller still starts.
         let signals = ControllerSignals()
         defer { signals.cancel() }
         let numbers = signals.numbers
@@ -109,7 +109,7 @@ struct ControllerCommand: AsyncParsableCommand {
 }
 
 extension ControllerSettings {
-    /// What a program does for itself before it starts: its folder, its log.
+    /// Creates the profile's folders, opens the log file and goes to the working folder.
     fileprivate func prepareProcess() throws {
         do { try self.profile.create() } catch { throw fail("the folder \(self.profile.path) cannot be made: \(error)") }
         if self.cleansLogs {

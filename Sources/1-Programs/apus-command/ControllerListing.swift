@@ -4,9 +4,11 @@ import ApusSettings
 import ApusWire
 import Foundation
 
-/// A controller's entry in the list of clusters, by which `ipcluster list` and `apus list` show it, and `stop` ends it.
+/// The cluster file of a controller that was started by hand, so that `ipcluster list` and `apus list` show the controller, and
+/// `stop` ends it.
 ///
-/// A launcher that starts controllers names the cluster in the environment and keeps the cluster's file itself.
+/// No file is written where the environment names the cluster: the launcher that started the controller writes the cluster's
+/// file.
 struct ControllerListing {
     private let file: ClusterFile?
 
@@ -25,7 +27,7 @@ struct ControllerListing {
         }
     }
 
-    /// Removes the entry, if it is still ours.
+    /// Removes the file, unless it now names another process or has engines.
     func remove() {
         guard let file, let current = try? ClusterFile(contentsOf: file.path),
             current.controller?.process.processID == getpid(), current.engineSets.isEmpty

@@ -1,7 +1,7 @@
 import Dispatch
 import Foundation
 
-/// The signals that ask a controller to stop, taken from the moment this is made: one that comes while it starts is not lost.
+/// The signals that ask a controller to stop. A signal that comes while the controller still starts is kept until it is read.
 struct ControllerSignals {
     /// The signals' numbers as they come.
     let numbers: AsyncStream<Int32>

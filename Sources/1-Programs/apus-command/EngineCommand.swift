@@ -4,7 +4,7 @@ import ApusSettings
 import ArgumentParser
 import Foundation
 
-/// `apus engine`: an engine alone, as `ipengine`.
+/// `apus engine`: an engine alone, in place of `ipengine`.
 struct EngineCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "engine",
@@ -36,7 +36,7 @@ struct EngineCommand: AsyncParsableCommand {
 }
 
 extension EngineProcess {
-    /// Is the engine that a command line describes; gives the process's exit code.
+    /// Runs the engine that a command line describes until the engine ends, and gives the process's exit code.
     static func run(_ settings: EngineSettings) async -> Int32 {
         if let folder = settings.workingDirectory, !FileManager.default.changeCurrentDirectoryPath(folder) {
             standardError("apus: there is no folder \(folder) to work in")

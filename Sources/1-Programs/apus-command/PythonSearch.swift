@@ -2,9 +2,9 @@ import ApusEngine
 import ApusLaunchers
 import Foundation
 
-/// Looks for a Python that engines can run: one that starts, and is new enough for them.
+/// Looks for a Python interpreter that engines can run: it must start, and be new enough.
 enum PythonSearch {
-    /// Why there is none, fit to follow "no Python works: ".
+    /// Why no interpreter works: the words after "no Python works: ".
     struct Failure: Error {
         let reason: String
     }
@@ -14,7 +14,9 @@ enum PythonSearch {
     /// How long an interpreter may take to start.
     private static let patience: Duration = .seconds(20)
 
-    /// The first interpreter that works, of that path or name; unless told, of the active environment's and those on the path.
+    /// Finds the first interpreter that works.
+    ///
+    /// - Parameter asked: The interpreter's path or name; nil: the active environment's and those on the path are tried.
     static func find(_ asked: String?) async throws(Failure) -> String {
         let candidates = PythonOptions.interpreters(asked)
         var first: String?

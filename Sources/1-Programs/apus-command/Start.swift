@@ -87,7 +87,7 @@ struct Start: AsyncParsableCommand {
         }
     }
 
-    /// The interpreter that the engines are to run; nil where they run Swift functions only, or are another program.
+    /// Finds the interpreter that the engines are to run; nil where the engines run Swift functions only, or are another program.
     private func findPython() async throws -> String? {
         if self.withoutPython || self.engines != nil { return nil }
         do { return try await PythonSearch.find(self.python) } catch {
@@ -99,7 +99,7 @@ struct Start: AsyncParsableCommand {
         }
     }
 
-    /// This program's engine, with the interpreter or none.
+    /// The command `apus engine` of this program, with the interpreter or with `--no-python`.
     private static func engine(_ python: String?) -> LocalLauncher.Engine {
         LocalLauncher.Engine(
             nil, arguments: ["engine", python.map { "--python=\($0)" } ?? "--no-python"], parentWatch: .process)
@@ -128,7 +128,7 @@ struct Start: AsyncParsableCommand {
               Python:  client = ipyparallel.Client(\(self.cluster.clusterID.isEmpty ? "" : "cluster_id=\"\(self.cluster.clusterID)\""))
             Ctrl-C stops the cluster.
             """)
-        // Ends by a signal or by a client's word, whichever is first.
+        // A signal or a client's shutdown request ends the cluster, whichever comes first.
         await withTaskGroup(of: Void.self) { group in
             group.addTask { _ = await waitForSignal() }
             group.addTask { try? await cluster.controller.wait() }
@@ -138,7 +138,7 @@ struct Start: AsyncParsableCommand {
         await cluster.stop()
     }
 
-    /// "2 engines run Swift functions and Python (/usr/bin/python3)"
+    /// Says what the engines run: "2 engines run Swift functions and Python (/usr/bin/python3)".
     private func account(_ python: String?) -> String {
         let engines = self.count == 1 ? "1 engine runs" : "\(self.count) engines run"
         if self.engines != nil { return engines }
@@ -152,7 +152,7 @@ struct Start: AsyncParsableCommand {
             try await Task.sleep(for: .milliseconds(50))
         }
         let client = try await Client.connect(profileDirectory: profile.path, clusterID: self.cluster.clusterID)
-        // Bounded by the cluster, which ends when its engines do not register.
+        // No time limit here: the cluster ends when its engines do not register, and the caller waits for that as well.
         while client.ids.count < self.count {
             try Task.checkCancellation()
             try? await client.waitForEngines(self.count, timeout: .seconds(1))
@@ -178,7 +178,7 @@ struct Start: AsyncParsableCommand {
         } catch { throw fail("\(error)") }
         do {
             try await withThrowingTaskGroup(of: Void.self) { group in
-                // Should the cluster end, whatever it was waited for with fails too; why it ended is what counts.
+                // When the cluster ends early, connecting fails too; the error to report is how the cluster ended.
                 group.addTask { if let exit = await process.wait() { throw ApusError(.launchFailed, "the cluster \(exit)") } }
                 group.addTask { try await self.waitForEngines(profile) }
                 defer { group.cancelAll() }

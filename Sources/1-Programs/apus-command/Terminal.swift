@@ -5,7 +5,7 @@ import Foundation
 /// Writes a line to standard error.
 func standardError(_ line: String) { FileHandle.standardError.write(Data((line + "\n").utf8)) }
 
-/// Waits until one of the signals arrives.
+/// Waits until one of the signals arrives, and gives its number; 0 when the wait was cancelled.
 func waitForSignal(_ signals: [Int32] = [SIGINT, SIGTERM]) async -> Int32 {
     let (stream, continuation) = AsyncStream.makeStream(of: Int32.self)
     let sources = signals.map { number in
@@ -20,7 +20,7 @@ func waitForSignal(_ signals: [Int32] = [SIGINT, SIGTERM]) async -> Int32 {
     return await iterator.next(isolation: nil) ?? 0
 }
 
-/// Rows as aligned columns under their titles.
+/// Formats rows as aligned columns under their titles.
 func table(_ titles: [String], _ rows: [[String]]) -> String {
     let widths = titles.indices.map { column in ([titles] + rows).map { $0[column].count }.max() ?? 0 }
     return ([titles] + rows).map { row in

@@ -1,9 +1,9 @@
 import ApusWire
 
-/// Reads Python literals: what a configuration file may assign without being a program.
+/// Reads Python literals, the only values that are taken from a configuration file.
 ///
-/// Numbers, texts, bytes (as text), `True`, `False`, `None`, lists, tuples and sets (as arrays) and dictionaries with text keys.
-/// Anything else, a name or a call, is no literal: nothing is ever run.
+/// Literals are numbers, texts, bytes (as text), `True`, `False`, `None`, lists, tuples (as arrays) and dictionaries with text
+/// keys. Anything else, such as a name or a call, is no literal. No code is run.
 struct PythonLiteral {
     private let text: [Unicode.Scalar]
     private(set) var position: Int
@@ -23,7 +23,7 @@ struct PythonLiteral {
 
     private var peek: Unicode.Scalar? { self.position < self.text.count ? self.text[self.position] : nil }
 
-    /// Passes over white space and comments; inside brackets, which is where this is called, lines may end anywhere.
+    /// Skips white space, ends of lines and comments.
     private mutating func skipBlanks() {
         while let next = self.peek {
             if next == "#" {
@@ -50,7 +50,7 @@ struct PythonLiteral {
         case "[": return self.readItems(until: "]", depth: depth).map { .array($0) }
         case "(":
             guard let items = self.readItems(until: ")", depth: depth) else { return nil }
-            // Brackets around one value group; a tuple of one has a comma, which a pool of one port rarely is given with.
+            // Brackets around one value only group it; a tuple of one value has a comma.
             let isTuple = items.count != 1 || self.text[..<(self.position - 1)].last { !$0.properties.isWhitespace } == ","
             return isTuple ? .array(items) : items[0]
         case "{": return self.readMembers(depth: depth)
@@ -116,7 +116,7 @@ struct PythonLiteral {
         }
     }
 
-    /// Texts side by side are one text.
+    /// Reads texts that stand side by side as one text.
     private mutating func readTexts(raw: Bool = false) -> JSONValue? {
         guard var text = self.readText(raw: raw) else { return nil }
         while true {

@@ -1,9 +1,9 @@
 import ApusWire
 
-/// The settings that a command line makes, as ipyparallel's launchers and users write it.
+/// The settings of a command line, in the form that ipyparallel's launchers and users write.
 ///
-/// `--name=value`, `--name value` and flags for the names of a vocabulary, and `--Class.trait=value` for every other trait. A name that the
-/// vocabulary does not have is a warning.
+/// An argument is `--name=value`, `--name value` or a flag, for the names of a vocabulary, or `--Class.trait=value` for any other
+/// trait. A name that is not in the vocabulary gives a warning.
 struct TraitArguments: Sendable {
     private(set) var assignments: [TraitAssignment] = []
     private(set) var warnings: [String] = []
@@ -14,7 +14,7 @@ struct TraitArguments: Sendable {
     struct Vocabulary: Sendable {
         /// Names that take a value, with the class and trait that each stands for.
         let aliases: [String: (String, String)]
-        /// Names that set something by being there.
+        /// Names that need no value, with the settings that each stands for.
         let flags: [String: [(String, String, JSONValue)]]
     }
 
@@ -35,7 +35,7 @@ struct TraitArguments: Sendable {
             var value = parts.count > 1 ? parts[1] : nil
             let name = parts[0].contains(".") ? parts[0] : parts[0].replacing("_", with: "-")
             if let flag = vocabulary.flags[name], vocabulary.aliases[name] == nil || value == nil {
-                // A name that is an alias, too, is a flag where no value follows.
+                // A name that is also an alias is a flag where no value follows.
                 if value == nil, rest.first.map({ $0.hasPrefix("-") || vocabulary.aliases[name] == nil }) ?? true {
                     self.assignments += flag.map { TraitAssignment($0, $1, .literal($2), source: argument) }
                     continue
@@ -55,7 +55,7 @@ struct TraitArguments: Sendable {
                 target = (String(name[..<dot]), String(name[name.index(after: dot)...]))
             } else {
                 self.warnings.append("\(argument): there is no such option, so it has no effect")
-                // The value of an unknown option would only be complained of again.
+                // The value of an unknown option would give a second warning.
                 if value == nil, let next = rest.first, !next.hasPrefix("-") { rest.removeFirst() }
                 continue
             }

@@ -1,20 +1,20 @@
 package import ApusWire
 import Logging
 
-/// One setting under the name that ipyparallel's users know it by: a class, one of its traits, and a value.
+/// One setting under its ipyparallel name: a class, one of the class's traits, and a value.
 package struct TraitAssignment: Sendable, Hashable {
     package var className: String
     package var trait: String
     package var value: Value
-    /// Where it was said, for whoever has to correct it: `--ping=abc`, or a file and line.
+    /// Where the setting stands, for error messages: `--ping=abc`, or a file and line.
     package var source: String
 
     package enum Value: Sendable, Hashable {
-        /// From a command line, where everything is text until the trait says what it wants.
+        /// A text of a command line; the trait decides how the text is read.
         case text(String)
-        /// From a configuration file.
+        /// A value of a configuration file.
         case literal(JSONValue)
-        /// Added to a list in a configuration file.
+        /// Values that a configuration file adds to a list.
         case added([JSONValue])
     }
 
@@ -25,11 +25,11 @@ package struct TraitAssignment: Sendable, Hashable {
         self.source = source
     }
 
-    /// How users write it.
+    /// The setting's name as users write it.
     package var name: String { "\(self.className).\(self.trait)" }
 }
 
-/// A setting that cannot be honoured: the program must not start as if it had been.
+/// Why a setting cannot be obeyed; the program must not start without it.
 package struct SettingsError: Error, CustomStringConvertible {
     package let description: String
 
@@ -49,7 +49,7 @@ extension TraitAssignment {
         return SettingsError("\(self.source): \(self.name) must be \(expected), not \(given)")
     }
 
-    /// The value as data: a command line's text is a literal where it can be read as one.
+    /// The value as data. A command line's text is read as a Python literal where it is one.
     private var literal: JSONValue {
         switch self.value {
         case .text(let text): PythonLiteral.value(of: text) ?? .string(text)
@@ -73,7 +73,7 @@ extension TraitAssignment {
         return number
     }
 
-    /// A time in seconds; nil for zero, which stands for no such time.
+    /// A time in seconds; nil for 0, which turns the setting off.
     func span() throws(SettingsError) -> Duration? {
         guard let seconds = self.literal.double, (0...1e9).contains(seconds) else {
             throw self.wrong("a number of seconds, at least 0 and at most 1e9")
@@ -118,7 +118,7 @@ extension TraitAssignment {
 
     var isAddition: Bool { if case .added = self.value { true } else { false } }
 
-    /// Python's numbers or names of levels.
+    /// A log level, by Python's number or name.
     func logLevel() throws(SettingsError) -> Logger.Level {
         let levels = ["DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50]
         var number = (try? self.text()).flatMap { levels[$0.uppercased()] } ?? -1

@@ -2,8 +2,8 @@ import ApusWire
 
 /// Reads the assignments of an IPython configuration file that are literal: `c.Class.trait = value`.
 ///
-/// Such a file is a program in Python, and we run no programs. Lines that only set the stage (imports, `get_config`, comments)
-/// are passed over; every other line is named in a warning, so that nobody believes it had an effect.
+/// Such a file is a Python program, which is not run. Imports, `get_config` and comments are skipped; every other line gives a
+/// warning that it has no effect.
 package struct TraitsFile: Sendable {
     package private(set) var assignments: [TraitAssignment] = []
     package private(set) var warnings: [String] = []
@@ -18,7 +18,7 @@ package struct TraitsFile: Sendable {
             var statement = String(line)
             var brackets = OpenBrackets()
             brackets.read(line)
-            // A bracket that is open at the end of a line makes the next one part of it.
+            // While a bracket is open at the end of a line, the statement goes on in the next line.
             while brackets.areOpen, let next = lines.popFirst() {
                 number += 1
                 statement += "\n" + next
@@ -28,7 +28,7 @@ package struct TraitsFile: Sendable {
         }
     }
 
-    /// The JSON form of the same file, which IPython's tools read too.
+    /// Reads the JSON form of such a file, which IPython's tools read too.
     package init(json text: String, name: String) {
         guard let members = (try? JSONValue(parsing: text))?.object else {
             self.warnings.append("\(name) is no JSON object and is passed over")
