@@ -6,7 +6,7 @@
     import Darwin
 #endif
 
-/// Text to a descriptor, at once and whole, whatever the standard streams are.
+/// Writes all of a text to a descriptor at once, without the standard streams.
 enum DescriptorOutput {
     static func write(_ text: String, to descriptor: Int32) { self.write(Array(text.utf8), to: descriptor) }
 
@@ -21,5 +21,5 @@ enum DescriptorOutput {
     }
 }
 
-/// POSIX `write`, under a name that does not meet the methods above.
+/// POSIX `write`, under a name that does not clash with the methods above.
 private func systemWrite(_ file: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int { write(file, bytes, count) }

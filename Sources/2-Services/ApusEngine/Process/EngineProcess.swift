@@ -18,21 +18,23 @@ import ZMTPTransport
 
 /// A process that is an engine and nothing else.
 ///
-/// It finds its controller by the environment, as Python's engines do (`IPP_CONNECTION_INFO`, `IPP_PROFILE_DIR`,
-/// `IPP_CLUSTER_ID`, `IPP_SESSION_KEY`), or by what it is told. It ends when a client shuts it down, when the controller is gone,
-/// when the process that started it is (`APUS_PARENT_FD`), and at SIGTERM; SIGINT interrupts what runs.
+/// The engine finds its controller by the environment, as Python's engines do (`IPP_CONNECTION_INFO`, `IPP_PROFILE_DIR`,
+/// `IPP_CLUSTER_ID`, `IPP_SESSION_KEY`), or by a ``Place``. The engine ends when a client shuts it down, when the controller or
+/// the process that started it (`APUS_PARENT_FD`) is gone, and at SIGTERM; SIGINT interrupts running requests.
 package enum EngineProcess {
-    /// Where to look for the connection file, unless the environment holds what would be in it.
+    /// Where the engine looks for its connection file, and the engine's other settings.
+    ///
+    /// Connection information in the environment takes the place of the file, unless `file` is set.
     package struct Place: Sendable {
-        /// The file itself; nil: found by profile and cluster id.
+        /// The connection file; nil: the file of the profile and cluster id.
         package var file: String?
         package var profile: ProfileDirectory
         package var clusterID: String
-        /// Where the controller is, in place of what the file says.
+        /// The controller's host, in place of the one in the file.
         package var location: String?
         /// The key to sign with where the connection information has none, in place of the environment's.
         package var key: String?
-        /// How the engine is called on the wire; nil: as its launcher says (`APUS_ENGINE_UUID`), else by a new name.
+        /// The engine's name on the wire; nil: the one that its launcher gave (`APUS_ENGINE_UUID`), else a new one.
         package var uuid: String?
         /// Lines less important than this are not logged.
         package var logLevel = Logger.Level.info
@@ -40,24 +42,24 @@ package enum EngineProcess {
         package var missedHeartbeatLimit = 50
         /// How long the file may take to appear.
         package var patience = Duration.seconds(10)
-        /// How to run Python; nil: Swift functions only.
+        /// How to run Python; nil: as the environment says, else Swift functions only.
         package var python: PythonOptions?
         /// The id to ask the hub for, as an MPI rank does.
         package var wantedID: EngineID?
-        /// What the engine owns that tasks may ask for; nil: what the environment says.
+        /// What the engine owns that tasks may ask for; nil: as the environment says.
         package var resources: [String: Double]?
-        /// The largest message that is taken, in bytes; nil: what the environment says, or half of the machine's memory.
+        /// The largest message that is taken, in bytes; nil: as the environment says, or half of the machine's memory.
         package var maximumMessageSize: Int?
         /// How long the hub may take to answer, and then the controller's other ports.
         package var registrationTimeout = Duration.seconds(10)
 
-        /// What the environment says.
+        /// Creates the settings that the environment gives.
         package init() {
             self.profile = ProfileDirectory(explicitPath: nil, profile: nil)
             self.clusterID = ProcessInfo.processInfo.environment[EnvironmentVariable.clusterID] ?? ""
         }
 
-        /// What such a text says; nil when it says nothing sensible.
+        /// Reads a list of resources such as `gpu=1,memory=64`; nil when the text is no such list.
         package static func resources(in text: String) -> [String: Double]? {
             var resources: [String: Double] = [:]
             for part in text.split(separator: ",") {
@@ -80,8 +82,8 @@ package enum EngineProcess {
         }
     }
 
-    /// Is an engine until it ends; gives the process's exit code: 0, 1 when there is no connection information or nonsense in the
-    /// environment, 255 when the hub refused the registration or did not answer.
+    /// Runs an engine until it ends, and gives the process's exit code: 0; 1 when there is no connection information, a setting
+    /// makes no sense or Python cannot go on; 255 when the hub refused the registration or the controller did not answer.
     ///
     /// - Parameter takesOver: Whether the standard streams and the signals become the engine's.
     package static func run(
@@ -136,7 +138,7 @@ package enum EngineProcess {
             }
         }
         let ending = await engine.run()
-        // The hub knows; what ends the process from here on ends no task.
+        // The hub knows that the engine has ended, so the end of the process need not be reported.
         apus_end_in_order()
         options.capture?.release()
         switch ending {
@@ -147,7 +149,7 @@ package enum EngineProcess {
             logger.error("\(ending)")
             return 1
         case .killed:
-            // As the client asked: whoever watches this process sees it.
+            // The client asked for SIGKILL, and a launcher that watches this process must see it end so.
             ProcessIdentity.raise(SIGKILL)
             return 137
         case .shutDown, .quit, .controllerLost, .parentLost, .cancelled, .signalled: return 0
@@ -166,20 +168,20 @@ package enum EngineProcess {
             }
     }
 
-    /// Is an engine, in place of the program's `main`, and ends the process.
+    /// Runs an engine in place of the program's `main`, and ends the process.
     ///
     /// The calling thread, the process's first, serves the main queue, so that functions on the main actor run.
     package static func main(transport: any Transport = ZMTPTransport()) -> Never {
         Task.detached {
             let code = await self.run(transport: transport)
             fflush(nil)
-            // A function may still run on the worker's thread; the clean-up at `exit` would pull the ground from under it.
+            // A function may still run on the worker's thread; the clean-up at `exit` would destroy objects that it uses.
             _exit(code)
         }
         dispatchMain()
     }
 
-    /// What ``EnvironmentVariable/enginePython`` asks for.
+    /// The options for the interpreter that ``EnvironmentVariable/enginePython`` names.
     private static func python(in text: String, _ place: Place) throws(WireError) -> PythonOptions {
         var python = PythonOptions(interpreter: try PythonOptions.findInterpreter(text.isEmpty ? nil : text))
         python.profileDirectory = place.profile.path
@@ -215,7 +217,7 @@ package enum EngineProcess {
         let deadline = clock.now + patience
         while true {
             do { return try PrivateFile.readJSON(file) } catch {
-                // Python writes the file in place, so half of it may be there.
+                // ipyparallel writes the file in place, so only half of it may be there.
                 guard clock.now < deadline else {
                     throw PrivateFile.exists(file)
                         ? error
@@ -228,7 +230,8 @@ package enum EngineProcess {
         }
     }
 
-    /// What the environment holds for this process alone; taken out, so that programs that functions start do not get it.
+    /// Variables of the environment that are for this process alone. They are removed from it, so that programs that functions
+    /// start do not get them.
     private struct Environment {
         let connection: String?
         let key: String?
@@ -252,6 +255,6 @@ package enum EngineProcess {
     }
 }
 
-/// Called by the C code that stands before `main`, when the environment asks for engine mode.
+/// Called by the C code that runs before `main`, when the environment asks for engine mode.
 @c(apus_engine_main) @implementation
 func apus_engine_main() { EngineProcess.main() }

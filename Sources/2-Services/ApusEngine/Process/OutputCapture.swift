@@ -12,27 +12,27 @@ import Locks
     import Darwin
 #endif
 
-/// Takes what functions print, whatever they print it with, and publishes it as output of the request that runs.
+/// Captures what functions print, by whatever means, and publishes it as output of the request that runs.
 ///
-/// The process's output and error streams become pipes. A thread of its own empties them, so that a function that prints more
-/// than a pipe holds goes on, and a long one's output is seen while it runs; the worker empties them once more when a request
-/// ends, so that all of its output goes before its reply. What is printed after that still belongs to that request, as with
-/// Python's engines; what is printed before the first goes where it went before.
+/// Pipes replace the process's output and error streams. A thread reads the pipes, so that a function may print more than a pipe
+/// holds, and output of a long function is seen while it runs. The worker reads the pipes once more when a request ends, so that
+/// all of the request's output goes before its reply. Later output still belongs to that request, as with Python's engines;
+/// output before the first request goes to the original streams.
 package final class OutputCapture: Sendable {
-    /// What stood at the error stream; logs go there.
+    /// The process's original error stream, to which logs go.
     package let originalStandardError: Int32
 
     fileprivate struct State {
         var streams: [CapturedStream]
-        /// Who publishes, once there is an engine.
+        /// Makes and sends the messages; nil until the engine is registered.
         var publisher: Publisher?
-        /// The request that printed; empty before the first.
+        /// The header of the request that output belongs to; nil before the first request.
         var parent: ByteBuffer?
         /// Messages published since the request began.
         var count = 0
-        /// Whether the request was set aside: what is printed belongs to it until another begins.
+        /// Whether the request was set aside. Output belongs to it until another request begins.
         var isPaused = false
-        /// The counts of requests that were set aside, but for the last.
+        /// The counts of requests that were set aside before the current one, by their headers.
         var paused: [ByteBuffer: Int] = [:]
     }
 
@@ -42,10 +42,10 @@ package final class OutputCapture: Sendable {
     }
 
     private let state: Mutex<State>
-    /// Polled by the reader without the lock.
+    /// The read ends of the pipes, which the reader polls without the lock.
     private let readEnds: [Int32]
 
-    /// Puts pipes in place of the streams, for as long as the process lives or until ``release()``.
+    /// Replaces the streams by pipes, for as long as the process lives or until ``release()``.
     ///
     /// - Throws: ``WireError`` when the system has no descriptors left.
     package init(standardOutput: Int32 = 1, standardError: Int32 = 2) throws(WireError) {
@@ -62,7 +62,7 @@ package final class OutputCapture: Sendable {
         reader.start()
     }
 
-    /// Puts the streams back.
+    /// Restores the original streams.
     package func release() {
         apus_flush_standard_output()
         self.state.withLock { state in for stream in state.streams { stream.restore() } }
@@ -74,7 +74,7 @@ package final class OutputCapture: Sendable {
 
     // MARK: The worker's side
 
-    /// Output belongs to this request from now on.
+    /// Begins a request, to which output belongs from now on.
     func begin(parent: ByteBuffer) {
         self.state.withLock { state in
             state.leavePaused()
@@ -84,7 +84,7 @@ package final class OutputCapture: Sendable {
         }
     }
 
-    /// The request is set aside; what it printed so far is its own.
+    /// Sets the request aside, and appends what it has printed so far.
     func pause(_ outgoing: inout [OutgoingMessage]) {
         apus_flush_standard_output()
         self.state.withLock { state in
@@ -93,7 +93,7 @@ package final class OutputCapture: Sendable {
         }
     }
 
-    /// Output belongs to this request again, which was set aside.
+    /// Goes on with a request that was set aside, to which output belongs again.
     func resume(parent: ByteBuffer) {
         self.state.withLock { state in
             if state.isPaused, state.parent == parent {
@@ -106,7 +106,7 @@ package final class OutputCapture: Sendable {
         }
     }
 
-    /// Appends what the request printed and was not published while it ran, and gives the number of its messages in all.
+    /// Ends the request: appends its output that is not published yet, and gives the number of all its output messages.
     func end(_ outgoing: inout [OutgoingMessage]) -> Int {
         apus_flush_standard_output()
         return self.state.withLock { state in
@@ -115,8 +115,8 @@ package final class OutputCapture: Sendable {
         }
     }
 
-    /// Appends what the request has printed until now, and gives the last of what it wrote to the error stream; for an engine
-    /// whose process is ending.
+    /// Appends what the request has printed until now, and gives the last lines that it wrote to the error stream. Called when
+    /// the engine's process is ending.
     func lastWords(_ outgoing: inout [OutgoingMessage]) -> [String] {
         self.state.withLock { $0.drain(isEnd: true, into: &outgoing) }
         return self.rememberedLines
@@ -132,7 +132,7 @@ package final class OutputCapture: Sendable {
         }
     }
 
-    /// Remembers what the request wrote to an error stream that is not this process's: its Python's.
+    /// Remembers text that the request's Python wrote to its own error stream.
     func remember(_ text: String) {
         var text = text
         self.state.withLock { _ in text.withUTF8 { apus_remember_error_output($0.baseAddress, $0.count) } }
@@ -146,10 +146,11 @@ package final class OutputCapture: Sendable {
         while waiting.contains(where: { $0.fd >= 0 }) {
             guard poll(&waiting, nfds_t(waiting.count), -1) > 0 else { continue }
             for index in waiting.indices where waiting[index].revents & Int16(POLLIN) == 0 && waiting[index].revents != 0 {
-                // Every writer is gone: the stream was put back.
+                // Every writer is gone: the stream was restored.
                 waiting[index].fd = -1
             }
-            // A line seldom comes alone, and a short request's own end is sooner: let the pipe fill a little.
+            // Wait a little, so that lines that follow each other go into one message. A short request ends, and reads the pipe,
+            // sooner.
             usleep(2000)
             self.state.withLock { state in
                 state.drain(isEnd: false, into: &outgoing)
@@ -162,7 +163,7 @@ package final class OutputCapture: Sendable {
 }
 
 extension OutputCapture.State {
-    /// Remembers the count of a request that was set aside, before another prints.
+    /// Publishes the rest of a set-aside request's output and remembers its count, before another request prints.
     fileprivate mutating func leavePaused() {
         guard self.isPaused, let parent = self.parent else { return }
         var outgoing: [OutgoingMessage] = []
@@ -189,16 +190,16 @@ extension OutputCapture.State {
     }
 }
 
-/// One of the process's output streams, with a pipe in its place.
+/// One of the process's output streams, which a pipe replaces.
 fileprivate struct CapturedStream {
-    /// Its name on the wire.
+    /// The stream's name on the wire.
     let name: String
     /// The descriptor that functions write to.
     private let descriptor: Int32
-    /// What stood there before.
+    /// A duplicate of the original stream.
     let original: Int32
     let readEnd: Int32
-    /// Bytes read and not yet taken; after taking, the start of a character that is not all there.
+    /// Bytes that were read and not yet taken; after ``takeText(isEnd:)`` the start of an incomplete character.
     fileprivate var bytes: [UInt8] = []
 
     init(_ name: String, descriptor: Int32) throws(WireError) {
@@ -208,7 +209,7 @@ fileprivate struct CapturedStream {
         _ = fcntl(ends[0], F_SETFD, FD_CLOEXEC)
         _ = fcntl(ends[0], F_SETFL, fcntl(ends[0], F_GETFL) | O_NONBLOCK)
         #if os(Linux)
-            // Where the system allows it, room for what is printed while the reader waits for more.
+            // A larger pipe, where the system allows it, for output while the reader waits for more.
             let setPipeSize: Int32 = 1031  // F_SETPIPE_SZ, which the C library's module does not show
             _ = fcntl(ends[1], setPipeSize, 1 << 20)
         #endif
@@ -222,9 +223,9 @@ fileprivate struct CapturedStream {
 
     func restore() { dup2(self.original, self.descriptor) }
 
-    /// Reads what is in the pipe now, a piece at a time.
+    /// Reads the bytes that are in the pipe now, a piece at a time.
     ///
-    /// No more than that: a thread that prints for ever must not keep a request from ending.
+    /// Bytes that come meanwhile are not read, so that a thread that prints for ever does not keep a request from ending.
     mutating func read(_ take: (inout CapturedStream) -> Void) {
         var available: Int32 = 0
         guard ioctl(self.readEnd, UInt(FIONREAD), &available) == 0, available > 0 else { return }
@@ -253,7 +254,7 @@ fileprivate struct CapturedStream {
 
     func rememberForCrash() { self.bytes.withUnsafeBytes { apus_remember_error_output($0.baseAddress, $0.count) } }
 
-    /// Sends the bytes where they would have gone without us.
+    /// Writes the bytes to the original stream.
     mutating func passOn() {
         DescriptorOutput.write(self.bytes, to: self.original)
         self.bytes.removeAll()
@@ -261,7 +262,7 @@ fileprivate struct CapturedStream {
 }
 
 extension [UInt8] {
-    /// How many bytes at the end begin a character of UTF-8 and do not finish it.
+    /// How many bytes at the end are the start of an incomplete UTF-8 character.
     fileprivate var incompleteCharacterCount: Int {
         for back in 1...3 where back <= self.count {
             let byte = self[self.count - back]
@@ -273,5 +274,5 @@ extension [UInt8] {
     }
 }
 
-/// POSIX `read`, under a name that does not meet the methods above.
+/// POSIX `read`, under a name that does not clash with the methods above.
 private func platformRead(_ file: Int32, _ bytes: UnsafeMutableRawPointer?, _ count: Int) -> Int { read(file, bytes, count) }

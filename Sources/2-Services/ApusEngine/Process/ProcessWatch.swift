@@ -10,7 +10,7 @@ import Foundation
     import Darwin
 #endif
 
-/// Tells of what happens to the process from outside: signals, and the end of the process that started it.
+/// Reports signals to this process, its end, and the end of the process that started it.
 enum ProcessWatch {
     enum Event: Sendable {
         /// SIGINT.
@@ -20,7 +20,7 @@ enum ProcessWatch {
         /// One of the signals that are for user code: SIGUSR1, SIGUSR2.
         case signalled(Int32)
         case parentLost
-        /// The process crashes, or a function called `exit`. It is held for a moment, until `goOn` is called.
+        /// The process crashes, or a function called `exit`. The process is held for a moment, until `goOn` is called.
         case ending(EngineEnd.Cause, goOn: @Sendable () -> Void)
     }
 
@@ -32,7 +32,7 @@ enum ProcessWatch {
         var watched: [pollfd] = []
         if pipe(&ends) == 0 {
             for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-            // A handler must not block, and a lost signal among thousands is no loss.
+            // The signal handler must not block; when the pipe is full, with thousands of signals, one is lost.
             _ = fcntl(ends[1], F_SETFL, O_NONBLOCK)
             apus_forward_signals(ends[1])
             watched.append(pollfd(fd: ends[0], events: Int16(POLLIN), revents: 0))
@@ -49,7 +49,7 @@ enum ProcessWatch {
         thread.start()
     }
 
-    /// Has the process's end reported by a pipe, and held until something is written to another.
+    /// Has the process's end reported by one pipe, and delayed until a byte is written to another.
     private static func watchEnd() -> (report: Int32, answer: Int32)? {
         var report: [Int32] = [-1, -1]
         var answer: [Int32] = [-1, -1]

@@ -10,13 +10,13 @@ import Locks
     import Darwin
 #endif
 
-/// An interpreter that was started as a child, with a socket to it.
+/// An interpreter that runs as a child process, and a socket to it.
 ///
-/// It finds its end of the socket at descriptor 3, at 4 the read end of a pipe whose end of file means that we are gone, and at
+/// The child has its end of the socket at descriptor 3, at 4 the read end of a pipe that ends when this process does, and at
 /// ``lenderNumber`` its end of the socket that large parts of frames are lent over.
 final class KernelChild: Sendable {
     let pid: pid_t
-    /// Our end; blocking.
+    /// Our end of the socket. It blocks until ``KernelReading`` starts.
     let socket: Int32
     /// Our end of the socket for ``KernelMemory``.
     let lender: Int32
@@ -50,7 +50,7 @@ final class KernelChild: Sendable {
         else {
             throw StartError(description: "no socket for the Python kernel: \(String(cString: strerror(errno)))")
         }
-        // Out of the way of the numbers where the child's copies go.
+        // Higher numbers than those that the child's copies get.
         let all = (ends + lenderEnds + pipeEnds).map { descriptor in
             let high = fcntl(descriptor, F_DUPFD_CLOEXEC, 10)
             close(descriptor)
@@ -68,7 +68,7 @@ final class KernelChild: Sendable {
                 setsockopt(end, SOL_SOCKET, SO_NOSIGPIPE, &on, socklen_t(MemoryLayout<Int32>.size))
             }
         #endif
-        // Large results in few system calls.
+        // Large buffers, so that large results need few system calls.
         for end in [ours, theirs] {
             var size: Int32 = 1 << 20
             setsockopt(end, SOL_SOCKET, SO_SNDBUF, &size, socklen_t(MemoryLayout<Int32>.size))
@@ -113,7 +113,7 @@ final class KernelChild: Sendable {
         }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         for (ours, theirs) in descriptors { posix_spawn_file_actions_adddup2(&actions, ours, theirs) }
-        // A group of its own: Ctrl-C in our terminal is ours to pass on, and only to a task that runs.
+        // A process group of its own: Ctrl-C in the terminal reaches this process, which passes it on to a task that runs.
         var none = sigset_t()
         sigemptyset(&none)
         posix_spawnattr_setsigmask(&attributes, &none)
@@ -130,7 +130,8 @@ final class KernelChild: Sendable {
         return pid
     }
 
-    /// Notes the end as soon as it is there. A process that the child forked may hold the socket, so its end of file is not enough.
+    /// Waits for the child and notes how it ended. The socket's end of file does not tell: a process that the child forked may
+    /// hold it open.
     private func wait() {
         #if canImport(Darwin)
             var information = siginfo_t()
@@ -138,14 +139,14 @@ final class KernelChild: Sendable {
             var information = siginfo_t()
         #endif
         while waitid(P_PID, id_t(self.pid), &information, WEXITED | WNOWAIT) != 0 && errno == EINTR {}
-        // From here on the number may become another process's, so nobody signals it between the two lines.
+        // After `waitpid` the process id may become another process's, so the lock is held until no signal can be sent any more.
         self.status.withLock { status in
             var code: Int32 = 0
             while waitpid(self.pid, &code, 0) < 0 && errno == EINTR {}
             let signal = code & 0x7f
             status = .ended(signal == 0 ? .exited((code >> 8) & 0xff) : .signalled(signal))
         }
-        // What is still in the socket can be read; then it ends.
+        // Bytes that are still in the socket can be read; after them the socket ends.
         shutdown(self.socket, Int32(SHUT_RDWR))
         shutdown(self.lender, Int32(SHUT_RDWR))
         self.ended.signal()
@@ -160,10 +161,10 @@ final class KernelChild: Sendable {
         }
     }
 
-    /// Lets the kernel finish: it goes when it has read the end.
+    /// Tells the kernel that nothing more comes: it ends when it has read the end of the socket.
     func closeInput() { shutdown(self.socket, Int32(SHUT_WR)) }
 
-    /// How the process ended; one that takes longer than that is killed.
+    /// Waits for the process to end, kills it after the given time, and gives how it ended.
     func ending(within seconds: Double) -> Ending {
         if self.ended.wait(timeout: .now() + seconds) == .timedOut {
             self.signal(SIGKILL)

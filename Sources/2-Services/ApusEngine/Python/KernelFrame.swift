@@ -2,7 +2,7 @@ import ApusCore
 import ApusWire
 import NIOCore
 
-/// What a kernel says (`kernel.py`), taken apart.
+/// A frame that a kernel has sent (`kernel.py`), decoded.
 enum KernelFrame: Sendable {
     case ready(About)
     case begun
@@ -11,11 +11,11 @@ enum KernelFrame: Sendable {
     case reply(Reply)
     case leaves
 
-    /// What the kernel is.
+    /// What the kernel says about itself when it is ready.
     struct About: Sendable {
-        /// In words: its version and whether it has IPython.
+        /// Python's version and whether it has IPython, in words.
         let words: String
-        /// Whether it takes large parts as ``KernelMemory``.
+        /// Whether the kernel takes large parts as ``KernelMemory``.
         let borrows: Bool
     }
 
@@ -28,23 +28,23 @@ enum KernelFrame: Sendable {
         let metadata: ByteBuffer
         let content: ByteBuffer
         let buffers: [ByteBuffer]
-        /// What Python writes to its error stream; nil in all others.
+        /// The text, if the message is output to Python's error stream; else nil.
         let errorText: String?
     }
 
-    /// The end of a request.
+    /// The reply that ends a request.
     struct Reply: Sendable {
-        /// False for a request that nobody is answered, as a comm's messages.
+        /// False for a request that gets no reply, such as a comm's message.
         let isAnswer: Bool
         let isOK: Bool
         let meetsDependencies: Bool
-        /// It is an error that stops the cells queued behind this one.
+        /// Whether the reply is an error that stops the cells queued behind this one.
         let stopsOthers: Bool
         let content: ByteBuffer
         let buffers: [ByteBuffer]
     }
 
-    /// Nil for a frame that no kernel of ours writes.
+    /// Decodes a frame; nil for a frame that `kernel.py` never writes.
     init?(_ parts: [ByteBuffer]) {
         switch parts.first {
         case Word.publish where parts.count >= 6:
@@ -73,7 +73,7 @@ enum KernelFrame: Sendable {
         }
     }
 
-    /// What the session must know of it.
+    /// The frame as the session is told of it.
     var saying: KernelSession.Saying {
         switch self {
         case .ready: .ready(at: MonotonicTime(nanoseconds: NIODeadline.now().uptimeNanoseconds))

@@ -10,13 +10,13 @@ import NIOCore
 
 /// Frames to and from the kernel (`channel.py`): the number of parts, the length of each, and the parts.
 enum KernelFrames {
-    /// Larger parts leave by themselves and not as a copy.
+    /// Larger parts are written by themselves and not copied into the buffer.
     private static let copyLimit = 1 << 16
-    /// In a length: the part is lent, and in its place stands where in its file it begins.
+    /// The bit of a length that says that the part is lent; in the part's place stands its offset in its file.
     static let lent = UInt64(1) << 63
-    /// So many of a frame's parts are lent at most.
+    /// At most this many parts of a frame are lent.
     private static let loans = 32
-    /// What is written at once, so that a frame of many small parts is not collected in one buffer, which has no room for all of it.
+    /// The buffer is written once it is longer than this, because it may have no room for all of a frame of many small parts.
     private static let pieceLimit = 1 << 20
 
     /// Writes a frame, and blocks while the socket is full. False when the other end is gone.
@@ -67,7 +67,7 @@ enum KernelFrames {
         }
     }
 
-    /// The end of the socket does not block, for an event loop reads it.
+    /// Waits until the socket has room. Writing to the socket does not block, because an event loop reads from it.
     private static func waitUntilWritable(_ socket: Int32) {
         var waiting = pollfd(fd: socket, events: Int16(POLLOUT), revents: 0)
         while poll(&waiting, 1, -1) < 0 && errno == EINTR {}

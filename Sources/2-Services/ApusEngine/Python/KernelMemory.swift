@@ -10,10 +10,11 @@ import NIOCore
     import Darwin
 #endif
 
-/// Large parts of frames, in memory that the engine's process and its kernel both see.
+/// Passes large parts of frames in memory that the engine's process and its kernel share.
 ///
-/// An array of a hundred megabytes costs less to fill than the fresh memory that a second copy of it needs. So it crosses as a
-/// file without a name, of which the other side is given a descriptor. The file goes with its last mapping, whoever dies.
+/// For a large array, getting fresh memory for a second copy takes longer than copying the bytes. So a large part is a file
+/// without a name, and the other side gets a descriptor of the file. The file is gone with its last mapping, whichever process
+/// dies.
 enum KernelMemory {
     /// Smaller parts are cheaper to copy through the socket.
     static let threshold = 1 << 20
@@ -27,7 +28,7 @@ enum KernelMemory {
 
     /// Gives the other end of the socket a copy of the part. False when the system refuses; then nothing was sent.
     static func lend(_ part: ByteBuffer, over socket: Int32) -> Bool {
-        // What came from the network in a file of its own is the kernel's from now on: nobody reads it here again.
+        // A part that came from the network in a file of its own is given to the kernel as it is: nothing here reads it again.
         if let file = MappedMemory.file(of: part) { return apus_send_descriptor(socket, file.descriptor) }
         let descriptor = Self.makeFile(part)
         guard descriptor >= 0 else { return false }
@@ -35,7 +36,7 @@ enum KernelMemory {
         return apus_send_descriptor(socket, descriptor)
     }
 
-    /// Not sealed, for it becomes the kernel's own memory.
+    /// Makes a file of the part's bytes. It is not sealed, because it becomes memory that the kernel may write to.
     private static func makeFile(_ part: ByteBuffer) -> Int32 {
         part.withUnsafeReadableBytes { bytes in bytes.baseAddress.map { apus_memory_create("apus", $0, bytes.count, false) } ?? -1
         }

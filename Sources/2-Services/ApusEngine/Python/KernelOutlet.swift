@@ -4,9 +4,9 @@ import ApusWire
 import NIOCore
 import Pickle
 
-/// Makes and sends what is said of a kernel's requests: that the engine is busy, output, the reply, that the engine is idle.
+/// Makes and sends the messages about a kernel's requests: that the engine is busy, output, the reply, that the engine is idle.
 ///
-/// Messages collect until ``flush()``, so that what one event brings leaves together.
+/// Messages collect until ``flush()``, so that all messages of one event leave together.
 struct KernelOutlet: Sendable {
     /// Where replies and output go.
     private struct Connection: Sendable {
@@ -15,21 +15,21 @@ struct KernelOutlet: Sendable {
         let capture: OutputCapture?
     }
 
-    /// Set once the engine has an id, which is before its first request.
+    /// Nil until the engine has an id, which is before its first request.
     private var connection: Connection?
-    /// The request that came last.
+    /// The request that runs; nil when it has been answered.
     private var current: KernelRequest?
     private var parents = KernelParents()
-    /// What is to be sent, in order.
+    /// The collected messages, in order.
     private var outgoing: [OutgoingMessage] = []
-    /// What follows, and waits for something to leave with.
+    /// Messages that follow `outgoing` and may wait for others to leave with: that the engine is idle.
     private var trailing: [OutgoingMessage] = []
 
     mutating func connect(_ messages: EngineMessages, _ exchange: WorkExchange, _ capture: OutputCapture?) {
         self.connection = Connection(messages: messages, exchange: exchange, capture: capture)
     }
 
-    /// Takes the worker's next request; gives its number.
+    /// Takes the worker's next request, and gives its number.
     mutating func begin(_ request: KernelRequest) -> Int {
         self.current = request
         self.parents.append(request.message.header)
@@ -37,7 +37,7 @@ struct KernelOutlet: Sendable {
         return self.parents.count
     }
 
-    /// The number of the request, if it is the one that came last and bears one of these ids.
+    /// The number of the running request, if the request has one of these ids.
     func number(anyOf ids: Set<MessageID>) -> Int? {
         let id = self.current.flatMap { MessageHeader.messageID(scanning: $0.message.header) }
         return id.map(ids.contains) == true ? self.parents.count : nil
@@ -45,7 +45,7 @@ struct KernelOutlet: Sendable {
 
     // MARK: What the kernel is told
 
-    /// Who the engine is; nil while it has no id.
+    /// The frame with the engine's id and uuid; nil while the engine has no id.
     var identityFrame: [ByteBuffer]? { self.connection.map { KernelFrame.identity($0.messages.engineID, $0.messages.uuid) } }
 
     var requestFrame: [ByteBuffer]? { self.current.map { KernelFrame.request($0.type, $0.message) } }
@@ -64,7 +64,7 @@ struct KernelOutlet: Sendable {
         self.outgoing.append(message)
     }
 
-    /// Answers the request as Python did.
+    /// Sends the reply that Python gave.
     mutating func answer(_ reply: KernelFrame.Reply, outputs: Int) {
         self.end(outputs: outputs) { connection, request, outgoing, outputs in
             guard reply.isAnswer else { return }
@@ -81,7 +81,7 @@ struct KernelOutlet: Sendable {
         }
     }
 
-    /// Answers the request in the place of a kernel that cannot.
+    /// Sends an error as the reply, in place of a kernel that has ended.
     mutating func answer(_ end: KernelEnd, goesOn: Bool, outputs: Int) {
         self.end(outputs: outputs) { connection, request, outgoing, outputs in
             guard request.type.isAnswered else { return }
@@ -105,7 +105,7 @@ struct KernelOutlet: Sendable {
         }
     }
 
-    /// Adds the rest of the request's output, what the body makes of its end, and that the engine is idle.
+    /// Ends the request: adds the rest of its output, then the messages of the body, then that the engine is idle.
     private mutating func end(
         outputs: Int, _ body: (inout Connection, KernelRequest, inout [OutgoingMessage], _ outputs: Int) -> Void
     ) {
@@ -119,7 +119,7 @@ struct KernelOutlet: Sendable {
         self.current = nil
     }
 
-    /// Hands over what has collected.
+    /// Hands the collected messages to the event loop.
     mutating func flush() {
         guard !self.outgoing.isEmpty || !self.trailing.isEmpty else { return }
         self.connection?.exchange.send(&self.outgoing, trailing: self.trailing)
@@ -135,7 +135,7 @@ struct KernelRequest: Sendable {
     let channel: EngineChannel
     let started = WireDate.now
 
-    /// The request, for people: `square (task 'abc', tried twice)`.
+    /// The request in words, for error messages: `square (task 'abc', tried 2 times)`.
     var words: String {
         let id = MessageHeader.messageID(scanning: self.message.header)?.text ?? "?"
         let tries = self.metadata.attempt == 1 ? "tried once" : "tried \(self.metadata.attempt) times"
@@ -157,9 +157,9 @@ extension EngineMessages {
     }
 }
 
-/// The headers of requests by their numbers, which count from 1: the last of them, which is enough for what still prints.
+/// The headers of the last requests, by their numbers, which count from 1. The session counts output of older ones to the newest.
 private struct KernelParents: Sendable {
-    /// One more than a process may name, for a request that it was not handed yet.
+    /// One more than a process may name: the newest request may not have been handed to the process yet.
     private static let limit = KernelSession.rememberedRequests + 1
     private(set) var count = 0
     private var headers: [ByteBuffer] = []

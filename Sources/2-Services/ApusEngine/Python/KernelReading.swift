@@ -10,11 +10,11 @@ import Synchronization
     import Darwin
 #endif
 
-/// Takes frames apart (`channel.py`) as their bytes come.
+/// Decodes frames (`channel.py`) as their bytes come.
 package struct KernelFrameDecoder {
     private let lender: Int32
     private var buffer = ByteBuffer()
-    /// How many bytes must be there before it is worth looking again.
+    /// How many bytes must have come before the next attempt to decode.
     private var wanted = 4
     /// A frame that is too long for one buffer, while its parts come.
     private var long: LongFrame?
@@ -24,11 +24,11 @@ package struct KernelFrameDecoder {
     private struct LongFrame {
         let lengths: [(length: Int, isLent: Bool)]
         var parts: [ByteBuffer] = []
-        /// What is there of the next part.
+        /// The bytes of the next part that have come.
         var part = ByteBuffer()
     }
 
-    /// Longer frames are taken part by part. A part may have 4 GiB, and so may a buffer.
+    /// Longer frames are decoded part by part, because one part may have 4 GiB, as much as one buffer can hold.
     private static let longest = 1 << 26
 
     /// - Parameter lender: The socket that large parts are lent over.
@@ -43,9 +43,9 @@ package struct KernelFrameDecoder {
         }
     }
 
-    /// The next frame's parts; nil until it is whole. They share memory with each other and with nothing that is still to come.
+    /// Gives the next frame's parts; nil until the frame is whole. Parts share memory with each other, and not with later frames.
     ///
-    /// - Throws: ``Torn`` when what came is no frame, or has a part of more than 4 GiB; nothing behind it can be understood.
+    /// - Throws: ``Torn`` when the bytes are no frame, or have a part of more than 4 GiB; nothing behind them can be decoded.
     package mutating func next() throws(Torn) -> [ByteBuffer]? {
         if self.long != nil { return try self.nextLong() }
         guard self.buffer.readableBytes >= self.wanted, let (lengths, size) = try self.readLengths() else { return nil }
@@ -69,7 +69,7 @@ package struct KernelFrameDecoder {
         return parts
     }
 
-    /// What follows must not be written into, or be copied with, what the parts hold.
+    /// Copies the rest to a new buffer: later bytes must not be written into, or be copied with, the memory that the parts hold.
     private mutating func letGoOfParts() {
         self.buffer = self.buffer.readableBytes == 0 ? ByteBuffer() : ByteBuffer(bytes: self.buffer.readableBytesView)
     }
@@ -97,7 +97,7 @@ package struct KernelFrameDecoder {
         return nil
     }
 
-    /// The parts' lengths and how long the whole frame is, from the start of the buffer; nil while they are not all there.
+    /// Reads the lengths of the parts and of the whole frame from the start of the buffer; nil while not all lengths have come.
     private mutating func readLengths() throws(Torn) -> (lengths: [(length: Int, isLent: Bool)], size: Int)? {
         var head = self.buffer
         guard let count = head.readInteger(endianness: .little, as: UInt32.self), count < 1 << 24 else { throw Torn() }
@@ -124,8 +124,8 @@ package struct KernelFrameDecoder {
     }
 }
 
-/// Reads a kernel's frames on the engine's event loop, from where its answers leave: a thread between them would cost each answer
-/// the time to wake it.
+/// Reads a kernel's frames on the engine's event loop, which also sends the replies: with a thread between them, each reply would
+/// wait for the thread to wake.
 final class KernelReading: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
@@ -142,15 +142,15 @@ final class KernelReading: ChannelInboundHandler {
         self.whenEnded = whenEnded
     }
 
-    /// Starts to read; from then on the kernel's socket does not block. `whenEnded` is called once, also if reading cannot begin, with
-    /// whether that is because something came that is no frame.
+    /// Starts to read; from then on the kernel's socket does not block. `whenEnded` is called once, also if reading cannot begin;
+    /// `isTorn` says whether reading ended because of bytes that are no frame.
     ///
-    /// - Parameter eventLoop: Of NIOPosix.
+    /// - Parameter eventLoop: An event loop of NIOPosix.
     static func start(
         _ child: KernelChild, on eventLoop: any EventLoop, take: @escaping @Sendable ([ByteBuffer]) -> Void,
         whenEnded: @escaping @Sendable (_ isTorn: Bool) -> Void
     ) {
-        // The channel closes what it is given, and the child its own.
+        // A duplicate, because the channel closes its descriptor, and the child closes its own.
         let descriptor = fcntl(child.socket, F_DUPFD_CLOEXEC, 10)
         NIOPipeBootstrap(group: eventLoop)
             .channelInitializer { channel in

@@ -5,7 +5,7 @@ import NIOCore
 enum KernelSources {
     static let boot = String(decoding: PackageResources.boot_py, as: UTF8.self)
 
-    /// A JSON object: module name to text.
+    /// The kernel's modules as a JSON object: name to text.
     static let packed: ByteBuffer = {
         let sources: [(String, [UInt8])] = [
             ("calls", PackageResources.calls_py), ("channel", PackageResources.channel_py),

@@ -13,17 +13,18 @@ import NIOCore
     import Darwin
 #endif
 
-/// Runs requests in a Python process of its own, and goes on with a new one when that dies.
+/// Runs requests in a Python process, and goes on with a new process when that one dies.
 ///
-/// What is to be done a ``KernelSession`` decides; here it is done, by four threads that meet in one lock. The worker brings a request,
-/// writes it to the process and waits. The event loop reads what Python sends, so that an answer leaves from where it is read, and waits
-/// for time to pass. A thread of the kernel's starts processes and sees them end. A queue writes what no request waits for.
+/// A ``KernelSession`` decides; this class performs its effects, on four threads that share one lock. The worker brings a
+/// request, writes it to the process and waits for its end. The event loop reads what Python sends, so that a reply is sent by
+/// the thread that reads it, and runs the timers. A thread of the kernel's own starts processes and waits for their ends. A queue
+/// writes frames that no request waits for.
 final class PythonKernel: Sendable {
-    /// What the engine must know of its kernel.
+    /// What the engine is told of its kernel.
     enum Event: Sendable {
         /// Python is up: its version and whether it has IPython, in words.
         case ready(String)
-        /// The kernel died, and the next one follows, after that pause.
+        /// The kernel died, and the next one is started after that pause.
         case restarted(why: String, after: Duration)
         /// There is no kernel any more; the engine cannot go on.
         case failed(why: String)
@@ -38,7 +39,7 @@ final class PythonKernel: Sendable {
     private let answered = DispatchSemaphore(value: 0)
     /// The kernel's thread waits here before it starts the next process; signalled when none is wanted any more.
     private let startCancelled = DispatchSemaphore(value: 0)
-    /// The event loop must not write: a kernel that does not read would hold it up.
+    /// Writes for the event loop, which a kernel that does not read would block.
     private let writer = DispatchQueue(label: "apus-kernel-writer")
     private let report: @Sendable (Event) -> Void
 
@@ -51,20 +52,20 @@ final class PythonKernel: Sendable {
         /// Whether the last request ended with an error that stops the cells behind it.
         var stopsOthers = false
 
-        /// The process of that number, while it is there.
+        /// The connection to the process of that number; nil when that process is gone.
         func line(to process: Int) -> Line? { self.line.flatMap { $0.process == process ? $0 : nil } }
     }
 
-    /// The way to a process.
+    /// The connection to a process.
     private struct Line: Sendable {
         /// The number by which the session knows it.
         let process: Int
         let child: KernelChild
-        /// Whether it takes large parts as ``KernelMemory``.
+        /// Whether the process takes large parts as ``KernelMemory``.
         var borrows = false
     }
 
-    /// Effects that take their time: the thread that brought the event performs them, without the lock.
+    /// Slow effects, which the thread that brought the event performs after it has released the lock.
     private struct Orders: Sendable {
         var start: Duration?
         var writing: Writing?
@@ -76,7 +77,7 @@ final class PythonKernel: Sendable {
         let line: Line
     }
 
-    /// Requests may follow before Python is up.
+    /// Creates a kernel, which takes requests before Python is up.
     init(_ options: PythonOptions, on eventLoop: any EventLoop, report: @escaping @Sendable (Event) -> Void) {
         self.options = options
         self.eventLoop = eventLoop
@@ -87,7 +88,7 @@ final class PythonKernel: Sendable {
         self.state = Mutex(State(session: KernelSession(options: session)))
     }
 
-    /// Starts the thread that starts Python. It lives until ``stop(within:)``, or until there is no kernel any more.
+    /// Starts the thread that starts Python. The thread lives until ``stop(within:)``, or until there is no kernel any more.
     func start() {
         let thread = Thread { [self] in self.serve() }
         thread.name = "apus-kernel"
@@ -96,8 +97,8 @@ final class PythonKernel: Sendable {
 
     // MARK: The worker's side
 
-    /// Runs a request and sends whatever is to be said of it. True when it ended with an error that stops the cells queued behind
-    /// it.
+    /// Runs a request, sends all messages about it and blocks until it has ended. True when it ended with an error that stops the
+    /// cells queued behind it.
     func run(_ message: Message, type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel) -> Bool {
         let request = KernelRequest(message: message, type: type, metadata: metadata, channel: channel)
         let orders = self.state.withLock { state in
@@ -105,7 +106,8 @@ final class PythonKernel: Sendable {
             return self.handle(
                 .requested(KernelSession.Request(number: number, limit: metadata.limit, isQuiet: metadata.isQuiet)), &state)
         }
-        // By this thread, for another would have to be woken first. While no process is up, whoever hears of the next writes it.
+        // By this thread, because another would have to be woken first. While no process is up, the thread that is told of the
+        // next one writes the request.
         if let writing = orders.writing { self.write(writing) }
         self.answered.wait()
         return self.state.withLock { $0.stopsOthers }
@@ -113,7 +115,7 @@ final class PythonKernel: Sendable {
 
     // MARK: Control
 
-    /// Tells who the engine is, before the first request.
+    /// Tells the kernel the engine's id, and where messages go; called before the first request.
     func connect(_ messages: EngineMessages, _ exchange: WorkExchange, _ capture: OutputCapture?) {
         self.tell { state in
             state.outlet.connect(messages, exchange, capture)
@@ -145,10 +147,11 @@ final class PythonKernel: Sendable {
     /// Replaces the interpreter by a new one, whatever it is doing.
     func restart() { self.tell { _ in .restartAsked } }
 
-    /// Lets the interpreter finish what it does at its exit; kills it after that time, or at once when it runs something.
+    /// Ends the interpreter: lets it run what it does at its exit, and kills it after the given time, or at once when it runs a
+    /// request.
     func stop(within time: Duration) async {
         await withCheckedContinuation { continuation in
-            // It blocks, which is not for the threads of tasks.
+            // This blocks, which the threads of Swift tasks must not.
             DispatchQueue.global().async {
                 let orders = self.state.withLock { self.handle(.stopAsked, &$0) }
                 if let (child, isHurried) = orders.leaving { Self.letGo(child, within: isHurried ? .zero : time) }
@@ -164,7 +167,8 @@ final class PythonKernel: Sendable {
 
     // MARK: The kernel's thread
 
-    /// The system kills Python with the thread's process by the life pipe alone; the thread itself may come and go.
+    /// Starts one process after another until none is wanted. Python does not depend on this thread: it ends by the child's pipe
+    /// when the engine's process does.
     private func serve() {
         var process = 0
         var pause: Duration? = .zero
@@ -192,7 +196,7 @@ final class PythonKernel: Sendable {
             return nil
         }
         let isTorn = self.read(child, as: process)
-        // A writer that is stuck comes free: nobody reads there any more.
+        // Frees a thread that is blocked in a write: the process does not read any more.
         shutdown(child.socket, Int32(SHUT_RDWR))
         let how = "\(child.ending(within: isTorn ? 0 : 2))"
         return self.state.withLock { state in
@@ -202,7 +206,7 @@ final class PythonKernel: Sendable {
         }.start
     }
 
-    /// Has the loop read until the kernel is gone. True when it sent something that is no frame.
+    /// Has the event loop read until the kernel is gone. True when the kernel sent bytes that are no frame.
     private func read(_ child: KernelChild, as process: Int) -> Bool {
         let ended = DispatchSemaphore(value: 0)
         let wasTorn = Mutex(false)
@@ -216,7 +220,7 @@ final class PythonKernel: Sendable {
         return wasTorn.withLock { $0 }
     }
 
-    /// Takes what Python says, on the event loop.
+    /// Handles a frame that Python has sent, on the event loop.
     private func take(_ parts: [ByteBuffer], from process: Int) {
         guard let frame = KernelFrame(parts) else { return }
         self.tell(frame) { state in
@@ -227,7 +231,7 @@ final class PythonKernel: Sendable {
 
     // MARK: Effects
 
-    /// Handles the event that the body finds, if it finds one, on a thread that must not block. True when there was one.
+    /// Handles the event that the body gives, if it gives one, on a thread that must not block. True when there was an event.
     @discardableResult
     private func tell(_ frame: KernelFrame? = nil, _ body: (inout State) -> KernelSession.Event?) -> Bool {
         let orders = self.state.withLock { state in body(&state).map { self.handle($0, &state, frame) } }
@@ -235,7 +239,7 @@ final class PythonKernel: Sendable {
         return orders != nil
     }
 
-    /// Everything that is decided passes here, with the lock held.
+    /// Has the session handle an event, and performs the effects, with the lock held.
     private func handle(_ event: KernelSession.Event, _ state: inout State, _ frame: KernelFrame? = nil) -> Orders {
         var orders = Orders()
         var isAnswered = false
@@ -267,7 +271,7 @@ final class PythonKernel: Sendable {
             }
         }
         state.outlet.flush()
-        // The answer leaves first; the worker's next request can wait for that.
+        // The reply is sent first; the worker's next request can wait.
         if isAnswered { self.eventLoop.execute { self.answered.signal() } }
         return orders
     }
@@ -308,7 +312,7 @@ final class PythonKernel: Sendable {
     private func write(_ writing: Writing) {
         let line = writing.line
         for frame in writing.frames {
-            // A failure shows at the reading end too, and is dealt with there.
+            // When writing fails, reading ends too, which is handled there.
             _ = KernelFrames.write(frame, to: line.child.socket, lender: line.borrows ? line.child.lender : nil)
         }
         self.tell { _ in .written(process: line.process) }

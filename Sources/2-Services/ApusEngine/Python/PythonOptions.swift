@@ -7,7 +7,7 @@ package struct PythonOptions: Sendable {
     package var interpreter: String
     /// The profile whose IPython configuration and start-up files apply; nil for none.
     package var profileDirectory: String?
-    /// More configuration files, later than the profile's.
+    /// Further configuration files, which override the profile's.
     package var configurationFiles: [String] = []
     /// Settings of IPython's own classes from the command line: class, trait, text.
     package var traits: [(owner: String, trait: String, text: String)] = []
@@ -26,7 +26,7 @@ package struct PythonOptions: Sendable {
 
     package init(interpreter: String) { self.interpreter = interpreter }
 
-    /// What the kernel reads when it starts.
+    /// The settings in the form that the kernel reads when it starts.
     var settings: JSONObject {
         var settings: JSONObject = [
             "config_files": JSONValue(self.configurationFiles), "lines": JSONValue(self.startupLines),
@@ -38,9 +38,9 @@ package struct PythonOptions: Sendable {
         return settings
     }
 
-    /// The interpreter of that path or name; unless told, the active environment's, else `python3` on the path.
+    /// Finds the interpreter of the given path or name; for nil the active environment's, else `python3` or `python` on the path.
     ///
-    /// - Throws: A sentence that says where it was looked for.
+    /// - Throws: ``WireError`` when there is none.
     package static func findInterpreter(
         _ asked: String? = nil, environment: [String: String] = ProcessInfo.processInfo.environment
     ) throws(WireError) -> String {
@@ -51,7 +51,8 @@ package struct PythonOptions: Sendable {
         )
     }
 
-    /// Every interpreter of that path or name; unless told, the active environment's and then those on the path, in this order.
+    /// Finds every interpreter of the given path or name; for nil the active environment's and then those on the path, in this
+    /// order.
     package static func interpreters(
         _ asked: String? = nil, environment: [String: String] = ProcessInfo.processInfo.environment
     ) -> [String] {

@@ -3,15 +3,16 @@ package import ApusWire
 package import NIOCore
 import Locks
 
-/// What a function needs to be a client of its engine's cluster, and the one client that all functions of the engine share.
+/// Keeps what a client of the engine's cluster needs to connect, and the one client that all functions of the engine share.
 ///
-/// Clients stand on this floor and not below it, so whoever knows both makes the client; here it is kept, and closed with the engine.
+/// An engine does not depend on the client's module, so the caller of ``shared(_:close:)`` makes the client. The client is closed
+/// when the engine ends.
 package final class ClusterAccess: Sendable {
-    /// Where a client connects to; nil where the controller does not say.
+    /// The controller's addresses for clients; nil where the controller does not tell them.
     package let connection: ClientConnectionInfo?
     package let transport: any Transport
     package let eventLoop: any EventLoop
-    /// Tells the hub of functions that the engine has besides those it said at its registration.
+    /// Tells the hub which functions the engine has besides those of its registration.
     let tellFunctions: @Sendable ([String]) async throws -> Void
     private let state = Mutex<Shared?>(nil)
 
@@ -30,16 +31,16 @@ package final class ClusterAccess: Sendable {
         self.eventLoop = eventLoop
     }
 
-    /// The one thing of its kind, made by the first who asks; all who ask meanwhile wait for it. Where making it failed, the next who
-    /// asks tries again.
+    /// Gives the shared value, which the first call makes; calls that come meanwhile wait for it. After a failure the next call
+    /// tries again.
     ///
-    /// - Parameter close: Called with it when the engine ends.
+    /// - Parameter close: Called with the value when the engine ends.
     package func shared<Value: Sendable>(
         _ make: @escaping @Sendable () async throws -> Value, close: @escaping @Sendable (Value) async -> Void
     ) async throws -> Value {
         let shared = self.state.withLock { state in
             if let shared = state { return shared }
-            // Detached from the function that happens to be first: what cancels it must not cancel the others'.
+            // Detached, so that cancelling the function that asked first does not fail the others.
             let shared = Shared(
                 making: Task.detached { try await make() }, close: { if let value = $0 as? Value { await close(value) } })
             state = shared
@@ -67,12 +68,13 @@ package final class ClusterAccess: Sendable {
 }
 
 extension ClientConnectionInfo {
-    /// What the controller's answer to a registration says of clients, with the key that engines and clients share.
+    /// Reads the addresses for clients from the controller's registration reply, and adds the key, which engines and clients
+    /// share.
     init?(registrationReply content: JSONValue, of engine: EngineConnectionInfo) {
         guard var members = content["apus"]?["client"]?.object else { return nil }
         members["key"] = .string(engine.common.key)
         members["signature_scheme"] = .string(engine.common.signatureScheme)
-        // The engine may have been told better where the controller is.
+        // The engine may have been started with another host for the controller than the reply has.
         members["location"] = .string(engine.common.location)
         guard let info = try? ClientConnectionInfo(.object(members)) else { return nil }
         self = info

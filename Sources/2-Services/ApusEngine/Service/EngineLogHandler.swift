@@ -2,7 +2,7 @@ import ApusWire
 package import Logging
 import NIOCore
 
-/// Writes log lines to a descriptor: the process's own error stream, while functions' output goes elsewhere.
+/// Writes log lines to a descriptor: the process's original error stream, also while functions' output is captured.
 package struct EngineLogHandler: LogHandler {
     package var metadata: Logger.Metadata = [:]
     package var logLevel = Logger.Level.info

@@ -2,7 +2,7 @@ import ApusCore
 import ApusWire
 import NIOCore
 
-/// A socket of the engine that messages of a request come from and go to.
+/// One of the engine's sockets, by which requests come and messages about them go.
 enum EngineChannel: Sendable, Hashable {
     case registration
     case mux
@@ -118,7 +118,7 @@ struct EngineMessages: Sendable {
 
     // MARK: Replies
 
-    /// An answer to the request, by the way it came.
+    /// A reply to the request, on the channel by which the request came.
     mutating func reply(
         _ type: MessageType, to request: Message, on channel: EngineChannel, metadata: ByteBuffer? = nil, content: ByteBuffer,
         buffers: [ByteBuffer] = []

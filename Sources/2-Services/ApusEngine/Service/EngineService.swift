@@ -6,10 +6,10 @@ package import Logging
 import MemoryFiles
 package import NIOCore
 
-/// An engine: registers with a controller, answers its heartbeat and runs the requests that it sends.
+/// An engine: registers with a controller, answers the controller's heartbeat and runs the requests that come.
 ///
-/// The service owns the sockets and lives on their event loop; what requests ask for runs on a thread of its own. It lives as
-/// long as ``run()``.
+/// The service owns the sockets and runs on their event loop; requests run on a thread of their own. The service lives as long as
+/// ``run()``.
 package actor EngineService {
     /// The loop that owns our sockets; being isolated to this actor means being on it.
     private let eventLoop: any EventLoop
@@ -29,31 +29,31 @@ package actor EngineService {
     private let signer: Signer
 
     private var core: EngineSession
-    /// For what is sent before there is an id, and for control.
+    /// Makes the messages that need no engine id: registration, functions, the end of the process.
     private var session: Session
     private var controlReplays = ReplayMemory()
     private var sockets: [EngineChannel: any TransportSocket] = [:]
     private var heart: (ping: any TransportSocket, pong: any TransportSocket)?
-    /// Whether the controller wants its pings' answers signed; ipyparallel's wants the text alone.
+    /// Whether the controller wants the answers to its pings signed; ipyparallel's controller wants the ping's text alone.
     private var signsHeart = false
     private var registrar: (any TransportSocket)?
-    /// Questions to the hub that it has not answered, by message id.
+    /// Callers that wait for the hub's answer, by the message id of their request.
     private var questions: [MessageID: CheckedContinuation<Void, any Error>] = [:]
     /// Request and output sockets that have no peer yet.
     private var unconnected: Set<EngineChannel> = []
     private var timers: [EngineSession.Timer: Scheduled<Void>] = [:]
     private var ending: CheckedContinuation<EngineEnding, Never>?
-    /// Messages dropped so far, by what was wrong.
+    /// How many messages were dropped so far because something was wrong with them.
     private var problemCount = 0
 
     /// The id that the hub gave us last.
     private var lastID: EngineID?
     /// Closes the sockets of a registration that is over.
     private var standingDown: Task<Void, Never>?
-    /// Functions that came with libraries.
+    /// The functions of libraries that were loaded after the start.
     private var laterFunctions: Set<String> = []
 
-    /// Started with the engine, for Python takes longer to be up than registration.
+    /// The Python kernel. It is started before registration, because Python takes longer to be up.
     private var kernel: PythonKernel?
 
     // What exists from registration on.
@@ -63,7 +63,7 @@ package actor EngineService {
     private var messages: EngineMessages?
     /// The control request that is being answered.
     private var controlRequest: Message?
-    /// Used again and again for what the worker sends.
+    /// A buffer for the worker's messages, kept between uses.
     private var batch: [OutgoingMessage] = []
     private var looksAgain = false
 
@@ -90,7 +90,7 @@ package actor EngineService {
 
     // MARK: Life
 
-    /// Is an engine until it ends, and says why it did. Cancelling stops it without waiting for what it runs.
+    /// Runs the engine until it ends, and says why it ended. Cancelling stops the engine without waiting for running requests.
     @discardableResult
     package func run() async -> EngineEnding {
         await withTaskCancellationHandler {
@@ -104,13 +104,14 @@ package actor EngineService {
         }
     }
 
-    /// Ends the engine without waiting for what it runs (SIGTERM).
+    /// Ends the engine without waiting for running requests (SIGTERM).
     package nonisolated func stop() { self.tell(.cancelled) }
 
-    /// Ends the engine because whoever started it is gone.
+    /// Ends the engine because the process that started it is gone.
     package nonisolated func parentIsLost() { self.tell(.parentLost) }
 
-    /// Tells the controller that this process ends, by a crash or a function's `exit`, and how; then lets it.
+    /// Tells the controller that this process ends, by a crash or a function's `exit`, and how; then calls `goOn`, which lets it
+    /// end.
     package nonisolated func processEnds(_ cause: EngineEnd.Cause, goOn: @escaping @Sendable () -> Void) {
         self.eventLoop.execute {
             self.assumeIsolated { $0.tellOfEnd(cause) }
@@ -118,12 +119,12 @@ package actor EngineService {
         }
     }
 
-    /// Interrupts what runs, if it can be (SIGINT). Nothing happens when the engine is idle.
+    /// Interrupts the running requests that can be interrupted (SIGINT). Nothing happens when the engine is idle.
     package nonisolated func interrupt() {
         self.eventLoop.execute { self.assumeIsolated { _ = $0.interruptWork() } }
     }
 
-    /// Sends Python a signal that this process was sent, as a launcher does.
+    /// Passes on to Python a signal that this process got, from a launcher for example.
     package nonisolated func pass(signal: Int32) {
         self.eventLoop.execute { self.assumeIsolated { _ = $0.kernel?.signal(signal) } }
     }
@@ -152,7 +153,7 @@ package actor EngineService {
         guard let setup, let task = self.sockets[.task] else { return }
         var words: [OutgoingMessage] = []
         let lines = self.options.capture?.lastWords(&words) ?? []
-        // What was answered goes first, by the same connection: those tasks have ended.
+        // Finished replies go first, by the same connection: their tasks have ended.
         self.fetch(all: true)
         for outgoing in words { self.send(outgoing) }
         let end = EngineEnd(cause, lastLines: lines, begun: Set(setup.begunRequests))
@@ -235,7 +236,7 @@ package actor EngineService {
         }
     }
 
-    /// Lets go of all that the hub gave us: it has given our tasks to others.
+    /// Drops the requests and sockets of a registration that the hub has ended: it has given the tasks to other engines.
     private func standDown() {
         self.logger.warning("the controller does not know this engine any more: it drops what it has and registers again")
         let sockets = [self.heart?.ping, self.heart?.pong].compactMap { $0 } + self.sockets.values
@@ -256,7 +257,7 @@ package actor EngineService {
 
     private func register() {
         guard let standingDown else { return self.askForRegistration() }
-        // A socket that is not closed yet would connect again under the name that the next one needs.
+        // A socket that is not closed yet would reconnect under the identity that the next one needs.
         self.standingDown = nil
         Task {
             await standingDown.value
@@ -266,9 +267,9 @@ package actor EngineService {
     }
 
     private func askForRegistration() {
-        // One that is there already waits for an answer that may never come, or was heard by another controller.
+        // An earlier socket waits for an answer that may never come, or is connected to another controller.
         if let silent = self.registrar { Task { await silent.close(linger: .zero) } }
-        // Without an identity: a connection of the process before us may still bear ours.
+        // Without an identity: a connection of this engine's previous process may still have ours.
         let registrar = self.makeSocket(.dealer, identity: ByteBuffer()) { service, event in
             switch event {
             case .received(let messages): for frames in messages { service.receiveFromHub(frames) }
@@ -327,10 +328,10 @@ package actor EngineService {
         }
     }
 
-    /// Tells the hub of functions that the engine has besides those it said at its registration, and waits until it has heard.
+    /// Tells the hub which functions the engine has besides those of its registration, and waits for the hub's answer.
     private func tell(functions: [String]) async throws {
         self.laterFunctions.formUnion(functions)
-        // Python's controllers do not ask which engine has what.
+        // ipyparallel's controllers do not know which engine has which function.
         guard self.clientConnection != nil, let registrar else { return }
         let content: JSONObject = [
             "uuid": .string(self.uuid.text), "functions": JSONValue(self.functionNames),
@@ -354,7 +355,7 @@ package actor EngineService {
     }
 
     /// - Parameter parent: The header of the question.
-    /// - Returns: Whether somebody has waited for it.
+    /// - Returns: Whether a caller has waited for the answer.
     @discardableResult
     private func answer(_ parent: ByteBuffer, _ answer: Result<Void, any Error>) -> Bool {
         guard let id = MessageHeader.messageID(scanning: parent), let question = self.questions.removeValue(forKey: id) else {
@@ -392,13 +393,13 @@ package actor EngineService {
         let exchange = WorkExchange { self.eventLoop.execute { self.assumeIsolated { $0.fetch() } } }
         let setup = WorkSetup(
             engineID: id, uuid: self.uuid, signer: self.signer, options: self.options, exchange: exchange,
-            // What was pushed here outlives a registration.
+            // Values that were pushed here outlive a registration.
             namespace: self.setup?.namespace ?? InMemoryNamespace(),
             calls: AsyncCalls(engineID: id, limit: self.options.waitingLimit) { exchange.wantTurn($0) },
             access: ClusterAccess(connection: self.clientConnection, transport: self.transport, eventLoop: self.eventLoop) {
                 try await self.tell(functions: $0)
             },
-            // A new memory, for a task that was dropped when we registered again may be given to us again, as it is.
+            // A new replay memory: a task that was dropped when the engine registered again may come again unchanged.
             tellsWaits: self.clientConnection != nil, kernel: self.kernel, replays: SharedReplayMemory(),
             noteProblem: { problem in self.eventLoop.execute { self.assumeIsolated { $0.note(problem) } } })
         self.setup = setup
@@ -447,7 +448,7 @@ package actor EngineService {
         let pong = self.makeSocket(.dealer) { _, _ in }
         let ping = self.makeSocket(.subscriber) { service, event in
             guard case .received(let messages) = event else { return }
-            // Answered before anything else: it is what keeps us in the cluster.
+            // Answered before anything else: the hub gives up an engine that does not answer.
             for frames in messages { pong.send(service.answer(ping: frames)) }
             pong.flush()
             service.handle(.pinged)
@@ -455,20 +456,20 @@ package actor EngineService {
         self.heart = (ping, pong)
         pong.connect(to: self.endpoint(self.connection.heartbeatPong))
         ping.connect(to: self.endpoint(self.connection.heartbeatPing))
-        // In the words of Python's engines, which people look for in logs.
+        // The words of ipyparallel's engines, which people look for in logs.
         self.logger.info(
             "Completed registration with id \(self.core.engineID.map { $0.description } ?? "?")",
             metadata: ["uuid": "\(self.uuid)"])
     }
 
-    /// Has whoever sent a request that is too large told so.
+    /// Has the worker answer a request that is too large with an error; a message of another kind is dropped.
     private func refuse(_ frames: [ByteBuffer], limit: Int, on channel: EngineChannel) {
         let problem = MessageSize.refusal(limit: limit)
         guard channel != .control, channel != .iopub, (try? Message(frames: frames)) != nil else { return self.note(problem) }
         self.setup?.exchange.submit(CollectionOfOne(IncomingRequest(channel: channel, frames: frames, problem: problem)))
     }
 
-    /// What the heart says to a ping: the same, and if the controller wants that, the engine's signature of it.
+    /// The answer to a ping: the ping itself and, if the controller wants it, the engine's signature of the ping.
     private func answer(ping frames: [ByteBuffer]) -> [ByteBuffer] {
         guard self.signsHeart, frames.count == 1 else { return frames }
         return [frames[0], self.signer.heartSignature(of: self.uuid.text, ping: frames[0])]
@@ -482,7 +483,7 @@ package actor EngineService {
         }
     }
 
-    /// Sends what the worker and the output reader have ready.
+    /// Sends the messages that the worker and the output reader have handed over.
     private func fetch(all: Bool = false) {
         guard let setup else { return }
         let look = setup.exchange.fetch(into: &self.batch, all: all)
@@ -492,7 +493,7 @@ package actor EngineService {
             used.insert(outgoing.channel)
         }
         self.batch.removeAll(keepingCapacity: true)
-        // Replies first: someone waits for them.
+        // Replies first: clients wait for them.
         for channel in used where channel != .iopub { self.sockets[channel]?.flush() }
         if used.contains(.iopub) { self.sockets[.iopub]?.flush() }
         switch look {
@@ -520,7 +521,7 @@ package actor EngineService {
             let message = try self.verified(frames)
             let type = try MessageType(scanning: message.header)
             let content = try JSONValue(parsing: message.content)
-            // These are between the controller and us; no client waits for their status.
+            // The controller itself sends these; no client waits for their status.
             let isOurs = type == .recallRequest || type == .registerAgainRequest
             let isQuiet = try RequestMetadata(scanning: message.metadata).isQuiet || isOurs
             self.controlRequest = message
@@ -640,7 +641,7 @@ package actor EngineService {
     ) -> any TransportSocket {
         let signer = self.signer
         let largest = self.options.maximumMessageSize ?? MessageSize.standard
-        // What was here before is refused when it is looked at.
+        // Only the signature is checked here; a replayed message is refused when it is read.
         let limits = MessageLimits(known: largest, strangers: MessageSize.strangers) { signer.accepts(frames: $0) }
         let options = SocketOptions(identity: identity ?? ByteBuffer(string: self.uuid.text), limits: limits)
         return self.transport.makeSocket(role, options: options, on: self.eventLoop) { event in
@@ -652,7 +653,7 @@ package actor EngineService {
 }
 
 extension IncomingRequest {
-    /// The request's id and type, read only when someone asks for what waits.
+    /// The request's id, read from the frames at each call: few waiting requests are ever asked for it.
     var messageID: MessageID? {
         (try? Message(frames: self.frames)).flatMap { MessageHeader.messageID(scanning: $0.header) }
     }

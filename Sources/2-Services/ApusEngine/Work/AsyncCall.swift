@@ -4,14 +4,14 @@ import Dispatch
 import Pickle
 import Locks
 
-/// An asynchronous function that was called.
+/// The call of an asynchronous function.
 ///
-/// The worker runs one request at a time; the function has its turn until it ends, or until it waits for other tasks. Then the worker
-/// sets the call aside and takes the next request. A function that has what it waited for wants its turn again, and gets it before
+/// The worker runs one request at a time; the function has its turn until it ends, or until it waits for other tasks. Then the
+/// worker sets the call aside and takes the next request. A function whose wait is over wants its turn again, and gets it before
 /// requests that have not begun.
 ///
-/// Several waits of one function may be under way (`async let`, a task group). It counts as waiting until the last is over: what it
-/// computes beside them goes on without its turn.
+/// Several waits of one function may be under way (`async let`, a task group). The function counts as waiting until the last of
+/// them is over; code of the function that runs meanwhile runs without the turn.
 final class AsyncCall: EngineTurn {
     let number: Int
     /// The request that the function was called for.
@@ -24,20 +24,21 @@ final class AsyncCall: EngineTurn {
         /// Waits under way.
         var waits = 0
         var task: Task<Void, Never>?
-        /// Sleeps until the limit.
+        /// Sleeps until the run limit, and then stops the function.
         var timer: Task<Void, Never>?
         var stop = Stop.none
-        /// Errors of other tasks that the function was thrown, the last ones.
+        /// The last errors of other tasks that the function's waits have thrown.
         var met: [(error: TravellingError, of: any RelayedError)] = []
     }
 
     private enum Phase {
-        /// It has its turn. Becomes `aside` or `ended`, and the worker is woken.
+        /// The function has its turn. Becomes `aside` or `ended`, and the worker is woken.
         case running
-        /// It waits. Becomes `wanting` or `ended`.
+        /// The function waits. Becomes `wanting` or `ended`.
         case aside
-        /// It has what it waited for, and goes on when it is taken up; one that was cancelled goes on at once, for it has only to
-        /// clean up, and its wait has no continuation any more. Becomes `running`, `ended`, or `aside` when it begins another wait.
+        /// The function's wait is over, and it goes on when the worker takes it up. A cancelled function goes on at once, because
+        /// it has only to clean up; its continuation is nil. Becomes `running`, `ended`, or `aside` when the function begins
+        /// another wait.
         case wanting(CheckedContinuation<Void, Never>?)
         /// Terminal.
         case ended(Result<PickleValue, any Error>)
@@ -57,15 +58,16 @@ final class AsyncCall: EngineTurn {
 
     // MARK: The worker's side
 
-    /// What a turn ended with.
+    /// How a turn ended.
     enum TurnEnd {
         case ended(Result<PickleValue, any Error>)
         case aside
     }
 
-    /// Begins the call and blocks the calling thread for its first turn; at the limit, in seconds from now, it is cancelled.
+    /// Begins the call and blocks the calling thread for its first turn; at the limit, in seconds from now, the function is
+    /// cancelled.
     func begin(limit: Double?, _ body: @escaping @Sendable () async throws -> PickleValue) -> TurnEnd {
-        // Known as running before it begins, so that an interrupt which its own doing brings about finds it.
+        // The lock is held until the task is stored, so that an interrupt that the function itself causes finds it.
         self.state.withLock { state in
             state.task = Task {
                 do { self.end(.success(try await body())) } catch { self.end(.failure(error)) }
@@ -89,10 +91,10 @@ final class AsyncCall: EngineTurn {
     }
 
     enum TakingUp {
-        /// It has its turn: ``goOn(_:)``.
+        /// The function has its turn: call ``goOn(_:)``.
         case turn(CheckedContinuation<Void, Never>?)
         case ended(Result<PickleValue, any Error>)
-        /// It waits again.
+        /// The function waits again.
         case notNow
     }
 
@@ -119,7 +121,7 @@ final class AsyncCall: EngineTurn {
         self.calls.turnEnded.wait()
         return self.state.withLock { state in
             if case .ended(let outcome) = state.phase { return .ended(Self.outcome(outcome, state)) }
-            // It may want its turn again by now; then it has said so and is taken up like any other.
+            // The function may want its turn again by now; then the worker has been told, and takes it up like any other.
             return .aside
         }
     }
@@ -128,7 +130,7 @@ final class AsyncCall: EngineTurn {
         guard case .failure(let error) = outcome else { return outcome }
         switch state.stop {
         case .none:
-            // What the function did not raise but was thrown is reported with the way that it came.
+            // Another task's error that the function passed on is reported with that task's traceback.
             guard !state.met.isEmpty, let travelling = TravellingError(error),
                 let origin = state.met.last(where: { $0.error == travelling })
             else { return outcome }
@@ -140,7 +142,7 @@ final class AsyncCall: EngineTurn {
         }
     }
 
-    /// What a cancelled function threw, where it is more than that it was cancelled.
+    /// The error that a cancelled function threw, as a text; empty for a `CancellationError`.
     private static func ending(_ error: any Error) -> String { error is CancellationError ? "" : ": \(error)" }
 
     // MARK: The function's side
@@ -159,7 +161,7 @@ final class AsyncCall: EngineTurn {
             }
         }
         timer?.cancel()
-        // Of a wait that the function did not wait for.
+        // The continuation of a wait that the function has begun and not awaited.
         left?.resume()
         if hadTurn { self.calls.turnEnded.signal() } else { self.calls.wantsTurn(self.number) }
     }
@@ -175,7 +177,7 @@ final class AsyncCall: EngineTurn {
                 state.phase = .aside
                 return (true, nil)
             case .wanting(let continuation):
-                // Another wait has begun, so that it counts as waiting: what wanted the turn goes on without it.
+                // With another wait begun, the function counts as waiting: the code that wanted the turn goes on without it.
                 state.phase = .aside
                 return (false, continuation)
             case .aside, .ended: return (false, nil)
@@ -215,7 +217,7 @@ final class AsyncCall: EngineTurn {
         }
     }
 
-    /// A function that goes on in spite of many errors ends, if with one of them, with one of the last.
+    /// How many errors are remembered. A function that goes on after many errors most likely ends with one of the last.
     private static let metLimit = 16
 
     // MARK: Stopping
@@ -237,7 +239,7 @@ final class AsyncCalls: Sendable {
     private struct State {
         var calls: [Int: AsyncCall] = [:]
         var lastNumber = 0
-        /// Those that wait, or have, or will.
+        /// The calls that wait, have waited, or may wait because they have a client.
         var waiting: Set<Int> = []
     }
 
@@ -245,7 +247,7 @@ final class AsyncCalls: Sendable {
     /// Signalled once for each turn that was given.
     fileprivate let turnEnded = DispatchSemaphore(value: 0)
     private let engineID: EngineID
-    /// How many may wait at a time.
+    /// How many calls may be in `waiting`.
     private let limit: Int
     /// Tells the worker that a call wants its turn; called from any thread.
     fileprivate let wantsTurn: @Sendable (Int) -> Void
@@ -289,10 +291,10 @@ final class AsyncCalls: Sendable {
         }
     }
 
-    /// What the calls that have not ended were for.
+    /// The requests of all calls.
     var requests: [MessageID] { self.state.withLock { $0.calls.values.compactMap(\.request) } }
 
-    /// Cancels and forgets all that has not ended; nobody will answer it.
+    /// Cancels and forgets all calls, whose requests are never answered.
     func abandon() {
         let calls = self.state.withLock { state in
             defer { state = State() }
@@ -301,7 +303,7 @@ final class AsyncCalls: Sendable {
         for call in calls { call.interrupt() }
     }
 
-    /// Cancels what runs or waits. False when nothing does, or a synchronous function only.
+    /// Cancels all calls. False when there is none, even while a synchronous function runs.
     @discardableResult
     func interrupt() -> Bool {
         let calls = self.state.withLock { Array($0.calls.values) }
@@ -309,7 +311,7 @@ final class AsyncCalls: Sendable {
         return !calls.isEmpty
     }
 
-    /// Cancels what was asked for by one of these requests.
+    /// Cancels the calls of these requests.
     func interrupt(anyOf requests: Set<MessageID>) {
         let calls = self.state.withLock { $0.calls.values.filter { $0.request.map(requests.contains) ?? false } }
         for call in calls { call.interrupt() }

@@ -1,15 +1,15 @@
 package import ApusWire
 
-/// An error that can say by which name Python knows it.
+/// An error that has the name of a Python exception.
 ///
-/// A remote function that throws one is seen to raise that exception: `UnmetDependency` sends a load-balanced task on to
-/// another engine, for example. Any other error bears the name of its Swift type.
+/// A remote function that throws such an error raises that exception for its clients: with `UnmetDependency`, for example, a
+/// load-balanced task goes to another engine. Any other error has the name of its Swift type.
 public protocol PythonNamedError: Error {
     /// The exception's class name: "ValueError".
     var pythonName: String { get }
 }
 
-/// What the engine itself has to say against a request.
+/// An error that the engine itself gives a request, and not the function that it calls.
 package struct EngineTaskError: PythonNamedError, Sendable, CustomStringConvertible {
     package let name: ErrorName
     package let description: String

@@ -6,7 +6,7 @@ import NIOCore
 import Pickle
 
 extension ErrorContent {
-    /// What a reply says of an error that a function threw, or that kept it from being called.
+    /// The content of a reply for an error that a function threw, or that prevented its call.
     ///
     /// - Parameters:
     ///   - method: `apply` or `execute`.
@@ -29,13 +29,13 @@ extension ErrorContent {
             lines.append("\(name) on engine \(messages.engineID)")
         }
         if let relayed {
-            // What was nearest to the error says most.
+            // The last lines are nearest to the error, and tell most.
             lines.append("  which waited for a task that failed:")
             if relayed.traceback.count > Self.relayedLines { lines.append("  …") }
             lines += relayed.traceback.suffix(Self.relayedLines)
         } else {
             lines.append("\(name): \(value)")
-            // A localized text is for people; what a programmer wrote of the error is not lost for it.
+            // Beside the localized text, which is for users, the description that programmers read.
             let described = String(describing: error)
             if described != value { lines.append("  \(described)") }
             if let reason = texts.failureReason { lines.append("  because: \(reason)") }
@@ -53,20 +53,20 @@ extension ErrorContent {
         ].compactMapValues { $0 }
     }
 
-    /// What the error says: the localized description of an error that has one, else the error as text.
+    /// The error's text: the localized description of an error that has one, else the error as text.
     private static func text(of error: any Error) -> String {
         if let text = (error as? any LocalizedError)?.errorDescription { return text }
-        // Foundation's own errors say nothing in their plain form.
+        // The plain text of Foundation's own errors says nothing.
         return error is any CustomNSError ? error.localizedDescription : String(describing: error)
     }
 
-    /// How much is kept of the traceback of an error that was passed on.
+    /// How many lines are kept of the traceback of another task's error that a function passed on.
     private static let relayedLines = 40
 
     private static func name(of error: any Error) -> String {
         switch error {
         case let error as any PythonNamedError: error.pythonName
-        // A program that asks for a function of another build must be told apart from one that misspells a variable.
+        // Another name than that of a misspelt variable: the engine may be another build, without the function.
         case let error as FunctionCallError where error.code == .notFound: ErrorName.functionNotFound.rawValue
         case let error as FunctionCallError: error.pythonName
         case is PickleError: ErrorName.typeError.rawValue

@@ -11,20 +11,20 @@ import Pickle
     import Darwin
 #endif
 
-/// Finds what a request calls, and calls it.
+/// Finds the function that a request names, and calls it.
 ///
-/// Swift functions are run by name. Of Python only what is known by name is done, natively: ipyparallel's helpers for push,
-/// pull and map, partial application, conditions. Python's code is never looked at.
+/// Swift functions are called by name. Of Python's functions only a few are known, by name, and done in Swift: ipyparallel's
+/// helpers for push, pull and map, partial application, conditions. Python's code is never looked at.
 struct FunctionCaller {
     let lookUp: @Sendable (String) throws(FunctionCallError) -> FunctionRecord
     let namespace: any EngineNamespace
     let context: EngineContext
 
-    /// The function that was found and called last in this request, and with what: for the report of an error.
+    /// The function that was called last in this request, and its arguments, for error reports.
     private(set) var called: CalledFunction?
     /// Whether each call of a map has its own outcome in this request.
     private var keepsOutcomes = false
-    /// When a map of this request begins no further call.
+    /// The time after which a map of this request begins no further call.
     private var sliceEnd: NIODeadline?
 
     init(
@@ -36,7 +36,7 @@ struct FunctionCaller {
         self.context = context
     }
 
-    /// What a call gave: its value, or of an asynchronous function what is left to do for it.
+    /// The outcome of a call: its value or, for an asynchronous function, the rest of the call, to be awaited.
     enum Outcome {
         case value(PickleValue)
         case pending(@Sendable () async throws -> PickleValue)
@@ -51,7 +51,7 @@ struct FunctionCaller {
 
     mutating func begin() { self.called = nil }
 
-    /// Does what the request asks for, as far as that can be done without waiting.
+    /// Makes the call that the request asks for, as far as that can be done without waiting.
     mutating func run(_ payload: ApplyPayload, _ metadata: RequestMetadata) throws -> Outcome {
         let call = Call(
             arguments: try payload.arguments.map { try self.resolved($0) },
@@ -66,7 +66,7 @@ struct FunctionCaller {
         return metadata.maps ? try self.map(payload.function, call, depth: 0) : try self.call(payload.function, call, depth: 0)
     }
 
-    /// More would mean no slice, and overflow a clock.
+    /// The longest slice, in microseconds; a longer one might overflow a clock.
     private static let sliceLimit = 1_000_000_000
 
     private struct Call {
@@ -120,7 +120,7 @@ struct FunctionCaller {
         }
     }
 
-    /// Refuses to go on where a condition gave false.
+    /// Throws `UnmetDependency` where a condition gave false.
     private func demand(_ condition: PickleValue) throws {
         guard case .bool(false) = condition else { return }
         throw EngineTaskError(.unmetDependency, "the function's condition does not hold on engine \(self.context.engineID)")
@@ -162,7 +162,7 @@ struct FunctionCaller {
         }
     }
 
-    /// Makes the calls one after the other, as long as they need no waiting; what is left to do once one does follows it in one task.
+    /// Makes the calls one after the other. From the first asynchronous call on, the rest is given back, to run in one task.
     private mutating func map(
         _ calls: MapCalls, _ place: @escaping @Sendable (inout FunctionCaller, Int) throws -> Outcome
     ) throws -> Outcome {
@@ -187,7 +187,7 @@ struct FunctionCaller {
         var (caller, calls) = (self, begun)
         do { calls.take(try await first()) } catch { try calls.take(error, of: caller.called) }
         while let index = calls.next {
-            // Interrupted, or past its limit: that is about all of them, also where the function heeds no cancellation.
+            // An interrupt or the run limit ends all calls, also where the function does not heed cancellation.
             try Task.checkCancellation()
             do { calls.take(try await place(&caller, index).value()) } catch { try calls.take(error, of: caller.called) }
         }
@@ -203,13 +203,13 @@ struct FunctionCaller {
         case helper(PythonHelper)
         case partial(PartialCall)
         case dependent(DependentCall)
-        /// Python's `os.getpid`: how everybody's first example asks the engines who they are.
+        /// Python's `os.getpid`, which many first examples call.
         case processID
     }
 
     private func callee(_ function: PickleValue) throws -> Callee {
         if let name = function.referenceName {
-            // No function's name is as long as the one helper that comes as an expression.
+            // One helper comes as an expression, which is longer than the name of any function.
             if name.utf8.count > 255, let helper = PythonHelper(function) { return .helper(helper) }
             do { return .swift(try self.lookUp(name)) } catch {
                 guard error.code == .notFound, let value = self.namespace.pickled(name) else { throw error }
@@ -234,7 +234,7 @@ struct FunctionCaller {
             "what the request calls is no function. Swift engines take the name of one, as ipyparallel.Reference(\"square\")")
     }
 
-    /// The value of a reference among the arguments, or in a list, tuple or dictionary of them.
+    /// Puts values in place of references: of an argument that is one, or of those in a list, tuple or dictionary.
     private func resolved(_ value: PickleValue) throws -> PickleValue {
         switch value {
         case .object: return try value.referenceName.map { try self.evaluate($0) } ?? value
@@ -250,7 +250,7 @@ struct FunctionCaller {
         try value.referenceName.map { try self.evaluate($0) } ?? value
     }
 
-    /// What an expression gives here: the value of a name. A function's name stands for the function.
+    /// The value of an expression, which must be a name here. A function's name gives a reference to the function.
     private func evaluate(_ expression: String) throws -> PickleValue {
         if let value = self.namespace.pickled(expression) { return value }
         if (try? self.lookUp(expression)) != nil { return .reference(expression) }

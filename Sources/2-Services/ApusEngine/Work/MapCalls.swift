@@ -4,30 +4,31 @@ import Foundation
 import NIOCore
 import Pickle
 
-/// A function that was called, and with what: for the report of an error.
+/// A called function and its arguments, for error reports.
 struct CalledFunction {
     let function: FunctionRecord
     let arguments: [PickleValue]
 }
 
-/// The calls of one request that maps a function, and what they gave so far.
+/// The calls of one request that maps a function, and their results so far.
 struct MapCalls {
     private let count: Int
     private let keepsOutcomes: Bool
-    /// When no further call begins; nil: the map goes to its end.
+    /// The time after which no further call begins; nil: all calls are made.
     private let endsAt: NIODeadline?
     private var results: [PickleValue] = []
     private var failures: [FailedCalls.Failure] = []
 
     init(count: Int, keepsOutcomes: Bool, endsAt: NIODeadline?) {
         self.count = count
-        // One call's outcome is the request's.
+        // With a single call, its outcome is the request's outcome.
         self.keepsOutcomes = keepsOutcomes && count > 1
         self.endsAt = endsAt
         self.results.reserveCapacity(count)
     }
 
-    /// The place of the next call; nil when all were made, or the time is over. The first is made in any case, so that a map ends.
+    /// The place of the next call; nil when all were made, or the time is over. The first call is made in any case, so that a map
+    /// makes progress.
     var next: Int? {
         guard self.results.count < self.count else { return nil }
         if let endsAt, !self.results.isEmpty, NIODeadline.now() >= endsAt { return nil }
@@ -36,7 +37,8 @@ struct MapCalls {
 
     mutating func take(_ result: PickleValue) { self.results.append(result) }
 
-    /// Notes that a call failed. An error that is about the whole request is thrown on: the engine is not to run it, or it was cancelled.
+    /// Notes that a call failed. An error that concerns the whole request is thrown again: an unmet dependency, or an error of a
+    /// request that was cancelled.
     mutating func take(_ error: any Error, of called: CalledFunction?) throws {
         guard self.keepsOutcomes, (error as? any PythonNamedError)?.pythonName != ErrorName.unmetDependency.rawValue,
             !Task.isCancelled
@@ -54,7 +56,7 @@ struct MapCalls {
     }
 }
 
-/// A map of which some calls failed; the results of the others go with it.
+/// The error of a map of which some calls failed, with the results of the other calls.
 struct FailedCalls: Error {
     struct Failure {
         let place: Int
@@ -66,8 +68,8 @@ struct FailedCalls: Error {
     let results: [PickleValue]
     let failures: [Failure]
 
-    /// What the reply says: the first error, as if the map had ended there, and beside it all errors and results (protocol article,
-    /// "Maps").
+    /// The reply's content: the first error, as if the map had ended there, and beside it all errors and results (protocol
+    /// article, "Maps").
     func content(by messages: EngineMessages) -> ErrorContent {
         let contents = self.failures.map { failure in
             ErrorContent(
@@ -77,12 +79,12 @@ struct FailedCalls: Error {
         var content = contents[0]
         let listed = zip(self.failures, contents).map { failure, content -> JSONValue in
             var members = content.json
-            // The same for all, and said once.
+            // The same for all failures, and in the reply already.
             members["engine_info"] = nil
             members["status"] = nil
             return [.int(failure.place), .object(members)]
         }
-        // Not in the reply's buffers: who reads several results from the hub takes the buffers of those that went well, one after the other.
+        // Not in the reply's buffers: a client that reads several results from the hub expects buffers of successful tasks only.
         let buffers = ObjectBuffers.serialize(.list(self.results)).map { buffer -> JSONValue in
             .string(Data(buffer.readableBytesView).base64EncodedString())
         }

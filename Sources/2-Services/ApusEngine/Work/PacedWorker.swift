@@ -1,6 +1,6 @@
 import Locks
 
-/// Lets a worker have its turns when a simulation gives them, all on the engine's event loop.
+/// Runs a worker's turns on the engine's event loop, at the times that a simulation chooses.
 ///
 /// A request is taken as soon as the one before is answered, and from then on counts as begun; its function runs when its turn comes.
 final class PacedWorker: Sendable {

@@ -21,7 +21,8 @@ struct WorkSetup: Sendable {
     let tellsWaits: Bool
     /// Runs Python; nil in an engine of Swift functions only.
     let kernel: PythonKernel?
-    /// Signatures of requests begun or aborted. Those given back are not in it: they may come again.
+    /// The signatures of requests that were begun or aborted. Requests that were given back are not among them, for they may come
+    /// again.
     let replays: SharedReplayMemory
     /// Called with the reason, from the worker, for each request that is dropped.
     let noteProblem: @Sendable (String) -> Void
@@ -30,15 +31,15 @@ struct WorkSetup: Sendable {
     var begunRequests: [MessageID] { [self.exchange.current?.messageID].compactMap { $0 } + self.calls.requests }
 }
 
-/// Runs requests one at a time on a thread of its own, so that nothing a function does holds up heartbeats and control.
+/// Runs requests one at a time on a thread of its own, so that no function delays heartbeats and control requests.
 ///
-/// Checking, decoding and encoding happen here as well: the event loop and this thread share the processor's work.
+/// Messages are also checked, decoded and encoded on this thread, which takes that work off the event loop.
 struct RequestWorker: ~Copyable {
     private let setup: WorkSetup
     private var messages: EngineMessages
     private var caller: FunctionCaller
     private let context: EngineContext
-    /// What is to be sent, in order.
+    /// Messages to send, in order.
     private var outgoing: [OutgoingMessage] = []
     /// The function that was called last, as it was sent, and whether it is one of this program.
     private var lastCall: (function: ByteBuffer, isSwift: Bool)?
@@ -52,10 +53,10 @@ struct RequestWorker: ~Copyable {
         let channel: EngineChannel
         let started: WireDate
         let taken: NIODeadline
-        /// When its last turn began, and how long those before were, in nanoseconds.
+        /// When its last turn began, and how long its earlier turns were in all, in nanoseconds.
         var turn: NIODeadline
         var earlierWork: Int64 = 0
-        /// The function that was called, and with what; known once it is set aside.
+        /// The called function and its arguments; nil until an asynchronous function has begun.
         var called: CalledFunction?
 
         init(_ message: Message, _ metadata: RequestMetadata, on channel: EngineChannel, taken: NIODeadline) {
@@ -67,7 +68,7 @@ struct RequestWorker: ~Copyable {
             self.turn = taken
         }
 
-        /// Microseconds that it had its turn.
+        /// How long its turns were in all, in microseconds.
         var work: Int { Int((self.earlierWork + (NIODeadline.now() - self.turn).nanoseconds) / 1000) }
     }
 
@@ -78,14 +79,14 @@ struct RequestWorker: ~Copyable {
         self.caller = FunctionCaller(lookUp: setup.options.lookUp, namespace: setup.namespace, context: context)
     }
 
-    /// Starts the thread; it ends when the exchange is closed, and then calls `whenEnded`.
+    /// Starts the worker's thread, which ends when the exchange is closed, and then calls `whenEnded`.
     static func start(_ setup: WorkSetup, whenEnded: @escaping @Sendable () -> Void) {
         if let pace = setup.options.pace {
             let worker = RequestWorker(setup, Self.context(setup))
             return PacedWorker(worker, setup.exchange, pace, whenEnded: whenEnded).start()
         }
         let thread = Thread {
-            // So that a recursion without end can be told of.
+            // A stack for signals, so that an endless recursion, which leaves no other stack, can be reported.
             if setup.options.ownsProcess { apus_use_signal_stack() }
             let context = Self.context(setup)
             // Bound once for the thread and not for each task.
@@ -96,7 +97,7 @@ struct RequestWorker: ~Copyable {
             whenEnded()
         }
         thread.name = "apus-worker"
-        // What a program's main thread usually has.
+        // The stack size that a main thread usually has.
         thread.stackSize = 8 << 20
         thread.start()
     }
@@ -120,7 +121,7 @@ struct RequestWorker: ~Copyable {
         }
     }
 
-    /// The same for a worker without a thread: hands over what the last request gave and takes the next.
+    /// Hands over the last request's messages and takes the next work, for a worker without a thread.
     mutating func step() -> WorkExchange.Step {
         let step = self.setup.exchange.step(sending: &self.outgoing)
         if case .end = step { self.setup.calls.abandon() }
@@ -148,13 +149,13 @@ struct RequestWorker: ~Copyable {
         var problem = request.problem.map { WireError($0) }
         if problem == nil, let shared = metadata.shared { do { message = try message.mapping(shared) } catch { problem = error } }
         if problem == nil, let kernel = self.setup.kernel, !self.isSwiftCall(message, type, metadata) {
-            // All that is said of it comes from the kernel, so what was said before goes first.
+            // The kernel sends all messages of this request, so those of earlier requests go first.
             self.setup.exchange.send(&self.outgoing)
             if kernel.run(message, type: type, metadata, on: request.channel) { try self.abortCells() }
             return
         }
         if !metadata.isQuiet {
-            // At once: output that is published while the function runs must not overtake it.
+            // Sent at once: output that is published while the function runs must not overtake the status.
             self.outgoing.append(self.messages.status(.busy, parent: message.header))
             self.setup.exchange.send(&self.outgoing)
         }
@@ -174,13 +175,13 @@ struct RequestWorker: ~Copyable {
         if !metadata.isQuiet { self.outgoing.append(self.messages.status(.idle, parent: message.header)) }
     }
 
-    /// Whether the request calls a function of this program. On an engine with Python all others are Python's.
+    /// Whether the request calls a function of this program. On an engine with Python all other requests go to Python.
     private mutating func isSwiftCall(_ message: Message, _ type: MessageType, _ metadata: RequestMetadata) -> Bool {
         guard type == .applyRequest, let function = message.buffers.first else { return false }
         if metadata.build != nil { return true }
-        // The pickle of a name is short.
+        // Swift functions are called by name, and the pickle of a name is short.
         guard function.readableBytes < 512 else { return false }
-        // One function is called many times.
+        // Consecutive tasks usually call the same function, so the last decision is kept.
         if let last = self.lastCall, last.function == function { return last.isSwift }
         var buffers = message.buffers.prefix(1)
         let name = (try? ObjectBuffers.deserialize(&buffers))?.referenceName
@@ -189,7 +190,7 @@ struct RequestWorker: ~Copyable {
         return isSwift
     }
 
-    /// Answers the cells that wait behind one that failed: whoever sent them meant them to follow its success.
+    /// Answers as aborted the cells that wait behind one that failed: they were sent to run after its success.
     private mutating func abortCells() throws(WireError) {
         for request in self.setup.exchange.takeOut(where: { $0.type == .executeRequest }) {
             let message = try Message(frames: request.frames)
@@ -223,7 +224,7 @@ struct RequestWorker: ~Copyable {
     private mutating func begin(_ request: OpenRequest, _ body: @escaping @Sendable () async throws -> PickleValue) {
         let id = MessageHeader.messageID(scanning: request.message.header)
         let call = self.setup.calls.add(for: id)
-        // From here on an interrupt finds it; an abort that came after it was taken from the queue is seen now.
+        // From here on an interrupt finds the call. An abort that came after the request had left the queue is seen now.
         if let id, self.setup.exchange.consumeAbortion(of: id) {
             self.setup.calls.remove(call)
             _ = self.setup.options.capture?.end(&self.outgoing)
@@ -242,7 +243,7 @@ struct RequestWorker: ~Copyable {
         self.settle(request, call, end)
     }
 
-    /// Goes on with a request whose function wants its turn.
+    /// Goes on with a request whose function wants its turn again.
     private mutating func takeUp(_ number: Int) {
         guard var request = self.aside.removeValue(forKey: number), let call = self.setup.calls.call(number) else { return }
         request.turn = .now()
@@ -274,7 +275,8 @@ struct RequestWorker: ~Copyable {
         }
     }
 
-    /// Tells the scheduler that the task takes no place here, or takes it again; of requests that came directly it knows nothing.
+    /// Tells the task scheduler that a task waits, so that the engine has room, or goes on. The scheduler does not know direct
+    /// requests.
     private mutating func tell(_ request: OpenRequest, waits: Bool) {
         guard self.setup.tellsWaits, request.channel == .task,
             let id = MessageHeader.messageID(scanning: request.message.header)
@@ -319,8 +321,8 @@ struct RequestWorker: ~Copyable {
             error, method: "apply", function: called?.function, arguments: called?.arguments ?? [], by: self.messages)
     }
 
-    /// Refuses a result that came too late. An asynchronous function is cancelled at its limit; any other can only be judged when
-    /// it has ended. What it waited counts.
+    /// Throws if the function has passed its limit. An asynchronous function is cancelled at its limit; any other can only be
+    /// checked when it has ended. The time that a function waits counts.
     private func checkTime(of request: OpenRequest, _ limit: Double) throws {
         let seconds = Double((NIODeadline.now() - request.taken).nanoseconds / 1000) / 1_000_000
         guard seconds > limit else { return }
@@ -345,7 +347,7 @@ struct RequestWorker: ~Copyable {
         )
     }
 
-    /// Answers a request that cannot be begun.
+    /// Answers a request that cannot be begun with an error.
     private mutating func refuse(
         _ message: Message, _ type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel, _ error: EngineTaskError
     ) {
@@ -364,16 +366,16 @@ struct RequestWorker: ~Copyable {
     }
 }
 
-/// The replay memory of the request channels; the loop uses it too, for what it aborts.
+/// The replay memory of the request channels, which the event loop uses too, for requests that it aborts.
 final class SharedReplayMemory: Sendable {
     private let memory = Mutex(ReplayMemory())
 
-    /// Remembers a verified signature. False when it was here before.
+    /// Remembers a verified signature. False when the signature was remembered already.
     func remember(_ signature: ByteBuffer) -> Bool { self.memory.withLock { $0.remember(signature) } }
 }
 
 extension MessageType {
-    /// The type in a packed header.
+    /// Reads the message type from a packed header.
     init(scanning header: ByteBuffer) throws(WireError) {
         let type = try header.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> String? in
             guard try cursor.find("msg_type") else { return nil }
@@ -385,7 +387,7 @@ extension MessageType {
 }
 
 extension EngineMessages {
-    /// What answers a request that must not start: statuses and the aborted reply.
+    /// The messages that answer a request which must not start: statuses and the aborted reply.
     mutating func abortion(
         of message: Message, type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel
     ) -> [OutgoingMessage] {
@@ -398,7 +400,7 @@ extension EngineMessages {
         return [self.status(.busy, parent: message.header), reply, self.status(.idle, parent: message.header)]
     }
 
-    /// The content that answers a Jupyter request which is not about running anything; nil for what is not answered.
+    /// The content that answers a Jupyter request which runs nothing; nil for a request that gets no answer.
     func content(forKernelRequest type: MessageType, _ content: ByteBuffer) -> ByteBuffer? {
         let members: JSONObject
         switch type.rawValue {

@@ -8,33 +8,33 @@ import Locks
 struct IncomingRequest: Sendable {
     let channel: EngineChannel
     let frames: [ByteBuffer]
-    /// What is wrong with it, if something is that its sender is to be told.
+    /// Why the request must be refused, which its sender is told; nil for a request to run.
     var problem: String?
 }
 
-/// Where the event loop and the worker meet: requests go one way, replies and output the other.
+/// Passes requests from the event loop to the worker, and replies and output back.
 ///
-/// Both sides hold the lock for moments only. The worker takes one request at a time, so that whatever waits can be taken back;
-/// what it sends leaves in batches, a wake-up of the loop for each and not for each task.
+/// Both sides hold the lock for moments only. The worker takes one request at a time, so that waiting requests can be taken back.
+/// The loop sends the worker's messages in batches, so that it is woken for each batch and not for each task.
 final class WorkExchange: Sendable {
     fileprivate struct State {
         var queue = RequestQueue<IncomingRequest>()
-        /// What was handed out last, unless the worker has asked for more since.
+        /// The request that was handed out last; nil once the worker has asked for more work.
         var current: IncomingRequest?
         /// Calls that want their turn again, in order; those before `firstWanting` have had it.
         var wanting: [Int] = []
         var firstWanting = 0
-        /// What the loop has not fetched, in order.
+        /// The messages that the loop has not fetched, in order.
         var outgoing: [OutgoingMessage] = []
-        /// What follows `outgoing` and waits a moment for something to leave with.
+        /// The messages that follow `outgoing` and wait a moment for others to leave with.
         var trailing: [OutgoingMessage] = []
         /// Whether the loop will fetch: it was woken, or a timer is running there.
         var fetch = Fetch.none
         /// Whether the worker waits at the semaphore, or is about to.
         var workerSleeps = false
-        /// The loop is not to be woken any more.
+        /// Whether further messages are dropped, because the loop does not want them any more.
         var isAbandoned = false
-        /// Wakes a worker that has no thread to sleep.
+        /// Wakes a worker without a thread; nil for a worker whose thread sleeps at the semaphore.
         var wakePaced: (@Sendable () -> Void)?
     }
 
@@ -50,7 +50,7 @@ final class WorkExchange: Sendable {
     /// Makes the loop fetch; called from any thread.
     private let wakeLoop: @Sendable () -> Void
 
-    /// So many messages do not wait for the timer.
+    /// As many messages as this do not wait for the loop's timer.
     fileprivate static let batchLimit = 64
 
     init(wakeLoop: @escaping @Sendable () -> Void) {
@@ -70,15 +70,15 @@ final class WorkExchange: Sendable {
     /// When the loop must look again.
     enum Look {
         case whenWoken
-        /// The worker goes on.
+        /// The worker has more requests, whose replies may come without a wake-up.
         case soon
-        /// Something trails behind.
+        /// Trailing messages wait for others to leave with.
         case eventually
     }
 
-    /// Gives what is to be sent.
+    /// Gives the messages to send, and says when the loop must look again.
     ///
-    /// - Parameter all: Also what waits for something to leave with.
+    /// - Parameter all: Whether trailing messages are among them.
     func fetch(into batch: inout [OutgoingMessage], all: Bool) -> Look {
         self.state.withLock { state in
             if all { state.attachTrailing() }
@@ -97,12 +97,13 @@ final class WorkExchange: Sendable {
         self.state.withLock { $0.queue.takeOut(where: isMeant) }
     }
 
-    /// The request that the worker was handed last and has not answered; nil while it waits, or runs one that was set aside.
+    /// The request that the worker was handed last and has not answered; nil while the worker waits, or runs one that was set
+    /// aside.
     var current: IncomingRequest? { self.state.withLock { $0.current } }
 
     func abortEarly(_ ids: some Sequence<MessageID>) { self.state.withLock { $0.queue.abortEarly(ids) } }
 
-    /// Lets the worker end once it has answered what it runs.
+    /// Lets the worker end once it has answered the running request.
     func close() {
         let wakes = self.state.withLock { state in
             state.queue.close()
@@ -111,7 +112,7 @@ final class WorkExchange: Sendable {
         if wakes { self.wakeWorker() }
     }
 
-    /// As ``close()``; and what a function still running may send is dropped.
+    /// Closes the exchange, and drops the messages of a function that still runs.
     func abandon() {
         self.state.withLock { $0.isAbandoned = true }
         self.close()
@@ -119,7 +120,7 @@ final class WorkExchange: Sendable {
 
     // MARK: The worker's side
 
-    /// What there is to do.
+    /// Work for the worker.
     enum Work {
         case request(IncomingRequest, mayBeAborted: Bool)
         /// A call that was set aside wants its turn.
@@ -133,7 +134,7 @@ final class WorkExchange: Sendable {
         case end
     }
 
-    /// Hands over what the last request gave and waits for the next; nil when there will be none.
+    /// Hands over the last request's messages and waits for the next work; nil when there will be none.
     func next(sending finished: inout [OutgoingMessage]) -> Work? {
         while true {
             switch self.step(sending: &finished) {
@@ -144,12 +145,13 @@ final class WorkExchange: Sendable {
         }
     }
 
-    /// Hands over what the last request gave and takes the next, without waiting for one. A worker that is told to sleep is woken.
+    /// Hands over the last request's messages and takes the next work, without waiting. A worker that is told to sleep is woken
+    /// when there is work.
     func step(sending finished: inout [OutgoingMessage]) -> Step {
         let (step, wakes) = self.state.withLock { state -> (Step, Bool) in
             state.take(&finished)
             state.current = nil
-            // What was begun goes before what was not.
+            // Calls that were begun go before new requests.
             if !state.queue.isClosed, let call = state.nextWanting() {
                 return (.run(.call(call)), state.wantsWake(isHurried: false))
             }
@@ -166,14 +168,14 @@ final class WorkExchange: Sendable {
         return step
     }
 
-    /// Has the worker woken by a call: it has no thread that sleeps.
+    /// Sets the function that wakes a worker without a thread.
     func wakePaced(by wake: @escaping @Sendable () -> Void) { self.state.withLock { $0.wakePaced = wake } }
 
     private func wakeWorker() {
         if let wake = self.state.withLock({ $0.wakePaced }) { wake() } else { self.wake.signal() }
     }
 
-    /// Hands over what cannot wait for the end of a request.
+    /// Hands over messages that cannot wait for the end of a request.
     func send(_ messages: inout [OutgoingMessage]) {
         let wakes = self.state.withLock { state in
             state.take(&messages)
@@ -182,10 +184,10 @@ final class WorkExchange: Sendable {
         if wakes { self.wakeLoop() }
     }
 
-    /// Hands over a reply and what follows it and is waited for by nobody: that the engine is idle.
+    /// Hands over a reply, and trailing messages that no client waits for: that the engine is idle.
     ///
-    /// Clients that take one task after the other are then not kept by it from sending the next: it reaches them with the next
-    /// busy, while the engine works.
+    /// The idle status leaves with the next busy status, while the engine works, so it does not delay a client that sends one
+    /// task after another.
     func send(_ messages: inout [OutgoingMessage], trailing: [OutgoingMessage]) {
         let wakes = self.state.withLock { state in
             state.take(&messages)
@@ -195,7 +197,7 @@ final class WorkExchange: Sendable {
         if wakes { self.wakeLoop() }
     }
 
-    /// A call wants its turn; from any thread.
+    /// Notes that a call wants its turn again. May be called from any thread.
     func wantTurn(_ call: Int) {
         let wakes = self.state.withLock { state in
             state.wanting.append(call)

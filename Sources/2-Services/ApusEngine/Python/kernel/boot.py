@@ -1,4 +1,4 @@
-# What `python -c` runs: takes the kernel's sources from the engine and starts it.
+# The code that `python -c` runs: reads the kernel's sources from the engine and starts the kernel.
 import importlib.machinery, json, linecache, os, socket, struct, sys, types
 
 
@@ -27,7 +27,7 @@ def boot():
         os.set_inheritable(descriptor, False)
     sock = socket.socket(fileno=3)
 
-    # Not a byte more than the first frame: what follows is the kernel's.
+    # Reads not a byte more than the first frame: the kernel reads the following frames itself.
     def take(count):
         data = b""
         while len(data) < count:

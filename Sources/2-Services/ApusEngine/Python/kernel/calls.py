@@ -1,8 +1,8 @@
-"""Calls as clients send them, and results as they expect them.
+"""Reads calls as clients send them, and writes results as clients expect them.
 
-With ipyparallel in this interpreter its own code reads and writes them, so that whatever its users
-have registered there (dill, cloudpickle, their own canning) works. Without it, a stand-in of the same
-names reads what Python's and Swift's clients send and writes plain pickles.
+Where ipyparallel is installed, its own code reads and writes them, so that everything works that users
+have registered there (dill, cloudpickle, their own canning). Elsewhere stand-ins of the same names read the
+calls of Python's and Swift's clients and write plain pickles.
 """
 
 import contextlib
@@ -41,8 +41,8 @@ class Calls:
             self._offer_publication()
         return self._serialize
 
-    # ipyparallel's table of types names two by text, and imports their packages with the first value that is looked up.
-    # There is no value of a type whose module nobody has imported.
+    # ipyparallel's table of types names two types by text, and imports their packages when the first value is looked up. That
+    # is not needed: there is no value of a type whose module has not been imported.
 
     def _postpone_canners(self):
         table = self._serialize.canning.can_map
@@ -57,14 +57,14 @@ class Calls:
             self._serialize.canning.can_map[name] = canner
 
     def complete(self):
-        """Called after each answer: imports what the first calls did without, and later ones most likely need.
+        """Called after each answer: after the second it imports modules that later calls most likely need.
 
-        After the second one. At the first, all engines of a cluster are starting, and would take each other's time.
+        Not after the first, when all engines of a cluster are starting and would take each other's time.
         """
         self._answers += 1
         if self._answers == 2:
             run_all()
-            # Stock engines have NumPy from their first answer on; and the first array should not wait for what memory.py needs.
+            # Stock engines have NumPy from their first answer on; memory.py needs ctypes, for which the first array should not wait.
             for module in ["ctypes", *[name for name in self._canners if name == "numpy"]]:
                 with contextlib.suppress(Exception):
                     importlib.import_module(module)
@@ -87,18 +87,18 @@ class Calls:
         self._publisher.publish("datapub", "data_message", {"keys": list(data)}, buffers=self.pack(data))
 
     def _offer_publication(self):
-        # ipyparallel's own looks for ipykernel's shell, which is not here.
+        # ipyparallel's own module looks for ipykernel's shell, which is not here.
         module = types.ModuleType("ipyparallel.engine.datapub", "Publishing native (typically pickled) objects.")
         module.publish_data = self.publish_data
         module.ZMQDataPublisher = type("ZMQDataPublisher", (), {"publish_data": lambda _, data: self.publish_data(data)})
         sys.modules["ipyparallel.engine.datapub"] = module
 
 
-# ipyparallel's form of an array needs its memory, and NumPy shows that of no dates (its issue 4983), nor of some rarer types.
+# ipyparallel sends the memory of an array, and NumPy gives no access to that of dates (its issue 4983) and of some rarer types.
 
 
 def plain(array):
-    """The array as one whose memory NumPy shows to others; None where there is none."""
+    """The array in a form whose memory NumPy gives access to; None where there is no such form."""
     if array.dtype.hasobject:
         return None
     if array.dtype.kind in "mM":
@@ -111,7 +111,7 @@ def plain(array):
 
 
 def any_array(canner):
-    """ipyparallel's canner of arrays made to take every array, in forms that its clients read."""
+    """Extends ipyparallel's canner of arrays to every array, in forms that its clients read."""
 
     def can_array(array):
         numbers = plain(array)
@@ -132,7 +132,7 @@ def any_array(canner):
 
 
 class CannedObject:
-    """An object in the form in which it crosses: state to rebuild it from."""
+    """An object in the form in which it is sent: the state to rebuild it from."""
 
     def get_object(self, namespace):
         if type(self) is not CannedObject:
@@ -149,7 +149,7 @@ class UnmetDependency(Exception):
 
 
 class dependent:
-    """A function and what must hold where it runs: ipyparallel's `@depend` and `@require`."""
+    """A function with a condition on the engine that runs it: ipyparallel's `@depend` and `@require`."""
 
     def check_dependency(self):
         if self.df(*self.dargs, **self.dkwargs) is False:
@@ -281,7 +281,7 @@ HELPERS = {
 
 
 class Helper(CannedObject):
-    """One of these as Apus's clients send it: by its name alone."""
+    """One of the helpers as Apus's clients send it: by its name alone."""
 
     def __init__(self, make):
         self.make = make
@@ -291,13 +291,13 @@ class Helper(CannedObject):
 
 
 def offer_helpers():
-    """Puts them where those names are looked for."""
+    """Puts the helpers into the modules in which unpickling looks for their names."""
     for (module, name), make in HELPERS.items():
         setattr(sys.modules.setdefault(module, types.ModuleType(module)), name, Helper(make))
 
 
 SEQUENCES = (list, tuple, set)
-# Only so few elements are looked at one by one; clients count the same way.
+# Elements are looked at one by one only where there are fewer than this; clients have the same limit.
 ITEM_LIMIT = 64
 # Smaller blocks stay inside the pickle.
 BLOCK_LIMIT = 1024
@@ -325,7 +325,7 @@ def uncan(value, namespace):
 
 
 def elements(value):
-    """Those that may have blocks of their own, in the order in which the blocks follow."""
+    """The elements that may have blocks of their own, in the order in which the blocks follow."""
     if type(value) in SEQUENCES and len(value) < ITEM_LIMIT:
         return list(value)
     if type(value) is dict and len(value) < ITEM_LIMIT:

@@ -1,9 +1,9 @@
 """Frames between the engine's process and this one, over a socket pair.
 
 A frame is a number of parts, the length of each, and the parts: little-endian integers, four bytes
-for the number and eight for a length. Nothing is packed or copied that the wire carries as it is.
-A length with the highest bit set is of a part that is lent (memory.py); in its place stand eight bytes,
-where in its file it begins.
+for the number and eight for a length. Parts of messages are not packed again: they are as on the wire.
+A length with the highest bit set is of a part that is lent (memory.py); in the part's place stand eight bytes,
+its offset in its file.
 """
 
 import os
@@ -15,23 +15,23 @@ import traceback
 
 # The system takes this many parts in one call (IOV_MAX is 1024 at least on Linux and macOS).
 PARTS_AT_ONCE = 512
-# So many of a frame's parts are lent at most.
+# At most this many parts of a frame are lent.
 LOANS = 32
 LENT = 1 << 63
-# So much is read at once.
+# How many bytes are read at once.
 SMALL = 1 << 16
-# Parts of calls that are longer than clients put inside a pickle are memory that user code may write to.
+# User code may write to parts that are longer than this. Clients put shorter ones inside a pickle.
 WRITABLE = 1024
-# What an engine's process can hold in one piece.
+# The longest part that an engine's process can hold.
 LARGEST = (1 << 32) - 1
 
 
 class Interrupts:
-    """SIGINT interrupts a task, and nothing else.
+    """Handles SIGINT, which interrupts a task, and nothing else.
 
-    A kernel that runs none says that it missed the signal, for the engine may have meant a request that is
-    on its way; a callback of the loop that keeps the kernel from that request is interrupted. One that is in the
-    middle of a frame waits for the frame's end: half a frame could never be understood again.
+    While no task runs, the kernel says that it missed the signal, because the engine may have meant a request that
+    is on its way; a callback of the loop that keeps the kernel from that request is interrupted. While a frame is being
+    written, the interrupt waits for the frame's end: the engine could read nothing after half a frame.
     """
 
     def __init__(self, loop):
@@ -66,12 +66,12 @@ class Interrupts:
             raise error
 
     def leave_to_parent(self):
-        """In a process that user code forked, SIGINT is as in any other."""
+        """Makes SIGINT interrupt a process that user code forked at any time, as in other Python processes."""
         self._main = threading.get_ident()
         self.task_runs, self._writing, self._waits, self.limit_message = True, 0, False, None
 
     def __enter__(self):
-        # Handlers run on the main thread only, so only its own frames are in danger.
+        # Signal handlers run on the main thread only, so only frames that it writes can be broken off.
         if threading.get_ident() == self._main:
             self._writing += 1
 
@@ -83,7 +83,7 @@ class Interrupts:
 
 
 class Reader:
-    """Reads from a socket what is there, and hands it out in the pieces that are asked for."""
+    """Reads all bytes that a socket has, and hands them out in pieces of the wanted lengths."""
 
     def __init__(self, sock):
         self._socket = sock
@@ -109,7 +109,7 @@ class Reader:
         return pieces
 
     def take_numbers(self, form):
-        """The numbers of that form; None at the end of the stream."""
+        """The numbers of a struct's form; None at the end of the stream."""
         while self._end - self._start < form.size:
             if not self._read_more(form.size):
                 return None
@@ -131,7 +131,7 @@ class Reader:
         return bytes(piece) if length <= WRITABLE else piece
 
     def _read_more(self, wanted):
-        """Reads into what is free behind what is there. False at the end of the stream."""
+        """Reads into the free space of the buffer, of which it makes enough. False at the end of the stream."""
         if self._start == self._end:
             self._start = self._end = 0
         elif len(self._bytes) - self._start < wanted:
@@ -148,7 +148,7 @@ class Reader:
             return 0
 
 
-# A frame's head, by the number of its parts.
+# The forms of a frame's head: the number of its parts, and their lengths, by that number.
 COUNT = struct.Struct("<I")
 HEADS = [struct.Struct(f"<{count}Q") for count in range(64)]
 
@@ -169,18 +169,18 @@ class Channel:
 
     @property
     def is_ours(self):
-        """False in a process that user code forked: nothing that it writes may reach the engine, and it reads nothing."""
+        """Whether this is the kernel's process, and not one that user code forked, which must not use the channel."""
         return os.getpid() == self._process
 
     def _leave_to_parent(self):
-        """In a process that user code forked: its copies of the descriptors would keep the engine from seeing our end."""
+        """Closes the descriptors in a process that user code forked: they would keep the engine from seeing the kernel's end."""
         self.interrupts.leave_to_parent()
         self.socket.close()
         if self.memory:
             self.memory.close()
 
     def wait(self):
-        """Waits for a frame or the end, and lets the loop run meanwhile. What is raised there concerns no request."""
+        """Waits for a frame or the end, and lets the loop run meanwhile. Errors that are raised in the loop belong to no request."""
         while not self._reader.has_bytes:
             try:
                 self.loop.run_until_readable(self._descriptor)
@@ -206,7 +206,7 @@ class Channel:
                 return reader.take(lengths)
             return [self._part(length) for length in lengths]
         except (MemoryError, OSError):
-            # Half a request was read, and nothing behind it can be understood; the engine says that we are gone.
+            # Only half of a request was read, and nothing behind it can be decoded; the engine reports that the kernel has ended.
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)
@@ -218,7 +218,7 @@ class Channel:
         return self._reader.take_large(length)
 
     def send(self, *parts):
-        """Sends bytes, or whatever has a buffer of them.
+        """Sends a frame of parts, which are bytes or objects with a buffer.
 
         Raises ValueError, and has sent nothing, when a part is longer than the engine's process can hold.
         """

@@ -1,7 +1,7 @@
-"""Comms: objects here and their counterparts in the client's notebook (ipywidgets, tqdm.notebook).
+"""Comms connect objects here with their counterparts in the client's notebook (ipywidgets, tqdm.notebook).
 
-The package `comm` is told how to make one, as ipykernel does in stock engines: what it sends is published for the request that
-runs, and the client relays what its notebook answers as requests of the kinds below.
+As ipykernel does in stock engines, this module tells the package `comm` how to make comms. Their messages are published for the
+request that runs, and the client relays the notebook's answers as requests of the kinds below.
 """
 
 import sys
@@ -20,10 +20,10 @@ class Comms:
         self._kind = None
 
     def offer(self):
-        """Is there for whoever imports `comm`, or what is left of its older home in ipykernel."""
+        """Installs these comms when `comm` is imported, or the older modules for comms in ipykernel."""
         actions = {
             "comm": lambda module: self._install(),
-            # It puts its own in the place of ours.
+            # ipykernel installs its own comms, so these are installed again.
             "ipykernel.ipkernel": lambda module: self._install(),
             "ipykernel.comm.comm": self._adopt,
         }
@@ -64,14 +64,14 @@ class Comms:
         topic = comm.topic.decode() if isinstance(comm.topic, bytes) else str(comm.topic)
         self._publisher.publish(
             topic or f"comm-{comm.comm_id}", kind, {"data": data or {}, "comm_id": comm.comm_id, **content},
-            # By the engine's name the client knows where answers go.
+            # The engine's name tells the client where answers go.
             {**(metadata or {}), "engine": self._info.ident}, buffers or (),
         )
 
     # From the client
 
     def handle(self, kind, metadata, content, buffers):
-        """Hands a message to its comm. One that is not here any more is logged, as in stock engines."""
+        """Hands a message to its comm. A message to a comm that is gone is logged, as in stock engines."""
         kind = kind.decode()
         message = {
             "header": {"msg_type": kind}, "parent_header": {}, "msg_type": kind, "metadata": metadata, "content": content,
@@ -80,7 +80,7 @@ class Comms:
         getattr(self.manager(), kind)(None, None, message)
 
     def known(self, target=None):
-        """What there is, by id: the answer to a `comm_info_request`."""
+        """The open comms by id: the answer to a `comm_info_request`."""
         comms = dict(self._manager.comms) if self._manager else {}
         return {
             name: {"target_name": comm.target_name} for name, comm in comms.items() if target in (None, comm.target_name)

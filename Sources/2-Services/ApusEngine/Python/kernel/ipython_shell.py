@@ -1,4 +1,4 @@
-"""IPython's shell inside the kernel, publishing where a terminal's shell would print."""
+"""IPython's shell inside the kernel, which publishes output that a terminal's shell would print."""
 
 import asyncio
 import logging
@@ -118,7 +118,7 @@ class KernelShell(InteractiveShell):
         return (type(interruption), interruption, trace) if interruption else (kind, error, trace)
 
     def _interruption(self, error):
-        """The interrupt by which what a cell awaited was cancelled."""
+        """The interrupt that cancelled the task which a cell awaited; None for other errors."""
         return self.loop.interruption if isinstance(error, asyncio.CancelledError) else None
 
     # What the kernel asks of a shell.
@@ -152,7 +152,7 @@ class KernelShell(InteractiveShell):
         self.reset(False)
 
     def answer(self, kind, content):
-        """Answers what front ends ask besides running code; None for what is not answered."""
+        """Answers a front end's request that runs no code; None for a request that gets no answer."""
         if kind == "complete_request":
             from IPython.core.completer import provisionalcompleter, rectify_completions
 
@@ -196,7 +196,7 @@ class StartUp(InteractiveShellApp):
 
 
 def configuration(settings):
-    """What the profile's files and the command line set."""
+    """The configuration from the profile's files and the command line."""
     config = Config()
     folder = settings.get("profile_dir")
     paths = [os.path.join(folder, name) for name in ("ipython_config", "ipengine_config")] if folder else []
@@ -210,7 +210,7 @@ def configuration(settings):
                 print(f"{path} is passed over: {error!r}", file=sys.stderr)
     for owner, trait, text in settings.get("traits", ()):
         config[owner][trait] = DeferredConfigString(text)
-    # Nothing of an engine's cells is kept on disk, and a database in memory would cost a thread.
+    # An engine's cells are not kept on disk, and a database in memory would cost a thread.
     config.HistoryManager.enabled = False
     for trait, value in config.IPKernelApp.items():
         config.InteractiveShellApp.setdefault(trait, value)

@@ -1,4 +1,4 @@
-"""The Python side of an engine: runs what the engine's process hands it, one request at a time.
+"""The Python side of an engine: runs the requests of the engine's process, one at a time.
 
 The engine's process holds everything that must not depend on user code: sockets, heartbeats, the queue,
 aborts, time limits. It starts this interpreter with one end of a socket pair and speaks frames over it:
@@ -14,8 +14,8 @@ aborts, time limits. It starts this interpreter with one end of a socket pair an
                E                                         user code wants the interpreter to end: at most one reply follows
                R, status, error's name, flags, content, buffers …    the request's reply
 
-The engine's end closing means: finish and go. Requests are numbered as they come, from 1. The flag `abort` is for an error that
-stops the cells queued behind this one.
+When the engine closes its end, the kernel finishes and exits. Requests are numbered as they come, from 1. The flag `abort` is for
+an error that stops the cells queued behind this one.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ CALL = compile("function(*arguments, **keywords)", "<call>", "eval")
 
 
 class EngineInfo:
-    """What user code may ask of `get_ipython().kernel`."""
+    """The value of `get_ipython().kernel`, for user code."""
 
     def __init__(self):
         self.engine_id = -1
@@ -91,7 +91,7 @@ class Kernel:
 
     def _make_shell(self, settings):
         if settings.get("mpi"):
-            # MPI's start belongs to all processes at once, so before anything that may take its time.
+            # MPI starts in all processes together, so it comes before anything that may take long.
             settings.setdefault("lines", []).insert(0, settings["mpi"])
         if settings.get("plain") or importlib.util.find_spec("IPython") is None:
             from apus_kernel.plain_shell import PlainShell
@@ -113,7 +113,7 @@ class Kernel:
             except BaseException as error:
                 if not self.channel.is_ours:
                     end_child(error)
-                # A signal handler of user code, between two tasks: it concerns neither.
+                # Raised between two tasks, by a signal handler of user code, and belongs to neither.
                 traceback.print_exc()
 
     def _serve_next(self):
@@ -122,7 +122,7 @@ class Kernel:
         if not self.channel.is_ours:
             end_child(None)
         if self.shell.exit_now:
-            # Something in the loop asked for it.
+            # Code in the loop has asked for the end.
             self.channel.send(b"E")
             return False
         parts = self.channel.receive()
@@ -157,7 +157,7 @@ class Kernel:
         self._method = method = "apply" if kind == b"apply_request" else "execute"
         runners = {b"apply_request": self._apply, b"execute_request": self._execute}
         runner = runners.get(kind, self._answer)
-        # Only our own clients write what we would read there.
+        # Only Apus's own clients write the members that are read here.
         metadata = json.loads(metadata) if b'"apus_' in metadata or kind in COMM_REQUESTS else {}
         self.publisher.begin()
         started, limit = time.monotonic(), metadata.get("apus_limit")
@@ -200,7 +200,7 @@ class Kernel:
         try:
             return self.shell.show_error(error, user_trace(error))
         except BaseException as problem:
-            # An error whose own code fails must not take the kernel with it.
+            # An error whose own code fails must not end the kernel.
             print(f"showing {type(error).__name__}: {problem!r}", file=sys.stderr)
             return None
 
@@ -213,7 +213,7 @@ class Kernel:
         return b'{"status": "ok"}', b"", self.calls.pack(result)
 
     def _call(self, function, arguments, keywords):
-        # From the namespace and not from here, for functions such as eval() and globals().
+        # Called in the namespace and not from here, because functions such as eval() and globals() look at their caller.
         call = {"function": function, "arguments": arguments, "keywords": keywords}
         result = eval(CALL, self.shell.user_ns, call)
         return self.shell.wait_for(result) if inspect.iscoroutine(result) else result
@@ -267,7 +267,7 @@ class Kernel:
         }
 
     def _refuse_input(self, prompt="", *more, **options):
-        """Stands in for `input` and `getpass`, and raises what they raise in stock engines."""
+        """Stands in for `input` and `getpass`, and raises the errors that they raise in stock engines."""
         text = (
             f"input() was called with {str(prompt)!r}, and nobody can answer: an engine has no keyboard. "
             "Ask in the client, and push the answer"
@@ -296,12 +296,12 @@ def user_trace(error):
 
 
 def limit_message(limit, elapsed):
-    """Why the engine interrupts a task, when it was not a client's wish."""
+    """The message of an interrupt at the task's limit; None before the limit, when a client has asked for it."""
     return f"the task has run for {elapsed:.1f} s, longer than its limit of {limit:g} s" if elapsed >= limit else None
 
 
 def shared_memory(settings):
-    """What large parts are lent by; None where either side knows no such memory."""
+    """The memory by which large parts are lent; None where the engine does not offer it."""
     if "memory" not in settings:
         return None
     from apus_kernel.memory import SharedMemory
@@ -330,9 +330,9 @@ def end_child(error):
 
 
 def watch_engine(pipe):
-    """Ends this process when the engine's process is gone, however it went."""
+    """Ends this process when the engine's process is gone, for whatever reason."""
     try:
-        # The system itself kills us then, even if user code holds the interpreter's lock.
+        # The system itself then kills this process, even if user code holds the interpreter's lock.
         import fcntl
 
         if hasattr(fcntl, "F_SETSIG"):
@@ -342,7 +342,7 @@ def watch_engine(pipe):
     except (ImportError, OSError):
         pass
 
-    # A process that user code forks watches nothing.
+    # A process that user code forks does not watch the engine.
     os.register_at_fork(after_in_child=lambda: os.close(pipe))
 
     def wait():

@@ -1,9 +1,10 @@
-"""Packages whose own code runs when it is needed, so that a kernel starts without it.
+"""Postpones the code of packages until it is needed, so that a kernel starts sooner.
 
 A call needs `ipyparallel.serialize`, and importing that runs `ipyparallel/__init__.py`, which imports a whole
-client, numpy and much else. A postponed package is there with a few modules that do without its own code; the
-first use of anything else of it runs that code, before any other module of it is imported, and so does the end
-of the second call: its answer does not wait for it, and later ones find everything there.
+client, numpy and much else. Of a postponed package only a few modules can be imported that do without its own
+code. The first use of anything else in the package runs that code, before any other module of the package is
+imported. The end of the second call runs the code as well: no answer waits for it then, and later calls find
+everything imported.
 """
 
 import importlib
@@ -14,7 +15,7 @@ import threading
 
 
 class Postponed:
-    """A package in place of itself, and the finder that waits for imports of its modules."""
+    """Stands for a package whose own code has not run, and runs that code when another of its modules is imported."""
 
     def __init__(self, name, free):
         self.name = name
@@ -28,7 +29,7 @@ class Postponed:
         sys.meta_path.insert(0, self)
 
     def run(self):
-        # Whoever asks meanwhile on another thread waits, as for any import; the package's own code does not wait for itself.
+        # Another thread waits meanwhile, as for any import; the package's own code, on this thread, does not wait for itself.
         with self._lock:
             if self.is_run:
                 return
@@ -57,14 +58,14 @@ class Postponed:
         self.run()
         if name not in sys.modules:
             return None
-        # It has imported the module, and whoever asked shall get that one and not a second.
+        # The package's own code has imported the module, so this import must give the same one and not a second.
         module = sys.modules[name]
         loader = Present(module, module.__spec__)
         module.__spec__ = importlib.util.spec_from_loader(name, loader)
         return module.__spec__
 
     def withdraw(self):
-        """Makes as if nothing of the package had been imported."""
+        """Removes the package's modules, as if nothing of it had been imported."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
         for name in [name for name in sys.modules if name == self.name or name.startswith(self.name + ".")]:
@@ -72,7 +73,7 @@ class Postponed:
 
 
 class Present:
-    """Gives a module that is there."""
+    """A loader that gives a module which has been imported already."""
 
     def __init__(self, module, spec):
         self.module = module
@@ -86,7 +87,7 @@ class Present:
 
 
 class AfterImport:
-    """Does something with a module once it has been imported: its name to what is called with it."""
+    """Calls a function with a module once it has been imported. `actions` has the functions by the modules' names."""
 
     def __init__(self, actions):
         self._actions = actions
@@ -107,7 +108,7 @@ class AfterImport:
 
 
 def run_all():
-    """Runs the code of what is still postponed. What fails there fails again where it is used."""
+    """Runs the code of packages that are still postponed. A failure is ignored here, and comes again where the package is used."""
     for finder in [finder for finder in sys.meta_path if isinstance(finder, Postponed)]:
         try:
             finder.run()
@@ -116,7 +117,7 @@ def run_all():
 
 
 def import_alone(name, **free):
-    """Imports a module without the code of these packages, where it does without: package=its modules that do as well."""
+    """Imports a module without the own code of some packages, if that works: package=its modules that do without that code."""
     postponed = []
     try:
         for package, modules in free.items():
@@ -124,7 +125,7 @@ def import_alone(name, **free):
                 postponed.append(Postponed(package, modules))
         return importlib.import_module(name)
     except ImportError:
-        # Another release, built otherwise.
+        # Another release of the package, whose modules need its own code.
         for package in postponed:
             package.withdraw()
         return importlib.import_module(name)

@@ -1,9 +1,9 @@
-"""The event loop of the kernel: what user code starts in it goes on between requests.
+"""The event loop of the kernel: tasks that user code starts in it go on between requests.
 
 Stock engines run their requests inside a running loop, so `asyncio.create_task` works in a cell and in a call. Here a
-request runs outside of it, which costs nothing, and the loop is only shown as the running one; it runs while the kernel
-waits, and while a request awaits something. Because nothing of it is on the stack, `asyncio.run` works as well, which stock
-engines refuse.
+request runs outside of the loop, which saves its cost, and the loop is only shown to asyncio as the running one; it runs while
+the kernel waits, and while a request awaits something. Because the loop is not on the stack, `asyncio.run` works as well,
+which stock engines refuse.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ import signal
 import threading
 import time
 
-# A callback that takes longer than this many seconds holds the loop up, and is what an interrupt is for.
+# A callback that takes longer than this many seconds holds the loop up, and an interrupt is raised in it.
 HELD_UP = 0.1
-# So many seconds may what an interrupted request awaited take to end.
+# How many seconds a task may take to end that an interrupted request awaited.
 CLEAN_UP = 1
 
 
@@ -43,7 +43,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
         self._is_readable = self._is_left = False
         self._awaited = None  # the task that a request waits for
         self.interruption = None  # why that task was cancelled, if an interrupt was the reason
-        self._polls = {}  # descriptor: what waits for it and for this loop's own
+        self._polls = {}  # descriptor: an object that waits for it and for the loop's selector
         self._process = os.getpid()
         os.register_at_fork(after_in_child=self._leave_to_parent)
 
@@ -73,12 +73,12 @@ class KernelLoop(asyncio.SelectorEventLoop):
         return self._is_shown or super().is_running()
 
     def close(self):
-        """Does nothing: the loop is the kernel's, and lives as long."""
+        """Does nothing: the loop lives as long as the kernel."""
 
     __del__ = close
 
     def let_loops_run(self):
-        """Makes `asyncio.run` and the like do where this loop is only shown as running, for which they would refuse."""
+        """Makes `asyncio.run` and the like work while this loop is only shown as running; they would refuse otherwise."""
         asyncio.run = self._set_aside_for(asyncio.run)
         for name in ("run_forever", "run_until_complete"):
             setattr(asyncio.BaseEventLoop, name, self._set_aside_for(getattr(asyncio.BaseEventLoop, name)))
@@ -96,7 +96,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
     # Between requests
 
     def run_until_readable(self, descriptor):
-        """Waits for something to read, or until something in the loop calls `leave`, and runs what there is to run meanwhile."""
+        """Runs the loop until there is something to read, or until something in the loop calls `leave`."""
         self._is_readable = False
         while not (self._is_readable or self._is_left):
             if self._ready or self._scheduled:
@@ -105,7 +105,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
                 self._poll(descriptor)
 
     def leave(self):
-        """The interpreter ends: the loop does not run between requests any more."""
+        """Keeps the loop from running between requests any more, because the interpreter ends."""
         self._is_left = True
         if self._awaited is None and super().is_running():
             self.stop()
@@ -122,7 +122,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
         self.stop()
 
     def _poll(self, descriptor):
-        """Waits outside of the loop, which is cheaper, until it has something to do."""
+        """Waits outside of the loop, which is cheaper, until the loop has something to do or there is something to read."""
         if descriptor not in self._polls:
             self._polls[descriptor] = poll = select.poll()
             poll.register(descriptor, select.POLLIN)
@@ -137,7 +137,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
     # While a request waits
 
     def wait_for(self, coroutine):
-        """Runs what a request awaits, and what else there is in the loop, until it ends."""
+        """Runs the loop until the coroutine that a request awaits has ended."""
         task = self.create_task(coroutine)
         self.interruption, outer, self._awaited = None, self._awaited, task
         try:
@@ -154,7 +154,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
             self._awaited = outer
 
     def _end(self, task):
-        """Ends a task that nobody waits for any more; one that will not end goes on by itself."""
+        """Cancels a task that no request waits for any more; a task that does not end then goes on by itself."""
         if not task.done():
             task.cancel()
             self.run_until_complete(asyncio.wait({task}, timeout=CLEAN_UP))
@@ -170,7 +170,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
         return super().is_running() and since is not None and time.monotonic() - since > HELD_UP
 
     def take_interrupt(self, error):
-        """Ends what a request awaits, by cancelling it. False where the interrupt must be raised here and now instead."""
+        """Cancels the task that a request awaits. False where the interrupt must be raised at once instead."""
         task = self._awaited
         if task is None or not super().is_running() or self.interruption or self.is_held_up:
             return False
@@ -180,7 +180,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
         self.call_soon_threadsafe(task.cancel)
         since = self._selector.busy_since
         if since is not None:
-            # Something else is running at this moment. If that holds the loop up, it must be interrupted itself.
+            # A callback is running at this moment. If it holds the loop up, it must be interrupted itself.
             timer = threading.Timer(2 * HELD_UP, self._interrupt_again, [since])
             timer.daemon = True
             timer.start()
@@ -193,7 +193,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
     # A process that user code forked
 
     def _leave_to_parent(self):
-        """In the child: what is in the loop is the parent's to run, and the selector's descriptor is shared with it."""
+        """Empties the loop in a forked child: its tasks are the parent's to run, and it shares the selector with the parent."""
         self._polls = {}
         self._is_shown = False
         self._selector = Selector()
@@ -203,5 +203,5 @@ class KernelLoop(asyncio.SelectorEventLoop):
         for handle in self._ready:
             handle.cancel()
         if super().is_running():
-            # Forked by a task or a callback: when that has ended, so has the child's run of the loop.
+            # A task or a callback has forked: when that has ended, the child's loop stops.
             self.call_soon(self.stop)

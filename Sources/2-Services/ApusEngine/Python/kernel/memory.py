@@ -1,8 +1,8 @@
-"""Large parts of frames, in memory that the engine's process and this one both see.
+"""Passes large parts of frames in memory that the engine's process and this one share.
 
-A part crosses as a file without a name, of which the other side is given a descriptor. What comes is mapped, and
+A part is a file without a name, and the other side gets a descriptor of the file. A part that comes is mapped, and
 is the array's own memory from then on: writable and private to this process, as if it had been read. Arrays
-that lie in such memory go back as they are; others are copied into a new file.
+that lie in such memory go back without a copy; others are copied into a new file.
 """
 
 import array
@@ -12,7 +12,7 @@ import socket
 import sys
 import weakref
 
-# Each mapping that is alive holds descriptors, of which user code wants some too.
+# The most mappings at a time: each holds descriptors, of which user code needs some too.
 MAPPINGS = 64
 
 
@@ -31,7 +31,7 @@ class SharedMemory:
     # From the engine
 
     def take(self, length):
-        """The part that the engine lent next."""
+        """Takes the next part that the engine has lent."""
         _, ancillary, _, _ = self._socket.recvmsg(1, socket.CMSG_SPACE(4), getattr(socket, "MSG_CMSG_CLOEXEC", 0))
         descriptor = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
         if len(self._files) < MAPPINGS and self._keeps_private():
@@ -46,7 +46,7 @@ class SharedMemory:
     def _forget(self, reference):
         os.close(self._files.pop(reference))
 
-    # A mapping that a forked process shares with us would show us what it writes.
+    # A forked process shares mappings with this one, which would see what it writes. So they become private before a fork.
 
     def _keeps_private(self):
         if self._privacy is None:
@@ -67,7 +67,7 @@ class SharedMemory:
     # To the engine
 
     def lend(self, view):
-        """Gives the engine a part and tells where in its file it begins; None when that cannot be."""
+        """Lends a part to the engine, and gives the part's offset in its file; None when it cannot be lent."""
         descriptor, offset = self._find(view)
         if descriptor is not None:
             return offset if self._send(descriptor) else None
@@ -76,7 +76,7 @@ class SharedMemory:
         except (AttributeError, OSError):
             return None
         try:
-            # Written and not mapped: pages that come into being by a write need neither a fault nor zeroes.
+            # Written and not mapped: pages that a write creates cost neither a page fault nor zeroes.
             done = 0
             while done < len(view):
                 done += os.write(descriptor, view[done:])
@@ -87,7 +87,7 @@ class SharedMemory:
             os.close(descriptor)
 
     def _find(self, view):
-        """The file in which the view lies already, and where."""
+        """The file in which the view lies already, and its offset; None and 0 where it lies in none."""
         numpy = sys.modules.get("numpy")
         if numpy and self._files:
             start = address(numpy, view)
@@ -121,14 +121,14 @@ class Privacy:
         self._mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
 
     def copy_in_place(self, mapping):
-        """False when there is no memory for it."""
+        """Makes a mapping private. False when there is no memory for the copy."""
         ctypes, size = self._ctypes, len(mapping)
         start = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
         copy = self._mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
         if copy == ctypes.c_void_p(-1).value:
             return False
         ctypes.memmove(copy, start, size)
-        # MREMAP_MAYMOVE and MREMAP_FIXED: the copy takes the place of what is there.
+        # MREMAP_MAYMOVE and MREMAP_FIXED: the copy replaces the mapping at its address.
         return self._mremap(copy, size, size, 1 | 2, start) == start
 
 

@@ -1,4 +1,4 @@
-"""What a task shows: text on its streams, and messages of other kinds."""
+"""Publishes the output of tasks: text on their streams, and messages of other kinds."""
 
 import base64
 import contextvars
@@ -11,15 +11,15 @@ import threading
 FLUSH_SECONDS = 0.05
 # More text than this does not wait.
 FLUSH_CHARACTERS = 1 << 16
-# And no message has more.
+# No message has more text than this.
 LARGEST_TEXT = 1 << 24
 
-# The number of the request that the running code belongs to, from which tasks and callbacks of the loop have it too; 0: the latest.
+# The number of the request that the running code belongs to; tasks and callbacks that the code starts inherit it. 0: the latest.
 REQUEST = contextvars.ContextVar("apus_request", default=0)
 
 
 def plain(value):
-    """Stands in for what JSON does not know."""
+    """Gives a value that JSON has, in place of one that it does not have."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode("ascii")
     for method in ("item", "tolist"):
@@ -50,7 +50,7 @@ def packed(content):
 
 
 class Publisher:
-    """Publishes messages in the order in which they are made, each for the request that the code which made it belongs to."""
+    """Publishes messages in the order in which they are made, each for the request whose code made it."""
 
     def __init__(self, channel):
         self.channel = channel
@@ -61,7 +61,7 @@ class Publisher:
         self._wake = threading.Event()
         self._flusher = None
         self._latest = 0
-        # A fork in the middle of a write must not leave its child a lock that nobody opens, nor text that its parent prints too.
+        # A forked child must have neither a lock that stays closed nor text that its parent prints too.
         os.register_at_fork(before=self.flush, after_in_child=self._reset)
 
     def _reset(self):
@@ -71,7 +71,7 @@ class Publisher:
         self._flusher = None
 
     def begin(self):
-        """The next request: what the code from here on publishes belongs to it."""
+        """Begins the next request, to which messages of the code from here on belong."""
         self._latest += 1
         REQUEST.set(self._latest)
 
@@ -99,7 +99,7 @@ class Publisher:
                 self._wake_flusher()
 
     def flush(self):
-        # In this order: another thread that has taken the text away says so first, and is waited for below.
+        # In this order: another thread that takes the text sets the flag first, and is waited for below.
         if not self._texts and not self._is_flushing:
             return
         with self.channel.interrupts, self._lock:
@@ -135,7 +135,7 @@ def write_all(descriptor, data):
 
 
 class Stream(io.TextIOBase):
-    """Stands at sys.stdout or sys.stderr. What is written to the descriptor itself the engine reads by a pipe."""
+    """Replaces sys.stdout or sys.stderr. Text that is written to the descriptor itself reaches the engine by a pipe."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -177,7 +177,7 @@ class Stream(io.TextIOBase):
 
 
 class _Bytes(io.RawIOBase):
-    """The stream for those who write bytes."""
+    """The stream's `buffer`, for code that writes bytes."""
 
     def __init__(self, stream):
         self._stream = stream

@@ -1,4 +1,4 @@
-"""A namespace with cells, for interpreters without IPython: plain Python, no magics."""
+"""Runs cells in a namespace, for interpreters without IPython: plain Python, no magics."""
 
 import ast
 import inspect
@@ -10,11 +10,11 @@ import types
 
 
 class StdinNotImplementedError(NotImplementedError):
-    """What IPython raises where nobody can be asked."""
+    """Raised when a cell asks for input; IPython has an error of this name."""
 
 
 class Leave:
-    """`exit` and `quit`, by name or called, as in IPython: the interpreter ends after the cell."""
+    """The value of `exit` and `quit`: named or called, it ends the interpreter after the cell, as in IPython."""
 
     def __init__(self, shell):
         self._shell = shell
@@ -29,7 +29,7 @@ class Leave:
 
 
 class PlainShell:
-    """What the kernel asks of a shell, and no more."""
+    """A shell with what the kernel needs, and no more."""
 
     no_input = StdinNotImplementedError
 
@@ -64,7 +64,7 @@ class PlainShell:
     def clear(self):
         self.user_ns.clear()
         leave = Leave(self)
-        # multiprocessing asks for the spec.
+        # multiprocessing reads `__spec__`.
         self.user_ns.update(
             __name__="__main__", __builtins__=__builtins__, __doc__=None, __spec__=None, exit=leave, quit=leave
         )
