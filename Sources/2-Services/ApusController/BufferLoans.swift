@@ -3,12 +3,12 @@ import ApusWire
 import MemoryFiles
 import NIOCore
 
-/// Large buffers of requests that engines map, until these have answered. What came by the network goes on to engines of this machine
-/// by memory (protocol article, "Shared memory"): it is not sent once more, and not once for each engine.
+/// Keeps large buffers of requests in memory that engines map, until the engines have answered. Buffers that came by the network
+/// so reach engines of this machine (protocol article, "Shared memory") without being sent again for each engine.
 final class BufferLoans {
     private let engines: EngineRoster
     private let session: ControllerSession
-    /// By the task whose request they belong to.
+    /// The lent buffers, by the task whose request they belong to.
     private var lent: [TaskID: SharedBuffers] = [:]
 
     init(engines: EngineRoster, session: ControllerSession) {
@@ -16,7 +16,8 @@ final class BufferLoans {
         self.session = session
     }
 
-    /// The request as the engine is to have it: without large buffers that it can map. They stay here until ``letGo(of:)``.
+    /// Gives the request as it is sent to the engine: without the large buffers that the engine can map, which are kept until
+    /// ``letGo(of:)``.
     func lending(_ message: Message, to engine: EngineUUID, for task: TaskID) -> Message {
         guard let place = SharedMemory.place, message.buffers.contains(where: { $0.readableBytes >= SharedBuffers.smallest }),
             self.engines.memoryPlace(of: engine) == place
@@ -32,6 +33,6 @@ final class BufferLoans {
         return self.session.signedAgain(parts, identities: Array(message.identities), buffers: shared.frames)
     }
 
-    /// The engine has answered, or never will.
+    /// Forgets the buffers of a task, because its engine has answered or never will.
     func letGo(of task: TaskID) { if !self.lent.isEmpty { self.lent[task] = nil } }
 }

@@ -1,21 +1,21 @@
 import ApusWire
 
-/// How a controller runs. The defaults are ipyparallel's.
+/// The settings of a controller. Most defaults are ipyparallel's.
 public struct ControllerOptions: Sendable {
-    /// The address that clients connect to; `*` for every interface of the machine. One of IPv6 may stand in brackets, which are
-    /// left out: `[::1]` is `::1`.
+    /// The address that clients connect to; `*` for every interface of the machine. An IPv6 address may stand in brackets, which
+    /// are removed: `[::1]` becomes `::1`.
     public var clientAddress = "127.0.0.1" {
         didSet { self.clientAddress = HostAddress.withoutBrackets(self.clientAddress) }
     }
-    /// The address that engines connect to, written like that of clients.
+    /// The address that engines connect to, in the same form as ``clientAddress``.
     public var engineAddress = "127.0.0.1" {
         didSet { self.engineAddress = HostAddress.withoutBrackets(self.engineAddress) }
     }
-    /// The host name to write into the connection files; this machine's unless told.
+    /// The host name to write into the connection files; by default this machine's.
     public var location = HostAddress.hostName
-    /// The tunnel that clients are told to use; empty for none.
+    /// The SSH tunnel that clients are told to use; empty for none.
     public var clientSSH = ""
-    /// The tunnel that engines are told to use; empty for none.
+    /// The SSH tunnel that engines are told to use; empty for none.
     public var engineSSH = ""
     /// Ports to use on either side, in order; when they are used up, free ones are taken.
     public var ports: [Int] = []
@@ -29,36 +29,37 @@ public struct ControllerOptions: Sendable {
     public var maximumMisses = 10
     /// How tasks are placed: `leastload`, `lru`, `plainrandom`, `twobin`, `weighted`, `pure` or `none`.
     public var scheme = "leastload"
-    /// How many unfinished tasks one engine may hold; 0 for any number; nil to let short tasks queue and long ones not.
+    /// How many unfinished tasks one engine may hold; 0 for any number. Nil adapts: short tasks queue at an engine, long ones do
+    /// not.
     public var highWaterMark: Int?
-    /// How long a load-balanced task waits while no engine is registered, before it ends with an error that says so; nil: for ever.
-    /// A task may say another time of itself.
+    /// How long a load-balanced task waits while no engine is registered, before it ends with an error that says so; nil: for
+    /// ever. A task may have a time of its own.
     public var engineTimeout: Duration?
-    /// How long after an engine has refused a task for a condition (`@depend`) it is offered the task again, though nothing is known
-    /// to have changed there; nil: not before something has.
+    /// How soon an engine that has refused a task for a condition (`@depend`) is offered the task again, when nothing is known to
+    /// have changed at the engine; nil: only after a change.
     public var dependencyInterval: Duration? = .seconds(10)
     /// Seconds that an engine may take from its registration to its first sign of life; nil: thirty, or ten heartbeats.
     public var registrationTimeout: Int?
-    /// The depth of the broadcast tree: 2 to this power are its leaves.
+    /// The depth of the broadcast tree, which has 2 to this power leaves.
     public var broadcastDepth = 1
-    /// The key that signs messages; a random one unless told; empty: nothing is signed.
+    /// The key that signs messages; nil: a random one; empty: nothing is signed.
     public var key: String?
     /// How messages are signed: `hmac-` and the name of a hash, such as `hmac-sha256`.
     public var signatureScheme = "hmac-sha256"
-    /// The controller's own session id, as its messages carry it; nil for a random one.
+    /// The session id of the controller's own messages; nil for a random one.
     public var sessionID: String?
     /// The user name in the controller's messages; nil for the user whose process it is.
     public var username: String?
-    /// The largest message that is taken, in bytes; nil for half of the machine's memory. Of a peer that has not shown yet that it has
-    /// the key 16 MiB are taken.
+    /// The largest message that is taken, in bytes; nil for half of the machine's memory. From a peer that has not shown yet that
+    /// it has the key, at most 16 MiB are taken.
     public var maximumMessageSize: Int?
     /// How many bytes may wait for a client that does not read before its connection is cut; nil for a quarter of the machine's memory.
-    /// What such a client missed is in the records of its tasks.
+    /// Results that such a client has missed are in the records of its tasks.
     public var maximumUnread: Int?
     /// Where the records of tasks are kept.
     public var database = Database.memory()
 
-    /// Options of which none is set.
+    /// Creates the default options.
     public init() {}
 
     /// Every value that ``scheme`` may have.
@@ -66,8 +67,8 @@ public struct ControllerOptions: Sendable {
 
     /// Where a controller keeps the records of tasks, by which results can be looked up and tasks run again.
     public enum Database: Sendable, Hashable {
-        /// In memory, of finished tasks the last: at most so many records, and so many bytes of messages. Beyond the bytes, the
-        /// large buffers of requests go before whole records do.
+        /// In memory, for the last finished tasks: at most this many records, and this many bytes of messages. When there are
+        /// more bytes, large buffers of requests are dropped first, and then whole records.
         case memory(records: Int = 1024, bytes: Int = 256 << 20)
         /// In a SQLite file, which outlives the controller; nil for `tasks.db` in the profile's folder.
         case sqlite(path: String?)

@@ -2,7 +2,7 @@ import ApusTransport
 import ApusWire
 import NIOCore
 
-// The sockets are made and bound here, each at its port, and what peers must know of them is put together.
+// Makes the sockets, binds each at its port, and gives the connection information that peers need.
 extension ControllerService {
     func bindSockets() async throws -> (client: ClientConnectionInfo, engine: EngineConnectionInfo) {
         var pools = PortPools(self.options)
@@ -34,10 +34,10 @@ extension ControllerService {
             self?.assumeIsolated { $0.handle(event, at: name) }
         }
         self.outlets[name]?.open(socket)
-        // Both sides register at one port, so a machine with an address for each is listened to on all.
+        // Engines and clients use the same registration port, so with two addresses the port is bound on every interface.
         let (engines, clients) = (self.options.engineAddress, self.options.clientAddress)
         let sharesRegistration = name == .registration && clients != engines
-        // Where either is an IPv6 address, all includes those.
+        // Where one of them is an IPv6 address, every interface includes those of IPv6.
         let all = (engines + clients).contains(":") ? "::" : "*"
         let address = sharesRegistration ? all : name.isForEngines ? engines : clients
         return try await socket.bind(to: Endpoint(host: address, port: pools.next(forEngines: name.isForEngines))).port
@@ -53,7 +53,7 @@ extension ControllerService {
         return try await socket.bind(to: Endpoint(host: self.options.engineAddress, port: pools.next(forEngines: true))).port
     }
 
-    /// What a socket takes of its peers, and how long it bears with one that does not read.
+    /// The limits of a socket: how large its peers' messages may be, and how much may wait for a peer that does not read.
     private func socketOptions(_ name: ControllerSocket, _ identity: String) -> SocketOptions {
         var options = SocketOptions(identity: ByteBuffer(string: identity))
         if name == .heartbeatPong {

@@ -4,7 +4,7 @@ import ApusWire
 import Logging
 import NIOCore
 
-// What comes in goes through the gate to the desk that it is for.
+// Passes each message that comes in through the gate to its desk.
 extension ControllerService {
     // MARK: Events of sockets
 
@@ -36,7 +36,7 @@ extension ControllerService {
         self.settle()
     }
 
-    /// An event has been dealt with: what was sent leaves now, not at the end of the loop's turn.
+    /// Sends the messages of an event that has been handled, at once and not at the end of the loop's turn.
     func settle() {
         self.outlets.flush()
         self.recorder.settle()
@@ -44,7 +44,7 @@ extension ControllerService {
 
     // MARK: Messages
 
-    /// Passes what the gate lets in to whom it concerns.
+    /// Passes a message that the gate lets in to its desk.
     private func take(_ frames: [ByteBuffer], at socket: ControllerSocket) {
         switch socket {
         case .heartbeatPong: self.hub.takePong(frames)
@@ -66,7 +66,7 @@ extension ControllerService {
         }
     }
 
-    /// Takes what an engine has sent.
+    /// Passes an engine's message to its desk.
     private func take(_ message: VerifiedMessage, at socket: ControllerSocket) {
         switch socket {
         case .taskEngine:
@@ -81,7 +81,7 @@ extension ControllerService {
         }
     }
 
-    /// What an engine says of itself: `[engine, delimiter, …]`.
+    /// Passes on a notice, which an engine sends about itself: `[engine, delimiter, …]`.
     private func takeNotice(_ notice: Message) {
         let engine = EngineUUID(String(buffer: notice.identities[0]))
         switch try? MessageHeader(scanning: notice.header).type {
@@ -90,7 +90,7 @@ extension ControllerService {
         }
     }
 
-    /// `[engine, client, delimiter, …]`, where the client may be the controller itself.
+    /// Passes on a control reply, `[engine, client, delimiter, …]`, where the client may be the controller itself.
     private func takeControlReply(_ reply: VerifiedMessage) {
         let message = reply.message
         let engine = EngineUUID(String(buffer: message.identities[0]))
@@ -103,10 +103,10 @@ extension ControllerService {
 
     // MARK: Messages that are too large
 
-    /// Answers a message of a peer that has the key and that is larger than is taken: whoever waits for an answer gets an error, so
-    /// that nobody waits for what was passed over.
+    /// Answers a message that is too large, from a peer that has the key, with an error, so that no client waits for a message
+    /// that was not taken.
     ///
-    /// - Parameter frames: What came of the message: where it is the buffers that are too large, all that is signed.
+    /// - Parameter frames: The frames that were taken; all that are signed, where only the buffers are too large.
     private func refuseTooLarge(_ frames: [ByteBuffer], limit: Int, at socket: ControllerSocket) {
         let error = ErrorContent(.valueError, MessageSize.refusal(limit: limit))
         switch socket {
@@ -128,7 +128,7 @@ extension ControllerService {
 }
 
 extension ControllerSocket {
-    /// What a connection to this socket shows of an engine; nil for nothing.
+    /// Which of an engine's connections a connection to this socket is; nil for none that the hub watches.
     fileprivate var line: EngineConnections.Line? {
         switch self {
         case .muxEngine: .mux

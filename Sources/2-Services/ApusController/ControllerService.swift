@@ -7,8 +7,8 @@ package import NIOCore
 
 /// The controller: hub and schedulers of one cluster, on one event loop.
 ///
-/// What it does is done at its desks, each with its own state, around cores that decide. The service binds the sockets, has the gate
-/// check what comes in and passes it to the desk that it is for; nothing suspends between an event and its last effect.
+/// The work is done at desks, each with state of its own, around cores that decide. The service binds the sockets, has the gate
+/// check each message that comes in and passes it to its desk; nothing suspends between an event and its last effect.
 package actor ControllerService {
     /// The loop that the sockets live on; being isolated to this actor means being on it.
     nonisolated let eventLoop: any EventLoop
@@ -21,7 +21,7 @@ package actor ControllerService {
     private let store: any TaskStore
 
     let outlets: Outlets
-    /// Checks all that comes in.
+    /// Checks every message that comes in.
     let gate: Gate
     let session: ControllerSession
     let recorder: Recorder
@@ -37,7 +37,7 @@ package actor ControllerService {
 
     /// - Parameters:
     ///   - onStateChange: Called with the registered engines soon after one came or went; once for many that come together.
-    ///   - onPresence: Called when an engine comes or goes, for those who launched it.
+    ///   - onPresence: Called when an engine comes or goes, for the code that launched it.
     package init(
         options: ControllerOptions, transport: any Transport, store: any TaskStore, eventLoop: any EventLoop,
         onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil,
@@ -79,9 +79,9 @@ package actor ControllerService {
 
     // MARK: Life
 
-    /// Binds every socket and gives what the connection files must say.
+    /// Binds every socket, and gives the contents of the connection files.
     ///
-    /// - Throws: ``TransportError`` naming the port that cannot be had.
+    /// - Throws: ``TransportError`` that names the port that cannot be bound.
     package func start() async throws -> (client: ClientConnectionInfo, engine: EngineConnectionInfo) {
         let (client, engine) = try await self.bindSockets()
         self.hub.begin(client, engine)
@@ -108,18 +108,18 @@ package actor ControllerService {
         do { try await self.store.close() } catch { self.logger.error("the task database did not close: \(error)") }
     }
 
-    // MARK: What is told from outside
+    // MARK: News from outside
 
-    /// Expects the engines of an earlier controller, which reconnect but do not register again: each has its id as soon as it
-    /// is reachable, and is forgotten like any that registers and does not come.
+    /// Expects the engines of an earlier controller, which reconnect but do not register again. Each gets its id back once it can
+    /// be reached; one that does not come is forgotten, as after any registration.
     package func restore(_ state: EngineRegistry.State) { self.hub.restore(state) }
 
-    /// Takes the word of whoever started an engine for how its process ended.
+    /// Takes a launcher's report of how an engine's process ended.
     package nonisolated func engineProcessEnded(_ uuid: EngineUUID, _ end: EngineEnd) {
         self.onLoop { $0.hub.engineProcessEnded(uuid, end) }
     }
 
-    /// Has tasks fail where no engine is registered, for none is coming, and why; nil: has them wait again.
+    /// Makes tasks fail while no engine is registered, because none will come, and says why; with nil tasks wait again.
     package nonisolated func expectNoEngine(_ reason: String?) { self.onLoop { $0.tasks.expectNoEngine(reason) } }
 
     private nonisolated func onLoop(_ event: @escaping @Sendable (isolated ControllerService) -> Void) {
@@ -131,6 +131,6 @@ package actor ControllerService {
         }
     }
 
-    /// Messages that were malformed, not signed with the cluster's key, at the wrong port, or played again.
+    /// How many messages were malformed, not signed with the cluster's key, at the wrong port, or replayed.
     package var badMessages: Int { self.gate.dropped }
 }

@@ -1,8 +1,8 @@
 import ApusWire
 import NIOCore
 
-/// Makes the controller's own messages, and signs requests anew that it changes on their way to an engine. All desks share it, for no
-/// two messages may have one id.
+/// Makes the controller's own messages, and signs requests anew that it changes on their way to an engine. All desks share one
+/// session, because no two messages may have the same id.
 final class ControllerSession {
     /// The identity under which the controller's own control requests travel; a client's has five bytes and begins with zero.
     static let identity = ByteBuffer(string: "apus")
@@ -29,12 +29,12 @@ final class ControllerSession {
             type, identities: identities, parent: parent, metadata: metadata, content: content, buffers: buffers)
     }
 
-    /// A reply made of others, signed for a client.
+    /// A reply that was made of others, signed for a client.
     func signed(_ parts: MessageParts, identities: [ByteBuffer], buffers: [ByteBuffer]) -> Message {
         self.session.signed(parts, identities: identities, buffers: buffers)
     }
 
-    /// A client's request, signed anew for an engine. The gate remembers it, for its copy must not be taken from anyone.
+    /// A client's request, signed anew for an engine. The gate remembers the signature, so that a copy of it is dropped.
     func signedAgain(_ parts: MessageParts, identities: [ByteBuffer], buffers: [ByteBuffer]) -> Message {
         let message = self.session.signed(parts, identities: identities, buffers: buffers)
         self.gate.remember(own: message)

@@ -2,7 +2,7 @@ import ApusTransport
 import ApusWire
 import NIOCore
 
-/// The controller's sockets, all bound, each with its place in the connection files.
+/// The controller's sockets, which are all bound. The connection files have a port for each.
 enum ControllerSocket: String, CaseIterable, Sendable {
     case registration, notification, heartbeatPing, heartbeatPong
     case muxClient, muxEngine, controlClient, controlEngine, taskClient, taskEngine, iopubClient, iopubEngine, broadcastClient
@@ -30,7 +30,7 @@ enum ControllerSocket: String, CaseIterable, Sendable {
         }
     }
 
-    /// Whose pool the port comes from.
+    /// Whether the port comes from the pool for engines, and not from the pool for clients.
     var isForEngines: Bool {
         switch self {
         case .registration, .heartbeatPing, .heartbeatPong, .muxEngine, .controlEngine, .taskEngine, .iopubEngine,
@@ -66,10 +66,10 @@ struct Outlets {
     let broadcastClient = Outlet(.broadcastClient)
     /// One for each leaf of the broadcast tree.
     let leaves: [Outlet]
-    /// All of them, in the order in which they are flushed.
+    /// All outlets, in the order in which they are flushed.
     let all: [Outlet]
 
-    /// - Parameter broadcastDepth: 2 to this power are the leaves; 256 at most.
+    /// - Parameter broadcastDepth: The tree has 2 to this power leaves, at most 256.
     init(broadcastDepth: Int) {
         self.leaves = (0..<(1 << min(max(broadcastDepth, 0), 8))).map { _ in Outlet(.broadcastEngine) }
         self.all =
@@ -80,7 +80,7 @@ struct Outlets {
             ] + self.leaves
     }
 
-    /// The one of that port; nil for the leaves', which are several.
+    /// The outlet of a port; nil for the leaves' port, which has several.
     subscript(port: ControllerSocket) -> Outlet? {
         switch port {
         case .registration: self.registration

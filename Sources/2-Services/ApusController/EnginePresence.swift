@@ -1,9 +1,9 @@
 package import ApusCore
 package import ApusWire
 
-/// An engine has come or gone, as those who launched it are told.
+/// The news that an engine has come or gone, for the code that launched it.
 package enum EnginePresence: Sendable, Equatable {
     case joined(EngineUUID, EngineID)
-    /// - Parameter hadWork: Whether it had requests that it had not answered.
+    /// - Parameter hadWork: Whether the engine had requests that it had not answered.
     case left(EngineUUID, EngineRegistry.Departure, hadWork: Bool)
 }

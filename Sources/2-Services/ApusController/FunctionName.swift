@@ -2,12 +2,12 @@ import ApusFunctions
 import NIOCore
 import Pickle
 
-/// Reads what a function is called by its sender, for errors that name it.
+/// Reads the name of a request's function, for error messages.
 enum FunctionName {
-    /// Functions are read for their names up to this size, in bytes.
+    /// A function of this many bytes or more is not read for its name.
     private static let largest = 1 << 16
 
-    /// The name; nil for a function without one, or none.
+    /// The name of a function; nil for a function without a name, or for no function.
     static func text(in function: ByteBuffer?) -> String? {
         guard let function, function.readableBytes < self.largest else { return nil }
         var buffers = [function][...]

@@ -2,13 +2,15 @@ import ApusWire
 import Logging
 import NIOCore
 
-/// Checks every message that comes to the controller, and is the only maker of those that its other parts take.
+/// Checks every message that comes to the controller. Only the gate can make the verified messages that the controller's desks
+/// take.
 ///
-/// What passes is whole, is signed with the cluster's key, is of a kind that its port admits, was not signed by this controller
-/// itself, and was never here before, at whichever port. What does not pass is counted, logged and dropped, never answered.
+/// A message that passes is whole, is signed with the cluster's key, is of a kind that its port admits, was not signed by this
+/// controller itself, and has never come before, at any port. A message that does not pass is counted, logged and dropped, and
+/// never answered.
 ///
-/// A message is bound to a port by its kind and by the one memory of signatures: a request that was taken at one port means nothing
-/// at another, nor does a copy of it that the controller signed anew for an engine.
+/// A message can be used at one port only, because of its kind and because all ports share one memory of signatures: a request
+/// that was taken at one port is dropped at another, and so is a copy of it that the controller signed anew for an engine.
 final class Gate {
     /// A message whose shape, signature, port and freshness the gate has checked.
     struct VerifiedMessage: Sendable {
@@ -16,7 +18,7 @@ final class Gate {
         fileprivate init(_ message: Message) { self.message = message }
     }
 
-    /// The same for a request of a client or an engine, with its header, which says what is asked.
+    /// A checked request of a client or an engine, with its header, which has the request's type.
     struct VerifiedRequest: Sendable {
         let message: Message
         let header: MessageHeader
@@ -28,10 +30,10 @@ final class Gate {
     /// The session of the controller's own messages, as a header has it.
     private let ownSession: [UInt8]
     private var memory = ReplayMemory(lanes: Lane.allCases.count)
-    /// Messages that did not pass.
+    /// How many messages did not pass.
     private(set) var dropped = 0
 
-    /// Whose signatures are forgotten together.
+    /// The kinds of messages whose signatures are remembered, and forgotten, apart from the others'.
     private enum Lane: Int, CaseIterable { case requests, replies, output }
 
     init(session: Session, logger: Logger) {
@@ -42,7 +44,7 @@ final class Gate {
 
     // MARK: Passing
 
-    /// A request that came to the hub or to a port of clients; nil when it did not pass.
+    /// Checks a request that came to the hub or to a port of clients; nil when it does not pass.
     func request(_ frames: [ByteBuffer], at port: ControllerSocket) -> VerifiedRequest? {
         do {
             let message = try self.signed(frames, at: port)
@@ -59,11 +61,11 @@ final class Gate {
         }
     }
 
-    /// A reply, a notice or output that came to a port of engines; nil when it did not pass.
+    /// Checks a reply, a notice or output that came to a port of engines; nil when it does not pass.
     func message(_ frames: [ByteBuffer], at port: ControllerSocket) -> VerifiedMessage? {
         do {
             let message = try self.signed(frames, at: port)
-            // Most of what a busy controller reads comes this way, so no text is made of what is only compared.
+            // Most messages of a busy controller come this way, so no strings are made of members that are only compared.
             let (kind, isOwn) = try message.header.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) in
                 var (kind, isOwn) = (MessageKind?.none, false)
                 try cursor.readMembers { (key, cursor) throws(WireError) in
@@ -100,14 +102,14 @@ final class Gate {
 
     private static let ownMessage = WireError("it is a message of this controller's own")
 
-    /// Whether frames show that their sender has the key: those of a message, or as many as have come of one. What was here before
-    /// shows nothing, for anyone may have heard it.
+    /// Whether the frames of a message, or as many of them as have come, show that their sender has the key. A message that came
+    /// before does not show it, because anyone may have copied it.
     func areKnown(_ frames: [ByteBuffer]) -> Bool {
         guard let message = try? Message(frames: frames) else { return false }
         return self.signer.accepts(message.signature, for: message.parts) && !self.memory.contains(message.signature)
     }
 
-    /// An error in place of a reply whose buffers were too large to be taken.
+    /// Makes an error to take the place of a reply whose buffers were too large.
     func failed(_ reply: VerifiedMessage, _ error: ErrorContent) -> VerifiedMessage {
         var parts = reply.message.parts
         var metadata = (try? JSONValue(parsing: parts.metadata))?.object ?? [:]
@@ -120,15 +122,15 @@ final class Gate {
                 buffers: []))
     }
 
-    // MARK: What is signed here
+    // MARK: Requests that are signed here
 
-    /// Remembers a request that the controller has signed for an engine in its client's name: whoever reads it on its way must not
-    /// be able to play it to the controller.
+    /// Remembers a request that the controller has signed for an engine in its client's name, so that a reader of the network
+    /// cannot replay it to the controller.
     func remember(own message: Message) { _ = self.memory.remember(message.signature, lane: Lane.requests.rawValue) }
 
     // MARK: Dropping
 
-    /// Counts a message that means nothing, and logs the first, the second, the fourth and so on.
+    /// Counts a dropped message, and logs the first, the second, the fourth and so on.
     func drop(_ reason: String, at port: ControllerSocket) {
         self.dropped += 1
         // At powers of two only: a peer without the key must not be able to fill the log.
@@ -141,15 +143,15 @@ final class Gate {
 typealias VerifiedMessage = Gate.VerifiedMessage
 typealias VerifiedRequest = Gate.VerifiedRequest
 
-/// What kind of message a type is, read from its bytes.
+/// The kind of a message, read from the bytes of its type.
 enum MessageKind {
     case request, reply, shutdownReply, notice, other
 
-    /// What engines say of themselves, by the task port.
+    /// The types of messages that engines send about themselves, by the task port.
     private static let notices: [MessageType] = [.waitNotice, .engineEnded]
 
     init(_ type: UnsafeRawBufferPointer) {
-        // The word alone is what ipyparallel's nanny calls each of its replies.
+        // The word `_request` alone is the type of each reply of ipyparallel's nanny.
         if type.ends(with: "_request"), type.count > "_request".utf8.count {
             self = .request
         } else if type.ends(with: "_reply") {
@@ -169,7 +171,7 @@ extension UnsafeRawBufferPointer {
 }
 
 extension ControllerSocket {
-    /// How many peers a message names before its delimiter: who sent it, and on direct ports whom it is for.
+    /// How many peers a message names before its delimiter: its sender and, on direct ports, its receiver.
     fileprivate var identityCount: Int {
         switch self {
         case .muxClient, .controlClient, .muxEngine, .controlEngine: 2
@@ -181,7 +183,7 @@ extension ControllerSocket {
     /// Whether requests of that type may come here.
     fileprivate func admits(request type: MessageType) -> Bool {
         switch self {
-        // The hub answers what it does not know with an error, but for what is known to be for engines.
+        // The hub answers unknown requests with an error, except those that are for engines.
         case .registration: !type.isForEngines && !type.rawValue.hasSuffix("_reply")
         case .controlClient: type.isRequest && !type.isForHub
         case .muxClient, .taskClient, .broadcastClient: type.isRequest && !type.isForHub && type != .shutdownRequest
@@ -206,13 +208,13 @@ extension MessageType {
 
     fileprivate var isForHub: Bool {
         switch self {
-        // Nearly all there is.
+        // Nearly all requests are of these types.
         case .applyRequest, .executeRequest: false
         case .registrationRequest, .unregistrationRequest, .functionsRequest, .connectionRequest, .queueRequest, .loadRequest,
             .resultRequest, .historyRequest, .databaseRequest, .purgeRequest, .resubmitRequest, .becomeDaskRequest,
             .stopDistributedRequest:
             true
-        // Only the controller itself asks these.
+        // Only the controller itself sends these.
         case .recallRequest, .registerAgainRequest: true
         default: false
         }

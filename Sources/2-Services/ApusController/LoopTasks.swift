@@ -1,16 +1,16 @@
 import NIOCore
 
-/// Starts work that waits, for the store say, on the service's event loop, in the order in which it is asked for: so that a desk never
-/// leaves its loop, and what it waits for comes back as an event.
+/// Starts asynchronous work, such as a query of the store, on the service's event loop, in the order in which it is asked for, so
+/// that a desk never leaves its loop and the result comes back as an event.
 actor LoopTasks {
     private nonisolated let eventLoop: any EventLoop
     nonisolated var unownedExecutor: UnownedSerialExecutor { self.eventLoop.executor.asUnownedSerialExecutor() }
 
     init(_ eventLoop: any EventLoop) { self.eventLoop = eventLoop }
 
-    /// Starts the work. It begins in a later turn of the loop, and is on the loop whenever it is not in what it waits for.
+    /// Starts work, which begins in a later turn of the loop and runs on the loop except while it waits.
     ///
-    /// - Parameter owner: Whose work it is: the desk, as it is on its loop.
+    /// - Parameter owner: The desk that the work belongs to; it is handed to the work on the loop.
     @discardableResult
     nonisolated func start<Owner>(
         for owner: Owner, _ work: nonisolated(nonsending) @escaping @Sendable (_ owner: Owner) async -> Void

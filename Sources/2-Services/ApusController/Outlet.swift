@@ -1,9 +1,9 @@
 import ApusTransport
 import NIOCore
 
-/// Sends by one of the controller's sockets. Nothing can be received here, so that a desk may have the outlets it needs and no more.
+/// The sending side of one of the controller's sockets, so that a desk can send by the sockets it needs and receive from none.
 ///
-/// On the event loop only. What is sent before the socket is open, or after it was closed, goes nowhere.
+/// Use it on the event loop only. A message that is sent before the socket is open, or after it was closed, is dropped.
 final class Outlet {
     let port: ControllerSocket
     private var socket: (any TransportSocket)?
@@ -14,13 +14,13 @@ final class Outlet {
 
     var isOpen: Bool { self.socket != nil }
 
-    /// Queues a message; it leaves with the next ``flush()``, or at the end of the loop's turn.
+    /// Queues a message, which leaves with the next ``flush()``, or at the end of the loop's turn.
     func send(_ frames: [ByteBuffer]) {
         self.hasUnflushed = true
         self.socket?.send(frames)
     }
 
-    /// Lets what was sent leave now.
+    /// Sends the queued messages now.
     func flush() {
         guard self.hasUnflushed else { return }
         self.hasUnflushed = false
@@ -37,7 +37,7 @@ final class Outlet {
 
     func open(_ socket: any TransportSocket) { self.socket = socket }
 
-    /// Gives what was sent a moment to leave, and closes the socket.
+    /// Waits a moment for queued messages to leave, and closes the socket.
     nonisolated(nonsending) func close() async {
         guard let socket = self.socket else { return }
         await socket.close(linger: .milliseconds(300))

@@ -3,13 +3,13 @@ import ApusStore
 import ApusWire
 import NIOCore
 
-/// One message to many engines (protocol article, "Broadcast"). The tree of Python's controller spreads work over processes; in one
-/// process a single scheduler does the same with fewer copies, behind as many engine-side ports as the tree would have leaves.
+/// Sends one message to many engines (protocol article, "Broadcast"). ipyparallel's controller has a tree of scheduler processes;
+/// here a single scheduler does the same with fewer copies, with as many ports for engines as the tree has leaves.
 final class BroadcastDesk {
     private var scheduler = BroadcastScheduler()
-    /// At which of the engine-side ports an engine is connected.
+    /// The number of the leaf port to which each engine is connected.
     private var places: [EngineUUID: Int] = [:]
-    /// Copies for registered engines that are not connected at one of those sockets yet.
+    /// Copies for registered engines that are not connected to a leaf port yet.
     private var heldCopies: [EngineUUID: [[ByteBuffer]]] = [:]
     private var open: [MessageID: OpenBroadcast] = [:]
 
@@ -24,8 +24,8 @@ final class BroadcastDesk {
     private let leaves: [Outlet]
 
     /// - Parameters:
-    ///   - direct: Keeps account of the copies, which are direct requests to their engines.
-    ///   - tasks: Hears of engines that have run a copy.
+    ///   - direct: Counts the copies as direct requests to their engines.
+    ///   - tasks: Is told of engines that have run a copy.
     init(
         engines: EngineRoster, direct: DirectDesk, tasks: TaskDesk, session: ControllerSession, gate: Gate, loans: BufferLoans,
         recorder: Recorder, outlets: Outlets
@@ -41,7 +41,7 @@ final class BroadcastDesk {
         self.leaves = outlets.leaves
     }
 
-    /// A broadcast that will be answered as a whole: who asked, and what has come of the replies that become one.
+    /// A broadcast that will be answered as a whole: its client, and the replies so far, which become one.
     private struct OpenBroadcast {
         let client: ByteBuffer
         let type: MessageType
@@ -52,7 +52,7 @@ final class BroadcastDesk {
         var replyType: MessageType { self.type == .executeRequest ? .executeReply : .applyReply }
     }
 
-    /// `[client, delimiter, …]`.
+    /// Handles a broadcast request: `[client, delimiter, …]`.
     func take(_ verified: VerifiedRequest) {
         let (message, header) = (verified.message, verified.header)
         guard let client = message.identities.first else { return self.gate.drop("no client is named", at: .broadcastClient) }
@@ -68,7 +68,7 @@ final class BroadcastDesk {
             var copies = try CopyMaker(message, original: id, metadata: metadata, targets: targets)
             let effects = self.scheduler.handle(
                 .requested(BroadcastRequest(id, to: targets, isCoalescing: isCoalescing, awaitsOwnReply: ownReply)))
-            // What is kept of the one that is under way stays its own.
+            // Before anything is kept of this request, so that the one under way loses nothing.
             if case .refuse = effects.first { throw WireError("broadcast '\(id)' is under way already") }
             if isCoalescing || ownReply {
                 self.open[id] = OpenBroadcast(client: client, type: header.type, header: message.header)
@@ -98,7 +98,7 @@ final class BroadcastDesk {
 
     // MARK: Replies
 
-    /// `[engine, client, delimiter, …]`.
+    /// Handles an engine's reply to its copy: `[engine, client, delimiter, …]`.
     func takeReply(_ verified: VerifiedMessage) {
         let message = verified.message
         guard let engine = message.identities.first else { return self.gate.drop("no engine is named", at: .broadcastEngine) }
@@ -118,7 +118,7 @@ final class BroadcastDesk {
         }
     }
 
-    /// Answers a broadcast that goes nowhere, as each of its targets, or all together, would have.
+    /// Answers a broadcast that is not sent with errors: one for each target, or one for all if the broadcast is coalescing.
     func refuse(_ request: VerifiedRequest, _ error: ErrorContent) {
         let (message, header) = (request.message, request.header)
         guard let client = message.identities.first, let metadata = try? JSONValue(parsing: message.metadata) else { return }
@@ -163,7 +163,7 @@ final class BroadcastDesk {
 
     private func perform(_ effect: BroadcastScheduler.Effect, reply: Message?) {
         switch effect {
-        // Only a request is spread or refused, and that is done where it comes in.
+        // Effects of requests only, which are performed where a request comes in.
         case .forward, .refuse: break
         case .relay: if let reply { self.recorder.answer(Array(reply.frames.dropFirst()), by: self.clients) }
         case .keep(let id, let outlet): self.open[id]?.replies[outlet] = reply
@@ -189,8 +189,8 @@ final class BroadcastDesk {
             self.ids = Dictionary(targets.map { ($0.uuid, $0.id) }) { first, _ in first }
         }
 
-        /// The copy's header has an id of its own; of the targets it names the one it is for, which is all that an engine and
-        /// a record need: a thousand copies that each named a thousand would be most of what is sent.
+        /// Makes one copy. Its header has an id of its own, and of all targets it names only its own, which is enough for an
+        /// engine and a record: a thousand copies that each named a thousand targets would be most of the bytes that are sent.
         mutating func copy(_ copy: BroadcastScheduler.Copy, _ session: ControllerSession) -> Message {
             var parts = self.message.parts
             self.header["msg_id"] = .string(copy.id.text)
@@ -216,8 +216,8 @@ final class BroadcastDesk {
         self.direct.noteSent(request, header, as: copy.id, to: uuid, port: .broadcast)
     }
 
-    /// Answers a copy for an engine that is not registered. No notice of the engine's end need ever come, for this controller may not have had
-    /// the engine yet. A request whose replies become one fails as a whole.
+    /// Answers a copy for an engine that is not registered. There may be no notice of the engine's end, because this controller
+    /// may never have had the engine. A coalescing broadcast gets no such answer: it fails as a whole.
     private func refuse(_ copy: MessageID, for engine: EngineUUID, _ request: Message, _ header: MessageHeader) {
         guard let asked = try? JSONValue(parsing: request.metadata), asked["is_coalescing"]?.bool != true else { return }
         let error = ErrorContent(.engineError, "Engine '\(engine)' is not registered; message '\(copy)' was not delivered")
@@ -255,8 +255,8 @@ final class BroadcastDesk {
         self.recorder.answer(reply.frames, by: self.clients)
     }
 
-    /// Answers a request whose copies have all been answered. It has no result of its own, so its status is the one with which
-    /// ipyparallel's client expects neither a value nor output, and forgets the request.
+    /// Answers a request whose copies have all been answered. The request has no result of its own, so it gets the status with
+    /// which ipyparallel's client expects neither a value nor output, and forgets the request.
     private func close(_ id: MessageID) {
         guard let open = self.open.removeValue(forKey: id) else { return }
         let reply = self.session.message(

@@ -3,14 +3,14 @@ import ApusWire
 import DequeModule
 import NIOCore
 
-/// Publishes who comes and goes, to all clients.
+/// Publishes notifications that an engine has come or gone, to all clients.
 final class EngineNotices {
     private let session: ControllerSession
     private let outlet: Outlet
     private let loop: any EventLoop
     /// Engines announced of late, oldest first, and when. Some may be gone again.
     private var announcements: Deque<(engine: EngineRegistry.Engine, time: NIODeadline)> = []
-    /// Notifications that wait for answers to be there before them, oldest first; soon published.
+    /// Notifications that are published a little later, so that answers arrive before them; oldest first.
     private var later: [Message] = []
 
     init(session: ControllerSession, outlet: Outlet, on loop: any EventLoop) {
@@ -19,7 +19,7 @@ final class EngineNotices {
         self.loop = loop
     }
 
-    /// What the engine can run that was announced last.
+    /// What the last announced engine can run.
     var lastAbilities: EngineAbilities? { self.announcements.last?.engine.abilities }
 
     func engineJoined(_ engine: EngineRegistry.Engine) {
@@ -28,15 +28,15 @@ final class EngineNotices {
         self.publish(.registrationNotification, engine)
     }
 
-    /// - Parameter delay: How long answers in the engine's place may need to be there first.
+    /// - Parameter delay: How long to wait, so that answers in the engine's place arrive first.
     func engineLeft(_ engine: EngineRegistry.Engine, after delay: TimeAmount = .zero) {
         self.publish(.unregistrationNotification, engine, after: delay)
     }
 
-    /// Tells a client that has just subscribed what it may have missed.
+    /// Announces recent engines again, for a client that has just subscribed and may have missed them.
     ///
-    /// Clients learn who is there by their connection request and subscribe after its answer, so an engine that registers in
-    /// between would stay unknown to them. To those who know it already it is no news.
+    /// Clients learn the engines by their connection request and subscribe after its answer, so an engine that registers in
+    /// between would stay unknown to them. Clients that know the engine already ignore the notification.
     func announceAgain(_ engines: EngineRoster) {
         self.forgetOldAnnouncements()
         for announcement in self.announcements {
@@ -44,7 +44,7 @@ final class EngineNotices {
         }
     }
 
-    /// Says that the controller ends, at once.
+    /// Publishes at once that the controller ends.
     func controllerEnds(_ request: Message) {
         let notice = self.session.message(.shutdownNotification, parent: request.header, content: ["status": "ok"])
         self.outlet.send(notice.frames)
@@ -52,7 +52,7 @@ final class EngineNotices {
     }
 
     private func forgetOldAnnouncements() {
-        // As long as a client may take to connect all its sockets.
+        // A client may take this long to connect all its sockets.
         let limit = NIODeadline.now() - .seconds(10)
         while let first = self.announcements.first, first.time < limit { self.announcements.removeFirst() }
     }
@@ -69,7 +69,7 @@ final class EngineNotices {
         self.loop.assumeIsolated().scheduleTask(in: delay) { [weak self] in self?.publishAll() }
     }
 
-    /// Publishes what is to be published, in order.
+    /// Publishes all notifications that wait, in order.
     private func publishAll() {
         for notice in self.later { self.outlet.send(notice.frames) }
         self.later = []

@@ -1,14 +1,14 @@
 import ApusCore
 import ApusWire
 
-/// What an engine says of itself, as its registration, and the file of an earlier controller's engines, have it under `apus`.
+/// What an engine says about itself: the member `apus` of its registration, or of the file of an earlier controller's engines.
 struct EngineWords {
     /// Nil from ipyparallel's engines.
     private let apus: JSONValue?
-    /// What it can run by its own words.
+    /// What the engine says that it can run.
     let abilities: EngineAbilities
 
-    /// - Parameter known: What the engine before can run: engines of one program say the same and share one set of names.
+    /// - Parameter known: What the engine before can run. Engines of one program say the same, and so share one set of names.
     init(_ apus: JSONValue?, known: EngineAbilities?) {
         self.apus = apus
         let abilities = Self.abilities(in: apus)
@@ -16,7 +16,7 @@ struct EngineWords {
     }
 
     func request(_ uuid: EngineUUID, wantedID: EngineID?) -> EngineRegistry.Request {
-        // Without what differs from engine to engine: most say the same.
+        // Without the members that differ from engine to engine, so that engines of one program say the same.
         let words = self.apus?.object?.filter { !["pid", "host", "replaces"].contains($0.key) }
         return EngineRegistry.Request(
             uuid, wantedID: wantedID, understandsRecall: self.apus?["recall"]?.bool ?? false, abilities: self.abilities,
@@ -28,7 +28,7 @@ struct EngineWords {
         guard let apus, let python = apus["python"]?.bool else { return .stock }
         var names: Set<String> = []
         for function in apus["functions"]?.array ?? [] {
-            // It is found by its whole name, and by what is left of it behind each dot.
+            // A function is found by its whole name, and by the rest of the name behind each dot.
             var name = (function.string ?? "")[...]
             while !name.isEmpty {
                 names.insert(String(name))

@@ -1,7 +1,7 @@
 import ApusCore
 import NIOCore
 
-/// Has the list of engines written, for a controller that takes over from this one.
+/// Has the list of engines written to a file, for a controller that takes over from this one.
 final class EnginesFile {
     private let engines: EngineRoster
     private let loop: any EventLoop
@@ -15,15 +15,15 @@ final class EnginesFile {
         self.write = write
     }
 
-    /// Has the list of engines written when those that come and go together have done so: a thousand that register within a
-    /// second must not each cost a list of a thousand.
+    /// Has the list of engines written after a short while, once for all engines that come and go meanwhile: of a thousand
+    /// engines that register within a second, not each may cost a list of a thousand.
     func saveSoon() {
         guard self.write != nil, !self.isUnsaved else { return }
         self.isUnsaved = true
         self.loop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.save() }
     }
 
-    /// Writes what is not written yet.
+    /// Has the list written now if it has changed since.
     func save() {
         guard self.isUnsaved else { return }
         self.isUnsaved = false

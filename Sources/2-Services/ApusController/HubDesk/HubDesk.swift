@@ -4,10 +4,11 @@ import ApusWire
 import Logging
 import NIOCore
 
-/// Which engines there are, and how those went that are not: what every desk may ask, and only the hub desk, in this file, changes.
+/// The registered engines, and how earlier ones ended. Every desk may read the roster; only the hub desk, in this file, changes
+/// it.
 final class EngineRoster {
     fileprivate var hub: Hub
-    /// What each registered engine is called by sockets and by people; kept so that no text is made into bytes for each message.
+    /// Each registered engine's identity and id, kept so that not every message has to make bytes of a text.
     fileprivate var names: [EngineUUID: (identity: ByteBuffer, id: EngineID)] = [:]
     private let logger: Logger
 
@@ -23,9 +24,9 @@ final class EngineRoster {
     func isRegistered(_ engine: EngineUUID) -> Bool { self.names[engine] != nil }
     /// The identity of a registered engine's sockets.
     func identity(of engine: EngineUUID) -> ByteBuffer? { self.names[engine]?.identity }
-    /// What the engine is called in reasons.
+    /// The engine's name in messages for people.
     func name(of engine: EngineUUID) -> String { self.names[engine].map { "engine \($0.id)" } ?? "engine '\(engine)'" }
-    /// Whose memory the engine can map; nil for nobody's.
+    /// The place whose memory the engine can map (``SharedMemory/place``); nil for none.
     func memoryPlace(of engine: EngineUUID) -> String? { self.hub.registry[engine]?.memoryPlace }
 
     /// Registered engines, in order of id.
@@ -33,8 +34,8 @@ final class EngineRoster {
     var state: EngineRegistry.State { self.hub.registry.state }
     subscript(engine: EngineUUID) -> EngineRegistry.Engine? { self.hub.registry[engine] }
 
-    /// Whether the engine may answer still. What one that was given up sends comes too late, for whoever asked was told that it is
-    /// gone, or has the answer of another.
+    /// Whether a reply of the engine may still be passed on. A reply of an engine that was given up comes too late: its client
+    /// was told that the engine is gone, or has the reply of another engine.
     func isTimely(_ reply: Message, from engine: @autoclosure () -> EngineUUID) -> Bool {
         guard self.hub.registry.remembersAny, case let engine = engine(), self.hub.registry.hasGivenUp(engine) else {
             return true
@@ -55,8 +56,8 @@ final class EngineRoster {
     }
 }
 
-/// Where engines come and go, and clients ask about them: registration, hearts, connections, queries (protocol article, "Registration
-/// sequence", "Heartbeat" and "Queries"). What happens to an engine it tells the desks that give work to it, and then the clients.
+/// Registers engines, watches their hearts and connections, and answers queries (protocol article, "Registration sequence",
+/// "Heartbeat" and "Queries"). When an engine comes or goes, the desk tells the desks that give it work, and then the clients.
 final class HubDesk {
     private let engines: EngineRoster
     private let tasks: TaskDesk
@@ -74,17 +75,17 @@ final class HubDesk {
     private let work: LoopTasks
     private let loop: any EventLoop
     private let logger: Logger
-    /// Called when an engine comes or goes, for those who launched it.
+    /// Called when an engine comes or goes, for the code that launched it.
     private let onPresence: (@Sendable (EnginePresence) -> Void)?
     /// Ends the controller.
     private let stop: @Sendable () -> Void
 
     private let notices: EngineNotices
     private let file: EnginesFile
-    /// Where the answer to a registration goes, while it is being decided.
+    /// The identities to which the reply to each registration goes, until the hub has decided.
     private var registrations: [EngineUUID: [ByteBuffer]] = [:]
     private var timers: [Hub.Timer: Scheduled<Void>] = [:]
-    /// What an engine is told of where to connect; nil before there is anything.
+    /// The addresses that a registration's reply has for engines and clients; nil until the sockets are bound.
     private var addresses: (client: ClientConnectionInfo, engine: EngineConnectionInfo)?
 
     init(
@@ -117,14 +118,14 @@ final class HubDesk {
 
     // MARK: Life
 
-    /// Begins to ping, and tells engines that register from now on where to connect.
+    /// Starts the heartbeat, and answers registrations from now on with these addresses.
     func begin(_ client: ClientConnectionInfo, _ engine: EngineConnectionInfo) {
         self.addresses = (client, engine)
         self.handle(.timerFired(.hearts))
     }
 
-    /// Expects the engines of an earlier controller, which reconnect but do not register again: each has its id as soon as it
-    /// is reachable, and is forgotten like any that registers and does not come.
+    /// Expects the engines of an earlier controller, which reconnect but do not register again. Each gets its id back once it can
+    /// be reached; one that does not come is forgotten, as after any registration.
     func restore(_ state: EngineRegistry.State) {
         self.engines.hub.skipIDs(below: state.nextID)
         for (id, uuid) in state.engines {
@@ -134,12 +135,12 @@ final class HubDesk {
         }
     }
 
-    /// Writes down what is not written yet.
+    /// Has the list of engines written if it has changed.
     func close() { self.file.save() }
 
     // MARK: Requests
 
-    /// What comes to the registration socket.
+    /// Handles a request to the registration socket.
     func take(_ request: VerifiedRequest) {
         let (message, header) = (request.message, request.header)
         guard let content = try? JSONValue(parsing: message.content) else {
@@ -159,7 +160,7 @@ final class HubDesk {
                 default: try queries.loads(content)
                 }
             }
-        // Whether to start again is only asked of engines.
+        // Only requests to engines have `restart`.
         case .shutdownRequest where content["restart"] != nil:
             self.gate.drop("a request to shut down is an engine's", at: .registration)
         case .shutdownRequest: self.shutDown(message, header)
@@ -187,7 +188,7 @@ final class HubDesk {
         self.registration.send(reply.frames)
     }
 
-    /// An answer that fails as a `hub_error`, as Python's does for bad targets.
+    /// Sends an answer, or a `hub_error` where making the answer throws, as ipyparallel's hub does for bad targets.
     private func answer(_ request: Message, _ header: MessageHeader, _ make: () throws -> JSONObject) {
         do {
             self.answer(request, header, try make())
@@ -212,7 +213,7 @@ final class HubDesk {
         self.handle(.registry(.registrationRequested(request)))
     }
 
-    /// An engine has other functions than it said when it registered.
+    /// Handles an engine's message that it now has other functions than at its registration.
     private func describe(_ content: JSONValue) throws -> JSONObject {
         let uuid = EngineUUID(content["uuid"]?.string ?? "")
         guard let functions = content["functions"], functions.array != nil else {
@@ -232,7 +233,7 @@ final class HubDesk {
         self.answer(message, header, ["status": "ok"])
         self.registration.flush()
         self.notices.controllerEnds(message)
-        // Python's peers expect about a second in which engines' last words and this notice are still delivered.
+        // ipyparallel's peers expect that for about a second the engines' last messages and this notice are still delivered.
         self.loop.assumeIsolated().scheduleTask(in: .seconds(1)) { [stop] in stop() }
     }
 
@@ -247,7 +248,7 @@ final class HubDesk {
 
     // MARK: Signs of life
 
-    /// `[engine, text]`, the answer to a ping; from an engine that signs them `[engine, text, signature]`.
+    /// Handles the answer to a ping: `[engine, text]`, or `[engine, text, signature]` from an engine that signs it.
     func takePong(_ frames: [ByteBuffer]) {
         guard (2...3).contains(frames.count) else {
             return self.gate.drop("a heartbeat has \(frames.count) frames", at: .heartbeatPong)
@@ -265,16 +266,16 @@ final class HubDesk {
         self.handle(.disconnected(EngineUUID(String(buffer: identity)), line))
     }
 
-    /// A client listens for notices.
+    /// Handles a client that has subscribed to notifications.
     func subscriberConnected() { self.notices.announceAgain(self.engines) }
 
     // MARK: Signs of an engine's end
 
-    /// Whether the engine may answer still.
+    /// Whether a reply of the engine may still be passed on.
     func isTimely(_ reply: Message, from engine: EngineUUID) -> Bool { self.engines.isTimely(reply, from: engine) }
 
-    /// An engine's control reply, before it is passed on: whoever is told that the engine ends must not find that it is given
-    /// another task.
+    /// Looks for an engine's end in its control reply, before the reply is passed on: the engine must get no further task once
+    /// its client knows of the end.
     func look(at reply: Message, from engine: EngineUUID) {
         guard (try? MessageHeader(scanning: reply.header))?.type == .shutdownReply,
             let content = try? JSONValue(parsing: reply.content), content["status"] == "ok", content["restart"] != true
@@ -282,19 +283,19 @@ final class HubDesk {
         self.engineSaidGoodbye(engine)
     }
 
-    /// The engine, or its nanny, has published that it shuts down.
+    /// Handles the message of an engine, or its nanny, that the engine shuts down.
     func engineSaidGoodbye(_ engine: EngineUUID) { self.handle(.registry(.shutdownReplySeen(engine))) }
 
-    /// Whoever started the engine tells how its process ended.
+    /// Handles a launcher's report of how an engine's process ended.
     func engineProcessEnded(_ engine: EngineUUID, _ end: EngineEnd) { self.handle(.registry(.processEnded(engine, end))) }
 
-    /// An engine's process tells that it ends, and how.
+    /// Handles an engine's own message that its process ends, and how.
     func takeLastWords(_ message: Message, from engine: EngineUUID) {
         guard let header = try? MessageHeader(scanning: message.header), header.session == engine.text,
             let content = try? JSONValue(parsing: message.content)
         else { return self.gate.drop("an engine's last words are not its own", at: .taskEngine) }
         let end = EngineEnd(content)
-        // Its last answers to direct requests come by other connections, and may lie there unread.
+        // The engine's last replies to direct requests come by other connections, and may not have been read yet.
         self.loop.assumeIsolated().scheduleTask(in: .milliseconds(1)) { [weak self] in
             self?.handle(.registry(.ended(engine, end)))
         }
@@ -344,7 +345,7 @@ final class HubDesk {
 
     private func acceptRegistration(_ uuid: EngineUUID, _ id: EngineID) {
         guard let identities = self.registrations.removeValue(forKey: uuid), let addresses else { return }
-        // For functions that submit tasks of their own. The key is not sent: who can read this has it.
+        // The clients' addresses are for functions that submit tasks of their own. The key is left out, for an engine has it.
         var client = addresses.client.json.object ?? [:]
         client["key"] = nil
         let reply = self.session.message(
@@ -381,7 +382,7 @@ final class HubDesk {
         self.logger.info("engine \(engine.id) is gone", metadata: ["uuid": "\(engine.uuid)", "reason": "\(departure)"])
         let hadWork = !self.tasks.assigned(to: engine.uuid).isEmpty || self.direct.queueCount(of: engine.uuid) > 0
         defer { self.onPresence?(.left(engine.uuid, departure, hadWork: hadWork)) }
-        // The scheduler speaks first, so that a task's end is under way before its engine's is known.
+        // The scheduler first, so that a task's end is sent before the notice of its engine's end.
         guard !departure.mayStillAnswer else {
             self.tasks.engineRetired(engine.uuid)
             self.broadcasts.engineLeft(engine, departure)
@@ -393,7 +394,8 @@ final class HubDesk {
         let answered = self.direct.answerRequests(of: engine.uuid)
         self.tasks.directRequestsLost(answered)
         self.broadcasts.engineLeft(engine, departure)
-        // At the notice clients end their direct requests by themselves. The answers that say why come by other connections.
+        // At the notice clients end their direct requests by themselves, so it is delayed: the replies that say why come by other
+        // connections.
         self.notices.engineLeft(engine, after: answered.isEmpty ? .zero : .milliseconds(10))
     }
 }

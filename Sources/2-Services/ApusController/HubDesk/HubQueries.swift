@@ -1,19 +1,19 @@
 import ApusCore
 import ApusWire
 
-/// A request to the hub that cannot be answered, under the name by which Python knows the reason.
+/// Why a request to the hub cannot be answered, under the name of a Python exception.
 struct HubRequestError: Error {
     let content: ErrorContent
     init(_ name: ErrorName, _ text: String) { self.content = ErrorContent(name, text) }
 }
 
-/// Answers what clients ask of engines and their queues (protocol article, "Queries"). Nothing changes by it.
+/// Answers requests of clients about engines and their queues (protocol article, "Queries"), without changing anything.
 struct HubQueries {
     let engines: EngineRoster
     let tasks: TaskDesk
     let direct: DirectDesk
 
-    /// Who is there, and what this controller can do.
+    /// The answer to a connection request: which engines are registered, and what this controller can do.
     func connection(_ options: ControllerOptions) -> JSONObject {
         let all = self.engines.all
         let engines = all.map { ("\($0.id)", JSONValue.string($0.uuid.text)) }
@@ -24,7 +24,7 @@ struct HubQueries {
             "memory": .object(JSONObject(uniqueKeysWithValues: places)), "limits": .array(limiting),
             "max_message": .int(options.maximumMessageSize ?? MessageSize.standard),
         ]
-        // Nobody need wait for engines that will not come.
+        // So that clients need not wait for engines that will not come.
         if let reason = self.tasks.noEngineIsComing { apus["no_engine_is_coming"] = .string(reason) }
         return ["status": "ok", "engines": .object(JSONObject(uniqueKeysWithValues: engines)), "apus": .object(apus)]
     }
@@ -55,7 +55,7 @@ struct HubQueries {
         }
         reply["unassigned"] = verbose ? ids(self.tasks.waiting) : .int(self.tasks.waitingCount)
         if self.tasks.waitingCount > 0 {
-            // Why tasks wait, for whoever asks; a hundred say it all.
+            // Why the tasks that the client asks for wait, or the first hundred.
             let asked = content[ApusMember.tasks]?.array?.prefix(10_000).compactMap { $0.string.map { TaskID($0) } }
             reply[ApusMember.waiting] = .object(self.tasks.reasons(for: asked ?? Array(self.tasks.waiting.prefix(100))))
         }

@@ -26,7 +26,8 @@ struct RecordQueries {
         }
     }
 
-    /// Answers what only reads. A pattern or a thousand records may take seconds to go through, so it is done beside the loop.
+    /// Answers requests that only read, off the event loop: searching records with a pattern, or reading a thousand, may take
+    /// seconds.
     @concurrent
     private static func lookUp(_ type: MessageType, _ content: JSONValue, _ answers: HubAnswers) async -> HubAnswer {
         switch type {
