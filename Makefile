@@ -1,11 +1,11 @@
-# What one types here. Each target does all that it needs, from a fresh clone of a Debian with the Swift toolchain.
+# The commands for daily work. Each target does all that it needs, in a fresh clone on a Debian with the Swift toolchain.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test build docs setup venv format lint bench clean
 
 # Sources that `swift format` keeps in shape.
 SOURCES := Package.swift Sources Tests Examples
-# A target may import only what Package.swift lets it lean on.
+# A target may import only the dependencies that it has in Package.swift.
 CHECKS := --explicit-target-dependency-import-check error
 
 help:  ## Say what there is to make

@@ -55,13 +55,13 @@ func example(_ name: String, _ folder: String) -> Target {
     .executableTarget(name: name, dependencies: ["Apus"], path: "Examples/\(folder)", swiftSettings: settings)
 }
 
-/// The modules that read bytes of others: what `Tests/Fuzzing` tries.
+/// The modules that read bytes of other programs, which `Tests/Fuzzing` tries.
 let fuzzed: [Target.Dependency] = [
     "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSettings", "ApusStore", "ApusWire",
     "CFunctionSection", "Pickle", "ZMTP", nioCore,
 ]
 
-/// The Python side of an engine that runs Python, carried inside the binary.
+/// The Python side of an engine that runs Python, embedded in the binary.
 let kernelSources: [Resource] = [
     "boot", "calls", "channel", "comms", "ipython_shell", "kernel", "lazy", "loop", "memory", "output", "plain_shell",
 ].map {
@@ -104,11 +104,13 @@ let package = Package(
                 .product(name: "SwiftCompilerPlugin", package: "swift-syntax"),
             ], path: Floor.ground.folder("ApusMacros"), swiftSettings: settings),
 
-        // The lock of all others: Synchronization's, but one that the thread sanitizer knows in a build for that (scripts/sanitize).
+        // The lock that all other targets use: Synchronization's or, in a build for the thread sanitizer, a lock that it knows
+        // (scripts/sanitize).
         library("Locks", .ground, []),
         library("MemoryFiles", .sharedMemory, ["CSharedMemory", "Locks", nioCore]),
 
-        // Words: bytes and names, no behaviour over time. Functions lean sideways on Pickle, for values are what they carry.
+        // Words: bytes and names, no behaviour over time. Functions lean sideways on Pickle, because their arguments are its
+        // values.
         library("Pickle", .words, [nioCore]),
         library("ApusWire", .words, ["MemoryFiles", nioCore, crypto]),
         library("ApusFunctions", .words, ["CFunctionSection", "ApusMacros", "Locks", "Pickle", nioCore]),
@@ -120,7 +122,7 @@ let package = Package(
 
         // Hands: one foreign thing each.
         library("ZMTP", .hands, ["MemoryFiles", nioCore, nioPosix]),
-        // Leans sideways on ZMTP: it is ZMTP put behind the transport protocol, so that ZMTP itself knows nothing of Apus.
+        // Leans sideways on ZMTP, which it puts behind the transport protocol, so that ZMTP itself does not depend on Apus.
         library("ZMTPTransport", .hands, ["ZMTP", "ApusTransport", nioCore]),
         library(
             "ApusSQLite", .hands, ["ApusStore", "ApusWire", "Locks", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
@@ -170,7 +172,8 @@ let package = Package(
         // Beside: a simulated cluster, the program that tries it with many seeds (scripts/simulate), and the suites that several
         // implementations must pass.
         library("ApusSimulation", .beside, ["ApusCore", "ApusWire"]),
-        // The same for the services, over a simulated network and in simulated time. Of its own, for whoever links it has its clocks.
+        // The same for the services, over a simulated network and in simulated time. A target of its own, because every program
+        // that links it has its clocks.
         cLibrary("CSimulatedTime", .beside),
         library(
             "ApusClusterSimulation", .beside,
@@ -217,7 +220,7 @@ let package = Package(
         tests(
             "ApusMacrosTests",
             [
-                // The last is for the compiler that a test runs.
+                // ApusClient is for the compiler that a test runs.
                 "ApusMacros", "ApusFunctions", "ApusClient",
                 .product(name: "SwiftDiagnostics", package: "swift-syntax"),
                 .product(name: "SwiftParser", package: "swift-syntax"),
@@ -230,7 +233,7 @@ let package = Package(
         tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", "TestPython", nioCore]),
         tests("ApusTransportTests", ["ApusTransport", "Locks", nioCore, nioPosix]),
         tests("ApusCoreTests", ["ApusCore", "ApusSimulation", "ApusTestKit", "ApusWire", nioCore]),
-        // Runs the program apus-simulate, for simulated clusters want a process of their own; not linked, for it has clocks of its own.
+        // Runs the program apus-simulate and does not link its library, whose simulated clocks need a process of their own.
         tests("ApusSimulationTests", []),
         tests("ApusStoreTests", ["ApusStore", "ApusTestKit", "ApusWire", nioCore]),
         tests("ZMTPTests", ["TestPython", "ZMTP", nioCore, nioPosix]),
@@ -268,7 +271,8 @@ let package = Package(
         .testTarget(
             name: "FuzzTests", dependencies: fuzzed, path: "Tests/Fuzzing", exclude: ["Inputs", "Program"],
             swiftSettings: settings),
-        // Compiled here and linked by a test: what it leaves open it finds in the program that loads it, which exports its symbols.
+        // Compiled here and linked by a test. Symbols that it does not define are found in the program that loads it, which
+        // exports its own.
         .target(name: "SampleModule", dependencies: ["ApusFunctions"], path: "Tests/SampleModule", swiftSettings: settings),
         .testTarget(
             name: "ApusTests", dependencies: ["Apus", "Locks", "TestPython", nioCore, nioPosix], swiftSettings: settings,
@@ -279,7 +283,8 @@ let package = Package(
     ]
 )
 
-// A quick loop for one room: APUS_TEST_TARGETS=ApusCoreTests,ApusTestKitTests builds only these tests, and no example.
+// To build less while working on one target: APUS_TEST_TARGETS=ApusCoreTests,ApusTestKitTests builds only these tests, and no
+// example.
 if let chosen = Context.environment["APUS_TEST_TARGETS"], !chosen.isEmpty {
     let names = Set(chosen.split(separator: ",").map(String.init))
     package.targets.removeAll { target in
@@ -289,15 +294,16 @@ if let chosen = Context.environment["APUS_TEST_TARGETS"], !chosen.isEmpty {
     package.products.removeAll { $0.name == "ApusDynamic" }
 }
 
-// scripts/fuzz: one program of all fuzzers, with libFuzzer's library at this path, and our modules compiled so that it sees what an
-// input reaches. The macros are left out, and the one file that uses them, for swift-syntax takes longer to compile than all the rest.
+// For scripts/fuzz: one program of all fuzzers, with libFuzzer's library at this path, and modules compiled so that libFuzzer
+// sees which code an input reaches. The macros and the one file that uses them are left out, because swift-syntax takes longer to
+// compile than all the rest.
 if let library = Context.environment["APUS_FUZZER_LIBRARY"], !library.isEmpty {
     let parsers: Set = [
         "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSettings", "ApusStore",
         "ApusTransport",
         "ApusWire", "CEngineMode", "CFunctionSection", "CSharedMemory", "Locks", "MemoryFiles", "Pickle", "ZMTP", "ZMTPTransport",
     ]
-    // Checks that are for debug builds stay: an index beyond a buffer must be seen, not read.
+    // The checks of debug builds stay, so that an index beyond a buffer is reported and not read.
     let watched = language + [SwiftSetting.unsafeFlags(["-sanitize=fuzzer", "-enable-testing", "-assert-config", "Debug"])]
     package.products = []
     package.targets.removeAll { !parsers.contains($0.name) }

@@ -1,7 +1,7 @@
 import Apus
 import Foundation
 
-/// What is to be tried: one pair of a support vector machine's parameters.
+/// A pair of a support vector machine's parameters, to be tried.
 struct Candidate: Sendable {
     let penalty: Double
     let gamma: Double
@@ -10,11 +10,12 @@ struct Candidate: Sendable {
 /// Chooses a classifier's parameters by scikit-learn's cross-validation, a task for each candidate and fold:
 /// `cross-validation [folds]`.
 ///
-/// The engines are this program with Python in them: the interpreter that `APUS_PYTHON` names, else the active environment's. It
-/// needs scikit-learn (`pip install scikit-learn`).
+/// The engines are this program, and run Python as well: the interpreter that `APUS_PYTHON` names, else the active environment's.
+/// The interpreter needs scikit-learn (`pip install scikit-learn`).
 @main
 struct CrossValidation {
-    /// What every engine knows: the data, how it is divided, and how one fold is scored. Each divides it alike.
+    /// The code that every engine runs first: the data, its division, which is the same on each engine, and how one fold is
+    /// scored.
     static func setUp(folds: Int) -> String {
         """
         from sklearn.datasets import load_digits

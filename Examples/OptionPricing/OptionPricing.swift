@@ -11,7 +11,7 @@ struct Call: Codable, Sendable {
     /// In years.
     var term = 1.0
 
-    /// What the call is worth by the formula of Black and Scholes.
+    /// The call's value by the formula of Black and Scholes.
     var exactValue: Double {
         let spread = self.volatility * self.term.squareRoot()
         let first = (log(self.price / self.strike) + (self.rate + self.volatility * self.volatility / 2) * self.term) / spread
@@ -20,7 +20,7 @@ struct Call: Codable, Sendable {
     }
 }
 
-/// Sums over simulated paths, which add up however they were divided.
+/// Sums over simulated paths, which can be added however the paths were divided.
 struct Payoffs: Codable, Sendable {
     var count = 0
     var sum = 0.0
@@ -34,7 +34,7 @@ struct Payoffs: Codable, Sendable {
     var standardError: Double { ((self.squares / Double(self.count) - self.mean * self.mean) / Double(self.count)).squareRoot() }
 }
 
-/// Simulates so many ends of the term, the same ones for the same seed.
+/// Simulates payoffs at the end of the term, as many as there are paths; the same ones for the same seed.
 @Remote
 func simulate(_ call: Call, seed: Int, paths: Int) -> Payoffs {
     var random = SplitMix(seed: UInt64(seed))
@@ -82,7 +82,7 @@ struct OptionPricing {
         let batches = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 200
         let call = Call()
         let payoffs = try await withCluster { client in
-            // A batch is a task; the seeds make each batch another part of one experiment that anyone can repeat.
+            // Each batch is a task. Its seed makes it a different part of one experiment, which can be repeated.
             let results = try client.loadBalancedView().mapAsync(
                 $simulate, repeatElement(call, count: batches), 0..<batches, repeatElement(20_000, count: batches), ordered: false
             )

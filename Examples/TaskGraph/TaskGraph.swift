@@ -1,17 +1,18 @@
 import Apus
 import Foundation
 
-/// A piece of work: as long as its number says.
+/// Sleeps for a time that the node's number gives, and gives the number back.
 @Remote
 func work(_ node: Int) -> Int {
     Thread.sleep(forTimeInterval: Double(node % 7) / 10_000)
     return node
 }
 
-/// Runs a graph of tasks, each after those that it depends on, and looks at the clock afterwards: `task-graph [nodes]`.
+/// Runs a graph of tasks, each after the tasks that it depends on, and checks their times: `task-graph [nodes] [file for a
+/// chart]`.
 @main
 struct TaskGraph {
-    /// The nodes that a node depends on: of those before it, up to three that its number singles out.
+    /// The nodes that a node depends on: up to three of those before it, computed from its number.
     static func parents(of node: Int) -> [Int] {
         if node == 0 { return [] }
         return Set([node / 2, node * 7919 % node, node - 1 - node % min(node, 5)]).sorted()

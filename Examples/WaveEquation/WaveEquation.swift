@@ -1,12 +1,12 @@
 import Apus
 import Foundation
 
-/// A piece of a string that swings, held at both ends: where each of its points is and was.
+/// A piece of a swinging string, which is held at both ends: where each of its points is, and was a step before.
 struct Piece: Codable, Sendable {
     var now: [Double]
     var before: [Double]
 
-    /// Lets a step of time pass. The neighbours' nearest points are needed for those at the edges.
+    /// Computes the next step in time. `left` and `right` are the nearest points of the neighbouring pieces.
     mutating func advance(left: Double, right: Double, courant: Double) {
         let count = self.now.count
         var next = self.now
@@ -26,14 +26,14 @@ struct Edges: Codable, Sendable {
     var right: Double
 }
 
-/// Gives an engine its piece, which stays there.
+/// Gives an engine its piece, which the engine keeps.
 @Remote
 func begin(_ piece: Piece) throws -> Edges {
     try EngineContext.current?.namespace.set("piece", to: piece)
     return piece.edges
 }
 
-/// Lets a step pass on an engine's piece and tells its new edges.
+/// Computes the next step of an engine's piece, and gives the piece's new edges.
 @Remote
 func step(left: Double, right: Double, courant: Double) throws -> Edges {
     guard let namespace = EngineContext.current?.namespace, var piece = try namespace.get("piece", as: Piece.self) else {
@@ -47,7 +47,8 @@ func step(left: Double, right: Double, courant: Double) throws -> Edges {
 @Remote
 func points() throws -> [Double] { try EngineContext.current?.namespace.get("piece", as: Piece.self)?.now ?? [] }
 
-/// Swings a string that is divided among the engines, and compares with the whole: `wave-equation [points] [steps]`.
+/// Computes a swinging string that is divided among the engines, and compares it with a whole one: `wave-equation [points]
+/// [steps]`.
 @main
 struct WaveEquation {
     static func main() async throws {

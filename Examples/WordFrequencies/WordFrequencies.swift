@@ -11,7 +11,7 @@ func countWords(_ lines: [String]) -> [String: Int] {
     return counts
 }
 
-/// Lines in pieces of a size, read as they are asked for.
+/// Lines in pieces of a size, made as they are asked for.
 struct Pieces: Sequence, Sendable {
     let lines: [Substring]
     let size: Int

@@ -1,6 +1,6 @@
 public import Foundation
 
-/// The index that `apt-get update` brought, read by apt's own tools, which know where it is and how it is compressed.
+/// Reads the index that `apt-get update` has fetched, with apt's own tools, which know where it is and how it is compressed.
 public enum AptIndex {
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
@@ -16,7 +16,7 @@ public enum AptIndex {
         return try paths.map { try Self.run("/usr/lib/apt/apt-helper", ["cat-file", $0]) }
     }
 
-    /// The tool's output.
+    /// Runs a tool and gives its output.
     public static func run(_ tool: String, _ arguments: [String]) throws -> Data {
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")

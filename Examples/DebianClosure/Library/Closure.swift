@@ -1,4 +1,4 @@
-/// How much comes along with a package: itself, what it needs, what that needs, and so on.
+/// The size of a package's closure: the package, the packages that it needs, those that these need, and so on.
 public struct ClosureSize: Sendable, Hashable, Codable {
     public var packages: Int
     public var installedKiB: Int64
@@ -9,13 +9,13 @@ public struct ClosureSize: Sendable, Hashable, Codable {
     }
 }
 
-/// A package's closure, and the one need of the package that costs it most.
+/// The size of a package's closure, and the direct need of the package that adds most to it.
 public struct ClosureReport: Sendable, Hashable, Codable {
     public var size: ClosureSize
-    /// Of what the package needs directly, that without which its closure would shrink most; nil when it needs nothing, or
-    /// nothing would shrink it.
+    /// The direct need without which the closure would shrink most; nil when the package needs nothing, or no need's absence
+    /// would shrink its closure.
     public var heaviestNeed: Int32?
-    /// How much the closure would shrink without it.
+    /// How much the closure would shrink without ``heaviestNeed``.
     public var saving: ClosureSize
 
     public init(size: ClosureSize, heaviestNeed: Int32?, saving: ClosureSize) {
@@ -26,7 +26,7 @@ public struct ClosureReport: Sendable, Hashable, Codable {
 }
 
 extension DependencyGraph {
-    /// The packages in the closure of one, itself first, in the order of the search.
+    /// The packages in the closure of a package, itself first, in the order of the search.
     public func closure(of package: Int) -> [Int32] {
         var walker = Walker(self)
         walker.walk(from: package)
@@ -35,7 +35,7 @@ extension DependencyGraph {
 
     /// The closures of some packages, in their order.
     ///
-    /// Each is found anew by breadth-first search, once whole and once without each of the package's direct needs.
+    /// Each closure is found anew by breadth-first search, once whole and once without each of the package's direct needs.
     public func closures(of packages: some Sequence<Int>) -> [ClosureReport] {
         var walker = Walker(self)
         return packages.map { package in
@@ -53,12 +53,12 @@ extension DependencyGraph {
         }
     }
 
-    /// The state of a search, kept from one to the next so that they share its memory.
+    /// The state of a search, which the next search uses again, to save memory.
     private struct Walker {
         private let graph: DependencyGraph
         /// A bit for each package: seen in this search. All clear between searches.
         private var seen: [UInt64]
-        /// Those seen, in order; those before `next` have been looked into.
+        /// The packages seen in this search, in order.
         private(set) var queue: [Int32] = []
 
         init(_ graph: DependencyGraph) {
@@ -66,7 +66,7 @@ extension DependencyGraph {
             self.seen = Array(repeating: 0, count: (graph.packageCount + 63) / 64)
         }
 
-        /// - Parameter omitted: A direct need of the package to overlook; it may come along by another way.
+        /// - Parameter omitted: A direct need of the package to leave out; other packages may still need it.
         @discardableResult
         mutating func walk(from package: Int, without omitted: Int32? = nil) -> ClosureSize {
             self.queue.removeAll(keepingCapacity: true)

@@ -1,6 +1,6 @@
-/// What the closures of many packages come to: sums, and the few packages that stand out.
+/// The sums over the closures of many packages, and the few packages that stand out.
 ///
-/// An engine sums up a chunk; summaries of chunks merge into that of all.
+/// An engine sums up a chunk; the summaries of all chunks are merged.
 public struct ClosureSummary: Sendable, Hashable, Codable {
     /// A package that stands out.
     public struct Entry: Sendable, Hashable, Codable {
@@ -9,13 +9,13 @@ public struct ClosureSummary: Sendable, Hashable, Codable {
     }
 
     public private(set) var packageCount = 0
-    /// Together, how many packages all closures hold and how much they install. A package counts in each closure that it is in.
+    /// The sizes of all closures added up. A package counts in each closure that has it.
     public private(set) var total = ClosureSize(packages: 0, installedKiB: 0)
-    /// Those whose closures are the largest on disk, largest first.
+    /// The packages whose closures are the largest on disk, largest first.
     public private(set) var largest: [Entry] = []
-    /// Those that one direct need costs most, costliest first.
+    /// The packages to whose closures one direct need adds most, the costliest first.
     public private(set) var costliest: [Entry] = []
-    /// How many stand out.
+    /// How many packages each list may have.
     private let limit: Int
 
     public init(limit: Int = 12) { self.limit = limit }
@@ -40,7 +40,8 @@ public struct ClosureSummary: Sendable, Hashable, Codable {
         self.keep(largest: self.largest + other.largest, costliest: self.costliest + other.costliest)
     }
 
-    /// Of equals the first by number comes first, so that the order of merging changes nothing.
+    /// Keeps the first of each list. Of equal packages the one with the lower number comes first, so that the order of merging
+    /// changes nothing.
     private mutating func keep(largest: [Entry], costliest: [Entry]) {
         self.largest = Array(
             largest.sorted { ($1.report.size.installedKiB, $0.package) < ($0.report.size.installedKiB, $1.package) }

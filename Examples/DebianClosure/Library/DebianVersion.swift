@@ -29,7 +29,7 @@ public struct DebianVersion: Sendable, Hashable, Comparable, CustomStringConvert
         return upstream != 0 ? upstream : Self.compare(a.revision.utf8, b.revision.utf8)
     }
 
-    /// Compares by turns a part without digits and a number.
+    /// Compares parts without digits and numbers in turn.
     private static func compare(_ left: Substring.UTF8View, _ right: Substring.UTF8View) -> Int {
         var (a, b) = (left[...], right[...])
         func isDigit(_ byte: UInt8?) -> Bool { byte.map { 48...57 ~= $0 } ?? false }

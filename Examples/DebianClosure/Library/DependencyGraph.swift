@@ -1,11 +1,11 @@
-/// Who needs whom, as flat arrays of numbers: quick to send, quick to walk.
+/// The direct needs of all packages, as flat arrays of numbers, which are quick to send and to search.
 ///
-/// Package `p` is the one at index `p` of the index's packages. What it needs directly stands in ``targets`` from
-/// `offsets[p]` up to `offsets[p + 1]`.
+/// Package `p` is the one at index `p` of the index's packages. Its direct needs stand in ``targets`` from `offsets[p]` up to
+/// `offsets[p + 1]`.
 public struct DependencyGraph: Sendable, Hashable, Codable {
     public var offsets: [Int32]
     public var targets: [Int32]
-    /// What each package takes on disk, in kibibytes.
+    /// How much each package takes on disk, in kibibytes.
     public var installedKiB: [Int32]
 
     public init(offsets: [Int32], targets: [Int32], installedKiB: [Int32]) {
@@ -16,18 +16,18 @@ public struct DependencyGraph: Sendable, Hashable, Codable {
 
     public var packageCount: Int { self.installedKiB.count }
 
-    /// What the package needs directly, in rising order.
+    /// The direct needs of a package, in rising order.
     public func needs(of package: Int) -> ArraySlice<Int32> {
         self.targets[Int(self.offsets[package])..<Int(self.offsets[package + 1])]
     }
 
-    /// What to take where a dependency leaves a choice.
+    /// Which packages to take where a dependency leaves a choice.
     public enum Choice: Sendable {
-        /// The first alternative that there is; of several packages that provide a virtual one, that of the highest priority,
-        /// then the first by name. Close to what apt installs on an empty system.
+        /// The first alternative that exists; of several packages that provide a virtual one, that of the highest priority,
+        /// then the first by name. This is close to what apt installs on an empty system.
         case first
-        /// All alternatives, and every package that provides them: whatever could come along, as
-        /// `apt-cache depends --recurse` tells it.
+        /// All alternatives, and every package that provides them: all packages that could be installed, as
+        /// `apt-cache depends --recurse` lists them.
         case every
     }
 
@@ -42,14 +42,14 @@ public struct DependencyGraph: Sendable, Hashable, Codable {
             }
         }
 
-        /// All that satisfies the relation, what to prefer first: the package of that name, then providers.
+        /// The packages that satisfy the relation, the preferred one first: the package of that name, then providers.
         func candidates(_ relation: Relation) -> [Int] {
             var found: [Int] = []
             if let number = numbers[relation.name], relation.condition?.holds(packages[number].version) ?? true {
                 found.append(number)
             }
             let substitutes = providers[relation.name, default: []].filter { _, version in
-                // What is provided without a version satisfies no condition on one.
+                // A name that is provided without a version satisfies no condition on its version.
                 relation.condition.map { condition in version.map(condition.holds) ?? false } ?? true
             }
             return found + substitutes.map(\.package).sorted { (packages[$0].priority, $0) < (packages[$1].priority, $1) }

@@ -2,7 +2,7 @@ public import Foundation
 
 /// Debian's binary packages, as its `Packages` files list them.
 public struct PackageIndex: Sendable {
-    /// Of each name the newest version, by name.
+    /// The newest version of each package, by name.
     public private(set) var packages: [PackageRecord]
 
     public init(_ packages: some Sequence<PackageRecord>) {
@@ -21,8 +21,8 @@ public struct PackageIndex: Sendable {
 
     /// The records of one file, as they come.
     ///
-    /// An index has a million lines, nine of ten of no use here. So lines are looked at as bytes, and only fields that are
-    /// wanted become text.
+    /// An index has a million lines, nine of ten of no use here. So lines are read as bytes, and only fields that are wanted
+    /// become text.
     private static func records(in file: Data) -> [PackageRecord] {
         var records: [PackageRecord] = []
         var fields = Fields()
@@ -79,7 +79,7 @@ public struct PackageIndex: Sendable {
             line[0] == start[0] && line.count >= start.count && memcmp(line.baseAddress!, start, start.count) == 0
         }
 
-        /// The package, if the paragraph was one.
+        /// The package, if the paragraph described one.
         var record: PackageRecord? {
             guard let name = self.texts[.package], let version = self.texts[.version] else { return nil }
             return PackageRecord(

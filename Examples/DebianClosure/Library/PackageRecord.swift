@@ -1,16 +1,16 @@
-/// What the index says of one binary package.
+/// The index's entry for one binary package.
 public struct PackageRecord: Sendable, Hashable {
     public var name: String
     public var version: DebianVersion
     public var priority: Priority
-    /// What it takes on disk once installed, in kibibytes.
+    /// How much the package takes on disk once installed, in kibibytes.
     public var installedKiB: Int
-    /// What must be there before it is unpacked, or for it to work: `Pre-Depends` and `Depends`. Each needs one of its
-    /// alternatives.
+    /// The packages that must be there before this one is unpacked, or for it to work: `Pre-Depends` and `Depends`. One
+    /// alternative of each is needed.
     public var dependencies: [[Relation]]
-    /// What apt installs with it unless told not to: `Recommends`.
+    /// The packages that apt installs with this one by default: `Recommends`.
     public var recommendations: [[Relation]]
-    /// Names of virtual packages that it stands for, some with a version.
+    /// The virtual packages that this package provides, some with a version.
     public var provides: [Relation]
 
     public init(

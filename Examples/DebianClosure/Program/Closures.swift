@@ -1,7 +1,7 @@
 import Apus
 import DebianClosure
 
-/// What one engine found in a chunk, and how long it worked on it.
+/// The summary of a chunk, which engine made it, and how long that took.
 struct ChunkResult: Codable, Sendable {
     let engine: Int
     let seconds: Double
@@ -21,7 +21,7 @@ struct MissingGraph: Error, CustomStringConvertible {
 }
 
 extension DependencyGraph {
-    /// The graph as arrays, which travel as they lie in memory.
+    /// The graph as arrays, which are sent as they lie in memory.
     var arrays: [String: any Encodable & Sendable] {
         [
             "graph_offsets": NDArray(self.offsets), "graph_targets": NDArray(self.targets),

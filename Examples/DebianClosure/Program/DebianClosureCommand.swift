@@ -3,7 +3,7 @@ import ArgumentParser
 import DebianClosure
 import Foundation
 
-/// What comes along when a Debian package is installed, asked of every package there is.
+/// Finds for every Debian package the packages that installing it would bring.
 @main
 struct DebianClosureCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,7 +1,7 @@
 import DebianClosure
 import Glibc
 
-/// How far the work is: one line drawn again on a terminal, elsewhere nothing until the end.
+/// Shows how far the work is: on a terminal by a line that is redrawn, elsewhere only at the end.
 struct ProgressLine {
     private let title: String
     private let total: Int
@@ -18,7 +18,7 @@ struct ProgressLine {
 
     mutating func show(_ done: Int) {
         let now = self.clock.now
-        // Ten times a second is as often as anyone can read.
+        // At most ten times a second, which is as fast as people read.
         guard self.isTerminal, done == self.total || self.lastDrawn.map({ now - $0 > .milliseconds(100) }) ?? true else { return }
         self.lastDrawn = now
         let width = 30
@@ -27,7 +27,7 @@ struct ProgressLine {
         write("\r\u{1B}[K\(self.title)  [\(bar)]  \(done.grouped) of \(self.total.grouped)  \((now - self.started).inSeconds)")
     }
 
-    /// Ends the line, and tells how long it all took.
+    /// Ends the line, and gives how long the work took.
     func finish() -> Duration {
         let elapsed = self.clock.now - self.started
         write("\(self.isTerminal ? "\r\u{1B}[K" : "")\(self.title)  \(self.total.grouped) packages in \(elapsed.inSeconds)\n")
@@ -35,7 +35,7 @@ struct ProgressLine {
     }
 }
 
-/// Writes at once; what is printed waits for the end of the line.
+/// Writes a text at once; `print` would wait for the end of the line.
 func write(_ text: String) {
     var text = text
     text.withUTF8 { bytes in _ = Glibc.write(STDOUT_FILENO, bytes.baseAddress, bytes.count) }
