@@ -49,7 +49,7 @@ private final class FakeHub: Sendable {
 
     func send(_ message: Message) { self.sockets.withLock { $0 }[0].send(message.frames) }
 
-    /// An answer to nothing, with that key, from a hub of that session.
+    /// Sends an answer that no request asked for, with that key, from a hub of that session.
     func forge(key: String, session: String) throws {
         var other = Session(id: session, signer: try Signer(key: key))
         let forged = other.message(
@@ -61,7 +61,7 @@ private final class FakeHub: Sendable {
 
 @Suite("The client's hub")
 struct HubSessionTests {
-    @Test("Is whoever answered a question with the cluster's key; other messages say nothing of it")
+    @Test("Is the one that answered a request with the cluster's key; other messages do not change that")
     func verifiedOnly() async throws {
         let hub = try await FakeHub()
         let connection = try await ClientConnection(

@@ -7,11 +7,11 @@ import ApusWire
 import NIOCore
 import Testing
 
-/// Makes messages that a controller must survive: rubbish, forgeries, and signed nonsense.
+/// Makes messages that a controller must survive: noise, forgeries, and signed nonsense.
 private struct Nonsense {
     var random: SeededGenerator
     let world: World
-    /// Messages that were right once, to be played again.
+    /// Messages that have passed once, to be replayed.
     var played: [[ByteBuffer]] = []
 
     static let types = [
@@ -79,7 +79,7 @@ private struct Nonsense {
         return JSONValue.object(members).packed
     }
 
-    /// Properly signed, whatever it says.
+    /// A message that is signed properly and has any content.
     mutating func signed() -> [ByteBuffer] {
         let parts = MessageParts(header: self.header(), parent: self.part(), metadata: self.part(), content: self.part())
         var frames = self.world.signed(parts).frames
@@ -91,13 +91,13 @@ private struct Nonsense {
         return frames
     }
 
-    /// A message that must not be believed: it is not ours, or not whole.
+    /// A message that must be dropped: it is not signed with the key, or not whole.
     mutating func forged() -> [ByteBuffer] {
         switch Int.random(in: 0..<6, using: &self.random) {
         case 0: return (0..<Int.random(in: 1...12, using: &self.random)).map { _ in self.bytes(200) }
         case 1: return Array(self.signed().prefix(Int.random(in: 0...5, using: &self.random)))
         case 2:
-            // A bit of what was signed is another.
+            // One bit of the signed parts is changed.
             var frames = self.signed()
             guard let start = frames.firstIndex(of: Message.delimiterFrame) else { return frames }
             frames[start + Int.random(in: 2...5, using: &self.random)].writeInteger(UInt8(32))
@@ -115,7 +115,7 @@ private struct Nonsense {
     }
 }
 
-@Suite("Whoever reaches a port")
+@Suite("A peer that reaches a port")
 struct FuzzTests {
     private static func ports(_ world: World) -> [Int] {
         [
@@ -125,7 +125,7 @@ struct FuzzTests {
         ] + world.engine.broadcast
     }
 
-    /// A client and a new engine find everything in order.
+    /// Checks that a client and a new engine are still served.
     private func checkService(_ world: World, _ name: String) async throws {
         let engine = try await world.startEngine(name)
         let query = world.socket(.dealer, world.client.common.registration)
@@ -168,7 +168,7 @@ struct FuzzTests {
         await world.stop()
     }
 
-    @Test("With the key, and out of its mind, does not stop the service", arguments: UInt64(0)..<4)
+    @Test("With the key does not stop the service, whatever nonsense it sends", arguments: UInt64(0)..<4)
     func signedNonsense(seed: UInt64) async throws {
         let world = try await World()
         _ = try await world.startEngine("ada")

@@ -39,10 +39,10 @@ struct HeartTests {
         let world = try await World(self.options())
         let notices = world.socket(.subscriber, world.client.notification)
         _ = try await world.startEngine("ada", apus: ["python": true, "heart": "signed"])
-        // With a key, but another.
+        // Signed with another key.
         let impostors = [
             self.answerPings(world, as: "ada"), self.answerPings(world, as: "ada", signer: try Signer(key: "guessed")),
-            // What another engine signed is of no use either.
+            // Signed by another engine.
             self.answerPings(world, as: "bob", signer: try Signer(key: world.engine.common.key)),
         ]
         #expect(try await self.nextDeparture(notices) == "ada")
@@ -100,7 +100,7 @@ struct ThousandEnginesTests {
         await world.stop()
         let written = lists.withLock { $0 }
         #expect(written.last == 1000)
-        // One every 20 milliseconds at most, for all that came since.
+        // One write every 20 milliseconds at most, for all engines that came since.
         #expect(written.count < 500)
         _ = sockets
     }

@@ -48,7 +48,7 @@ struct HubRequestTests {
         #expect(answer.type == "apus_functions_reply")
         #expect(answer.json["status"] == "ok")
         let client = world.socket(.dealer, world.client.task)
-        // More than engines hold at a time.
+        // More tasks than engines hold at a time.
         let call = ApplyPayload(function: .reference("square"), arguments: [3]).encode()
         let requests = (0..<8).map { _ in world.message(.applyRequest, buffers: call) }
         for request in requests { client.send(request) }
@@ -110,7 +110,7 @@ struct HubRequestTests {
         await world.stop()
     }
 
-    @Test("With a pattern that takes long holds nobody else up")
+    @Test("With a pattern that takes long does not delay other requests")
     func slowPattern() async throws {
         let world = try await World()
         let engine = try await world.startEngine("ada")

@@ -74,7 +74,7 @@ struct ResultInputTests {
         let first = try await engine.mux.next()
         let taking = self.request(world, taking: [(3, giving.id)])
         client.send(taking)
-        // Known to the scheduler by now, for its own abort finds it.
+        // The scheduler knows it by now, because its own abort finds it.
         let other = self.request(world, taking: [(2, giving.id)])
         client.send(other)
         engine.mux.send(engine.reply(to: first).replacingBuffers(ObjectBuffers.serialize(1)))

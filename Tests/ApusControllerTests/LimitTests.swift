@@ -9,7 +9,7 @@ import ZMTPTransport
 struct AbsurdNumberTests {
     static let numbers: [JSONValue] = [.double(1e300), .double(-1e300), .int(.max), .int(.min), .double(9.3e18), -1, "x", .null]
 
-    @Test("Of a request, an engine or a query are clamped or refused, and what follows them works", arguments: numbers)
+    @Test("Of a request, an engine or a query are clamped or refused, and later requests work", arguments: numbers)
     func clamped(number: JSONValue) async throws {
         let world = try await World()
         let engine = try await world.startEngine(
@@ -62,7 +62,7 @@ struct LimitTests {
         let large = ByteBuffer(repeating: 1, count: MessageSize.strangers + 1)
         let client = world.socket(.dealer, world.client.mux)
         let request = world.message(.applyRequest, identities: [ByteBuffer(string: "ada")], buffers: [large])
-        // Its signed frames come before its buffer, so it is no stranger's.
+        // The signed frames come before the buffer, so the sender is known by then.
         client.send(request)
         #expect(try await engine.mux.next().id == request.id)
         let copy = world.socket(.dealer, world.client.mux)
@@ -144,7 +144,7 @@ struct LimitTests {
         deaf.send(world.message(.applyRequest, identities: ada))
         let request = try await engine.mux.next()
         deaf.setReading(false)
-        // What the operating system keeps for it comes on top, some megabytes.
+        // The operating system keeps some megabytes more for it.
         for _ in 0..<40 {
             var frames = engine.reply(to: request).frames
             frames.append(ByteBuffer(repeating: 1, count: 1 << 20))

@@ -67,7 +67,7 @@ struct RefusalTests {
         #expect(again.signature != request.signature, "an engine takes no message twice")
         engine.task.send(engine.reply(to: again))
         #expect(try await client.next().json["status"] == "ok")
-        // Nothing waits, so nothing is said that ipyparallel's clients do not know.
+        // Nothing waits, so the reply has no member that ipyparallel's clients do not know.
         let status = try await query.ask(world.message(.queueRequest, content: ["targets": .null])).json
         #expect(status.object?.keys.sorted() == ["0", "status", "unassigned"])
         await world.stop()

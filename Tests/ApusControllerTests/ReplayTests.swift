@@ -8,10 +8,10 @@ import Testing
 struct ReplayTests {
     private let ada = ByteBuffer(string: "ada")
 
-    /// Returns when what was sent before, over whichever socket, has been read: the hub answers after it.
+    /// Waits until the controller has read all that was sent before, by any socket: the hub answers after it.
     private func settle(_ world: World) async throws {
         let query = world.socket(.dealer, world.client.common.registration)
-        // What is sent on the loop leaves in order, so by then the messages before are with the controller.
+        // Messages leave the loop in order, so the earlier ones are with the controller by then.
         for _ in 0..<2 { _ = try await query.ask(world.message(.connectionRequest)) }
     }
 
@@ -20,7 +20,7 @@ struct ReplayTests {
         let world = try await World()
         let engine = try await world.startEngine("ada")
         let notices = world.socket(.subscriber, world.client.notification)
-        // The engine, which is told to whoever subscribes.
+        // The notification of the engine, which each new subscriber gets.
         _ = try await notices.next()
         let hub = world.socket(.dealer, world.client.common.registration)
         let control = world.socket(.dealer, world.client.control)
@@ -28,7 +28,7 @@ struct ReplayTests {
         let broadcast = world.socket(.dealer, world.client.broadcast ?? 0)
         let client = world.socket(.dealer, world.client.task)
 
-        // As stock clients ask engines, and as they ask the hub: neither is the other's.
+        // As stock clients ask engines, and as they ask the hub: one is nothing to the other.
         for content: JSONObject in [["restart": false], [:]] {
             let shutdown = world.message(.shutdownRequest, content: content, identities: [self.ada])
             control.send(shutdown)
@@ -41,7 +41,7 @@ struct ReplayTests {
         mux.send(task.readdressed(to: [self.ada]))
         broadcast.send(task.readdressed(to: []))
         control.send(task.readdressed(to: [self.ada]))
-        // What an eavesdropper hears on the engine's side is no request either.
+        // A message from the engine's side is no request either.
         let answer = engine.reply(to: arrived)
         engine.task.send(answer)
         _ = try await client.next()
@@ -71,7 +71,7 @@ struct ReplayTests {
         let again = try await engine.task.next()
         #expect(again.id == first.id && again.signature != first.signature)
         for overheard in [copy, again] { mux.send(overheard.readdressed(to: [self.ada])) }
-        // Nor does what the controller says itself mean anything to it.
+        // The controller's own messages are dropped as well.
         let told = try await world.socket(.dealer, world.client.common.registration).ask(world.message(.connectionRequest))
         engine.mux.send(told.readdressed(to: [self.ada]))
         try await self.settle(world)

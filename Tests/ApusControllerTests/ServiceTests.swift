@@ -107,7 +107,7 @@ struct ServiceTests {
         await world.stop()
     }
 
-    @Test("With a store that lasts, a client is told of a result when its record lasts")
+    @Test("With a durable store, a client gets a result when the task's record is durable")
     func storedBeforeTold() async throws {
         let store = SlowStore()
         let world = try await World(store: store)
@@ -117,7 +117,7 @@ struct ServiceTests {
             client.send(world.message(.applyRequest, identities: target))
             let side = port == world.client.task ? engine.task : engine.mux
             side.send(engine.reply(to: try await side.next()))
-            // The store has the record and has not said that it lasts.
+            // The store has the record and has not said that it is durable.
             await store.waitUntilAsked()
             #expect(client.received == 0)
             store.finishFlush()
@@ -126,7 +126,7 @@ struct ServiceTests {
         await world.stop()
     }
 
-    @Test("Of many results that come at once, each is told when its own record lasts")
+    @Test("Of many results that come at once, each is sent when its own record is durable")
     func eachStoredBeforeTold() async throws {
         let store = SlowStore()
         let world = try await World(store: store)
@@ -141,7 +141,7 @@ struct ServiceTests {
         var lasting = 0
         while lasting < count {
             await store.waitUntilAsked()
-            // What the controller sent before is here when it has answered this.
+            // All that the controller sent before is here when it has answered this.
             _ = try await hub.ask(world.message(.connectionRequest))
             #expect(client.received == lasting)
             lasting = store.completedWhenAsked
@@ -167,7 +167,7 @@ struct ServiceTests {
         await world.stop()
     }
 
-    @Test("A result that waits for the store when the controller stops is told before it ends")
+    @Test("A result that waits for the store when the controller stops is sent before the controller ends")
     func storedBeforeStopped() async throws {
         let store = SlowStore()
         let world = try await World(store: store)
@@ -194,7 +194,7 @@ struct ServiceTests {
         engine.task.send(engine.reply(to: request))
         #expect(try await client.next().json["status"] == "ok")
         client.send(world.message(.applyRequest))
-        // A query goes another way, and is answered after whatever was read before it.
+        // A query comes by another socket, and is answered after everything that was read before it.
         let hub = world.socket(.dealer, world.client.common.registration)
         _ = try await hub.ask(world.message(.connectionRequest))
         #expect(engine.task.received == 1)
@@ -289,7 +289,7 @@ struct ServiceTests {
         let old = try await world.startEngine("ada", apus: apus)
         client.send(world.message(.applyRequest))
         _ = try await old.task.next()
-        // Its end is not noticed yet when the new one comes.
+        // The hub has not noticed its end yet when the new engine comes.
         await old.dieNow()
         let new = try await world.startEngine("ada", apus: apus.merging(["pid": 2]) { $1 })
         #expect(try await client.next().json["ename"] == "EngineError")
@@ -363,7 +363,7 @@ struct ServiceTests {
         _ = try await ada.mux.next()
         let bob = try await world.startEngine("bob")
         let end = EngineEnd(.signal(4), lastLines: ["a line", "Fatal error: Division by zero"], begun: [TaskID(requests[0].id)])
-        // Its connections stand: a backtrace may hold them for seconds.
+        // Its connections stay open, as they do for seconds while a backtrace is made.
         ada.task.send(world.message(.engineEnded, session: "ada", content: end.json))
         let failure = try await client.next()
         #expect(failure.parent.textMember("msg_id") == requests[0].id)

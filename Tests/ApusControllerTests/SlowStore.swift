@@ -2,7 +2,7 @@ import ApusStore
 import ApusWire
 import Locks
 
-/// A store that lasts, says so when the test lets it, and is as far behind as the test wants.
+/// A durable store that reports its records as durable when the test lets it, and is as far behind as the test wants.
 final class SlowStore: TaskStore {
     private let memory = MemoryTaskStore()
     private let state: Mutex<State>
@@ -22,7 +22,7 @@ final class SlowStore: TaskStore {
     var backlogByteCount: Int { self.state.withLock { $0.backlog } }
     func setBacklog(_ count: Int) { self.state.withLock { $0.backlog = count } }
 
-    /// How many tasks had ended, as far as the store was told, when it was last asked to last.
+    /// How many tasks had ended, as far as the store was told, when it was last asked to make its records durable.
     var completedWhenAsked: Int { self.state.withLock { $0.completedWhenAsked } }
 
     func waitUntilAsked() async {

@@ -9,7 +9,7 @@ struct WaitNoticeTests {
         world.message(.waitNotice, content: ["msg_id": .string(task), "waits": waits])
     }
 
-    @Test("An engine whose task waits gets another, deeper ones first; and nonsense changes nothing")
+    @Test("An engine whose task waits gets another task, deeper tasks first; nonsense changes nothing")
     func waits() async throws {
         var options = ControllerOptions()
         options.highWaterMark = 1

@@ -8,7 +8,7 @@ import NIOCore
 import NIOPosix
 import Locks
 
-/// A controller on a network in memory unless told, and peers that speak the protocol by hand.
+/// A controller, by default on a network in memory, and peers that speak the protocol by hand.
 final class World: Sendable {
     let network: any Transport
     let eventLoop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
@@ -45,7 +45,7 @@ final class World: Sendable {
         Peer(self, role, port: port, identity: identity)
     }
 
-    /// - Parameter session: In whose name; nil: a client's.
+    /// - Parameter session: The sender's session; nil: a client's.
     func message(
         _ type: MessageType, session: String? = nil, content: JSONObject = [:], metadata: JSONObject = [:],
         parent: ByteBuffer = MessageParts.emptyObject,
@@ -62,7 +62,7 @@ final class World: Sendable {
         }
     }
 
-    /// Parts signed with the cluster's key, whatever they say.
+    /// Any parts, signed with the cluster's key.
     func signed(_ parts: MessageParts) -> Message {
         self.session.withLock { $0.signed(parts, identities: [], buffers: []) }
     }
@@ -131,7 +131,7 @@ final class Peer: Sendable {
     /// The next message, as it came.
     func next() async throws -> Message { try Message(frames: await self.nextFrames()) }
 
-    /// The next message's frames, where it is none of the protocol's with a header.
+    /// The frames of the next message, which may have no header.
     func nextFrames() async throws -> [ByteBuffer] {
         for await frames in self.inbox { return frames }
         throw CancellationError()

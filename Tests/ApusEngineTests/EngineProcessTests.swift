@@ -43,14 +43,14 @@ private func warn(_ words: String) { FileHandle.standardError.write(Data("\(word
 
 @Remote func raiseSignal(_ number: Int) {
     warn("about to raise")
-    // Threads of Dispatch's block this one, which `abort` knows.
+    // Dispatch's threads block this signal, which `abort` overcomes.
     if number == SIGABRT { abort() }
     raise(Int32(number))
 }
 
 @Remote func recurse(_ depth: Int) -> Int {
     if depth == 1 { warn("about to recurse") }
-    // An end that no stack is large enough for.
+    // Ends, but deeper than any stack.
     return depth == .max ? 0 : recurse(depth + 1) + 1
 }
 
@@ -104,7 +104,7 @@ struct EngineProcessTests {
             try await controller.answerRegistrar(
                 controller.makeRequest(.registrationReply, to: uuid, content: ["id": 3, "status": "ok", "hb_period": 60_000]))
             _ = await controller.nextFrames("hb_ping connected")
-            // A subscriber's wish follows its connection; the beat that it misses is sent again.
+            // A subscription arrives after its connection, so the first beat may be missed and is sent again.
             let beats = Task {
                 while !Task.isCancelled {
                     try await controller.send([ByteBuffer(string: "1")], by: "hb_ping")
@@ -238,7 +238,7 @@ struct EngineProcessTests {
     struct Ending: Sendable, CustomTestStringConvertible {
         let function: String
         let argument: PickleValue
-        /// One of these.
+        /// One of these signals.
         var signals: [Int] = []
         var code: Int?
         let words: String
@@ -258,7 +258,7 @@ struct EngineProcessTests {
 
     @Test("An engine tells the scheduler how its process ends, before it does, and with which task", arguments: Ending.all)
     func tellsItsEnd(_ ending: Ending) async throws {
-        // Without a backtrace, whose program would hold what tells Foundation that the process has ended.
+        // Without a backtrace, whose program would keep the pipe open by which Foundation notices the end.
         try await self.withProcess(["SWIFT_BACKTRACE": "enable=no"]) { child in
             // The first is answered, the second ends the process, the third waits.
             let quiet: JSONObject = ["apus_quiet": true]

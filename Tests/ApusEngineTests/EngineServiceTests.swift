@@ -340,7 +340,7 @@ struct EngineServiceTests {
         }
     }
 
-    @Test("Front ends get their answers, and what nobody knows is passed over", .timeLimit(.minutes(1)))
+    @Test("Front ends get their answers, and unknown requests are passed over", .timeLimit(.minutes(1)))
     func kernelRequests() async throws {
         try await World.with { world in
             let unknown = try await world.controller.request(MessageType(rawValue: "comm_open"), to: world.uuid)

@@ -8,8 +8,7 @@ import Pickle
 import Locks
 import Testing
 
-/// A controller's sockets with a test in place of a controller: it sends what the test says and hands over what the engine
-/// answers.
+/// A controller's sockets, with a test in the controller's place: sends the test's messages and gives it the engine's answers.
 ///
 /// Sockets are named by the keys of connection files.
 final class FakeController: Sendable {
@@ -19,7 +18,7 @@ final class FakeController: Sendable {
     private let sockets: [String: any TransportSocket]
     private let inbox: Inbox
     private let unbound: [String]
-    /// By what name the registration socket knows who asked last.
+    /// The identity of the peer that last sent a message to the registration socket.
     private let registrar = Mutex(ByteBuffer())
     private let session: Mutex<Session>
 
@@ -77,7 +76,7 @@ final class FakeController: Sendable {
         _ = try await self.sockets[socket]!.bind(to: Endpoint(host: "127.0.0.1", port: port))
     }
 
-    /// Whether something came by the socket that nobody has taken.
+    /// Whether a message came by the socket that was not taken yet.
     func hasFrames(_ socket: String) -> Bool { self.inbox.holds(socket) }
 
     func nextFrames(_ socket: String) async -> [ByteBuffer] {
@@ -86,7 +85,7 @@ final class FakeController: Sendable {
         return frames
     }
 
-    /// Sends a message to the engine that was last heard of at the registration socket.
+    /// Sends a message to the peer that last sent one to the registration socket.
     func answerRegistrar(_ message: Message) async throws {
         try await self.send([self.registrar.withLock { $0 }] + message.readdressed(to: []).frames, by: "registration")
     }
@@ -148,7 +147,7 @@ final class FakeController: Sendable {
         return answers
     }
 
-    /// The output of a request, from `busy` to `idle`, leaving out what belongs to others.
+    /// The output of a request, from `busy` to `idle`, without that of other requests.
     func output(of id: MessageID) async throws -> [String] {
         var lines: [String] = []
         while true {
@@ -204,7 +203,7 @@ struct Answer {
     }
 }
 
-/// Messages that came and nobody has asked for, and those who ask, by socket.
+/// Messages that were not taken yet, and callers that wait for one, by socket.
 private final class Inbox: Sendable {
     private struct Box {
         var messages: [[ByteBuffer]] = []

@@ -24,7 +24,7 @@ struct KernelFrameTests {
             decoder.append(piece)
             while let parts = try decoder.next() { found.append(parts) }
         }
-        // Only now, for what came later must not have touched them.
+        // Compared only now: later bytes must not have changed them.
         #expect(found.map { $0.map { String(buffer: $0) } } == Self.frames)
     }
 
@@ -67,7 +67,7 @@ struct KernelFrameTests {
         }
     }
 
-    @Test("What is no frame is told from one that is not whole")
+    @Test("Bytes that are no frame are told from a frame that is not whole")
     func torn() throws {
         func decode(_ integers: UInt64...) throws -> [ByteBuffer]? {
             var bytes = ByteBuffer()

@@ -196,7 +196,7 @@ struct PythonKernelTests {
             try await world.execute("import time")
             var interrupted = 0
             for number in 0..<100 {
-                // From some milliseconds before the limit to some after it.
+                // The task's time, from some milliseconds before the limit to some after it.
                 let time = 0.02 + 0.001 * Double(number % 11 - 5)
                 try await world.send("time.sleep(\(time))", metadata: ["apus_quiet": true, "apus_limit": 0.02])
                 try await world.send("for _ in range(10_000): pass\ntime.sleep(0.003)")
@@ -207,7 +207,7 @@ struct PythonKernelTests {
                 let next = try await world.controller.next("mux")
                 #expect(next.content["status"] == "ok", "\(next.content)")
             }
-            // Otherwise the times were not about the limit.
+            // Otherwise the times were not near the limit.
             #expect((1..<100).contains(interrupted))
         }
     }

@@ -8,7 +8,7 @@ import TestPython
 import Testing
 
 extension TestPython {
-    /// Without the user's own configuration, and without IPython unless a test is about it: plain Python starts sooner.
+    /// Options without the user's own configuration, and without IPython unless a test needs it: plain Python starts sooner.
     static func options(plain: Bool = true) -> PythonOptions {
         var options = PythonOptions(interpreter: self.interpreter ?? "")
         options.isPlain = plain

@@ -45,8 +45,8 @@ struct RecordedPayloads: Decodable {
 struct PayloadVectorTests {
     private static let recorded = RecordedPayloads.all
 
-    /// Whether the recorded representation is ours, too: not a word for something long, an object, or a dictionary of
-    /// which Python kept the order it had before sending sorted it.
+    /// Whether the recorded representation is also ours: not an abbreviation, an object, or a dictionary in the order that it had
+    /// before sending sorted it.
     private static func isPlain(_ object: RecordedPayloads.Object) -> Bool {
         let others = [
             "dict", "exception", "numpy scalar", "Reference", "function", "function with default", "closure", "partial",

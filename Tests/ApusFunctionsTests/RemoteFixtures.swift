@@ -1,6 +1,6 @@
 import ApusFunctions
 
-// What the tests of this target call, declared as a user would.
+// The functions that the tests of this target call, declared as users declare them.
 
 struct Point: Codable, Sendable, Equatable {
     var x: Double

@@ -8,7 +8,7 @@ import Testing
 
 @Suite("Finding clusters")
 struct ClusterDirectoryTests {
-    /// A cluster with a controller and two engines, its file written; stand-ins that only wait.
+    /// Starts a cluster of a controller and two engines, which are programs that only wait, and writes its file.
     static func start(
         _ id: String, profile: ProfileDirectory
     ) async throws -> (file: ClusterFile, controller: LocalProcess, engines: any EngineSet) {
@@ -81,7 +81,7 @@ struct ClusterDirectoryTests {
         #expect(!ProcessTable.exists(child))
     }
 
-    @Test("A stranger who was given an ended engine's process id is not taken for it")
+    @Test("A process that was given an ended engine's process id is not taken for the engine")
     func reusedProcessID() async throws {
         let folder = try TemporaryFolder()
         let stranger = try await LocalProcess.start(LocalCommand("sleep", arguments: ["100"]))
@@ -89,7 +89,7 @@ struct ClusterDirectoryTests {
         file.controller = .init(
             process: .init(processID: stranger.processID, outputFile: "", clusterID: "old", profile: file.profile))
         try file.save()
-        // A controller inside a user's program carries no mark, but it started before its file was written.
+        // A controller inside a user's program has no mark, but it started before its file was written.
         #expect(ClusterListing(path: file.path).isRunning)
         try FileManager.default.setAttributes([.modificationDate: Date(timeIntervalSinceNow: -60)], ofItemAtPath: file.path)
         let listing = ClusterListing(path: file.path)

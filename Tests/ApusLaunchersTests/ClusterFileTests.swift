@@ -57,7 +57,7 @@ struct ClusterFileTests {
         #expect(file.json == (try JSONValue(parsing: text)))
     }
 
-    @Test("A handful of words makes a cluster file")
+    @Test("A cluster file needs only an id and a profile")
     func minimal() throws {
         let file = try ClusterFile(JSONValue(parsing: #"{"cluster": {"cluster_id": "x", "profile_dir": "/p"}}"#))
         #expect(file.controller == nil)

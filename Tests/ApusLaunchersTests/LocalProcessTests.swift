@@ -16,7 +16,7 @@ struct LocalProcessTests {
                 shell(
                     "echo $GREETING; test -n \"$PATH\"; read -r line; echo read $?; echo bad >&2; exit 3", output: .log(log),
                     environment: ["GREETING": greeting]))
-            // The log keeps what earlier processes said; an exit tells of its own process.
+            // The log keeps the lines of earlier processes; an exit has those of its own process only.
             let exit = await process.wait()
             #expect(exit == ProcessExit(.code(3), lastLines: [greeting, "read 1", "bad"]))
             #expect(process.exit == exit)
@@ -47,7 +47,7 @@ struct LocalProcessTests {
     }
 
     @Test(
-        "What cannot be started says so at once",
+        "A program that cannot be started is reported at once",
         arguments: [
             ("/no/such/program", "/no/such/program cannot be started: No such file or directory"),
             ("/etc/passwd", "/etc/passwd cannot be started: Permission denied"),
@@ -83,7 +83,7 @@ struct LocalProcessTests {
         #expect(process.exit?.cause == .signal(SIGTERM))
     }
 
-    @Test("A process that will not hear SIGTERM is killed after the grace, even when the caller was cancelled")
+    @Test("A process that ignores SIGTERM is killed after the grace, even when the caller was cancelled")
     func stubborn() async throws {
         let folder = try TemporaryFolder()
         let process = try await LocalProcess.start(
@@ -107,7 +107,7 @@ struct LocalProcessTests {
         #expect(await process.wait()?.cause == .code(7))
     }
 
-    @Test("Who stops waiting leaves the process alone")
+    @Test("Cancelling the wait leaves the process alone")
     func cancelledWait() async throws {
         let process = try await LocalProcess.start(LocalCommand("sleep", arguments: ["100"]))
         let waiting = Task { await process.wait() }
@@ -117,7 +117,7 @@ struct LocalProcessTests {
         await process.stop()
     }
 
-    @Test("What a program left running in its group goes with it")
+    @Test("Processes that a program has left running in its group end with it")
     func sweepsGroup() async throws {
         let folder = try TemporaryFolder()
         let process = try await LocalProcess.start(
@@ -133,9 +133,9 @@ struct LocalProcessTests {
         let list = folder.path + "/pids"
         let script =
             switch watch {
-            // As an engine of ours does.
+            // Ends with its parent as an engine of Apus does.
             case .process: "sh -c 'kill -STOP $$' & echo $$ >> \(list); eval \"read -r _ <&$APUS_PARENT_FD\"; kill -KILL $!"
-            // Knows nothing, hears nothing, and has a child.
+            // Does not watch its parent, ignores signals, and has a child.
             default: "trap '' TERM HUP INT; sleep 100 & echo $$ $! >> \(list); while :; do sleep 1; done"
             }
         let result = await #expect(processExitsWith: .signal(SIGKILL)) {

@@ -5,7 +5,7 @@ import Testing
 
 @testable import ApusLaunchers
 
-/// A folder for one test, gone with it.
+/// A folder for one test, removed at the test's end.
 struct TemporaryFolder: ~Copyable {
     let path: String
 
@@ -20,7 +20,7 @@ struct TemporaryFolder: ~Copyable {
     func text(_ name: String) -> String { (try? String(contentsOfFile: self.path + "/" + name, encoding: .utf8)) ?? "" }
 }
 
-/// Looks until the condition holds, for what tells no one when it changes (files, other people's processes).
+/// Polls until the condition holds, for things that report no change (files, other people's processes).
 func eventually(within limit: Duration = .seconds(60), _ condition: () -> Bool) async throws -> Bool {
     let deadline = ContinuousClock.now + limit
     while !condition() {

@@ -1,14 +1,15 @@
 import Foundation
 import Testing
 
-/// What the compiler says of source that uses the macros, from the modules this test was built with.
+/// Runs the compiler on source that uses the macros, with the modules that this test was built with.
 private struct Compiler {
     /// Where the build put its products.
     private let products = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent()
 
     private var plugin: String { self.products.appendingPathComponent("ApusMacros-tool").path }
 
-    /// Whether the products are where they can be used again; other build systems than SwiftPM's native one lay them out otherwise.
+    /// Whether the products are in the places that SwiftPM's native build system gives them; other build systems have other
+    /// places.
     var isUsable: Bool {
         let modules = self.products.appendingPathComponent("Modules/ApusFunctions.swiftmodule").path
         return [modules, self.plugin].allSatisfy { FileManager.default.fileExists(atPath: $0) }
@@ -26,7 +27,7 @@ private struct Compiler {
                 at: checkout.appendingPathComponent("Sources"), includingPropertiesForKeys: nil)
             return (targets ?? []).map { $0.appendingPathComponent("include") }
         }
-        // What ends in "-tool.build" was made for the macros to run with.
+        // Folders that end in "-tool.build" were made for the macros to run with.
         let targets = generated.filter { $0.pathExtension == "build" && !$0.lastPathComponent.hasSuffix("-tool.build") }
         return (targets + sources)
             .map { $0.appendingPathComponent("module.modulemap").path }
@@ -40,11 +41,11 @@ private struct Compiler {
         let problem = /(.+):([0-9]+):[0-9]+: ((?:error|warning): .+?)(?: \[#\w+\])?/
         let found = text.split(separator: "\n").compactMap { line -> (Int, String)? in
             guard let match = line.wholeMatch(of: problem), let number = Int(match.2) else { return nil }
-            // What is told of an expansion's own lines is told again, or first, of the user's.
+            // A diagnostic in an expansion's own lines has another in the user's lines.
             guard match.1.hasSuffix("Sums.swift") else { return nil }
             return (number, String(match.3))
         }
-        // A compiler that did not get as far as the file must not pass for a contented one.
+        // A compiler that failed before it read the file must not count as one that found nothing.
         if found.isEmpty, status != 0 { return [String(text.prefix(500))] }
         return Set(found.map { "\($0.0): \($0.1)" }).sorted { ($0.lineNumber, $0) < ($1.lineNumber, $1) }
     }
@@ -251,7 +252,7 @@ struct CompilerTests {
             ])
     }
 
-    /// What stands in a call of a view, and how the compiler's sentence about it ends.
+    /// The first argument of a view's call, and how the compiler's sentence about it ends.
     private static let misuses: [(call: String, sentence: String)] = {
         let function =
             "pass a remote function: put '@Remote' on it and '$' before its name here, or write '#remote { (x: <type>) in … }'"

@@ -6,7 +6,7 @@ import SwiftSyntaxMacroExpansion
 import SwiftSyntaxMacros
 import Testing
 
-/// What the macros make of a source file, and what they say about it.
+/// The expansion of a source file, and the macros' diagnostics.
 struct Expansion: CustomTestStringConvertible {
     let syntax: Syntax
     /// "line:column: sentence", in the order of the source.

@@ -24,7 +24,7 @@ struct AgreementTests {
                 try await file.close()
                 file = try SQLiteTaskStore(path: path)
             }
-            // Looked at now and then only, so that batches of several sizes are written.
+            // Compared in some rounds only, so that batches of several sizes are written.
             if round % 3 < 2 { continue }
             #expect(try await file.states(of: world.ids) == memory.states(of: world.ids))
             #expect(try await file.history() == memory.history())
@@ -56,7 +56,7 @@ struct AgreementTests {
     }
 }
 
-/// Things that may happen, and questions that may be asked, from a seed.
+/// Random events and queries, from a seed.
 private struct World {
     let ids = (0..<25).map { TaskID("t\($0)") }
     private var random: Numbers

@@ -37,7 +37,7 @@ struct SQLiteStoreTests {
             #expect(records[0].request?.buffers.map { String(buffer: $0) } == ["argument"])
             #expect(records[0].reply?.buffers.map { String(buffer: $0) } == ["result"])
             #expect(records[1].json(.stdout) == "x")
-            // Across openings the order of arrival goes on.
+            // The order of arrival goes on when the file is opened again.
             again.apply([.example("c"), .exampleReply("b", engine: "e")])
             #expect(try await again.records(matching: TaskQuery([:]), fields: [.id]).map { $0.id } == ["a", "b", "c"])
             try await again.close()
@@ -54,7 +54,7 @@ struct SQLiteStoreTests {
                 store.apply([.exampleReply(id, engine: "e", buffers: ["result"])])
             }
             try await store.flush()
-            // What is on the disk now is what a kill would leave; and a torn last write of the journal behind it.
+            // The files as a kill would leave them now, with a torn last write at the journal's end.
             let left = path + ".left"
             for suffix in ["", "-wal"] { try FileManager.default.copyItem(atPath: path + suffix, toPath: left + suffix) }
             let journal = try FileHandle(forWritingTo: URL(filePath: left + "-wal"))
@@ -85,7 +85,7 @@ struct SQLiteStoreTests {
         }
     }
 
-    @Test("After closing, look-ups fail, and what happens is let go")
+    @Test("After closing, look-ups fail, and changes are dropped")
     func closed() async throws {
         try await withFile { path in
             let store = try SQLiteTaskStore(path: path)
@@ -130,7 +130,7 @@ struct SQLiteStoreTests {
 
 @Suite("Limits of a file of task records")
 struct SQLiteLimitTests {
-    @Test("The records that ended first go first, and whoever asks is told")
+    @Test("The records that ended first go first, and queries for them say so")
     func recordLimit() async throws {
         try await withFile { path in
             let store = try SQLiteTaskStore(path: path, limits: .init(records: 2))
@@ -198,7 +198,7 @@ struct SQLiteLimitTests {
         }
     }
 
-    @Test("What ended too long ago goes")
+    @Test("Records of tasks that ended too long ago are removed")
     func age() async throws {
         try await withFile { path in
             let store = try SQLiteTaskStore(path: path, limits: .init(age: 3600))

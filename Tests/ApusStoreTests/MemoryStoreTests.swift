@@ -9,7 +9,7 @@ struct MemoryStoreTests {
     @Test("A task store", arguments: StoreConformance.rules)
     func conforms(rule: StoreConformance.Rule) async throws { try await rule.check(MemoryTaskStore()) }
 
-    @Test("The records that ended first go first, and whoever asks is told")
+    @Test("The records that ended first go first, and queries for them say so")
     func culling() async throws {
         let store = MemoryTaskStore(limits: MemoryTasks.Limits(records: 2))
         store.apply([.example("a"), .example("b"), .example("c"), .example("d")])
@@ -49,7 +49,7 @@ struct MemoryStoreTests {
     @Test("Six requests with an array of 200 MB leave at most the limit behind")
     func largeArrays() {
         var tasks = MemoryTasks()
-        // One array that all requests share, counted for each: so much did each keep alive when it came by the network.
+        // One array that all requests share, counted for each, as if each had come by the network.
         let array = ByteBuffer(repeating: 7, count: 200 << 20)
         for number in 0..<6 {
             let id = TaskID("t\(number)")
@@ -97,7 +97,7 @@ struct MemoryStoreTests {
         #expect(kept.header == message.header && kept.metadata == message.metadata && kept.content == message.content)
         #expect(kept.buffers.elementsEqual(message.buffers))
         #expect(kept.header.storageCapacity < 1000)
-        // A buffer that is most of what it is a slice of is not copied.
+        // A slice that is most of its buffer is not copied.
         #expect(kept.buffers.last?.storageCapacity == message.buffers.last?.storageCapacity)
     }
 

@@ -4,7 +4,7 @@ import Foundation
 import NIOCore
 import Testing
 
-/// Python's hub was asked, and its answers captured. A store that knows what that hub knew gives the same.
+/// Answers that were captured from Python's hub. A store with the same records must give the same answers.
 @Suite("The answers of Python's hub")
 struct PythonAnswersTests {
     @Test("A result")
@@ -115,7 +115,7 @@ private struct Exchange {
 }
 
 extension JSONObject {
-    /// Without what Apus adds to Python's answers.
+    /// The answer without the members that Apus adds to Python's answers.
     fileprivate var withoutOutputs: JSONObject {
         self.mapValues { value in
             guard var entry = value.object, var outputs = entry["io"]?.object else { return value }

@@ -16,7 +16,7 @@ private struct Spoilt: Error { let what: String }
 
 private struct Burnt: Error {}
 
-/// Fails as often as the engine's namespace says.
+/// Fails as many times as the engine's namespace says.
 @Remote
 private func failUntilZero(_ error: String) throws -> Int {
     guard let namespace = EngineContext.current?.namespace else { return -1 }
@@ -390,7 +390,7 @@ struct ClientRowsTests {
         }
     }
 
-    @Test("What one has in hand describes itself")
+    @Test("Clients, views and results describe themselves")
     func descriptions() async throws {
         try await withInMemoryCluster(engines: 2) { client, _ in
             #expect("\(client)" == "client of 2 engines (0, 1)")

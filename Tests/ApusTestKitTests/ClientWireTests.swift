@@ -51,7 +51,7 @@ private final class FakeController: Sendable {
         }
     }
 
-    /// Who answers the hub's requests, once there is somebody.
+    /// The function that answers requests to the hub, once there is one.
     private final class Answering: Sendable {
         let body = Mutex<(@Sendable (Message) -> Void)?>(nil)
         func answer(_ message: Message) { self.body.withLock { $0 }?(message) }
@@ -104,7 +104,8 @@ struct ClientWireTests {
     @Test("A task is forgotten when the output that belongs to its reply does not come", arguments: [nil, 3])
     func lostOutput(outputs: Int?) async throws {
         try await self.withController { controller, client in
-            // An engine of ipyparallel says nothing of output, and that it is idle; one of ours how many messages there were.
+            // An engine of ipyparallel says that it is idle, and nothing about output; an engine of Apus says how many messages
+            // there were.
             let metadata: JSONObject = outputs.map { ["apus_outputs": .int($0)] } ?? [:]
             let id: TaskID
             do {
@@ -117,7 +118,7 @@ struct ClientWireTests {
                     buffers: ObjectBuffers.serialize(.float(2)))
                 #expect(try await result.value == 2)
             }
-            // Nobody holds the result any more; so nobody should hold the task.
+            // Nothing holds the result any more, so nothing should hold the task.
             while client.metadata(of: id) != nil { try await Task.sleep(for: .milliseconds(1)) }
         }
     }
@@ -168,7 +169,7 @@ struct ClientWireTests {
     }
 
     @Test(
-        "What a reply says of a map's calls is read with care",
+        "Nonsense in a reply about a map's calls fails the calls, and nothing else",
         arguments: [
             #"{"failures": [[7, {}]], "results": []}"#, #"{"failures": [[1, {}], [0, {}]], "results": []}"#, #"{"failures": 3}"#,
             #"{"failures": [], "results": ["%%%"]}"#, #"{"failures": [[0]], "results": ["gASVAAAA"]}"#, "null",

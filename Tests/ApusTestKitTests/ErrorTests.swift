@@ -26,7 +26,7 @@ private final class Mutiny: LocalizedError, CustomStringConvertible, @unchecked 
     var description: String { "mutiny!" }
 }
 
-/// Encodes what it cannot read again.
+/// Encodes a value that it cannot decode.
 struct Unreadable: Error, Codable {
     init() {}
     init(from decoder: any Decoder) throws { throw Shipwreck.lost }
@@ -53,7 +53,7 @@ private func sinkElsewhere(_ how: String) async throws -> Int {
     try await EngineContext.client().loadBalancedView().apply($sink, how)
 }
 
-/// Catches what its task throws, and throws the like by itself.
+/// Catches its task's error, and throws an equal one itself.
 @Remote
 private func sinkByItself(_ how: String) async throws -> Int {
     do { return try await EngineContext.client().loadBalancedView().apply($sink, how) } catch { throw Shipwreck.lost }
@@ -103,7 +103,7 @@ struct ErrorTests {
         }
     }
 
-    @Test("An error that cannot be itself here is described", arguments: ["hidden", "unreadable", "large"])
+    @Test("An error whose type cannot be restored here is described", arguments: ["hidden", "unreadable", "large"])
     func described(how: String) async throws {
         try await withInMemoryCluster(engines: 1) { client, _ in
             let error = await #expect(throws: RemoteError.self) { try await client.loadBalancedView().apply($sink, how) }
@@ -140,7 +140,7 @@ struct ErrorTests {
         for (error, message) in errors { #expect(error.localizedDescription == message) }
     }
 
-    @Test("An error that a function was thrown and passes on keeps the way that it came")
+    @Test("Another task's error that a function passes on keeps its traceback")
     func passedOn() async throws {
         try await withInMemoryCluster(engines: 2) { client, _ in
             let view = client.loadBalancedView()

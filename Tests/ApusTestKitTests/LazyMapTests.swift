@@ -107,7 +107,7 @@ struct LazyMapTests {
             let map = try client.loadBalancedView().lazyMap($plusOne, CountedNumbers(), ordered: ordered, maxOutstanding: 4)
             #expect(CountedNumbers.takenSoFar == 0, "nothing happens before the first result is asked for")
             for try await value in map {
-                // The task whose result this is has been taken, so one more may be on its way.
+                // The task of this result is done, so one more may be on its way.
                 #expect(CountedNumbers.takenSoFar <= count + 5)
                 #expect(client.outstanding.count <= 4)
                 sum += value
@@ -129,7 +129,7 @@ struct LazyMapTests {
             while client.outstanding.count < 8 { try await Task.sleep(for: .milliseconds(1)) }
             consumer.cancel()
             await #expect(throws: CancellationError.self) { try await consumer.value }
-            // All but the one that runs end as aborted before the gate is opened.
+            // All tasks but the running one end as aborted before the gate is opened.
             while client.outstanding.count > 1 { try await Task.sleep(for: .milliseconds(1)) }
             gate.open()
             #expect(try await client.wait(timeout: .seconds(10)))
@@ -164,7 +164,7 @@ struct LazyMapTests {
                 if value % 100_000 == 0 { most = max(most, residentBytes()) }
             }
             #expect(sum == 500_000_500_000)
-            // As lists of values a million would take more, and that on both ways. What grows is the hub's store.
+            // A million values in lists would take more, both as arguments and as results. The growth is the hub's store.
             #expect(most - before < 64 << 20, "grew by \((most - before) >> 20) MB")
         }
     }

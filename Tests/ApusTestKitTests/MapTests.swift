@@ -21,7 +21,7 @@ private func refuseSevensLater(_ x: Int) async throws -> Int {
     return try refuseSevens(x)
 }
 
-/// Quick at first and slow later; gives the engine that it ran on.
+/// Is quick for the first numbers and slow for later ones; gives the engine that it ran on.
 @Remote
 private func slowingDown(_ x: Int) -> Int {
     if x >= 2000 { usleep(20_000) }
@@ -61,7 +61,7 @@ private final class Gate: Sendable {
     }
 }
 
-/// An actor that counts how often it was gone back to.
+/// An actor that counts how often it was entered.
 private actor Counted {
     final class Executor: SerialExecutor {
         let jobs = Atomic(0)
@@ -213,7 +213,7 @@ struct MapTests {
             }
             let (first, second) = (Set(codes.prefix(3)), Set(codes.suffix(3)))
             #expect(first == [.engineDied] || first == [.taskAborted], "\(codes)")
-            // With the only engine gone, what waits may have ended for want of one before it was aborted.
+            // With the only engine gone, waiting tasks may have ended because there was none before they were aborted.
             #expect(second == [.taskAborted] || second == [.noEnginesRegistered], "\(codes)")
         }
     }
@@ -248,7 +248,7 @@ struct MapTests {
             try await gate.waitForEntry()
             waiting.cancel()
             await #expect(throws: CancellationError.self) { try await waiting.value }
-            // All but the one that runs.
+            // All tasks but the running one.
             while client.outstanding.count > 1 { try await Task.sleep(for: .milliseconds(1)) }
             gate.open()
             let outcomes = try await map.outcomes
@@ -295,7 +295,7 @@ struct MapTests {
         }
         try await gate.waitForEntry()
         using.cancel()
-        // The function that runs heeds the end of its engine, or is let out here.
+        // The running function ends with its engine, or is let go here.
         gate.open()
         await #expect(throws: CancellationError.self) { try await using.value }
         #expect(gate.entered.load(ordering: .relaxed) <= 2)
@@ -336,7 +336,7 @@ struct MapTests {
             _ = try await map.value
             let eager = try await actor.sum(map)
             #expect(eager.sum == 99_990_000)
-            // Once for each task at most, of which a slow machine makes more; never once for each of the 10,000 elements.
+            // At most once for each task (a slow machine makes more tasks), and never once for each of the 10,000 elements.
             #expect(eager.entries < 1000)
             // A lazy map waits for its tasks, and no more often than that.
             let lazy = try await actor.sum(client.loadBalancedView().lazyMap($double, 0..<10_000, chunkSize: 100))

@@ -29,7 +29,7 @@ private func withoutEnd(_ depth: Int) async throws -> Int {
     try await EngineContext.client().loadBalancedView().apply($withoutEnd, depth + 1)
 }
 
-/// Has every engine, its own among them, do something directly.
+/// Calls a function on every engine directly, also on its own.
 @Remote
 private func askAll(_ number: Int) async throws -> [Int] {
     try await EngineContext.client()[...].apply($plusEngine, number)
@@ -38,7 +38,7 @@ private func askAll(_ number: Int) async throws -> [Int] {
 @Remote
 private func plusEngine(_ number: Int) -> Int { number + (EngineContext.current?.engineID ?? -100) }
 
-/// How many functions of this engine had their turn at once, at most: their own parts note it in its namespace.
+/// The most functions of this engine that had their turn at once, which their parts note in the engine's namespace.
 @Remote
 private func countTurns(_ depth: Int) async throws -> Int {
     guard let engine = EngineContext.current else { return -1 }
@@ -118,7 +118,7 @@ struct NestedTaskTests {
         }
     }
 
-    @Test("An error of a task of a task's is the error of that task")
+    @Test("An error of a task's own task reaches the client, with the way that it came")
     func errors() async throws {
         try await withInMemoryCluster(engines: 2) { client, _ in
             let error = await #expect(throws: RemoteError.self) { try await client.loadBalancedView().apply($failBelow, 3) }
@@ -133,7 +133,7 @@ struct NestedTaskTests {
             let error = await #expect(throws: RemoteError.self) { try await client.loadBalancedView().apply($withoutEnd, 0) }
             #expect(error?.value.contains("Does a recursion never end?") == true)
             #expect(error?.traceback.count ?? 0 < 50, "an error that came a long way is no longer than others")
-            // It has ended, and does not go on with tasks that nobody waits for.
+            // The recursion has ended, and does not go on with tasks that nothing waits for.
             let status = try await client.queueStatus()
             #expect(status.unassigned == 0 && status.engines.values.allSatisfy { $0.tasks == 0 }, "\(status)")
             let five = try await client.loadBalancedView().apply($fibonacci, 5)
@@ -146,7 +146,7 @@ struct NestedTaskTests {
         try await withInMemoryCluster(engines: 2) { client, _ in
             let view = client.loadBalancedView()
             let waiting = try view.applyAsync($waitForSleep, "interrupted")
-            // Its own task runs: both of them are at engines.
+            // Its own task runs, so both tasks are at engines.
             while try await client.dbQuery(["label": "interrupted", "engine_uuid": ["$ne": nil]]).isEmpty { await Task.yield() }
             try await waiting.abort(interrupting: true)
             let error = await #expect(throws: RemoteError.self) { try await waiting.value }
@@ -156,7 +156,7 @@ struct NestedTaskTests {
             let late = await #expect(throws: RemoteError.self) { try await limited.apply($waitForSleep, "limited") }
             #expect(late?.name == "RunLimitExceeded")
             #expect(late?.value.contains("limit of 0.05 s") == true)
-            // The engines are free again: what slept was interrupted too.
+            // The engines are free again: the sleeping task was interrupted too.
             #expect(try await client[...].apply($plusEngine, 0) == [0, 1])
         }
     }
@@ -168,7 +168,7 @@ struct NestedTaskTests {
             let results = try (0..<6).map { _ in try view.applyAsync($treeSum, 0, 400) }
             for await _ in results.asCompleted() { break }
             await cluster.killEngine(1)
-            // A task within that is lost takes the one around it with it, unless that one is tried again.
+            // When an inner task is lost, the outer one fails with it, unless the outer one is tried again.
             var sums: [Int] = []
             for result in results { if let sum = try? await result.value { sums.append(sum) } }
             #expect(!sums.isEmpty)
@@ -182,7 +182,7 @@ struct NestedTaskTests {
     func outside() async throws {
         let error = await #expect(throws: ApusError.self) { try await $fibonacci(3) }
         #expect(error?.code == .notSupported)
-        // On an engine whose controller says nothing of clients, as ipyparallel's.
+        // On an engine whose controller does not tell where clients connect, like ipyparallel's.
         let elsewhere = EngineContext(engineID: 3, uuid: "e-3", namespace: InMemoryNamespace())
         let unknown = await EngineContext.$current.withValue(elsewhere) {
             await #expect(throws: ApusError.self) { try await $fibonacci(3) }

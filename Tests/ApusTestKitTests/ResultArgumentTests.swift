@@ -128,7 +128,8 @@ struct ResultArgumentTests {
                     results.append(try view.applyAsync($seedOf, number))
                     expected.append(number)
                 } else {
-                    // Of late ones, which live, and of early ones, whose records went long ago but not before they were asked for.
+                    // Late results, whose tasks live, and early ones, whose records are gone since, but not before they were
+                    // asked for.
                     let (a, b) = (Int(random.next() % UInt64(results.count)), results.count - 1)
                     let first = max(a, results.count - 500)
                     results.append(

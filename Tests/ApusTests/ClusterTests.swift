@@ -134,7 +134,7 @@ struct ClusterTests {
         try await view.push("array", array)
         #expect(try await client[0].pull("array", as: NDArray.self) == array)
         #if os(Linux)
-            // Both engines have the same pages, until they let go of them; nothing of ours is left open.
+            // Both engines have the same pages until they release them; this process keeps no file open.
             let mapsShared = #remote { (_: Int) in
                 let maps = try? FileHandle(forReadingFrom: URL(filePath: "/proc/self/maps")).readToEnd()
                 return maps.map { String(decoding: $0, as: UTF8.self).contains("/memfd:apus-") } ?? false
@@ -253,7 +253,7 @@ struct ClusterTests {
 }
 
 #if os(Linux)
-    /// The files of memory that this process shares, by their names, which no two have alike.
+    /// The names of the memory files that this process shares; no two files have the same name.
     private func openMemoryFiles() throws -> Set<String> {
         let links = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").map { "/proc/self/fd/" + $0 }
         let targets = links.compactMap { try? FileManager.default.destinationOfSymbolicLink(atPath: $0) }

@@ -19,7 +19,7 @@ private let samples = [1.0, 2, 3]
 private let k = 3
 private let group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton
 
-/// Takes a line and leaves it alone.
+/// Takes a line of code without running it.
 private func line<Value>(_ body: () async throws -> Value) {}
 
 private func aboutClient(_ client: Client, _ engine: EngineView, _ result: AsyncResult<[Double]>) {

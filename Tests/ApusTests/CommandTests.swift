@@ -47,7 +47,7 @@ struct CommandTests {
         }
     }
 
-    /// What `--json` prints of a cluster of two engines.
+    /// Checks what `--json` prints for a cluster of two engines.
     private func json(_ profile: String) async throws {
         let status = try await Apus.json(["status", "--json", "--profile-dir", profile])
         let idle: JSONValue = ["queue": 0, "tasks": 0, "completed": 0]
@@ -100,7 +100,7 @@ struct CommandTests {
                 """
             let output = try await Python.run(script, [folder + "/profile_test"])
             #expect(output.contains("all is well"), "\(output)")
-            // The new engine is the cluster's as the old one was.
+            // The new engine belongs to the cluster, as the old one did.
             let stopped = try await Apus.run(["stop"] + place)
             #expect(stopped.status == 0, "\(stopped.output)")
             for process in output.split(whereSeparator: \.isWhitespace).suffix(2).compactMap({ Int32($0) }) {
@@ -188,7 +188,7 @@ struct CommandTests {
     }
 
     @Test(
-        "Help teaches and the version is told",
+        "The help has examples, and the version is printed",
         arguments: [
             (["--help"], "apus start -n 4"), (["--version"], "0."), (["help", "start"], "--daemonize"),
             (["controller", "--help"], "--scheme"),
@@ -216,12 +216,12 @@ struct CommandTests {
             _ = await first.result()
 
             let second = try Apus.start(controller + ["--restore"])
-            // The same client, whose sockets come back by themselves, and engines that were never started again.
+            // The client is the same, and its sockets reconnect by themselves; the engines were not started again.
             while try await client.queueStatus().engines.count < 2 { try await Task.sleep(for: .milliseconds(20)) }
             #expect(client.ids == [0, 1])
             try await client[...].push("x", 7)
             #expect(try await client[1].pull("x", as: Int.self) == 7)
-            // What the engines said of themselves is known, too: a task finds what it needs, and one that needs more waits.
+            // What the engines own is known, too: a task finds what it needs, and one that needs more waits.
             let view = client.loadBalancedView().with { ($0.resources, $0.runLimit) = (["gpu": 1], .seconds(60)) }
             let refused = await #expect(throws: RemoteError.self) { try await view.apply("nowhere") as Int }
             #expect(refused?.name == "FunctionNotFound", "\(refused as Any)")
@@ -232,7 +232,7 @@ struct CommandTests {
     }
 
     @Test(
-        "What was under way when a controller is killed comes by the next one, or is said to be lost",
+        "Tasks under way when a controller is killed end at the next one, or are reported as lost",
         .enabled(if: TestPython.exists), arguments: ["--sqlitedb", "--dictdb"])
     func takeOver(database: String) async throws {
         try await withTemporaryFolder { folder in
@@ -245,7 +245,7 @@ struct CommandTests {
             let balanced = client.loadBalancedView()
             let ended = try balanced.applyAsync("math.sqrt", 4.0, returning: Double.self)
             _ = try await ended.value
-            // One that runs, one behind it at the engine, and one that no engine can have.
+            // One task that runs, one behind it at the engine, and one that no engine can run.
             let slow = PythonFunction.source("lambda: (print('begun', flush=True), __import__('time').sleep(1), 7)[2]")
             let running = try balanced.applyAsync(slow, returning: Int.self)
             for await _ in running.streamOutput() { break }
@@ -288,7 +288,7 @@ struct CommandTests {
             controller.kill()
             let error = await #expect(throws: ApusError.self) { try await waiting.value }
             #expect(error?.code == .controllerGone, "\(error as Any)")
-            // Nor those who ask when it is away already.
+            // A call that comes when the controller is away already does not wait for ever either.
             let other = await #expect(throws: ApusError.self) { try await client.queueStatus() }
             #expect(other?.code == .controllerGone, "\(other as Any)")
             await client.close()

@@ -3,7 +3,7 @@ import Foundation
 import TestPython
 import Testing
 
-/// Who plays which part: ours, or ipyparallel's own.
+/// Whose controller, engines and client take part: Apus's, or ipyparallel's.
 struct Cell: Sendable, CustomTestStringConvertible {
     enum Maker: String, Sendable, CaseIterable { case apus = "ours", stock }
 
@@ -92,7 +92,7 @@ struct EightCellsTests {
         let refused = await #expect(throws: RemoteError.self) { try await client[0].apply(unmet) as Int }
         #expect(refused?.name == "UnmetDependency")
 
-        // What only our controller knows is an error elsewhere, and not silence.
+        // Features of our controller alone are an error elsewhere, and are not ignored.
         let urgent = balanced.with { $0.priority = 1 }
         let patient = balanced.with { ($0.retries, $0.retryRule) = (1, RetryRule(pause: .milliseconds(1))) }
         let demanding = balanced.with { $0.resources = ["gpu": 0] }
@@ -126,7 +126,7 @@ struct EightCellsTests {
         for await piece in printing.streamOutput() { printed += piece.text }
         #expect(printed == "hello\n")
 
-        // What only our engines know.
+        // Features of our engines alone.
         if cell.engines == .apus {
             let sleep = PythonFunction.source("lambda: (print('begun', flush=True), __import__('time').sleep(60))")
             let sleeping = try client[0].applyAsync(sleep, returning: [Int?].self)
@@ -138,7 +138,7 @@ struct EightCellsTests {
             #expect(try await behind.value == 8)
         }
 
-        // A run limit is kept, or refused; also by an engine that only its answer tells what it is.
+        // A run limit is kept, or refused, also where only the engine's answer shows that it cannot keep one.
         let nap = PythonFunction.source("lambda: __import__('time').sleep(3)")
         let hurried = balanced.with { $0.runLimit = .milliseconds(200) }
         var hurriedOne = client[1]
@@ -236,7 +236,7 @@ struct EightCellsTests {
         """
 }
 
-/// A controller and two engines, each made by whom the cell says.
+/// A controller and two engines, Apus's or ipyparallel's as the cell says.
 private final class Cast: Sendable {
     private let profile: ProfileDirectory
     private let host: ControllerHost?

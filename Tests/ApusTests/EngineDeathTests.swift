@@ -15,7 +15,7 @@ func readPastEnd(_ index: Int) -> Int { [1, 2, 3][index] }
 @Remote
 func sendSignal(_ number: Int) -> Int { Int(raise(Int32(number))) }
 
-/// What kills an engine, what is told of it, and how an engine that was given up comes back: real processes over TCP.
+/// How engines die, what clients are told, and how an engine that was given up comes back: real processes over TCP.
 @Suite("An engine that dies", .serialized, .timeLimit(.minutes(3)))
 struct EngineDeathTests {
     @Test("A task whose engine dies says what it called, where, how often, and what ended it, as soon as it does")
@@ -43,7 +43,7 @@ struct EngineDeathTests {
             text = await failure { try await balanced.apply($crash) }
             #expect(text.contains("it exited with code 99"), "\(text)")
 
-            // Nobody is left to say this but who started the process.
+            // Only the program that started the process can tell this.
             text = await failure { try await balanced.apply($sendSignal, Int(SIGKILL)) }
             #expect(text.contains("signal 9 (SIGKILL), as the system sends it when memory runs out"), "\(text)")
 

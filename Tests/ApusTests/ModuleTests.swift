@@ -19,7 +19,7 @@ struct ModuleTests {
                 #expect(added == ["SampleModule.failSample", "SampleModule.sampledEngine", "SampleModule.triple"])
                 let results = try await balanced.map(.named("SampleModule.sampledEngine"), 0..<20, returning: [Int].self)
                 #expect(results == (0..<20).map { [1, $0] })
-                // Again is no mistake; the other engine is a program of its own.
+                // Loading it again is no mistake; the other engine is another process.
                 #expect(try await client.directView([1]).loadModule(library) == [])
                 #expect(try await client.directView().loadModule(library) == added)
                 #expect(try await client[0].apply(.named("sampledEngine"), 2) == [0, 2])
@@ -42,13 +42,13 @@ struct ModuleTests {
                 let view = client.directView()
                 for (path, reason) in [
                     (folder + "/none.so", "No such file"), (text, "file too short"), (foreign, "a copy of Apus of its own"),
-                    // A second try finds it loaded, and as wrong as before.
+                    // A second try finds it loaded already, and refuses it again.
                     (foreign, "a copy of Apus of its own"),
                 ] {
                     let error = await #expect(throws: CompositeError.self) { try await view.loadModule(path) }
                     #expect("\(error as Any)".contains(reason))
                 }
-                // What was refused does not stand in the way of what is right.
+                // A refused library does not hinder a good one.
                 let added = try await view.loadModule(library)
                 #expect(added.count == 3)
                 let result: [Int] = try await client[0].apply(.named("sampledEngine"), 2)
@@ -57,7 +57,7 @@ struct ModuleTests {
         }
     }
 
-    /// Makes a library of modules as they were compiled beside the tests; what they need of Apus it leaves to the program.
+    /// Makes a library of modules that were compiled beside the tests. Symbols of Apus are left to the program that loads it.
     static func link(_ modules: [String], to library: String) async throws -> String {
         let folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
         let objects = try modules.flatMap { module in

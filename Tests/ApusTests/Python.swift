@@ -4,7 +4,8 @@ import TestPython
 
 /// The stock programs that the tests run ours against.
 enum Python {
-    /// Ends every process whose command names the text: the stock controller leaves its schedulers behind, which nobody else can find.
+    /// Ends every process whose command has the text: the stock controller leaves its schedulers behind, which are found no other
+    /// way.
     static func endProcesses(naming text: String) {
         for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
             guard let process = Int32(name), process != ProcessInfo.processInfo.processIdentifier,
@@ -74,7 +75,7 @@ final class ProgramProcess: Sendable {
         try? FileManager.default.removeItem(atPath: self.log)
     }
 
-    /// Ends it without asking.
+    /// Kills the process.
     func kill() { Foundation.kill(self.process.processIdentifier, SIGKILL) }
 
     /// Waits for the end and gives the exit code and what was printed. To be asked once.
@@ -84,7 +85,7 @@ final class ProgramProcess: Sendable {
     }
 }
 
-/// A folder of the test's own, gone afterwards.
+/// Runs the body with a folder of the test's own, which is removed afterwards.
 func withTemporaryFolder<Result>(_ body: (String) async throws -> Result) async throws -> Result {
     let folder = NSTemporaryDirectory() + "apus-test-" + UUID().uuidString
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)

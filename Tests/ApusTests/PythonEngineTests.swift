@@ -165,7 +165,7 @@ struct PythonEngineTests {
         }
     }
 
-    @Test("Engines and their interpreters end with their controller's final word")
+    @Test("Engines and their interpreters end when a client shuts the controller down")
     func finalWord() async throws {
         try await Self.withPythonCluster { client, engine in
             let interpreter = try await client[0].apply("os.getpid") as pid_t

@@ -14,7 +14,7 @@ struct PythonTests {
             }
             let output = try await Python.run(Self.clientScript, [profile.path])
             #expect(output.hasSuffix("all is well\n"), "\(output)")
-            // The script shut the cluster down: the controller ends by itself, its files gone, and so do the engines.
+            // The script shut the cluster down: controller and engines end by themselves, and the files are gone.
             try await host.wait()
             #expect(!FileManager.default.fileExists(atPath: profile.clientFile(clusterID: "")))
             for engine in engines { _ = await engine.result() }

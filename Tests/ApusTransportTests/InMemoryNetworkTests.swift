@@ -4,7 +4,7 @@ import NIOPosix
 import Locks
 import Testing
 
-/// A socket of the network in memory, and what was told to it, for a test to await.
+/// A socket of the network in memory, and the events that came to it, which a test can await.
 private final class Probe: Sendable {
     let socket: any TransportSocket
     private let events: AsyncStream<SocketEvent>

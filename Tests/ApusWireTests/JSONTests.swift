@@ -16,7 +16,7 @@ struct JSONTests {
     }
 
     @Test(
-        "What is no JSON is refused with the place",
+        "Text that is no JSON is refused with the place",
         arguments: [
             "", " ", "{", "[1,", "[1 2]", "{\"a\"}", "{\"a\":}", "{a:1}", "nul", "tru", "01x", "-", "1.", "\"abc", "\"\\x\"",
             "\"\\u12\"", "{} x",

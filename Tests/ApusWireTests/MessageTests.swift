@@ -87,7 +87,7 @@ struct MessageTests {
     }
 
     @Test(
-        "What is no date is none",
+        "A text that is no date is not read as one",
         arguments: ["", "2026", "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00Zx"])
     func noDates(text: String) {
         #expect(WireDate(text) == nil)

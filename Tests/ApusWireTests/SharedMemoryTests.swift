@@ -44,7 +44,7 @@
             #expect(SharedMemory(of: try #require(bytes))?.reference == reference)
             #expect(SharedMemory(of: try #require(bytes?.getSlice(at: 0, length: 4))) == nil)
             #expect(SharedMemory(of: ByteBuffer(string: "not in a file")) == nil)
-            // Who writes to them has a copy.
+            // Writing to them makes a copy.
             var mine = try #require(bytes)
             mine.setString("COLL", at: 0)
             #expect(String(buffer: try SharedMemory.map(reference)) == "collected")

@@ -130,7 +130,7 @@ struct DebianClosureTests {
             try reports.map(\.heaviestNeed) == [
                 Int32(self.number("python")), nil, Int32(self.number("spell")), Int32(self.number("editor")),
             ])
-        // Who is needed by another way as well is not saved.
+        // A package that is needed by another way as well is not saved.
         #expect(reports.map(\.saving.packages) == [1, 0, 6, 5])
         #expect(reports.map(\.saving.installedKiB) == [2000, 0, 3161, 3111])
     }
@@ -177,7 +177,7 @@ struct DebianClosureTests {
 
 @Suite("Debian's own index", .enabled(if: hasIndex))
 struct AptIndexTests {
-    /// What apt says, as on a system without any package.
+    /// Apt's output, as on a system without any package.
     private func apt(_ arguments: [String]) throws -> String {
         try String(decoding: AptIndex.run("apt-cache", ["-o", "Dir::State::status=/dev/null"] + arguments), as: UTF8.self)
     }
@@ -204,7 +204,7 @@ struct AptIndexTests {
             let names = text.split(separator: "\n").filter { !$0.hasPrefix(" ") && !$0.hasPrefix("<") }
             return Set(names.map { String($0.prefix { $0 != ":" }) })
         }
-        // They, and a thousand others that must not come along.
+        // These packages, and a thousand others that must not come along.
         let others = try self.apt(["pkgnames"]).split(separator: "\n").enumerated().filter { $0.offset % 50 == 0 }
         let wanted = told.reduce(Set(others.map { String($0.element) })) { $0.union($1) }
         let index = try PackageIndex(parsing: [Data(self.apt(["show"] + wanted.sorted()).utf8)])

@@ -19,7 +19,7 @@ struct SeededGenerator: RandomNumberGenerator {
 
 @Suite("Reading survives anything")
 struct PickleFuzzTests {
-    /// One of everything, as our writer and Python's (with frames and memo) put it.
+    /// A pickle of each kind, written by our writer and by Python's (with frames and memo).
     private static let originals: [ByteBuffer] = {
         let values: [PickleValue] = [
             .none, 5, -70000, .integer(UInt64.max), 2.5, "text", .bytes([1, 2, 3]), .byteArray(ByteBuffer(bytes: [1])),

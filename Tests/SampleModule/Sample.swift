@@ -1,8 +1,8 @@
 import ApusFunctions
 
-// A module that the tests compile and do not link: engines load it.
+// The tests compile this module and do not link it: engines load it.
 
-/// The engine that ran the function, which it knows only if the module shares the program's copy of Apus; and the number.
+/// The engine that runs the function, which is known only if the module shares the program's copy of Apus, and the number.
 @Remote func sampledEngine(_ number: Int) -> [Int] { [EngineContext.current?.engineID ?? -1, number] }
 
 /// Three times the number.

@@ -1,10 +1,10 @@
 import Foundation
 
-/// The Python that tests have on the other end: the one with ipyparallel, NumPy and what else scripts/requirements.txt lists.
+/// The Python that tests use: it has ipyparallel, NumPy and the other packages of scripts/requirements.txt.
 package enum TestPython {
     /// `APUS_PYTHON`, or the one of `.venv`, which `scripts/venv` makes; nil when there is neither.
     ///
-    /// One that is named counts as there: if it is not, tests must fail and not be left out unseen.
+    /// A Python that the variable names is assumed to be there: if it is not, tests must fail and not be skipped.
     package static let interpreter: String? = {
         if let named = ProcessInfo.processInfo.environment["APUS_PYTHON"] { return named }
         let own = FileManager.default.currentDirectoryPath + "/.venv/bin/python"
@@ -43,7 +43,7 @@ package enum TestPython {
         let process = Process()
         process.executableURL = URL(filePath: try self.path())
         process.arguments = [files[0].path]
-        // Nothing of the user's own.
+        // Without the user's own configuration.
         process.environment = ProcessInfo.processInfo.environment.merging(["IPYTHONDIR": folder.path]) { $1 }
         process.standardInput = try FileHandle(forReadingFrom: files[1])
         process.standardOutput = try FileHandle(forWritingTo: files[2])

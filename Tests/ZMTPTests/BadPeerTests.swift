@@ -4,7 +4,7 @@ import Testing
 
 @testable import ZMTP
 
-/// A TCP connection that sends whatever it is told and waits for the other side to hang up.
+/// A TCP connection that sends any bytes and waits until the other side closes it.
 private struct RawPeer {
     let channel: any Channel
 
@@ -22,7 +22,7 @@ private struct RawPeer {
 
 @Suite("Bad peers", .timeLimit(.minutes(1)))
 struct BadPeerTests {
-    /// Runs the body next to a peer that behaves, and checks that this one noticed nothing.
+    /// Runs the body next to a well-behaved peer, and checks that this peer is served as before.
     private func withRouter(
         configure: (inout SocketOptions) -> Void = { _ in }, _ body: (_ router: TestSocket, _ port: Int) async throws -> Void
     ) async throws {
@@ -41,7 +41,7 @@ struct BadPeerTests {
     }
 
     @Test(
-        "What is not ZMTP is cut off",
+        "A peer that does not speak ZMTP is cut off",
         arguments: [
             (Array("GET / HTTP/1.1\r\n\r\n".utf8), ProtocolViolation.notZMTP),
             ([0xFF, 0, 0, 0, 0, 0, 0, 0, 1, 0x7F, 1, 0, 0, 0], .unsupportedVersion(major: 2)),

@@ -2,7 +2,7 @@ import Foundation
 import NIOCore
 import TestPython
 
-/// A Python process with pyzmq, which evaluates what it is told: libzmq, the reference, on the other end of a socket.
+/// A Python process with pyzmq, which evaluates the test's code: libzmq, the reference, on the other end of a socket.
 final class PythonPeer: Sendable {
     /// Reads lines of base64, each a piece of code whose variable `result` is the answer. Ends with its input.
     private static let script = """

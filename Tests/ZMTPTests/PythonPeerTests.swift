@@ -115,7 +115,8 @@ struct PythonPeerTests {
     func publish(listener: Listener, type: SocketType) async throws {
         try await PythonPeer.with { python in
             try await TestSocket.with(type) { pub in
-                /// Sends until that is the outcome, letting libzmq notice, as it does only when called, that we have connected.
+                /// Sends until that is the outcome. libzmq notices only when it is called that we have connected, so it is called
+                /// in between.
                 func send(_ topic: String, _ text: String, until outcome: SendOutcome) async throws {
                     while try await pub.send(topic, text) != outcome { try await python.run("s.poll(1)") }
                 }

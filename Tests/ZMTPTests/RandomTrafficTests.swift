@@ -80,7 +80,7 @@ struct RandomTrafficTests {
         for _ in 0..<40 {
             var bytes = self.stream(peer[type]!, using: &generator)
             for _ in 0..<Int.random(in: 0...4, using: &generator) {
-                // Most of the interest lies in headers, which are near the beginning and follow each other closely.
+                // Mostly in headers, which matter most: they are near the beginning and follow each other closely.
                 let index = Int.random(in: 0..<min(bytes.count, Bool.random(using: &generator) ? 300 : .max), using: &generator)
                 switch Int.random(in: 0..<5, using: &generator) {
                 case 0: bytes[index] = UInt8.random(in: 0...255, using: &generator)

@@ -261,7 +261,7 @@ struct SocketTests {
                 try await router.onLoop { socket in
                     socket.disconnect(peer)
                     #expect(socket.peers.isEmpty)
-                    // The delegate has not heard yet, as the mailbox would show.
+                    // The delegate has been called for the connection only, as the counter shows.
                     #expect(router.calls.load(ordering: .relaxed) == 1)
                 }
                 #expect(try await router.nextDeparture() == .closedHere)
@@ -269,7 +269,7 @@ struct SocketTests {
         }
     }
 
-    @Test("A peer that does not read is bounded by the mark, and nobody else is hurt")
+    @Test("Messages for a peer that does not read are limited by the mark, and other peers lose none")
     func slowPeer() async throws {
         let configure: (inout SocketOptions) -> Void = { $0.sendHighWaterMark = .init(bytes: 1_000_000) }
         try await TestSocket.with(.xpub, configure: configure) { pub in
@@ -282,7 +282,7 @@ struct SocketTests {
                     #expect(try await pub.nextMessage() == ["\u{1}"])
                     try await slow.onLoop { $0.setReading(false) }
                     quick.connect(port)
-                    // The prefix is not new to the publisher only if it differs.
+                    // A prefix of its own, or the publisher would not be told of it.
                     quick.socket.subscribe(ByteBuffer("m"))
                     #expect(try await pub.nextMessage() == ["\u{1}m"])
 

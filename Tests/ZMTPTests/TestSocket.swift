@@ -88,7 +88,7 @@ final class TestSocket: SocketDelegate {
         try await self.onLoop { $0.send(message) }
     }
 
-    /// Sends until that is the outcome: nothing else tells when a PUB has heard of a subscription.
+    /// Sends until that is the outcome, which is the only sign that a PUB has got a subscription.
     func sendUntil(_ outcome: SendOutcome, _ frames: String...) async throws {
         let message = frames.map { ByteBuffer(string: $0) }
         while try await self.send(message) != outcome { try await Task.sleep(for: .milliseconds(2)) }

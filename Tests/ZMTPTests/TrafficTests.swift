@@ -170,7 +170,7 @@ struct TrafficTests {
         #expect(throws: ProtocolViolation.messageTooLarge(limit: 20)) { try units(frame(1, "no") + frame(0, large)) }
         #expect(throws: ProtocolViolation.messageTooLarge(limit: 20)) { try units(frame(0, large)) }
         #expect(try units(frame(1, "key") + frame(0, large)) == [.message([key, ByteBuffer(string: large)])])
-        // Known by a message of before.
+        // The peer is known by an earlier message.
         #expect(
             try units(frame(0, "key") + frame(0, large)) == [.message([key]), .message([ByteBuffer(string: large)])])
         #expect(

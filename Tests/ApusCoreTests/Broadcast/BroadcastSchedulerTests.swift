@@ -63,7 +63,7 @@ struct BroadcastSchedulerTests {
         #expect(scheduler.pendingCount == 0)
     }
 
-    @Test("An engine that leaves, or was gone, owes a plain broadcast nothing")
+    @Test("A plain broadcast does not wait for an engine that leaves, or was gone")
     func targetOfPlainLeaves() {
         var scheduler = self.scheduler(.alone, self.ada, self.bob)
         let request = BroadcastRequest(
@@ -171,7 +171,7 @@ struct BroadcastSchedulerTests {
             ])
     }
 
-    @Test("A child without targets hears nothing")
+    @Test("A child without targets gets no message")
     func emptyShare() {
         var root = self.scheduler(.node(path: "0", depth: 1))
         #expect(

@@ -32,7 +32,7 @@ struct ClientChannelTests {
         #expect(client.reply(b) == [.keepReply(of: b, .end)])
     }
 
-    @Test("What changes nothing may be asked again")
+    @Test("A question that changes nothing may be asked again")
     func mayBeAskedAgain() {
         let questions: [MessageType] = [
             .connectionRequest, .queueRequest, .loadRequest, .resultRequest, .historyRequest, .databaseRequest,
@@ -42,7 +42,7 @@ struct ClientChannelTests {
         #expect(!others.contains { $0.isQuestion })
     }
 
-    @Test("Who is registered is asked when notifications were missed")
+    @Test("The hub is asked which engines are registered when notifications were missed")
     func missedNotifications() {
         var client = SessionTranscript()
         client.on(.disconnected(.notification))
@@ -50,7 +50,7 @@ struct ClientChannelTests {
         #expect(client.on(.connected(.iopub)) == [.announceChange])
     }
 
-    @Test("Who the hub is, only answers to our questions say")
+    @Test("Only answers to our own questions tell which hub it is")
     func hub() {
         var client = self.session()
         #expect(client.session.hub == "hub")
@@ -62,7 +62,7 @@ struct ClientChannelTests {
 
     // MARK: Patience
 
-    @Test("Those who wait are told when the controller has been out of reach for long, and again while it stays so")
+    @Test("Waiting callers are told when the controller has been out of reach for long, and again while it stays so")
     func patience() {
         var client = self.session()
         client.submit(a)
@@ -134,7 +134,7 @@ struct ClientChannelTests {
         #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a)])
     }
 
-    @Test("A hub that knows one of them not is asked for each by itself")
+    @Test("A hub that does not know one of the tasks is asked for each by itself")
     func asksOneByOne() {
         var client = self.recovering([a, b, c], hub: "hub")
         #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a, b, c], recovery: 1)])
@@ -157,7 +157,7 @@ struct ClientChannelTests {
         #expect(client.on(.resultsCame([], recovery: 1)) == [client.timer(in: .milliseconds(20))])
     }
 
-    @Test("Another hub is also asked which engines have the tasks: what none has is lost")
+    @Test("Another hub is also asked which engines have the tasks: a task that no engine has is lost")
     func anotherHub() {
         var client = self.recovering([a, b, c, d], hub: "another")
         #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a, b, c, d], recovery: 1)])
@@ -219,7 +219,7 @@ struct ClientChannelTests {
         #expect(client.session.ending == .closed)
     }
 
-    @Test("A reply holds where the client is closed before all output has come")
+    @Test("A reply counts even if the client is closed before all output has come")
     func closesAfterReply() {
         var client = self.session()
         client.submit(a, output: .awaited)

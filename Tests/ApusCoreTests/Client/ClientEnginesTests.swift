@@ -48,7 +48,7 @@ struct ClientEnginesTests {
 
     // MARK: No engines
 
-    @Test("That tasks wait while there are no engines is said once, and again after engines have been there")
+    @Test("The client says once that tasks wait because there are no engines, and again after engines have been there")
     func warns() {
         var client = SessionTranscript()
         #expect(client.submit(a) == [.warnOfNoEngines(waiting: 1)])

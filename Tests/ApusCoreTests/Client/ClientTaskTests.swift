@@ -105,7 +105,7 @@ struct ClientTaskTests {
         #expect(client.fire(after: .seconds(1)) == [.conclude(b)])
     }
 
-    @Test("Who wants all output waits until the engine is idle, whichever comes first, but not for ever")
+    @Test("A caller that wants all output waits for the reply and for idle, in either order, but not for ever")
     func awaited() {
         var client = self.session()
         for task in [a, b, c] { client.submit(task, output: .awaited) }
@@ -140,7 +140,7 @@ struct ClientTaskTests {
         #expect(client.fire(after: .milliseconds(100)) == [.fail(b, .engineDied(0)), .fail(d, .engineDied(0))])
     }
 
-    @Test("An engine that comes back under its uuid has what is sent to it from then on")
+    @Test("An engine that comes back under its uuid has only the tasks that are sent to it from then on")
     func engineReturn() {
         var client = self.session()
         client.submit(a, on: .mux, to: [ada])
@@ -151,7 +151,7 @@ struct ClientTaskTests {
         #expect(client.session.isAwaiting(anyOf: [ada]))
     }
 
-    @Test("A reply holds where its engine dies before all output has come")
+    @Test("A reply counts even if its engine dies before all output has come")
     func deathAfterReply() {
         var client = self.session()
         client.submit(a, on: .mux, to: [ada], output: .awaited)
@@ -171,7 +171,7 @@ struct ClientTaskTests {
         #expect(client.reply(b) == [.keepReply(of: b, .end)])
     }
 
-    @Test("An engine is awaited while it owes an answer to something that was sent to it")
+    @Test("The client waits for an engine while a request to it has no answer")
     func awaiting() {
         var client = self.session()
         client.submit(a, on: .mux, to: [ada])

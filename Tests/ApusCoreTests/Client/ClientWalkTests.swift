@@ -3,7 +3,7 @@ import ApusTestKit
 import ApusWire
 import Testing
 
-/// A client to which anything happens, from a seed, and an account of what its callers were told.
+/// A client to which anything may happen, from a seed, and a record of what its callers were told.
 private struct ClientWalk {
     private var client: SessionTranscript
     private var random: SeededGenerator
@@ -160,7 +160,7 @@ private struct ClientWalk {
         self.on(.closing)
         self.run(steps: 20)
         self.on(.closed)
-        // What comes late means nothing.
+        // Late events change nothing.
         self.run(steps: 20)
     }
 

@@ -7,7 +7,7 @@ import Testing
 struct EngineDirectoryTests {
     private func answer(_ engines: [String: String]) -> JSONValue { ["engines": .object(engines.mapValues { .string($0) })] }
 
-    @Test("What came while a question was open is newer than its answer, and what came before is not")
+    @Test("News that came while a question was open is newer than its answer, and earlier news is not")
     func newsDuringQuestion() {
         var directory = EngineDirectory()
         directory.take(.added(0, EngineUUID("ada"), [:]))

@@ -79,6 +79,6 @@ struct SessionTranscript {
         return self.on(.timerFired, sourceLocation: sourceLocation)
     }
 
-    /// The timer, so long after now.
+    /// The effect that sets the timer to so long after now.
     func timer(in span: Duration) -> ClientSession.Effect { .setTimer(self.now + span) }
 }

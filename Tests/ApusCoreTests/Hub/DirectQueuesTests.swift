@@ -55,7 +55,7 @@ struct DirectQueuesTests {
         #expect(queues.engineLeft(ada).map(\.task) == [b, a])
         #expect(queues.engineLeft(ada).map(\.task) == [])
         #expect(queues.queue(of: bob) == [c])
-        // Nobody waits for what is sent to one that is not there.
+        // A request to an engine that is not there is not waited for.
         queues.submitted(d, to: ada, self.request("client"))
         queues.replied(d, by: ada, wasAborted: false)
         queues.finished(e, on: ada)
@@ -75,7 +75,7 @@ struct DirectQueuesTests {
         #expect(queues.completedCount(of: ada) == 0)
     }
 
-    @Test("Of a request is kept what its answer needs: of its buffers only a function's, if that may have a name")
+    @Test("Of a request only what its answer needs is kept: of its buffers only the function's, if that may have a name")
     func kept() {
         let (short, long) = (ByteBuffer(string: "function"), ByteBuffer(repeating: 1, count: 4096))
         #expect(self.request("client", buffers: [short, long]).function == short)

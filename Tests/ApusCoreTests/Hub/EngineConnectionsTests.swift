@@ -9,7 +9,7 @@ struct EngineConnectionsTests {
     private struct World {
         var connections = EngineConnections()
         var now = MonotonicTime(.seconds(100))
-        /// When the driver is to call.
+        /// When the driver is to fire the timer.
         var timer: MonotonicTime?
 
         @discardableResult
@@ -22,7 +22,7 @@ struct EngineConnectionsTests {
             return effects
         }
 
-        /// Turns the clock on, and calls at each time named; gives what came of that.
+        /// Turns the clock on, fires the timer whenever it is due, and gives the effects.
         mutating func wait(_ span: Duration) -> [EngineConnections.Effect] {
             let end = self.now + span
             var effects: [EngineConnections.Effect] = []

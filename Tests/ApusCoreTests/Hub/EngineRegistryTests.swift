@@ -226,7 +226,7 @@ struct EngineRegistryTests {
             registry.handle(.heartFound(self.ada), at: self.now) == [.saveState, .announce(self.engine(0, "q", isWatched: true))])
     }
 
-    @Test("A process that registers again is taken for what it is, another of its uuid is refused")
+    @Test("A process that registers again is recognised, and another of the same uuid is refused")
     func sameProcess() {
         var registry = Registry()
         _ = registry.handle(.registrationRequested(self.request("p")), at: self.now)
@@ -235,7 +235,7 @@ struct EngineRegistryTests {
         #expect(registry.handle(.registrationRequested(self.request("p")), at: self.now).contains(.accept(0, self.ada)))
     }
 
-    @Test("An engine that comes back while its last answers are waited for gives none any more")
+    @Test("When an engine comes back while its last answers are waited for, they are given up")
     func comesBackFromGoodbye() {
         var registry = Registry()
         _ = registry.handle(.registrationRequested(self.request("p")), at: self.now)

@@ -5,7 +5,7 @@ import Testing
 private func at(_ milliseconds: Int) -> MonotonicTime { MonotonicTime(.milliseconds(milliseconds)) }
 
 extension KernelSession {
-    /// One whose process, of number 1, is up and idle.
+    /// A session whose process, of number 1, is up and idle.
     fileprivate static func idle(_ change: (inout Options) -> Void = { _ in }) -> KernelSession {
         var options = Options()
         change(&options)
@@ -17,7 +17,7 @@ extension KernelSession {
         return session
     }
 
-    /// One that runs request 1.
+    /// A session that runs request 1.
     fileprivate static func running(limit: Double? = nil, _ change: (inout Options) -> Void = { _ in }) -> KernelSession {
         var session = self.idle(change)
         _ = session.handle(.requested(Request(number: 1, limit: limit)))
@@ -114,7 +114,7 @@ struct KernelSessionTests {
         #expect(session.handle(.said(.published(place: 1), by: 1)) == [.publish(for: 1)])
         _ = session.handle(.requested(Request(number: 2)))
         #expect(session.handle(.said(.published(place: 1), by: 1)) == [.publish(for: 1)])
-        // Of no request that anybody knows: the last one's.
+        // Output of an unknown request belongs to the last one.
         #expect(session.handle(.said(.published(place: 0), by: 1)) == [.publish(for: 2)])
         #expect(session.handle(.said(self.replied, by: 1)) == [.answer(2, self.answered, outputs: 1)])
     }
@@ -206,7 +206,7 @@ struct KernelSessionTests {
         #expect("\(end)" == "it did not stop within 1 s of the interrupt at its limit of 3 s, so its kernel was killed")
     }
 
-    @Test("A watch hits no request but its own")
+    @Test("A timer affects no request but its own")
     func lateWatch() {
         var session = KernelSession.running(limit: 1)
         #expect(
@@ -218,7 +218,7 @@ struct KernelSessionTests {
         #expect(session.handle(.timerFired(.limit(request: 1))) == [])
         #expect(session.handle(.timerFired(.grace(request: 1))) == [])
         #expect(session.description == "running, process 1, request 2")
-        // Nor its own, when its time has not come.
+        // A timer of this request that is not running changes nothing either.
         #expect(session.handle(.timerFired(.grace(request: 2))) == [])
     }
 
@@ -258,7 +258,7 @@ struct KernelSessionTests {
         #expect(session.description == "launching")
     }
 
-    @Test("So it is when the request is being interrupted, and its watch ends with it")
+    @Test("The same holds for a request that is being interrupted, and its timers end with it")
     func diesInterrupting() {
         var session = KernelSession.running(limit: 1)
         _ = session.handle(.interruptAsked(request: nil))

@@ -110,7 +110,7 @@ private struct KernelWorld {
         }
     }
 
-    /// Ends everything as an engine does, in the order in which it can come.
+    /// Ends everything as an engine does, in an order that can occur.
     mutating func end() {
         self.bring(.stopAsked)
         for process in self.processes.sorted() { self.bring(.ended(process: process, how: "", isTorn: false, at: self.moment)) }
@@ -154,7 +154,7 @@ struct KernelWalkTests {
             var options = KernelSession.Options()
             options.restarts = restarts
             var found: [String: Int] = [:]
-            // One way is longer than most: a request that waits and is interrupted before Python is up.
+            // One sequence of events is longer than most: a request that waits and is interrupted before Python is up.
             var early = KernelWorld(options)
             early.bring(.requested(.init(number: 1)))
             early.bring(.started(process: 1))
@@ -162,7 +162,7 @@ struct KernelWalkTests {
             early.bring(.written(process: 1))
             var pending = [KernelWorld(options), early]
             while let world = pending.popLast() {
-                // So many differ: by a request that waits or was handed over, by what is being written, by what is watched.
+                // So many states differ: by a request that waits or was handed over, by writes, by timers.
                 guard found[world.state, default: 0] < 60 else { continue }
                 found[world.state, default: 0] += 1
                 for event in world.possibleEvents {
@@ -176,7 +176,7 @@ struct KernelWalkTests {
             }
         }
         #expect(problems == [])
-        // What the states' descriptions say that they become, and themselves.
+        // The states that each state's description says it may become, and the state itself.
         let ends: Set = ["dying", "leaving", "stopping", "launching", "failed"]
         let promised: [String: Set<String>] =
             [

@@ -199,7 +199,7 @@ struct EngineSupervisorTests {
                         + "and is not started again"))
     }
 
-    @Test("Where restarts are off, the dead stay dead")
+    @Test("Where restarts are off, engines that died are not started again")
     func off() {
         var world = World(restarts: false)
         world.launch(ada, as: 0)
@@ -212,7 +212,7 @@ struct EngineSupervisorTests {
             ])
     }
 
-    @Test("Whoever asks has an engine started again, whether it runs, was shut down or was given up")
+    @Test("An engine is started again on request, whether it runs, was shut down or was given up")
     func asked() {
         var world = World(restarts: false)
         world.launch(ada, as: 0)

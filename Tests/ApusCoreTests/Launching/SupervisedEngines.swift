@@ -2,15 +2,15 @@ import ApusCore
 import ApusWire
 import Testing
 
-/// Engines that die, freeze, are shut down and fail to start, as a seed says, under a supervisor; what launcher and hub tell of them comes
-/// in any order.
+/// Engines under a supervisor that die, freeze, are shut down and fail to start, from a seed; reports of launcher and hub come in
+/// any order.
 private struct SupervisedEngines {
     private struct Engine {
         var isAlive = true
         var isRegistered = false
         var isFrozen = false
         var wasToldToEnd = false
-        /// Events of it on their way, by who tells them: of each teller the oldest first.
+        /// Reports on their way to the supervisor, by sender, the oldest first.
         var launcher: [EngineSupervisor.Event] = []
         var hub: [EngineSupervisor.Event] = []
     }
@@ -132,7 +132,7 @@ private struct SupervisedEngines {
         self.now = end
     }
 
-    /// Nothing new happens any more: all is told, frozen engines go on, those told to end do, and the others register.
+    /// Lets everything come to rest: all reports arrive, frozen engines go on, those told to end do, and the others register.
     mutating func comeToRest() {
         for _ in 0..<100 {
             for uuid in self.uuids {

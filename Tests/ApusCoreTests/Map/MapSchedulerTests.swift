@@ -5,19 +5,19 @@ import Testing
 private struct MapWorld {
     var scheduler: MapScheduler
     let engines: Int
-    /// What the call of an element takes.
+    /// How long the call of an element takes.
     let microseconds: (Int) -> Double
     var bytes: (Int) -> Int = { _ in 10 }
     /// A task that has run this long gives the rest of its calls back.
     var slice = Double.infinity
 
-    /// When each engine has done what it has.
+    /// When each engine is free again.
     private var free: [Double] = []
     private(set) var sent: [Range<Int>] = []
     private(set) var outcomes: [Int]
     private(set) var mostUnderWay = 0
     private(set) var isFinished = false
-    /// What each task costs besides its calls.
+    /// How long each task takes besides its calls.
     private static let overhead = 40.0
 
     init(count: Int, engines: Int, sizing: MapScheduler.Sizing = .measured, _ microseconds: @escaping (Int) -> Double) {
@@ -73,7 +73,7 @@ private struct MapWorld {
 
 @Suite("A map chooses how many calls a task gets")
 struct MapSchedulerTests {
-    @Test("Nothing known, tasks are single calls, a few for each engine")
+    @Test("At first tasks are single calls, a few for each engine")
     func startsSingle() {
         var scheduler = MapScheduler(count: 1000, sizing: .measured)
         let singles: [MapScheduler.Effect] = (0..<8).map { .send($0..<$0 + 1) }

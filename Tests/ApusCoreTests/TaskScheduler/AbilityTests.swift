@@ -87,7 +87,7 @@ struct AbilityTests {
         var more = self.swift
         more.functions.formUnion(["Program.cube", "cube"])
         #expect(world.on(.engineChanged(eve, more)) == [.send(b, to: eve)])
-        // What it had, it has.
+        // It keeps the task that it had.
         #expect(world.reply(b, from: eve) == [.relay(b, from: eve)])
         #expect(world.submit(c, targets: [eve], need: .name("square")) == [.send(c, to: eve)])
     }

@@ -17,7 +17,7 @@ struct AdaptiveDepthTests {
         for number in 0..<count { world.submit(TaskID("task \(number)")) }
     }
 
-    @Test("Nothing known, an engine gets one task")
+    @Test("At first an engine gets one task")
     func startsAtOne() {
         var world = Transcript(hwm: nil, engines: [ada, bob])
         self.submitMany(&world, 10)

@@ -49,7 +49,7 @@ struct DependencyTests {
             world.submit(e, after: TaskDependency([a])) == [.fail(e, .impossibleDependency(.ended(a, succeeded: false, .after)))])
     }
 
-    @Test("A chain of a hundred thousand tasks falls without a stack to fall on")
+    @Test("A failure passes along a chain of a hundred thousand tasks without overflowing the stack")
     func longChain() {
         var scheduler = TaskScheduler()
         var effects: [TaskScheduler.Effect] = []
@@ -93,7 +93,7 @@ struct DependencyTests {
             ])
     }
 
-    @Test("To depend on oneself, on the unknown or on nothing at all is invalid")
+    @Test("A dependency on the task itself, on an unknown task or on nothing at all is invalid")
     func invalid() {
         var world = Transcript(engines: [ada])
         #expect(world.submit(a, after: TaskDependency([a])) == [.fail(a, .invalidDependency(.itself))])
@@ -102,7 +102,7 @@ struct DependencyTests {
         #expect(world.submit(d, after: never) == [.fail(d, .invalidDependency(.noEnding))])
     }
 
-    @Test("A task forgotten is a task unknown")
+    @Test("A task that was forgotten counts as unknown")
     func forgotten() {
         var world = Transcript(TaskScheduler.Configuration(highWaterMark: 0, rememberedTasks: 2))
         world.on(.engineJoined(ada, understandsRecall: false))

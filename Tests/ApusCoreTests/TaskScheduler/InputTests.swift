@@ -20,7 +20,7 @@ struct InputTests {
         #expect(world.reply(b, from: ada) == [.relay(b, from: ada), .send(c, to: bob)])
     }
 
-    @Test("It has its dependencies besides")
+    @Test("It waits for its dependencies as well")
     func besides() {
         var world = Transcript(engines: [ada, bob])
         world.submit(a)
@@ -46,7 +46,7 @@ struct InputTests {
         #expect(world.on(.submitted(TaskRequest(e, inputs: [b, a]))) == [.fail(e, .inputFailed(a))])
     }
 
-    @Test("A result of earlier is looked for while the task waits")
+    @Test("An earlier result is looked up while the task waits")
     func sought() {
         var world = Transcript(engines: [ada])
         world.submit(a)
@@ -58,7 +58,7 @@ struct InputTests {
         #expect(world.on(.resultFound(of: a, for: c)) == [.send(c, to: ada)])
     }
 
-    @Test("One that cannot be found ends the task, unless that has ended before")
+    @Test("A result that cannot be found ends the task, unless the task has ended before")
     func missing() {
         var world = Transcript(engines: [ada])
         #expect(world.on(self.taking(a)) == [.findResult(of: a, for: c)])

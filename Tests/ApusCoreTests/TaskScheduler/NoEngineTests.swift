@@ -11,7 +11,7 @@ struct NoEngineTests {
         .fail(task, .noEngine(NoEngine(.noneIsComing(Self.reason), lost: lost)))
     }
 
-    @Test("Tasks wait for engines that may come tomorrow")
+    @Test("Tasks wait for engines that may come later")
     func waits() {
         var world = Transcript()
         #expect(world.submit(a) == [])

@@ -109,7 +109,7 @@ struct RetryTests {
         #expect(world.reply(b, from: bob) == [.relay(b, from: bob)])
     }
 
-    @Test("An engine that was given up and comes back is still the one that it was")
+    @Test("An engine that was given up and comes back counts as the same engine")
     func engineReturns() {
         var world = Transcript(engines: [ada])
         world.submit(a, retries: 1)
@@ -136,7 +136,7 @@ struct RetryTests {
         world.on(.engineJoined(bob, understandsRecall: false))
         #expect(
             world.on(.engineLeft(ada, begun: [a])) == [.fail(a, .engineDied(ada)), .send(b, to: bob), .send(c, to: bob)])
-        // Its one retry is still there.
+        // It still has its one retry.
         #expect(world.reply(c, from: bob, .error) == [.sendAgain(c, to: bob)])
         #expect(world.scheduler.failures(of: c) == 1)
     }
@@ -188,7 +188,7 @@ struct RetryTests {
     }
 }
 
-@Suite("The task scheduler keeps time and takes no for an answer")
+@Suite("The task scheduler's time-outs, aborts and retry rules")
 struct TimeoutAndAbortTests {
     @Test("A task times out while it waits, and not while it runs")
     func timeout() {
@@ -226,7 +226,7 @@ struct TimeoutAndAbortTests {
         #expect(world.on(.timerFired) == [.setTimer(start + .seconds(1))])
     }
 
-    @Test("Aborted tasks that wait end at once; those an engine has are its business")
+    @Test("Aborted tasks that wait end at once; tasks that an engine has are left to the engine")
     func abort() {
         var world = Transcript(engines: [ada])
         world.submit(a)

@@ -8,7 +8,7 @@ import Testing
 struct TaskInputsTests {
     private let first = [ByteBuffer(string: "first")]
 
-    /// Gives the event, and checks what is kept.
+    /// Handles the event, and checks what is kept.
     private func on(
         _ inputs: inout TaskInputs, _ event: TaskInputs.Event, sourceLocation: SourceLocation = #_sourceLocation
     ) -> [TaskInputs.Effect] {

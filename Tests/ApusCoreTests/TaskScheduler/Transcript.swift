@@ -10,7 +10,7 @@ struct Transcript {
 
     init(_ configuration: TaskScheduler.Configuration) { self.scheduler = TaskScheduler(configuration) }
 
-    /// With a high-water mark of one, as ipyparallel has it, unless told otherwise.
+    /// By default with ipyparallel's high-water mark of one.
     init(hwm: Int? = 1, scheme: TaskScheduler.Scheme = .leastload, engines: [EngineUUID] = [], understandRecall: Bool = true) {
         self.init(TaskScheduler.Configuration(scheme: scheme, highWaterMark: hwm, storyLength: 100))
         for engine in engines { self.on(.engineJoined(engine, understandsRecall: understandRecall)) }

@@ -1,8 +1,8 @@
 import Foundation
 import Testing
 
-// What the articles of Sources/1-Programs/Apus/Apus.docc show is in this folder, compiled and, but for what needs a cluster of the user's own, run:
-// each article's Swift in the file that bears its name, block by block, with what the tests expect of it in between.
+// The Swift of the articles in Sources/1-Programs/Apus/Apus.docc is in this folder, compiled and run, except code that needs a
+// cluster of the user's own. Each article's blocks are in the file of its name, with the tests' expectations in between.
 
 @Suite("Articles")
 struct ArticlesTests {
@@ -34,7 +34,7 @@ struct ArticlesTests {
         for article in Self.articles where article != "Apus" { #expect(page.contains("- <doc:\(article)>")) }
     }
 
-    /// The lines but empty ones and imports, without how far they are indented: in these a page and its test differ.
+    /// The lines without indentation, empty lines and imports, in which a page and its test differ.
     private static func lines(_ text: Substring) -> [String] {
         text.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
             .filter { !$0.isEmpty && !$0.hasPrefix("import ") }

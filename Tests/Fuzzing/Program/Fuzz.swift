@@ -35,7 +35,7 @@ struct Fuzz {
             let target = self.target(name)
             chosen = target
             WatchedCode.watch(target.modules, table: try Self.text(of: arguments[0] + ".modules"))
-            // libFuzzer reads its options from where ours stood.
+            // libFuzzer gets the arguments from the target's name on, which stands in place of a program's name.
             var count = CommandLine.argc - 1
             var rest: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>? = CommandLine.unsafeArgv + 1
             exit(

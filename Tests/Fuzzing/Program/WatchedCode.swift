@@ -1,8 +1,8 @@
 import CFunctionSection
 
-// libFuzzer looks through the counters of all code after each input. With those of all our modules that takes longer than most
-// parsers do, so it is told only of those of the modules that a target is about. The linker puts the two functions with `__wrap_` in
-// place of libFuzzer's, which the program's code calls before `main`.
+// libFuzzer looks through the counters of all code after each input. With the counters of all our modules that takes longer than
+// most parsers do, so libFuzzer is told only of the modules that a target is about. The linker puts the two functions with
+// `__wrap_` in place of libFuzzer's, which the program's code calls before `main`.
 
 @_silgen_name("__real___sanitizer_cov_8bit_counters_init")
 private func giveCounters(_ start: UnsafeMutablePointer<UInt8>, _ end: UnsafeMutablePointer<UInt8>)

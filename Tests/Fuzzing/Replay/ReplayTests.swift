@@ -2,7 +2,7 @@ import Foundation
 import NIOCore
 import Testing
 
-/// What `scripts/fuzz` begins with and what it found, without a fuzzer.
+/// Tries the inputs that `scripts/fuzz` begins with, and those that it found, without a fuzzer.
 @Suite("Parsers of foreign bytes")
 struct ReplayTests {
     private static let names = FuzzTarget.all.map(\.name)
@@ -23,7 +23,7 @@ struct ReplayTests {
     }
 
     @Test(
-        "What a parser once failed on does it no harm",
+        "Inputs that a parser once failed on are handled",
         arguments: try FileManager.default.contentsOfDirectory(atPath: inputs.path).sorted())
     func finds(name: String) throws {
         let target = try Self.target(name)

@@ -1,9 +1,10 @@
 import NIOCore
 
-/// One parser of foreign bytes, and what must hold for every input.
+/// One parser of foreign bytes, and the properties that must hold for every input.
 ///
-/// A parser passes when it neither traps nor hangs nor takes memory without bound; a target's `check` adds properties, such as that what
-/// was read can be written and read again. `scripts/fuzz` looks for inputs that break one; `ReplayTests` tries those that once did.
+/// A parser passes when it neither traps nor hangs nor takes memory without bound; a target's `check` adds properties, such as
+/// that a value that was read can be written and read again. `scripts/fuzz` looks for inputs that break a property; `ReplayTests`
+/// tries those that once did.
 struct FuzzTarget: Sendable {
     let name: String
     /// The modules whose code is to be reached.
@@ -35,7 +36,7 @@ struct FuzzTarget: Sendable {
     ]
 }
 
-/// What an input showed to be untrue of a parser.
+/// A property of a parser that an input has shown to be untrue.
 struct BrokenProperty: Error, CustomStringConvertible {
     let description: String
 }
@@ -45,7 +46,7 @@ func require(_ condition: Bool, _ property: @autoclosure () -> String) throws {
 }
 
 extension ByteBuffer {
-    /// The rest in pieces of so many bytes.
+    /// The remaining bytes, in pieces of this size.
     func pieces(of size: Int) -> [ByteBuffer] {
         var rest = self
         var pieces: [ByteBuffer] = []
@@ -53,7 +54,7 @@ extension ByteBuffer {
         return pieces
     }
 
-    /// What lies between the bytes of this value.
+    /// The parts between bytes of this value.
     func split(at separator: UInt8) -> [ByteBuffer] {
         self.readableBytesView.split(separator: separator, omittingEmptySubsequences: false).map { ByteBuffer($0) }
     }

@@ -38,7 +38,7 @@ extension FuzzTarget {
     }
 }
 
-/// All that a decoder makes of what a kernel says. No socket lends anything: a part that is lent cannot be taken.
+/// All frames that a decoder finds in a kernel's bytes. No socket lends anything, so a part that is lent cannot be taken.
 private struct KernelSpeech: Equatable {
     private(set) var frames: [[ByteBuffer]] = []
     private var isTorn = false

@@ -10,7 +10,8 @@ import NIOCore
 #endif
 
 extension FuzzTarget {
-    /// The file of a library or an executable, whose section of conformances, by which remote functions are found, is looked for and whose build is told by a hash.
+    /// The file of a library or an executable: its section of conformances, by which remote functions are found, is looked for,
+    /// and the hash of its build is read.
     static let libraryFiles = FuzzTarget(
         "library-files", of: ["CFunctionSection"], longestInput: 600, seeds: [exampleLibrary],
         words: ["\u{7f}ELF\u{2}\u{1}", "swift5_protocol_conformances", "\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{1}"]

@@ -28,11 +28,12 @@ extension FuzzTarget {
             try cursor.expectEnd()
         }
         guard let members = read.object, let text = members["a"]?.string else { return }
-        // Of repeated members the first is found and the last is read; both are there only if somebody plays tricks.
+        // Of repeated members the first is found and the last is read; only a malicious sender repeats members.
         try require(input.textMember("a") != nil || input.readableBytesView.split(separator: UInt8(ascii: "a")).count > 2, text)
     }
 
-    /// A message as its frames, which a byte 255 separates: it is in no JSON text. All of its parts are read by all who read such parts.
+    /// A message as its frames, which a byte 255 separates, for no JSON text has it. Every reader of such parts reads all of its
+    /// parts.
     static let messages = FuzzTarget(
         "messages", of: ["ApusWire", "ApusController", "ApusEngine"], longestInput: 500,
         seeds: [

@@ -38,7 +38,7 @@ extension FuzzTarget {
         let decoder = PickleDecoder()
         func decode<Value: Codable>(_: Value.Type) throws {
             guard let decoded = try? decoder.decode(Value.self, from: value) else { return }
-            // What cannot be written (a date beyond Python's, a key of no order) says so.
+            // A value that cannot be written (a date beyond Python's, a key without an order) is an error.
             guard let encoded = try? PickleEncoder().encode(decoded) else { return }
             try require(
                 (try? decoder.decode(Value.self, from: encoded)) != nil,
@@ -130,7 +130,7 @@ extension FuzzTarget {
         if let value = try? ObjectBuffers.deserialize(&objects) {
             var again = ObjectBuffers.serialize(value)[...]
             let reread = try ObjectBuffers.deserialize(&again)
-            // Of a reference only the name goes on.
+            // Of a reference only the name is kept.
             let isSame = value.referenceName.map { $0 == reread.referenceName } ?? (reread.description == value.description)
             try require(isSame, "\(value) became \(reread) on the way")
             try require(again.isEmpty, "all buffers of a value are its own")
@@ -157,7 +157,7 @@ private let limits: PickleReader.Limits = {
 private let generous = PickleReader.Limits()
 private let outOfBand = [ByteBuffer(string: "first"), ByteBuffer()]
 
-/// The value; nil if there is none, for which there has to be a reason.
+/// The value; nil if reading fails, for which there has to be a reason.
 private func read(_ pickle: ByteBuffer) throws -> PickleValue? {
     do { return try PickleReader(limits: limits).read(pickle, outOfBand: outOfBand) } catch let error as PickleError {
         try require(!error.message.isEmpty, "what is no pickle is told why")
@@ -165,7 +165,7 @@ private func read(_ pickle: ByteBuffer) throws -> PickleValue? {
     }
 }
 
-/// All that can be asked of an array.
+/// Checks everything that can be read from an array.
 private func checkArray(_ array: NDArray) throws {
     _ = array.description
     _ = try? array.scalarValue()
@@ -183,7 +183,7 @@ private func checkArray(_ array: NDArray) throws {
     try require(again.scalarType.size == array.scalarType.size, "an array keeps the size of its elements")
 }
 
-/// A bit of everything that a type of a user's may have.
+/// A type with all kinds of members that a user's type may have.
 private struct Sample: Codable {
     enum Kind: String, Codable { case one, two }
     enum Shape: Codable {
@@ -232,7 +232,7 @@ private let plainValues: [PickleValue] = [
             entries: [1: 2])),
 ]
 
-/// What Python itself wrote, with frames and a memo, and what nobody writes any more.
+/// Pickles that Python itself wrote, with frames and a memo, and old forms that no program writes any more.
 private let pythonPickles = [
     "80049521000000000000007d94288c0161945d94284b014b02658c01629468028c0474657874944e8794752e",
     "286c70300a49310a614932300a614c2d393039343934373031373732393238323337393135303339303632354c0a6146322e350a615661e90a70310a614e614930310a612e",

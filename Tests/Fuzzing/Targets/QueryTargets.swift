@@ -110,9 +110,9 @@ private func message(_ header: String, _ metadata: String, _ content: String) ->
         buffers: [ByteBuffer(string: "buffer")])
 }
 
-/// Shell patterns without sets, the obvious way.
+/// Matches shell patterns without sets in the simplest way.
 private func simplyFits(_ pattern: ArraySlice<Unicode.Scalar>, _ text: ArraySlice<Unicode.Scalar>) -> Bool {
-    // What fits so far, by how much of the text is used up: a row of the table for each letter of the pattern.
+    // Which beginnings of the text fit the pattern so far, by their lengths: a row of the table for each letter of the pattern.
     var reached = [true] + Array(repeating: false, count: text.count)
     for letter in pattern {
         var next = Array(repeating: false, count: text.count + 1)

@@ -71,7 +71,7 @@ extension FuzzTarget {
         _ = try? Greeting.parse(input)
         guard let command = try? Command(parsing: input) else { return }
         switch command {
-        // What is unknown is never written, and an error's text may have been mended and cut.
+        // An unknown command is never written, and an error's text may have been repaired and cut.
         case .unknown, .error: return
         default: break
         }
@@ -87,7 +87,7 @@ private let ready = Array(
     Command.ready(.init(socketType: "DEALER", identity: ByteBuffer(string: "me"))).encoded().readableBytesView)
 private let ping = Array(Command.ping(timeToLive: 3, context: ByteBuffer(string: "x")).encoded().readableBytesView)
 
-/// All that a decoder makes of a stream.
+/// Everything that a decoder reads from a stream.
 private struct Decoded {
     private(set) var units: [FrameDecoder.Unit] = []
     private(set) var violation: ProtocolViolation?
@@ -121,7 +121,7 @@ private struct Decoded {
         for unit in self.units {
             switch unit {
             case .command(let body): write(body, .command)
-            // What was passed over is not there to be written.
+            // A message that was passed over cannot be written.
             case .tooLarge: break
             case .message(let frames):
                 for (place, frame) in frames.enumerated().dropFirst(added) { write(frame, place < frames.count - 1 ? .more : []) }
@@ -131,7 +131,7 @@ private struct Decoded {
     }
 }
 
-/// All that a session says to a stream.
+/// Everything that a session answers to a stream.
 private struct Conversation: Equatable {
     private var events: [Session.Event] = []
     private var violation: ProtocolViolation?
@@ -150,7 +150,7 @@ private struct Conversation: Equatable {
         }
     }
 
-    /// Gives the subscriptions to a set, and asks it what every one of them asks by itself.
+    /// Puts the subscriptions into a set, and compares it with each subscription by itself.
     func checkSubscriptions() throws {
         var set = SubscriptionSet()
         var plain: Set<ByteBuffer> = []
