@@ -1,4 +1,4 @@
-"""The Python side of an engine: runs the requests of the engine's process, one at a time.
+"""The Python side of an engine: runs the requests that the engine's process hands over, one at a time.
 
 The engine's process holds everything that must not depend on user code: sockets, heartbeats, the queue,
 aborts, time limits. It starts this interpreter with one end of a socket pair and speaks frames over it:

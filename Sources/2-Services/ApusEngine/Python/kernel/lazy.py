@@ -1,10 +1,10 @@
 """Postpones the code of packages until it is needed, so that a kernel starts sooner.
 
 A call needs `ipyparallel.serialize`, and importing that runs `ipyparallel/__init__.py`, which imports a whole
-client, numpy and much else. Of a postponed package only a few modules can be imported that do without its own
-code. The first use of anything else in the package runs that code, before any other module of the package is
-imported. The end of the second call runs the code as well: no answer waits for it then, and later calls find
-everything imported.
+client, numpy and much else. A postponed package can be imported at first with only a few modules, which do
+without its own code. The first use of anything else in the package runs that code, before any other module of
+the package is imported. The end of the second call runs the code as well: no answer waits for it then, and later
+calls find everything imported.
 """
 
 import importlib

@@ -193,7 +193,7 @@ class KernelLoop(asyncio.SelectorEventLoop):
     # A process that user code forked
 
     def _leave_to_parent(self):
-        """Empties the loop in a forked child: its tasks are the parent's to run, and it shares the selector with the parent."""
+        """Empties the loop in a forked child, whose tasks are the parent's to run, and gives it a selector of its own."""
         self._polls = {}
         self._is_shown = False
         self._selector = Selector()
