@@ -73,6 +73,7 @@ final class SlowStore: TaskStore {
     {
         try await self.memory.records(matching: query, fields: fields)
     }
+    nonisolated(nonsending) func unfinished() async throws(TaskStoreError) -> [TaskRecord] { try await self.memory.unfinished() }
     nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] { try await self.memory.history() }
     nonisolated(nonsending) func counts() async throws(TaskStoreError) -> TaskCounts { try await self.memory.counts() }
     nonisolated(nonsending) func close() async throws(TaskStoreError) {}

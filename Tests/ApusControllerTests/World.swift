@@ -20,7 +20,8 @@ final class World: Sendable {
 
     init(
         _ options: ControllerOptions = ControllerOptions(), store: any TaskStore = MemoryTaskStore(),
-        restoring engines: [String: String] = [:], onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil,
+        restoring engines: [String: String] = [:], describedAs words: [String: JSONValue] = [:],
+        onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil,
         transport: any Transport = InMemoryNetwork()
     ) async throws {
         self.network = transport
@@ -30,7 +31,7 @@ final class World: Sendable {
             options: options, transport: self.network, store: store, eventLoop: self.eventLoop,
             onStateChange: onStateChange, logger: logger)
         self.service = service
-        if !engines.isEmpty { await service.restore(.init(engines: engines, nextID: engines.count)) }
+        if !engines.isEmpty { try await service.restore(.init(engines: engines, nextID: engines.count, announcements: words)) }
         (self.client, self.engine) = try await service.start()
         self.running = Task { try await service.run() }
         self.session = Mutex(Session(signer: try Signer(key: self.client.common.key)))

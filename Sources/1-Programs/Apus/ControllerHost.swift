@@ -104,9 +104,10 @@ public final class ControllerHost: Sendable {
                 eventLoop: MultiThreadedEventLoopGroup.singleton.next(), onStateChange: { states.save($0) },
                 onPresence: onPresence, logger: logger)
             if let files, files.restore {
-                do { if let saved = try files.savedEngines() { await service.restore(saved) } } catch {
-                    logger.error("the engines cannot be restored: \(error)")
-                }
+                var saved: EngineRegistry.State?
+                do { saved = try files.savedEngines() } catch { logger.error("the engines cannot be restored: \(error)") }
+                let count = try await service.restore(saved)
+                if count > 0 { logger.info("\(count) unfinished tasks are taken up again") }
             }
             (self.clientInfo, self.engineInfo) = try await service.start()
         } catch {

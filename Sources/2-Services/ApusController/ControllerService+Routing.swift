@@ -94,7 +94,10 @@ extension ControllerService {
     private func takeControlReply(_ reply: VerifiedMessage) {
         let message = reply.message
         let engine = EngineUUID(String(buffer: message.identities[0]))
-        if message.identities[1] == ControllerSession.identity { return self.tasks.takeRecallReply(message, from: engine) }
+        if message.identities[1] == ControllerSession.identity {
+            let isReport = (try? MessageHeader(scanning: message.header))?.type == .reportReply
+            return isReport ? self.hub.takeReport(message, from: engine) : self.tasks.takeRecallReply(message, from: engine)
+        }
         guard self.hub.isTimely(message, from: engine) else { return }
         self.hub.look(at: message, from: engine)
         self.direct.relayControlReply(reply)

@@ -112,7 +112,19 @@ package actor ControllerService {
 
     /// Expects the engines of an earlier controller, which reconnect but do not register again. Each gets its id back once it can
     /// be reached; one that does not come is forgotten, as after any registration.
-    package func restore(_ state: EngineRegistry.State) { self.hub.restore(state) }
+    ///
+    /// With a store that lasts the tasks that have no outcome are taken up again: those that engines hold end there, the others are
+    /// given out. Called before ``start()``.
+    ///
+    /// - Returns: How many tasks were taken up.
+    /// - Throws: ``TaskStoreError`` when the store cannot be read.
+    @discardableResult
+    package func restore(_ state: EngineRegistry.State?) async throws -> Int {
+        if let state { self.hub.restore(state, withTasks: self.store.isDurable) }
+        guard self.store.isDurable else { return 0 }
+        let restorer = TaskRestorer(store: self.store, tasks: self.tasks, direct: self.direct, session: self.session)
+        return try await restorer.restore()
+    }
 
     /// Takes a launcher's report of how an engine's process ended.
     package nonisolated func engineProcessEnded(_ uuid: EngineUUID, _ end: EngineEnd) {

@@ -214,6 +214,10 @@ package final class SQLiteTaskStore: TaskStore {
         try await self.read { try $0.records(matching: query, fields: fields) }
     }
 
+    package nonisolated(nonsending) func unfinished() async throws(TaskStoreError) -> [TaskRecord] {
+        try await self.read { try $0.unfinished }
+    }
+
     package nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] {
         try await self.read { try $0.history }
     }

@@ -44,6 +44,20 @@ struct TaskReader {
         return records
     }
 
+    var unfinished: [TaskRecord] {
+        get throws {
+            let fields: Set<TaskField> = [.header, .metadata, .content, .buffers]
+            let rows = try Row.fetchCursor(
+                self.database,
+                sql: """
+                    SELECT \(Self.columns(for: fields)) FROM tasks WHERE completed IS NULL AND client IS NOT NULL ORDER BY serial
+                    """)
+            var records: [TaskRecord] = []
+            while let row = try rows.next() { records.append(try self.record(row, fields)) }
+            return records
+        }
+    }
+
     var history: [TaskID] {
         get throws {
             try String.fetchAll(
@@ -66,7 +80,7 @@ struct TaskReader {
     // MARK: Rows
 
     private static let plainColumns =
-        "serial, msg_id, client, submitted, queue, engine, completed, received, resubmitted, output_bytes"
+        "serial, msg_id, client, submitted, queue, engine, completed, received, resubmitted, output_bytes, failures"
 
     /// The columns to select; parts that the fields do not need are null.
     private static func columns(for fields: Set<TaskField>) -> String {
@@ -88,15 +102,15 @@ struct TaskReader {
             let buffers = fields.contains(buffers) ? try self.buffers(of: serial, isReply: isReply) : []
             return Message(identities: [], signature: ByteBuffer(), parts: parts, buffers: buffers)
         }
-        if let engine = row[5] as String? { record.assign(to: EngineUUID(engine)) }
+        if let engine = row[5] as String? { record.assign(to: EngineUUID(engine), failures: row[10]) }
         if let client = row[2] as String? {
             record.submit(
-                request: try message(from: 10, isReply: false, buffers: .buffers), client: client, date: date(3),
+                request: try message(from: 11, isReply: false, buffers: .buffers), client: client, date: date(3),
                 queue: (row[4] as String?).flatMap { TaskQueue(rawValue: $0) }, engine: nil)
         }
         if row[6] as Int64? != nil {
             record.complete(
-                reply: try message(from: 13, isReply: true, buffers: .resultBuffers),
+                reply: try message(from: 14, isReply: true, buffers: .resultBuffers),
                 received: date(7) ?? WireDate(microseconds: 0))
         }
         if let id = row[8] as String? { record.resubmit(as: TaskID(id)) }

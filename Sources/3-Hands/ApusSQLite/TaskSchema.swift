@@ -1,7 +1,7 @@
 /// How a file of task records is laid out.
 enum TaskSchema {
     /// The statements that make each version out of the one before; a file's `user_version` counts those that were applied.
-    static let migrations = [Self.first]
+    static let migrations = [Self.first, Self.second]
 
     /// A task's dates are microseconds since 1970, its parts the packed bytes as they came. `client` is null in a stub and
     /// `completed` until the end. The columns from `client` to `resubmitted` repeat values of the parts, for indexes.
@@ -26,5 +26,11 @@ enum TaskSchema {
         CREATE TABLE payloads (key INTEGER PRIMARY KEY, data BLOB NOT NULL);
         CREATE TABLE outputs (serial INTEGER PRIMARY KEY, task INTEGER NOT NULL, kind TEXT NOT NULL, content BLOB NOT NULL);
         CREATE INDEX outputs_by_task ON outputs (task);
+        """
+
+    /// How often a task had failed when it was last sent to an engine, and a way to those that have not ended.
+    private static let second = """
+        ALTER TABLE tasks ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX unfinished ON tasks (serial) WHERE completed IS NULL AND client IS NOT NULL;
         """
 }

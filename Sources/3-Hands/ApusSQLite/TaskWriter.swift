@@ -50,10 +50,11 @@ struct TaskWriter {
             if row.isStub {
                 try self.submit(row, request: request, client: client, date: date, queue: queue, engine: engine)
             }
-        case .assigned(let id, let engine):
-            if self.fresh[id]?.assign(to: engine) != nil { return }
+        case .assigned(let id, let engine, let failures):
+            if self.fresh[id]?.assign(to: engine, failures: failures) != nil { return }
             try self.run(
-                "UPDATE tasks SET engine = ? WHERE msg_id = ? AND completed IS NULL", [engine.text, id.text])
+                "UPDATE tasks SET engine = ?, failures = ? WHERE msg_id = ? AND completed IS NULL",
+                [engine.text, failures, id.text])
         case .completed(let id, let reply, let received):
             if self.fresh[id]?.complete(reply: reply, received: received) != nil { return }
             if let row = try self.row(id), !row.isStub, !row.isFinished {
@@ -97,14 +98,15 @@ struct TaskWriter {
         if record.isStub { self.census.stubs += 1 }
         try self.run(
             """
-            INSERT INTO tasks (msg_id, client, submitted, queue, engine, started, completed, received, resubmitted, output_bytes,
+            INSERT INTO tasks (msg_id, client, submitted, queue, engine, started, completed, received, resubmitted, output_bytes, failures,
                 header, metadata, content, result_header, result_metadata, result_content)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 record.id.text, record.isStub ? nil : record.client, record.submitted?.microseconds, record.queue?.rawValue,
                 record.engine?.text, record.started?.microseconds, record.completed?.microseconds, record.received?.microseconds,
-                record.resubmittedAs?.text, record.outputByteCount, record.request?.header.data, record.request?.metadata.data,
+                record.resubmittedAs?.text, record.outputByteCount, record.failures, record.request?.header.data,
+                record.request?.metadata.data,
                 record.request?.content.data, record.reply?.header.data, record.reply?.metadata.data, record.reply?.content.data,
             ])
         let serial = self.database.lastInsertedRowID

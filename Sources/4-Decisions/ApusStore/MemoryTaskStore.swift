@@ -32,6 +32,10 @@ package final class MemoryTaskStore: TaskStore {
         return MemoryTasks.records(matching: query, among: candidates)
     }
 
+    package nonisolated(nonsending) func unfinished() async throws(TaskStoreError) -> [TaskRecord] {
+        self.tasks.withLock { $0.unfinished }
+    }
+
     package nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] { self.tasks.withLock { $0.history } }
     package nonisolated(nonsending) func counts() async throws(TaskStoreError) -> TaskCounts { self.tasks.withLock { $0.counts } }
     package var backlogByteCount: Int { 0 }

@@ -63,9 +63,9 @@ package struct MemoryTasks: Sendable {
             guard self.slots[slot].record?.isStub == true else { return }
             self.unmarkCullable(slot)
             self.slots[slot].record?.submit(request: request, client: client, date: date, queue: queue, engine: engine)
-        case .assigned(let id, let engine):
+        case .assigned(let id, let engine, let failures):
             guard let slot = self.slotOfTask[id] else { return }
-            self.slots[slot].record?.assign(to: engine)
+            self.slots[slot].record?.assign(to: engine, failures: failures)
         case .completed(let id, let reply, let received):
             guard let slot = self.slotOfTask[id] else { return }
             self.complete(slot, reply: reply, received: received)
@@ -198,6 +198,10 @@ package struct MemoryTasks: Sendable {
     /// the query's patterns and the records' texts.
     package static func records(matching query: TaskQuery, among candidates: [TaskRecord]) -> [TaskRecord] {
         candidates.filter { query.matches($0) }.sorted { $0.serial < $1.serial }
+    }
+
+    package var unfinished: [TaskRecord] {
+        self.slots.compactMap(\.record).filter { !$0.isFinished && !$0.isStub }.sorted { $0.serial < $1.serial }
     }
 
     package var history: [TaskID] {

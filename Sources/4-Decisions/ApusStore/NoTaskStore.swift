@@ -22,6 +22,7 @@ package struct NoTaskStore: TaskStore {
         matching query: TaskQuery, fields: Set<TaskField>
     ) async throws(TaskStoreError) -> [TaskRecord] { throw Self.error }
 
+    package nonisolated(nonsending) func unfinished() async throws(TaskStoreError) -> [TaskRecord] { throw Self.error }
     package nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] { throw Self.error }
     package nonisolated(nonsending) func counts() async throws(TaskStoreError) -> TaskCounts { throw Self.error }
     package var backlogByteCount: Int { 0 }

@@ -10,8 +10,8 @@ package enum TaskChange: Sendable {
     /// `engine` is known at once where the client named it.
     case submitted(
         TaskID, request: Message, client: String, date: WireDate?, queue: TaskQueue?, engine: EngineUUID?)
-    /// The scheduler sent the task to this engine. Changes nothing once the task has ended.
-    case assigned(TaskID, to: EngineUUID)
+    /// The scheduler sent the task, which had failed so often, to this engine. Says nothing new once the task has ended.
+    case assigned(TaskID, to: EngineUUID, failures: Int = 0)
     /// The task ended. Of several endings the first is kept; one of an unknown task changes nothing.
     case completed(TaskID, reply: Message, received: WireDate)
     /// The task printed or showed something. If the task is unknown this begins a stub.
@@ -63,7 +63,11 @@ extension TaskRecord {
         if self.assignedEngine == nil { self.assignedEngine = engine }
     }
 
-    package mutating func assign(to engine: EngineUUID) { if !self.isFinished { self.assignedEngine = engine } }
+    package mutating func assign(to engine: EngineUUID, failures: Int = 0) {
+        guard !self.isFinished else { return }
+        self.assignedEngine = engine
+        self.failures = failures
+    }
 
     package mutating func complete(reply: Message, received: WireDate) {
         guard !self.isFinished, !self.isStub else { return }

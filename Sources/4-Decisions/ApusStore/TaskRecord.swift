@@ -23,6 +23,8 @@ package struct TaskRecord: Sendable {
     package internal(set) var queue: TaskQueue?
     /// The engine the task was last sent to.
     package internal(set) var assignedEngine: EngineUUID?
+    /// How often the task had failed when it was last sent.
+    package internal(set) var failures = 0
 
     /// The one reply that ended the task, made by an engine, a scheduler or the hub.
     package internal(set) var reply: Message?

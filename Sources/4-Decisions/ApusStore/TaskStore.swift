@@ -27,6 +27,10 @@ package protocol TaskStore: Sendable {
         matching query: TaskQuery, fields: Set<TaskField>
     ) async throws(TaskStoreError) -> [TaskRecord]
 
+    /// The records of tasks that have not ended, with their requests, in the order in which the store first heard of them. Stubs are
+    /// left out.
+    nonisolated(nonsending) func unfinished() async throws(TaskStoreError) -> [TaskRecord]
+
     /// The ids of all tasks, by the date of their submission. Stubs are left out.
     nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID]
 

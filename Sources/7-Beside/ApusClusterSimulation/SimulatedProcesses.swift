@@ -76,7 +76,7 @@ final class SimulatedController: Sendable {
             eventLoop: VirtualLoop(surroundings.time),
             onStateChange: { state in if store.isOpen { remains.engines.withLock { $0 = state } } },
             logger: StoryLogHandler.logger("controller \(self.process)", surroundings.chronicle))
-        if let saved = remains.engines.withLock({ $0 }) { await self.service.restore(saved) }
+        if let saved = remains.engines.withLock({ $0 }) { try await self.service.restore(saved) }
         (self.clientInfo, self.engineInfo) = try await self.service.start()
         self.running.withLock { $0 = Task { [service] in try await service.run() } }
     }
@@ -137,6 +137,7 @@ private final class SimulatedStore: TaskStore {
         try await self.tasks.records(matching: query, fields: fields)
     }
 
+    nonisolated(nonsending) func unfinished() async throws(TaskStoreError) -> [TaskRecord] { try await self.tasks.unfinished() }
     nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] { try await self.tasks.history() }
     nonisolated(nonsending) func counts() async throws(TaskStoreError) -> TaskCounts { try await self.tasks.counts() }
     var backlogByteCount: Int { 0 }

@@ -590,6 +590,7 @@ public struct SimulatedCluster: Sendable {
                 let waited = min(self.now - (self.emptySince ?? self.now), self.now - (self.submissionTimes[task] ?? 0))
                 isTrue = present.isEmpty && MonotonicTime(nanoseconds: waited) >= MonotonicTime(limit)
             }
+        case .answerLost: isTrue = false
         case .aborted: isTrue = true
         }
         if !isTrue { self.violate("\(task) ended as \(failure), which is not so") }

@@ -78,6 +78,37 @@ final class DirectDesk {
         outlet.send(reply.frames)
     }
 
+    // MARK: After a controller that was killed
+
+    /// An engine of the controller before this one may come back. Told before requests are restored.
+    func expect(_ engine: EngineUUID) { self.queues.engineExpected(engine) }
+
+    /// Takes up a request that has no outcome; one of a broadcast, or to an engine that is not expected, ends as lost.
+    func restore(_ record: TaskRecord, as request: Message) {
+        guard let engine = record.assignedEngine else { return }
+        let isBroadcast = (try? JSONValue(parsing: request.metadata))?["is_broadcast"]?.bool == true
+        if !isBroadcast, self.queues.restored(record.id, to: engine, DirectRequest(request, at: .mux)) { return }
+        let function = FunctionName.text(in: request.buffers.first)
+        self.recorder.note(
+            .lost(record.id, on: engine, error: self.engines.lostAnswer(engine, record.id, function, tries: nil), at: .now))
+    }
+
+    /// The engine has said what it holds: what it was given by the controller before this one and does not have ends as lost.
+    ///
+    /// - Returns: The requests that have ended.
+    func take(_ report: EngineReport, from engine: EngineUUID) -> [TaskID] {
+        let left = self.queues.engineReported(engine, report)
+        for (task, request) in left {
+            let function = request.function.flatMap { FunctionName.text(in: $0) }
+            let error = self.engines.lostAnswer(engine, task, function, tries: nil)
+            guard let reply = self.reply(to: request, of: engine, error) else { continue }
+            self.recorder.note(.completed(task, reply: reply, received: .now))
+            self.recorder.answer(reply.frames, by: self.muxClient)
+        }
+        self.muxClient.flush()
+        return left.map(\.task)
+    }
+
     // MARK: Replies
 
     /// A direct request has ended: what the task desk has to know of it.
@@ -143,7 +174,8 @@ final class DirectDesk {
         let left = self.queues.engineLeft(engine)
         for (task, request) in left {
             self.loans.letGo(of: task)
-            if let reply = self.reply(to: request, for: task, of: engine) {
+            let function = FunctionName.text(in: request.function)
+            if let reply = self.reply(to: request, of: engine, self.engines.died(engine, task, function, tries: nil)) {
                 self.recorder.note(.completed(task, reply: reply, received: .now))
                 self.recorder.answer(reply.frames, by: request.port == .mux ? self.muxClient : self.broadcastClient)
             } else {
@@ -166,8 +198,9 @@ final class DirectDesk {
         }
     }
 
-    /// What the engine's end means to who asked; nil for a copy of a coalescing broadcast, which fails as a whole.
-    private func reply(to request: DirectRequest, for task: TaskID, of engine: EngineUUID) -> Message? {
+    /// The reply in an engine's place to a request that it does not answer; nil for a copy of a coalescing broadcast, which fails as a
+    /// whole.
+    private func reply(to request: DirectRequest, of engine: EngineUUID, _ error: ErrorContent) -> Message? {
         guard let header = try? MessageHeader(scanning: request.header) else { return nil }
         var metadata: JSONObject = [
             "status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description),
@@ -178,10 +211,9 @@ final class DirectDesk {
             metadata["is_coalescing"] = false
             metadata["original_msg_id"] = asked["original_msg_id"] ?? ""
         }
-        let function = header.type == .applyRequest ? FunctionName.text(in: request.function) : nil
         return self.session.message(
             header.type.reply, identities: request.identities, parent: request.header, metadata: metadata,
-            content: self.engines.died(engine, task, function, tries: nil).json)
+            content: error.json)
     }
 
     /// Closes the engine's connections.

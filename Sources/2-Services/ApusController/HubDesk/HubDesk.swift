@@ -48,11 +48,26 @@ final class EngineRoster {
 
     /// Why a task that an engine held has no result (protocol article, "An engine's end").
     func died(_ uuid: EngineUUID, _ task: TaskID, _ function: String?, tries: Int?) -> ErrorContent {
-        let engine = self.hub.registry.lastID(of: uuid).map { "engine \($0)" } ?? "engine '\(uuid)'"
-        let times = tries.map { $0 == 1 ? ", tried once" : ", tried \($0) times" } ?? ""
-        let what = function.map { "\($0) (task '\(task)'\(times))" } ?? "task '\(task)'\(times)"
         let why = self.hub.registry.departure(of: uuid).map { ": \($0.report)" } ?? ""
-        return ErrorContent(.engineError, "\(engine) died while running \(what)\(why)")
+        return ErrorContent(
+            .engineError, "\(self.lastName(of: uuid)) died while running \(Self.text(task, function, tries))\(why)")
+    }
+
+    /// Why a task that an engine may have run for the controller before this one has no result.
+    func lostAnswer(_ uuid: EngineUUID, _ task: TaskID, _ function: String?, tries: Int?) -> ErrorContent {
+        ErrorContent(
+            .engineError,
+            "\(self.lastName(of: uuid)) may have run \(Self.text(task, function, tries)); "
+                + "the answer was lost with the controller, which was killed")
+    }
+
+    private func lastName(of uuid: EngineUUID) -> String {
+        self.hub.registry.lastID(of: uuid).map { "engine \($0)" } ?? "engine '\(uuid)'"
+    }
+
+    private static func text(_ task: TaskID, _ function: String?, _ tries: Int?) -> String {
+        let times = tries.map { $0 == 1 ? ", tried once" : ", tried \($0) times" } ?? ""
+        return function.map { "\($0) (task '\(task)'\(times))" } ?? "task '\(task)'\(times)"
     }
 }
 
@@ -126,13 +141,30 @@ final class HubDesk {
 
     /// Expects the engines of an earlier controller, which reconnect but do not register again. Each gets its id back once it can
     /// be reached; one that does not come is forgotten, as after any registration.
-    func restore(_ state: EngineRegistry.State) {
+    ///
+    /// - Parameter withTasks: Whether their tasks will be restored, and they are to say what they hold.
+    func restore(_ state: EngineRegistry.State, withTasks: Bool) {
         self.engines.hub.skipIDs(below: state.nextID)
         for (id, uuid) in state.engines {
             guard let number = Int(id), number >= 0 else { continue }
             let words = EngineWords(state.announcements[uuid], known: self.notices.lastAbilities)
-            self.handle(.registry(.registrationRequested(words.request(EngineUUID(uuid), wantedID: EngineID(number)))))
+            var request = words.request(EngineUUID(uuid), wantedID: EngineID(number))
+            request.isExpected = withTasks
+            if withTasks {
+                self.tasks.expect(request.uuid)
+                self.direct.expect(request.uuid)
+            }
+            self.handle(.registry(.registrationRequested(request)))
         }
+    }
+
+    /// An engine has said what it holds of what the controller before this one gave it.
+    func takeReport(_ message: Message, from engine: EngineUUID) {
+        guard let report = (try? JSONValue(parsing: message.content)).flatMap({ EngineReport($0) }) else {
+            return self.gate.drop("an engine's report is torn", at: .controlEngine)
+        }
+        self.tasks.take(report, from: engine)
+        self.tasks.directRequestsLost(self.direct.take(report, from: engine))
     }
 
     /// Has the list of engines written if it has changed.
@@ -325,6 +357,9 @@ final class HubDesk {
         case .strand(let engine):
             self.tasks.engineLeft(engine.uuid)
             self.tasks.directRequestsLost(self.direct.strandRequests(of: engine.uuid))
+        case .dropExpected(let uuid):
+            self.tasks.engineLeft(uuid)
+            self.tasks.directRequestsLost(self.direct.answerRequests(of: uuid))
         case .saveState: self.file.saveSoon()
         case .ping(let text):
             self.heartbeatPing.send([ByteBuffer(string: text)])

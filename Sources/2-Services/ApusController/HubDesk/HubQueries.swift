@@ -19,8 +19,9 @@ struct HubQueries {
         let engines = all.map { ("\($0.id)", JSONValue.string($0.uuid.text)) }
         let places = all.compactMap { engine in engine.memoryPlace.map { ("\(engine.id)", JSONValue.string($0)) } }
         let limiting = all.filter { $0.abilities.keepsLimits }.map { JSONValue.int($0.id.number) }
+        let features = ControllerFeature.allCases.filter { $0 != .restoration || self.tasks.restores }
         var apus: JSONObject = [
-            "features": .array(ControllerFeature.allCases.map { JSONValue.string($0.rawValue) }),
+            "features": .array(features.map { JSONValue.string($0.rawValue) }),
             "memory": .object(JSONObject(uniqueKeysWithValues: places)), "limits": .array(limiting),
             "max_message": .int(options.maximumMessageSize ?? MessageSize.standard),
         ]

@@ -33,6 +33,8 @@ struct FailureReply {
                 "task '\(task)' waited longer than its time-out allows" + (reason.map { ": \($0.text(context))" } ?? ""))
         case .engineDied(let engine, let tries):
             self.error = engines.died(engine, task, FunctionName.text(in: request.buffers.first), tries: tries)
+        case .answerLost(let engine, let tries):
+            self.error = engines.lostAnswer(engine, task, FunctionName.text(in: request.buffers.first), tries: tries)
         case .noEngine(let reason): self.error = ErrorContent(.noEnginesRegistered, reason.text(context))
         case .aborted: self.error = ErrorContent(name: ErrorName.taskAborted.rawValue, value: "")
         }
@@ -48,7 +50,7 @@ struct FailureReply {
         var metadata: JSONObject = [:]
         var content = self.error.json
         switch self.failure {
-        case .engineDied(let engine, _):
+        case .engineDied(let engine, _), .answerLost(let engine, _):
             metadata = ["status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description)]
             identities.append(ByteBuffer(string: engine.text))
         case .aborted:

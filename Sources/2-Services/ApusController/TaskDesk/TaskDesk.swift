@@ -23,6 +23,15 @@ final class TaskDesk {
     private var failures = RecentFailures()
     /// Requests that are being resubmitted: their replies go to nobody.
     private var resubmitted: Set<TaskID> = []
+    /// Whether unfinished tasks of the controller before this one were taken up: a task that is not known here was never accepted.
+    private(set) var restores = false
+    /// Engines of the controller before this one that are asked what they hold, and when they are asked again. A stock engine is
+    /// asked by a probe.
+    private var reports: [EngineUUID: (timer: Scheduled<Void>, isProbed: Bool)] = [:]
+    /// The tasks that a stock engine has answered by the time it answers a probe.
+    private var probes: [EngineUUID: Set<TaskID>] = [:]
+    /// Tasks that engines say they hold and that the store does not have: their clients send them again.
+    private var unknownHeld: [TaskID: EngineUUID] = [:]
     /// Numbers for clients, by their identity at the task socket.
     private var clientNumbers: [ByteBuffer: Int] = [:]
     /// Counts up, so that no number is ever given to two clients.
@@ -90,6 +99,7 @@ final class TaskDesk {
             self.recorder.note(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .balanced, engine: nil))
             self.submit(message, request, arguments)
+            if let claimed = self.unknownHeld.removeValue(forKey: header.id) { self.askForReport(claimed, of: [header.id]) }
         } catch {
             self.gate.drop("\(error)", at: .taskClient)
         }
@@ -111,7 +121,13 @@ final class TaskDesk {
             request.inputs = self.inputs.missing(for: request.id)
         }
         self.live[request.id] = LiveTask(message: message, arguments: arguments)
-        self.perform(.submitted(request))
+        let holder = self.unknownHeld.isEmpty ? nil : self.unknownHeld[request.id]
+        // While engines have yet to say what they hold, one of them may have what a client sends again.
+        if holder != nil || self.scheduler.awaitsReports {
+            self.perform(.restored(request, failures: 0, on: holder))
+        } else {
+            self.perform(.submitted(request))
+        }
     }
 
     /// Forgets a task that has ended, or was none.
@@ -167,6 +183,119 @@ final class TaskDesk {
         return HubAnswers.resubmitted(tasks)
     }
 
+    // MARK: After a controller that was killed
+
+    /// An engine of the controller before this one may come back. Told before tasks are restored.
+    func expect(_ engine: EngineUUID) { self.perform(.engineExpected(engine)) }
+
+    /// Takes up the tasks that have no outcome, in the order in which they were submitted.
+    ///
+    /// - Parameter ended: Tasks that have one, on which these depend.
+    func restore(_ records: [TaskRecord], ended: [TaskRecord]) {
+        self.restores = true
+        for record in ended {
+            let succeeded = record.reply?.content.textMember("status") == "ok"
+            self.perform(.ended(record.id, succeeded: succeeded, on: record.engine))
+        }
+        for record in records {
+            do { try self.restore(try RestoredTask(record, signing: self.session)) } catch {
+                let error = ErrorContent(.engineError, "task '\(record.id)' cannot be taken up again: \(error)")
+                self.recorder.note(.lost(record.id, on: record.assignedEngine, error: error, at: .now))
+            }
+        }
+    }
+
+    private func restore(_ task: RestoredTask) throws {
+        let (message, header) = (task.message, task.header)
+        var request = TaskRequest(header.id, client: self.number(of: message.identities[0]))
+        if self.scheme != .pure { request = try TaskRequest(header.id, client: request.client, scanning: message.metadata) }
+        if request.need == nil, self.scheme != .pure { request.need = self.needs.need(of: message, header.type) }
+        if request.isLimited { request.need = .limit(request.need) }
+        request.timeout = task.remaining(of: request.timeout, at: .now)
+        let arguments = request.inputs.isEmpty ? nil : try TaskArguments(of: message)
+        if let arguments {
+            self.perform(self.inputs.handle(.submitted(request.id, taking: arguments.tasks)))
+            request.inputs = self.inputs.missing(for: request.id)
+        }
+        self.live[request.id] = LiveTask(message: message, arguments: arguments)
+        self.perform(.restored(request, failures: task.failures, on: task.engine))
+    }
+
+    /// The engine has said what it holds.
+    func take(_ report: EngineReport, from engine: EngineUUID) {
+        self.reports[engine]?.timer.cancel()
+        self.reports[engine] = nil
+        self.perform(.engineReported(engine, report))
+        let others = report.has.subtracting(report.asked)
+        // What it was not asked about it may have answered, and the answer may be lost.
+        let claimed = others.filter { self.scheduler.engine(of: $0) == engine }
+        if !claimed.isEmpty { self.askForReport(engine, of: claimed) }
+        for task in others where self.live[task] == nil { self.unknownHeld[task] = engine }
+        self.clients.flush()
+    }
+
+    /// Asks an engine of the controller before this one what it holds, until it says so or is gone.
+    private func expectReport(of engine: EngineRegistry.Engine) {
+        guard self.scheduler.awaitsReport(of: engine.uuid) else { return }
+        let asked = Set(self.scheduler.assigned(to: engine.uuid) + self.direct.queue(of: engine.uuid))
+        if engine.announcement?["reports"]?.bool == true {
+            self.askForReport(engine.uuid, of: asked)
+        } else {
+            self.probe(engine.uuid)
+        }
+        self.awaitReport(of: engine.uuid, asked, rounds: Self.reportRounds)
+    }
+
+    /// How often, once in ``reportPause``, an engine is asked before it counts as one that has nothing.
+    private static let reportRounds = 50
+    private static let reportPause = TimeAmount.milliseconds(200)
+
+    private func awaitReport(of engine: EngineUUID, _ asked: Set<TaskID>, rounds: Int) {
+        let timer = self.loop.assumeIsolated().scheduleTask(in: Self.reportPause) { [weak self] in
+            guard let self, let awaited = self.reports[engine] else { return }
+            guard self.scheduler.awaitsReport(of: engine) else { return self.reports[engine] = nil }
+            if awaited.isProbed {
+                // A stock engine answers in order: it may run a task for days before it comes to the probe.
+                self.awaitReport(of: engine, asked, rounds: rounds)
+            } else if rounds > 1 {
+                self.askForReport(engine, of: asked)
+                self.awaitReport(of: engine, asked, rounds: rounds - 1)
+            } else {
+                self.take(EngineReport(asked: asked, has: [], lost: asked), from: engine)
+            }
+        }
+        let isProbed = self.probes[engine] != nil
+        self.reports[engine] = (timer, isProbed)
+    }
+
+    private func askForReport(_ engine: EngineUUID, of tasks: Set<TaskID>) {
+        guard let identity = self.engines.identity(of: engine) else { return }
+        let message = self.session.message(
+            .reportRequest, identities: [identity, ControllerSession.identity],
+            content: ["msg_ids": .array(tasks.sorted().map { .string($0.text) })])
+        self.control.send(message.frames)
+        self.control.flush()
+    }
+
+    /// Asks a stock engine something that it answers after all that it was given before: what has no answer by then will have none.
+    private func probe(_ engine: EngineUUID) {
+        guard let identity = self.engines.identity(of: engine) else { return }
+        self.probes[engine] = Set(self.scheduler.assigned(to: engine))
+        let message = self.session.message(
+            .kernelInfoRequest, identities: [identity, ControllerSession.identity], content: [:])
+        self.engineSide.send(message.frames)
+        self.engineSide.flush()
+    }
+
+    /// Whether the reply answers a probe of ours.
+    private func takesProbeReply(_ message: Message, from engine: EngineUUID) -> Bool {
+        guard message.identities.count > 1, message.identities[1] == ControllerSession.identity,
+            let asked = self.probes.removeValue(forKey: engine)
+        else { return false }
+        self.take(EngineReport(asked: asked, has: [], lost: asked), from: engine)
+        return true
+    }
+
     // MARK: Replies
 
     /// A reply from an engine: `[engine, client, delimiter, …]`.
@@ -177,6 +306,7 @@ final class TaskDesk {
             return self.gate.drop("a reply has no parent", at: .taskEngine)
         }
         guard self.engines.isTimely(message, from: EngineUUID(String(buffer: engine))) else { return }
+        if !self.probes.isEmpty, self.takesProbeReply(message, from: EngineUUID(String(buffer: engine))) { return }
         // A task of an earlier controller's: nobody is there to answer, but its record is, for those who ask the hub.
         if self.live[id] == nil { self.recorder.note(.completed(id, reply: message, received: .now)) }
         do {
@@ -227,6 +357,7 @@ final class TaskDesk {
             .engineJoined(
                 engine.uuid, understandsRecall: engine.understandsRecall, abilities: engine.abilities, resources: engine.resources
             ))
+        self.expectReport(of: engine)
     }
 
     func engineChanged(_ engine: EngineRegistry.Engine) { self.perform(.engineChanged(engine.uuid, engine.abilities)) }
@@ -238,6 +369,9 @@ final class TaskDesk {
     ///
     /// - Parameter begun: Which of them the engine had begun; nil: any may be.
     func engineLeft(_ engine: EngineUUID, begun: Set<TaskID>? = nil) {
+        self.reports.removeValue(forKey: engine)?.timer.cancel()
+        self.probes[engine] = nil
+        if !self.unknownHeld.isEmpty { self.unknownHeld = self.unknownHeld.filter { $0.value != engine } }
         self.perform(.engineLeft(engine, begun: begun))
         self.clients.flush()
     }
@@ -373,7 +507,7 @@ final class TaskDesk {
         frames.append(identity)
         frames.append(contentsOf: message.frames)
         self.engineSide.send(frames)
-        self.recorder.note(.assigned(task, to: engine))
+        self.recorder.note(.assigned(task, to: engine, failures: failures))
     }
 
     /// The request with a space more in its metadata, which means nothing, and so another signature: an engine that has had a

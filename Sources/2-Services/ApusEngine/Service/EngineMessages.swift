@@ -10,6 +10,9 @@ enum EngineChannel: Sendable, Hashable {
     case broadcast
     case control
     case iopub
+
+    /// Whether requests come by the channel that run something.
+    var takesTasks: Bool { self == .mux || self == .task || self == .broadcast }
 }
 
 /// A message on its way to a socket.

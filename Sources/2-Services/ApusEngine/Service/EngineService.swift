@@ -65,6 +65,8 @@ package actor EngineService {
     private var controlRequest: Message?
     /// A buffer for the worker's messages, kept between uses.
     private var batch: [OutgoingMessage] = []
+    /// The last answers, for a controller that takes the place of this one.
+    private var sentAnswers = SentAnswers<OutgoingMessage>()
     private var looksAgain = false
 
     /// - Parameters:
@@ -185,6 +187,7 @@ package actor EngineService {
             self.setup?.calls.interrupt(anyOf: meant)
             self.kernel?.interrupt(anyOf: meant)
         case .giveBack(let ids): self.giveBack(ids)
+        case .report(let ids): self.report(ids)
         case .clearNamespace:
             self.setup?.namespace.removeAll()
             self.kernel?.clear()
@@ -245,6 +248,7 @@ package actor EngineService {
         self.heart = nil
         for id in self.questions.keys { self.giveUp(id, "the engine registers again") }
         self.setup?.exchange.abandon()
+        self.sentAnswers = SentAnswers()
         _ = self.interruptWork()
         let access = self.setup?.access
         self.standingDown = Task {
@@ -283,7 +287,7 @@ package actor EngineService {
         var content: JSONObject = [
             "uuid": .string(self.uuid.text),
             "apus": [
-                "recall": true, "python": .bool(self.options.python != nil),
+                "recall": true, "reports": true, "python": .bool(self.options.python != nil),
                 "functions": JSONValue(self.functionNames), "build": .string(self.options.build),
                 "pid": .int(Int(ProcessIdentity.current)), "host": .string(HostAddress.hostName),
                 "resources": .object(self.options.resources.mapValues { .double($0) }), "replaces": .bool(self.options.replaces),
@@ -488,9 +492,13 @@ package actor EngineService {
         guard let setup else { return }
         let look = setup.exchange.fetch(into: &self.batch, all: all)
         var used: Set<EngineChannel> = []
+        let now = MonotonicTime(nanoseconds: NIODeadline.now().uptimeNanoseconds)
         for outgoing in self.batch {
             self.sockets[outgoing.channel]?.send(outgoing.message.frames)
             used.insert(outgoing.channel)
+            if outgoing.channel.takesTasks {
+                self.sentAnswers.keep(outgoing, byteCount: outgoing.message.byteCount, at: now)
+            }
         }
         self.batch.removeAll(keepingCapacity: true)
         // Replies first: clients wait for them.
@@ -522,7 +530,7 @@ package actor EngineService {
             let type = try MessageType(scanning: message.header)
             let content = try JSONValue(parsing: message.content)
             // The controller itself sends these; no client waits for their status.
-            let isOurs = type == .recallRequest || type == .registerAgainRequest
+            let isOurs = type == .recallRequest || type == .reportRequest || type == .registerAgainRequest
             let isQuiet = try RequestMetadata(scanning: message.metadata).isQuiet || isOurs
             self.controlRequest = message
             defer { self.controlRequest = nil }
@@ -547,7 +555,7 @@ package actor EngineService {
         case .error(let kind, let error): self.reply(kind.type, error.json)
         case .shutdown(let restart): self.reply(.shutdownReply, ["status": "ok", "restart": .bool(restart)])
         case .kernelInfo:
-            let type = MessageType(rawValue: "kernel_info_request")
+            let type = MessageType.kernelInfoRequest
             guard let content = self.messages?.content(forKernelRequest: type, MessageParts.emptyObject) else { return }
             self.reply(type.reply, packed: content)
         }
@@ -601,13 +609,39 @@ package actor EngineService {
         guard let setup else { return }
         let wanted = Set(ids)
         let taken = setup.exchange.takeOut { request in
-            guard let id = request.messageID, wanted.contains(id) else { return false }
             // A forged request must not make the scheduler believe that the true one has not started.
-            guard let message = try? Message(frames: request.frames) else { return false }
-            return self.signer.accepts(message.signature, for: message.parts)
+            request.messageID.map(wanted.contains) ?? false && self.isSigned(request)
         }
         let given = taken.compactMap { $0.messageID?.text }
         self.reply(.recallReply, ["status": "ok", "msg_ids": JSONValue(given)])
+    }
+
+    /// Tells a controller that took the place of another which requests are held here, and repeats answers that the one before may
+    /// have taken with it.
+    private func report(_ ids: [MessageID]) {
+        guard let setup else { return }
+        let asked = Set(ids)
+        // What has been answered and not sent is sent, and so among the answers that are kept.
+        self.fetch(all: true)
+        // A request that moves on between two looks is found by one of them.
+        var held = setup.exchange.held(where: self.isSigned)
+        held.formUnion(setup.calls.requests)
+        held.formUnion(setup.exchange.held(where: self.isSigned))
+        let kept = self.sentAnswers.all.compactMap { answer in
+            MessageHeader.messageID(scanning: answer.message.parent).map { (id: $0, answer: answer) }
+        }
+        for (id, answer) in kept where asked.contains(id) { self.send(answer) }
+        let has = held.union(kept.map(\.id))
+        let now = MonotonicTime(nanoseconds: NIODeadline.now().uptimeNanoseconds)
+        // A request that is not here never came, or was answered so long ago, or so largely, that its answer is not kept.
+        let lost = self.sentAnswers.isComplete(at: now) ? [] : asked.subtracting(has)
+        let report = EngineReport(asked: asked, has: has, lost: lost)
+        self.reply(.reportReply, report.json)
+    }
+
+    /// Whether a request that waits is signed with the cluster's key: a forged one must not pass for the true one.
+    private func isSigned(_ request: IncomingRequest) -> Bool {
+        (try? Message(frames: request.frames)).map { self.signer.accepts($0.signature, for: $0.parts) } ?? false
     }
 
     private func interrupt(answeringAs kind: ControlReply.Kind) {

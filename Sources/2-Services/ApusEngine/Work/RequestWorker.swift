@@ -264,6 +264,7 @@ struct RequestWorker: ~Copyable {
     private mutating func settle(_ request: OpenRequest, _ call: AsyncCall, _ end: AsyncCall.TurnEnd) {
         switch end {
         case .ended(let outcome):
+            self.setup.exchange.noteAnswering(MessageHeader.messageID(scanning: request.message.header))
             self.setup.calls.remove(call)
             self.finish(request, outcome)
         case .aside:

@@ -21,6 +21,8 @@ final class WorkExchange: Sendable {
         var queue = RequestQueue<IncomingRequest>()
         /// The request that was handed out last; nil once the worker has asked for more work.
         var current: IncomingRequest?
+        /// The request that the worker is answering after it was set aside, unless the worker has handed the answer over.
+        var answering: MessageID?
         /// Calls that want their turn again, in order; those before `firstWanting` have had it.
         var wanting: [Int] = []
         var firstWanting = 0
@@ -101,6 +103,19 @@ final class WorkExchange: Sendable {
     /// aside.
     var current: IncomingRequest? { self.state.withLock { $0.current } }
 
+    /// The requests that wait, the one that the worker was handed last, and those whose answers have not been fetched.
+    ///
+    /// - Parameter isMeant: Whether a request that waits counts.
+    func held(where isMeant: (IncomingRequest) -> Bool) -> Set<MessageID> {
+        self.state.withLock { state in
+            let waiting = state.queue.requests.filter(isMeant).compactMap(\.messageID)
+            let sent = (state.outgoing + state.trailing).filter { $0.channel.takesTasks }.compactMap {
+                MessageHeader.messageID(scanning: $0.message.parent)
+            }
+            return Set(waiting + sent + [state.current?.messageID, state.answering].compactMap { $0 })
+        }
+    }
+
     func abortEarly(_ ids: some Sequence<MessageID>) { self.state.withLock { $0.queue.abortEarly(ids) } }
 
     /// Lets the worker end once it has answered the running request.
@@ -151,6 +166,7 @@ final class WorkExchange: Sendable {
         let (step, wakes) = self.state.withLock { state -> (Step, Bool) in
             state.take(&finished)
             state.current = nil
+            state.answering = nil
             // Calls that were begun go before new requests.
             if !state.queue.isClosed, let call = state.nextWanting() {
                 return (.run(.call(call)), state.wantsWake(isHurried: false))
@@ -174,6 +190,9 @@ final class WorkExchange: Sendable {
     private func wakeWorker() {
         if let wake = self.state.withLock({ $0.wakePaced }) { wake() } else { self.wake.signal() }
     }
+
+    /// The worker answers a request that was set aside: until the answer has been handed over the request is found here.
+    func noteAnswering(_ request: MessageID?) { self.state.withLock { $0.answering = request } }
 
     /// Hands over messages that cannot wait for the end of a request.
     func send(_ messages: inout [OutgoingMessage]) {

@@ -7,6 +7,8 @@ package enum ControlRequest: Sendable, Equatable {
     case abortAndInterrupt([MessageID])
     /// Apus only: give back these tasks if they have not started.
     case recall([MessageID])
+    /// Apus only: say which requests are held here, and repeat the answers to these, for a controller that took the place of another.
+    case report([MessageID])
     /// Apus only: the controller gets heartbeats of this uuid and has no such engine: it gave the engine up, or only an earlier
     /// controller knew it.
     case registerAgain(EngineUUID)
@@ -73,6 +75,7 @@ extension ControlRequest {
                 self = .abort(.requests(ids))
             }
         case .recallRequest: self = .recall(Self.messageIDs(in: content))
+        case .reportRequest: self = .report(Self.messageIDs(in: content))
         case .registerAgainRequest:
             guard let uuid = content["uuid"]?.string else { return nil }
             self = .registerAgain(EngineUUID(uuid))
@@ -80,7 +83,7 @@ extension ControlRequest {
         case .shutdownRequest: self = .shutdown(restart: content["restart"]?.bool ?? false)
         case .signalRequest: self = .signal(EngineSignal(content["sig"]))
         case .interruptRequest: self = .interrupt
-        case MessageType(rawValue: "kernel_info_request"): self = .kernelInfo
+        case .kernelInfoRequest: self = .kernelInfo
         default: return nil
         }
     }

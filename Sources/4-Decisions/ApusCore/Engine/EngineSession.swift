@@ -60,6 +60,8 @@ package struct EngineSession: Sendable {
         case interruptIfRunning([MessageID])
         /// Remove these requests from the queue if they have not started, and reply with their ids; they will run elsewhere.
         case giveBack([MessageID])
+        /// Reply with the ids of all requests that are held, and repeat the answers to these.
+        case report([MessageID])
         case clearNamespace
         /// Replace the Python interpreter; the engine and its registration stay.
         case restartKernel
@@ -266,6 +268,7 @@ package struct EngineSession: Sendable {
         case .abort(let abortion): return [.abort(abortion), .reply(.ok(.abort))]
         case .abortAndInterrupt(let ids): return [.abort(.requests(ids)), .interruptIfRunning(ids), .reply(.ok(.abort))]
         case .recall(let ids): return [.giveBack(ids)]
+        case .report(let ids): return [.report(ids)]
         case .registerAgain: return self.standDown()
         case .clear: return [.clearNamespace, .reply(.ok(.clear))]
         case .kernelInfo: return [.reply(.kernelInfo)]

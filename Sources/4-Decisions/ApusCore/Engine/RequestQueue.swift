@@ -24,6 +24,9 @@ package struct RequestQueue<Request> {
     package var isEmpty: Bool { self.waiting.isEmpty }
     package var count: Int { self.waiting.count }
 
+    /// The requests that wait, oldest first.
+    package var requests: [Request] { Array(self.waiting) }
+
     /// Adds requests, unless the queue is closed.
     package mutating func append(contentsOf requests: some Sequence<Request>) {
         if !self.isClosed { self.waiting.append(contentsOf: requests) }

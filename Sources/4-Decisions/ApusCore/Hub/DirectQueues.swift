@@ -29,14 +29,23 @@ package struct DirectRequest: Sendable, Equatable {
 /// A value, with a method for each event. Only the end of an engine calls for an effect, for the requests it leaves unanswered.
 package struct DirectQueues: Sendable {
     private struct Engine: Sendable {
+        /// Whether it is an earlier controller's, and has not come back.
+        var isExpected = false
         /// Requests without a reply, each with its place in the order sent.
         var queue: [TaskID: (place: UInt64, request: DirectRequest)] = [:]
+        /// Those of them that an earlier controller sent.
+        var restored: Set<TaskID> = []
         var completed = 0
         /// The ids that were completed last, oldest first. Limited, because a hub may run for months; the count is exact.
         var lastCompleted: Deque<TaskID> = []
 
         var inOrder: [(task: TaskID, request: DirectRequest)] {
             self.queue.sorted { $0.value.place < $1.value.place }.map { (task: $0.key, request: $0.value.request) }
+        }
+
+        mutating func remove(_ task: TaskID) {
+            self.queue[task] = nil
+            self.restored.remove(task)
         }
 
         mutating func complete(_ task: TaskID) {
@@ -57,8 +66,40 @@ package struct DirectQueues: Sendable {
 
     // MARK: Events
 
-    /// An engine has registered. Requests of an earlier engine of the same uuid are forgotten.
-    package mutating func engineJoined(_ engine: EngineUUID) { self.engines[engine] = Engine() }
+    /// An engine has registered. Requests of an earlier engine of the same uuid are forgotten, unless the engine was expected.
+    package mutating func engineJoined(_ engine: EngineUUID) {
+        if self.engines[engine]?.isExpected == true {
+            self.engines[engine]?.isExpected = false
+        } else {
+            self.engines[engine] = Engine()
+        }
+    }
+
+    /// An engine of the controller before this one may come back.
+    package mutating func engineExpected(_ engine: EngineUUID) { self.engines[engine] = Engine(isExpected: true) }
+
+    /// The controller before this one sent a request that has no reply to an engine.
+    ///
+    /// - Returns: False when the engine is not expected; then the request will have no reply.
+    package mutating func restored(_ task: TaskID, to engine: EngineUUID, _ request: DirectRequest) -> Bool {
+        guard self.engines[engine] != nil else { return false }
+        self.submitted(task, to: engine, request)
+        self.engines[engine]?.restored.insert(task)
+        return true
+    }
+
+    /// An engine has said what it holds.
+    ///
+    /// - Returns: The requests of the controller before this one that it will not answer, in the order sent.
+    package mutating func engineReported(
+        _ engine: EngineUUID, _ report: EngineReport
+    ) -> [(task: TaskID, request: DirectRequest)] {
+        guard let restored = self.engines[engine]?.restored else { return [] }
+        let missing = restored.intersection(report.asked).subtracting(report.has)
+        let left = self.engines[engine]?.inOrder.filter { missing.contains($0.task) } ?? []
+        for (task, _) in left { self.engines[engine]?.remove(task) }
+        return left
+    }
 
     /// An engine is gone.
     ///
@@ -76,7 +117,7 @@ package struct DirectQueues: Sendable {
 
     /// An engine has answered a request. An aborted request does not count as completed.
     package mutating func replied(_ task: TaskID, by engine: EngineUUID, wasAborted: Bool) {
-        self.engines[engine]?.queue[task] = nil
+        self.engines[engine]?.remove(task)
         if !wasAborted { self.engines[engine]?.complete(task) }
     }
 
@@ -96,6 +137,9 @@ package struct DirectQueues: Sendable {
     /// Throws if the stored values contradict each other; for tests.
     package func checkInvariants() throws(BrokenInvariant) {
         for (uuid, engine) in self.engines {
+            if !engine.restored.isSubset(of: engine.queue.keys) {
+                throw BrokenInvariant(description: "a restored request at \(uuid) is in no queue")
+            }
             let places = engine.queue.values.map(\.place)
             if Set(places).count != places.count { throw BrokenInvariant(description: "two requests at \(uuid) share a place") }
             if engine.lastCompleted.count != min(engine.completed, Self.completedLimit) {

@@ -26,6 +26,8 @@ package struct EngineRegistry: Sendable {
         /// Identifies the engine's process, so that an engine that asks again is told from another of the same uuid; nil if not
         /// sent.
         package var process: String?
+        /// Whether an earlier controller registered it, so that it does not ask itself.
+        package var isExpected = false
         /// Whether the engine replaces any engine of the same uuid, because its launcher gives that uuid to one process at a
         /// time.
         package var replaces: Bool
@@ -136,6 +138,8 @@ package struct EngineRegistry: Sendable {
         case withdraw(Engine, Departure)
         /// Fail the requests that were sent directly to the engine and not answered.
         case strand(Engine)
+        /// The engine, which an earlier controller registered, has not come back, or has come as another: what it was given is lost.
+        case dropExpected(EngineUUID)
         /// Write `state` to the engines file.
         case saveState
         /// Call again with `timerFired` at this time. Replaces the time set before.
@@ -145,6 +149,8 @@ package struct EngineRegistry: Sendable {
     private struct Pending: Sendable {
         var engine: Engine
         let deadline: MonotonicTime
+        /// Whether an earlier controller registered it.
+        let isExpected: Bool
     }
 
     /// How long an engine may take from its registration to its first heartbeat.
@@ -256,7 +262,7 @@ package struct EngineRegistry: Sendable {
             resources: request.resources, memoryPlace: request.memoryPlace, announcement: request.announcement,
             process: request.process, isWatched: request.replaces)
         let deadline = now + self.registrationTimeout
-        self.pending[uuid] = Pending(engine: engine, deadline: deadline)
+        self.pending[uuid] = Pending(engine: engine, deadline: deadline, isExpected: request.isExpected)
         self.pendingIDs[id] = uuid
         // Present connections under this uuid are old, and would be taken for those that the engine makes next.
         return effects + [.cutConnections(uuid), .accept(id, uuid), .expectHeart(uuid)] + self.wake(at: deadline)
@@ -362,10 +368,10 @@ package struct EngineRegistry: Sendable {
     }
 
     private mutating func cancel(_ engine: Engine) -> [Effect] {
-        self.pending[engine.uuid] = nil
+        let wasExpected = self.pending.removeValue(forKey: engine.uuid)?.isExpected ?? false
         self.remember(engine, nil)
         self.pendingIDs[engine.id] = nil
-        return [.forgetHeart(engine.uuid)]
+        return [.forgetHeart(engine.uuid)] + (wasExpected ? [.dropExpected(engine.uuid)] : [])
     }
 
     private mutating func withdraw(_ engine: Engine?, _ departure: Departure, at now: MonotonicTime) -> [Effect] {

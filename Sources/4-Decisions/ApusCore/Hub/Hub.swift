@@ -39,6 +39,8 @@ package struct Hub: Sendable {
         case withdraw(EngineRegistry.Engine, EngineRegistry.Departure)
         /// Fail the requests that were sent directly to the engine and not answered.
         case strand(EngineRegistry.Engine)
+        /// Tell the schedulers that an engine of an earlier controller's has not come back, or has come as another.
+        case dropExpected(EngineUUID)
         /// Write `state` to the engines file.
         case saveState
         /// Publish this text as a message of one frame, and flush it.
@@ -119,6 +121,7 @@ package struct Hub: Sendable {
             case .retire(let engine): effects.append(.retire(engine))
             case .withdraw(let engine, let departure): effects.append(.withdraw(engine, departure))
             case .strand(let engine): effects.append(.strand(engine))
+            case .dropExpected(let uuid): effects.append(.dropExpected(uuid))
             case .saveState: effects.append(.saveState)
             case .setTimer(let time): effects.append(.setTimer(.registry, time))
             }

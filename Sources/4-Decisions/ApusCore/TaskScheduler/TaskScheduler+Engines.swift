@@ -10,6 +10,8 @@ struct EngineState: Sendable {
     var kind: Int32 = -1
     /// Between goodbye and leaving: answers, but gets nothing more.
     var isRetired = false
+    /// Of an earlier controller's, and not come back. It counts as retired until it does.
+    var isExpected = false
     /// Asked to give tasks back, and has not answered.
     var isRecalling = false
     /// When it may next be asked to; keeps us from asking for ever what it will not do.
@@ -43,25 +45,31 @@ extension TaskScheduler {
     mutating func join(
         _ uuid: EngineUUID, understandsRecall: Bool, _ abilities: EngineAbilities, resources: [String: Double]
     ) {
-        // The hub's list and its notification may both name an engine.
-        guard self.engineSlots[uuid] == nil else { return }
-        // One that was given up and comes back is the same to tasks that failed there, follow others there, or are for no other.
-        let known = self.departed.remove(uuid)
-        if known == nil { self.lastSerial += 1 }
-        var state = EngineState(uuid: uuid, serial: known ?? self.lastSerial, understandsRecall: understandsRecall)
-        state.resources = resources
         let engine: Int32
-        if let free = self.freeEngines.popLast() {
-            engine = free
-            self.engines[Int(engine)] = state
+        let wasKnown: Bool
+        if let expected = self.engineSlots[uuid] {
+            // The hub's list and its notification may both name an engine.
+            guard self.engines[Int(expected)].isExpected else { return }
+            engine = expected
+            wasKnown = true
+            self.engines[Int(engine)].isExpected = false
+            self.engines[Int(engine)].isRetired = false
+            self.engines[Int(engine)].understandsRecall = understandsRecall
         } else {
-            engine = Int32(self.engines.count)
-            self.engines.append(state)
+            // One that was given up and comes back is the same to tasks that failed there, follow others there, or are for no other.
+            let known = self.departed.remove(uuid)
+            wasKnown = known != nil
+            if known == nil { self.lastSerial += 1 }
+            engine = self.place(
+                EngineState(uuid: uuid, serial: known ?? self.lastSerial, understandsRecall: understandsRecall))
+            self.engineSlots[uuid] = engine
         }
-        self.engineSlots[uuid] = engine
+        self.engines[Int(engine)].resources = resources
         self.lastTargets = ([], [])
-        self.registered[state.serial] = engine
-        if known != nil {
+        self.registered[self.engines[Int(engine)].serial] = engine
+        // An engine that comes back may hold tasks.
+        self.countDeep(engine, before: 0, after: self.engines[Int(engine)].load)
+        if wasKnown {
             self.findGroups(naming: engine)
             // It may be another process in the same place.
             self.touch(uuid)
@@ -74,6 +82,16 @@ extension TaskScheduler {
             if case .excluding(_, asLastResort: true) = self.groups[Int(group)].rule { self.awaken(group) }
         }
         if !resources.isEmpty { self.awakenThoseInNeed() }
+    }
+
+    /// A slot for the engine.
+    mutating func place(_ state: EngineState) -> Int32 {
+        if let free = self.freeEngines.popLast() {
+            self.engines[Int(free)] = state
+            return free
+        }
+        self.engines.append(state)
+        return Int32(self.engines.count - 1)
     }
 
     /// Notes for an engine that came back which groups name it.
@@ -139,25 +157,15 @@ extension TaskScheduler {
                     self.log.note(self.tasks[Int(slot)].id, .givenBack(uuid), at: now)
                     self.awakened.append(self.handle(slot))
                 }
-            } else if self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted,
-                self.isWorthARetry(slot, after: ErrorName.engineError.rawValue), self.canRetryElsewhere(slot, after: serial)
-            {
-                self.details[self.makeDetails(of: slot)].lastLost = uuid
-                self.retry(slot, at: now, effects: &effects)
             } else {
-                let tries = Int(self.tasks[Int(slot)].failures) + 1
-                self.fail(slot, .engineDied(uuid, tries: tries), at: now, effects: &effects)
+                self.loseEngine(of: slot, uuid, serial: serial, at: now, effects: &effects)
             }
         }
         self.roomy.removeAll { $0 == engine }
         self.departed.insert(uuid, serial: serial)
         self.engines[Int(engine)] = EngineState(uuid: EngineUUID(""), serial: 0, understandsRecall: false)
         self.freeEngines.append(engine)
-    }
-
-    private mutating func canRetryElsewhere(_ slot: Int32, after serial: Int32) -> Bool {
-        self.noteAttempt(slot, on: serial, .failed)
-        return self.rule(for: slot) != nil
+        self.settle(uuid)
     }
 
     /// Takes the engine out of all that chooses engines. Tasks that can only wait for it are looked at again.

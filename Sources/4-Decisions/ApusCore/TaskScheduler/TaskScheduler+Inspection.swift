@@ -10,6 +10,8 @@ package enum WaitReason: Sendable, Hashable {
     case inputs([TaskID])
     /// It failed, and is to be tried again when its pause is over.
     case retryPause
+    /// It was restored, and engines of the controller before this one, which may have it, have yet to say what they hold.
+    case engineReports([EngineUUID])
     /// No engine owns so much of each of these; a new one might.
     case noEngineOwns([String: Double])
     case noEngines
@@ -32,6 +34,9 @@ extension TaskScheduler {
         if self.tasks[Int(slot)].status == .blocked {
             let index = Int(self.tasks[Int(slot)].details)
             if self.details[index].pausedUntil != nil { return .retryPause }
+            if self.details[index].awaitsReports {
+                return .engineReports(self.unreported.sorted { $0.text < $1.text })
+            }
             if let after = self.details[index].after { return .after(self.unfinished(after)) }
             if case .notYet = self.following(slot) {
                 return .follow(self.details[index].follow.map(self.unfinished) ?? [])
@@ -103,7 +108,7 @@ extension TaskScheduler {
 
     /// Engines that have joined and not left, in the order they joined.
     package var engineList: [EngineUUID] {
-        self.engines.filter { $0.serial > 0 }.sorted { $0.serial < $1.serial }.map(\.uuid)
+        self.engines.filter { $0.serial > 0 && !$0.isExpected }.sorted { $0.serial < $1.serial }.map(\.uuid)
     }
 
     /// Those of them that may be given tasks.

@@ -42,7 +42,7 @@ extension TaskScheduler {
             try demand(counted == Int(state.load), "\(state.uuid) has \(counted) tasks and a load of \(state.load)")
             try demand(assigned.count { self.tasks[$0].place == engine } == held.count, "\(state.uuid) lacks a task of its own")
             // One that waited has its place taken by another, and comes back all the same.
-            let given = held.count { !self.tasks[$0].hasWaited }
+            let given = held.count { !self.tasks[$0].hasWaited && !self.tasks[$0].isRestored }
             if let fixedLimit { try demand(given <= fixedLimit, "\(state.uuid) has more than it may") }
             try demand((self.registered[state.serial] == Int32(engine)) != state.isRetired, "\(state.uuid) is both in and out")
             try demand(self.idle.contains(Int32(engine)) == (!state.isRetired && state.load == 0), "\(state.uuid) is not idle")
@@ -73,6 +73,14 @@ extension TaskScheduler {
             }
         }
 
+        // Engines whose word is waited for have a place, and only their tasks wait for it.
+        for uuid in self.unreported { try demand(self.engineSlots[uuid] != nil, "\(uuid) is to report and has no place") }
+        let suspended = Set(self.suspended.filter(self.isCurrent).map(\.slot))
+        for slot in live where self.details(of: slot)?.awaitsReports == true {
+            try demand(!self.unreported.isEmpty, "task \(self.tasks[slot].id) waits for reports that all have come")
+            try demand(suspended.contains(Int32(slot)), "task \(self.tasks[slot].id) would not be awakened by the last report")
+        }
+
         // Each blocked task has something to wait for that will end.
         for slot in live where self.tasks[slot].status == .blocked {
             if let end = self.details(of: slot)?.pausedUntil {
@@ -82,6 +90,7 @@ extension TaskScheduler {
             guard let details = self.details(of: slot) else {
                 throw BrokenInvariant(description: "task \(self.tasks[slot].id) waits for nothing")
             }
+            if details.awaitsReports { continue }
             for input in details.inputs.unfinished {
                 try demand(self.slot(of: input) != nil, "task \(self.tasks[slot].id) waits for the result of what is gone")
             }

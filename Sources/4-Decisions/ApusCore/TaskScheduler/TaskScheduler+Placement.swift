@@ -91,7 +91,9 @@ extension TaskScheduler {
     mutating func consider(_ slot: Int32) {
         let index = self.tasks[Int(slot)].details
         if index >= 0 {
-            if self.details[Int(index)].pausedUntil != nil { return self.leaveQueue(slot) }
+            if self.details[Int(index)].pausedUntil != nil || self.details[Int(index)].awaitsReports {
+                return self.leaveQueue(slot)
+            }
             if let after = self.details[Int(index)].after {
                 guard after.isMet else { return self.leaveQueue(slot) }
                 self.details[Int(index)].after = nil
@@ -238,6 +240,21 @@ extension TaskScheduler {
 
     /// Gives a waiting task to an engine.
     mutating func send(_ slot: Int32, to engine: Int32, at now: MonotonicTime, effects: inout [Effect]) {
+        self.assign(slot, to: engine, at: now)
+        let id = self.tasks[Int(slot)].id
+        let uuid = self.engines[Int(engine)].uuid
+        let index = self.tasks[Int(slot)].details
+        let serial = self.engines[Int(engine)].serial
+        if index >= 0, self.details[Int(index)].attempts.contains(where: { $0.engine == serial }) {
+            effects.append(.sendAgain(id, to: uuid))
+        } else {
+            effects.append(.send(id, to: uuid))
+        }
+        self.log.note(id, .sent(uuid), at: now)
+    }
+
+    /// Notes that the engine has the task.
+    mutating func assign(_ slot: Int32, to engine: Int32, at now: MonotonicTime) {
         self.leaveQueue(slot)
         self.stopClock(of: slot)
         self.countAssigned(by: 1)
@@ -257,17 +274,6 @@ extension TaskScheduler {
         self.engines[Int(engine)].lastUsed = self.lastUse
         if self.engines[Int(engine)].load == 0 { self.engines[Int(engine)].depth.started(at: now) }
         self.setLoad(of: engine, self.engines[Int(engine)].load + 1)
-
-        let id = self.tasks[Int(slot)].id
-        let uuid = self.engines[Int(engine)].uuid
-        let index = self.tasks[Int(slot)].details
-        let serial = self.engines[Int(engine)].serial
-        if index >= 0, self.details[Int(index)].attempts.contains(where: { $0.engine == serial }) {
-            effects.append(.sendAgain(id, to: uuid))
-        } else {
-            effects.append(.send(id, to: uuid))
-        }
-        self.log.note(id, .sent(uuid), at: now)
     }
 
     /// Takes a task from the engine that has it; the engine may now have room.
@@ -279,6 +285,7 @@ extension TaskScheduler {
         self.tasks[Int(slot)].status = .blocked
         self.tasks[Int(slot)].isWaiting = false
         self.tasks[Int(slot)].hasWaited = false
+        self.tasks[Int(slot)].isRestored = false
         self.tasks[Int(slot)].place = -1
         self.tasks[Int(slot)].next = -1
         self.tasks[Int(slot)].previous = -1

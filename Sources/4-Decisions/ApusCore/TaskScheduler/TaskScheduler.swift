@@ -51,6 +51,15 @@ package struct TaskScheduler: Sendable {
         case engineIsComing
         /// Something other than a task has run at the engine (a push, say): what it refused before it may accept now.
         case engineTouched(EngineUUID)
+        /// An engine of the controller before this one may come back, and then say what it holds. Told before what is restored.
+        case engineExpected(EngineUUID)
+        /// The store has a task that has not ended, which failed so often, and the engine that was given it last, if one was. Told in
+        /// order of submission.
+        case restored(TaskRequest, failures: Int, on: EngineUUID?)
+        /// The store has how a task ended on which restored ones depend.
+        case ended(TaskID, succeeded: Bool, on: EngineUUID?)
+        /// An engine has said what it holds.
+        case engineReported(EngineUUID, EngineReport)
         /// The time last named by `setTimer` has come.
         case timerFired
     }
@@ -136,7 +145,7 @@ package struct TaskScheduler: Sendable {
     var slots = FingerprintTable()
     var finished: FinishedTasks
     /// Whether any task was ever given out again.
-    private var hasRetried = false
+    var hasRetried = false
     /// Numbers tasks in order of submission, from 1.
     var lastSequence: UInt64 = 0
 
@@ -194,6 +203,10 @@ package struct TaskScheduler: Sendable {
     var absences = Heap<PauseEntry>()
     /// Numbers the times in which no engine is registered, from 1.
     var absence: UInt32 = 1
+    /// Engines of the controller before this one that have not said what they hold.
+    var unreported: Set<EngineUUID> = []
+    /// Restored tasks that wait until all engines have.
+    var suspended: [TaskHandle] = []
     /// Engines that are to be taken for gone at a time, unless they leave before.
     var retirements: [(engine: EngineUUID, at: MonotonicTime)] = []
     /// When to look for tasks that wait behind a long one; the distant future if no engine needs looking at.
@@ -244,6 +257,11 @@ package struct TaskScheduler: Sendable {
         case .noEngineIsComing(let reason): self.noEngineReason = reason
         case .engineIsComing: self.noEngineReason = nil
         case .engineTouched(let engine): self.touch(engine)
+        case .engineExpected(let engine): self.expect(engine)
+        case .restored(let request, let failures, let engine):
+            self.restore(request, failures: failures, on: engine, at: now, effects: &effects)
+        case .ended(let task, let succeeded, let engine): self.remember(task, succeeded: succeeded, on: engine)
+        case .engineReported(let engine, let report): self.take(report, from: engine, at: now, effects: &effects)
         case .timerFired: self.fireTimer(at: now, effects: &effects)
         }
         self.settle(at: now, effects: &effects)
@@ -281,7 +299,7 @@ package struct TaskScheduler: Sendable {
         }
     }
 
-    private mutating func addTask(_ request: TaskRequest, _ fingerprint: UInt64) -> Int32 {
+    mutating func addTask(_ request: TaskRequest, _ fingerprint: UInt64) -> Int32 {
         self.lastSequence += 1
         let state = TaskState(
             id: request.id, fingerprint: fingerprint, sequence: self.lastSequence, client: request.client,
@@ -306,6 +324,7 @@ package struct TaskScheduler: Sendable {
     // MARK: Replies
 
     private mutating func take(_ reply: TaskReply, at now: MonotonicTime, effects: inout [Effect]) {
+        if !self.unreported.isEmpty { self.claim(reply.task, by: reply.engine, at: now) }
         guard let slot = self.slot(of: reply.task), let engine = self.holder(of: slot),
             self.engines[Int(engine)].uuid == reply.engine
         else {
@@ -334,7 +353,7 @@ package struct TaskScheduler: Sendable {
             effects.append(.relay(reply.task, from: reply.engine))
             self.end(slot, FinishedTasks.Outcome(succeeded: reply.status == .ok, engine: serial))
         }
-        if self.engines[Int(engine)].isRetired, self.engines[Int(engine)].first < 0 {
+        if self.engines[Int(engine)].isRetired, !self.engines[Int(engine)].isExpected, self.engines[Int(engine)].first < 0 {
             self.leave(reply.engine, at: now, effects: &effects)
         }
     }

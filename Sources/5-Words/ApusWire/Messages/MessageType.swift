@@ -20,6 +20,7 @@ extension MessageType {
     package static let applyReply = MessageType("apply_reply")
     package static let executeRequest = MessageType("execute_request")
     package static let executeReply = MessageType("execute_reply")
+    package static let kernelInfoRequest = MessageType("kernel_info_request")
     package static let commOpen = MessageType("comm_open")
     package static let commMessage = MessageType("comm_msg")
     package static let commClose = MessageType("comm_close")
@@ -39,6 +40,10 @@ extension MessageType {
     /// Apus only: a scheduler asks an engine to give back tasks that it has not started.
     package static let recallRequest = MessageType("apus_recall_request")
     package static let recallReply = MessageType("apus_recall_reply")
+
+    /// Apus only: a controller that took the place of another asks an engine which requests it holds.
+    package static let reportRequest = MessageType("apus_report_request")
+    package static let reportReply = MessageType("apus_report_reply")
 
     /// Apus only: the controller tells an engine that beats and is not registered to register again.
     package static let registerAgainRequest = MessageType("apus_register_again_request")

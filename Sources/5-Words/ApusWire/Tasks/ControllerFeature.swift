@@ -22,6 +22,8 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     case engineTimeout = "engine_timeout"
     /// Says of chosen tasks why they wait.
     case reasons
+    /// Took up the unfinished tasks of the controller before this one. A task that it does not know was never accepted.
+    case restoration
 
     /// The feature's name in error messages.
     package var name: String {
@@ -34,6 +36,7 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
         case .limits: "run limits"
         case .engineTimeout: "engine time-outs"
         case .reasons: "reasons why a task waits"
+        case .restoration: "tasks that outlive a controller"
         }
     }
 }

@@ -61,6 +61,8 @@ extension WaitReason {
         case .follow(let others): "waits to follow \(tasks(others))"
         case .inputs(let others): "waits for the results, its arguments, of \(tasks(others))"
         case .retryPause: "has failed and pauses before its next try"
+        case .engineReports(let engines):
+            "the controller was restarted, and what they hold has yet to be told by \(context.list(engines, context.name))"
         case .noEngineOwns(let resources): "no engine owns \(context.amounts(resources))"
         case .noEngines: NoEngineText.isRegistered
         case .enginesBusy: "all engines that may run it are busy"

@@ -4,6 +4,8 @@ package import ApusWire
 package enum TaskStep: Sendable, Equatable {
     case submitted
     case sent(EngineUUID)
+    /// The controller before this one had the task, and had given it to this engine.
+    case restored(EngineUUID?)
     case answered(TaskReply)
     case givenBack(EngineUUID)
     case failed(TaskFailure)

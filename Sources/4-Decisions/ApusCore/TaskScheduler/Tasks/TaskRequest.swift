@@ -118,6 +118,8 @@ package enum TaskFailure: Sendable, Hashable {
     case timeout(WaitReason?)
     /// Its engine left while holding it; how often it was tried, this time among them.
     case engineDied(EngineUUID, tries: Int = 1)
+    /// Its engine answered it, and the answer was lost with the controller before this one; how often it was tried.
+    case answerLost(EngineUUID, tries: Int)
     /// There is no engine, and it is not to wait for one, or no longer.
     case noEngine(NoEngine)
     /// Its client aborted it before it had an engine.

@@ -35,6 +35,8 @@ struct TaskState: Sendable {
     var isWaiting = false
     /// It has waited so, where it is now.
     var hasWaited = false
+    /// An earlier controller gave it to its engine.
+    var isRestored = false
     /// How many tasks it was submitted within, one in the other.
     var depth: UInt16
 
@@ -134,6 +136,8 @@ struct TaskDetails: Sendable {
     var retried = 0
     /// Until when it waits before its next retry; nil if it does not.
     var pausedUntil: MonotonicTime?
+    /// Whether it waits until the engines of the controller before this one have said what they hold.
+    var awaitsReports = false
     /// Serial numbers of the engines it may run on, in order; nil for any.
     var targets: [Int32]?
     /// What the engine must own; empty for nothing.

@@ -1,0 +1,35 @@
+import ApusCore
+import ApusStore
+import ApusWire
+import NIOCore
+
+/// An unfinished request of the controller before this one, made of its record.
+struct RestoredTask {
+    /// The request behind the identity of its client, which is the client's session, and that of the engine that the client named.
+    /// Signed anew, for a record keeps no signature.
+    let message: Message
+    let header: MessageHeader
+    /// The engine that the task was given to last.
+    let engine: EngineUUID?
+    let failures: Int
+    /// When the client asked for the task.
+    let submitted: WireDate?
+
+    /// - Throws: ``WireError`` when the record's request is torn.
+    init(_ record: TaskRecord, signing session: ControllerSession) throws(WireError) {
+        guard let request = record.request else { throw WireError("task '\(record.id)' has no request") }
+        self.header = try MessageHeader(scanning: request.header)
+        var identities = [ByteBuffer(string: record.client)]
+        if record.queue == .direct, let engine = record.assignedEngine { identities.append(ByteBuffer(string: engine.text)) }
+        self.message = session.signedAgain(request.parts, identities: identities, buffers: Array(request.buffers))
+        self.engine = record.assignedEngine
+        self.failures = record.failures
+        self.submitted = record.submitted
+    }
+
+    /// What is left of a time-out that began when the task was submitted.
+    func remaining(of timeout: Duration?, at now: WireDate) -> Duration? {
+        guard let timeout, timeout > .zero, let submitted else { return timeout }
+        return max(.milliseconds(1), timeout - .microseconds(max(0, now.microseconds - submitted.microseconds)))
+    }
+}

@@ -1,0 +1,36 @@
+import ApusCore
+import ApusStore
+import ApusWire
+
+/// Hands the unfinished tasks of the store to the desks that they belong to.
+struct TaskRestorer {
+    let store: any TaskStore
+    let tasks: TaskDesk
+    let direct: DirectDesk
+    let session: ControllerSession
+
+    /// - Returns: How many tasks were taken up.
+    nonisolated(nonsending) func restore() async throws(TaskStoreError) -> Int {
+        let records = try await self.store.unfinished()
+        let balanced = records.filter { $0.queue == .balanced }
+        let ids = Set(balanced.map(\.id))
+        // How the tasks ended that these depend on.
+        let needed = Set(balanced.flatMap { Self.dependencies(of: $0) }).subtracting(ids)
+        let fields: Set<TaskField> = [.resultMetadata, .resultContent, .engine]
+        let ended = needed.isEmpty ? [] : try await self.store.records(of: needed.sorted(), fields: fields)
+        self.tasks.restore(balanced, ended: ended.filter(\.isFinished))
+        for record in records where record.queue != .balanced {
+            if let request = try? RestoredTask(record, signing: self.session) {
+                self.direct.restore(record, as: request.message)
+            }
+        }
+        return records.count
+    }
+
+    private static func dependencies(of record: TaskRecord) -> [TaskID] {
+        guard let metadata = record.request?.metadata,
+            let request = try? TaskRequest(record.id, client: 0, scanning: metadata)
+        else { return [] }
+        return (request.after?.tasks ?? []) + (request.follow?.tasks ?? [])
+    }
+}

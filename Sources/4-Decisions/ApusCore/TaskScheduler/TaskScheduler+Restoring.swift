@@ -1,0 +1,194 @@
+package import ApusWire
+
+/// What an engine says, to a controller that took the place of another, of the requests that it was given.
+package struct EngineReport: Sendable, Equatable {
+    /// The requests that the engine was asked about.
+    package var asked: Set<TaskID>
+    /// The requests that the engine runs, has queued, or has answered and answers again.
+    package var has: Set<TaskID>
+    /// Of those asked about, the requests that the engine may have run and whose answers it cannot repeat.
+    package var lost: Set<TaskID>
+
+    package init(asked: Set<TaskID>, has: Set<TaskID>, lost: Set<TaskID> = []) {
+        self.asked = asked
+        self.has = has
+        self.lost = lost
+    }
+}
+
+extension EngineReport {
+    /// The content of an `apus_report_reply` (protocol article, "After a controller that was killed").
+    package var json: JSONObject {
+        func ids(_ tasks: Set<TaskID>) -> JSONValue { JSONValue(tasks.map(\.text).sorted()) }
+        return ["status": "ok", "asked": ids(self.asked), "has": ids(self.has), "lost": ids(self.lost)]
+    }
+
+    /// Nil when the content is no report.
+    package init?(_ content: JSONValue) {
+        func ids(_ name: String) -> Set<TaskID>? {
+            content[name]?.array.map { Set($0.compactMap { $0.string.map { TaskID($0) } }) }
+        }
+        guard let asked = ids("asked"), let has = ids("has"), let lost = ids("lost") else { return nil }
+        self.init(asked: asked, has: has, lost: lost)
+    }
+}
+
+// A controller that takes the place of one that was killed knows of each unfinished task what the store has: its request, how often it
+// failed, and which engine it was given to, though the last assignments may be missing there. What engines really hold they say when
+// they come back. Until all of them have said so, or are known to be gone, a restored task without an engine waits: an engine may have it.
+extension TaskScheduler {
+    /// Whether an engine of the controller before this one has yet to say what it holds.
+    package var awaitsReports: Bool { !self.unreported.isEmpty }
+
+    /// Whether this engine has yet to say what it holds.
+    package func awaitsReport(of engine: EngineUUID) -> Bool { self.unreported.contains(engine) }
+
+    /// Makes a place for an engine that has not come back, so that restored tasks can be its own.
+    mutating func expect(_ uuid: EngineUUID) {
+        guard self.engineSlots[uuid] == nil else { return }
+        var state = EngineState(uuid: uuid, serial: self.serial(of: uuid), understandsRecall: false)
+        _ = self.departed.remove(uuid)
+        state.isRetired = true
+        state.isExpected = true
+        self.engineSlots[uuid] = self.place(state)
+        self.lastTargets = ([], [])
+        self.unreported.insert(uuid)
+    }
+
+    /// The number of an engine that is here, was here, or is named for the first time.
+    private mutating func serial(of uuid: EngineUUID) -> Int32 {
+        if let engine = self.engineSlots[uuid] { return self.engines[Int(engine)].serial }
+        if let serial = self.departed.serial(of: uuid) { return serial }
+        self.lastSerial += 1
+        self.departed.insert(uuid, serial: self.lastSerial)
+        return self.lastSerial
+    }
+
+    /// Remembers how a task ended under an earlier controller, for restored tasks that depend on it.
+    mutating func remember(_ task: TaskID, succeeded: Bool, on engine: EngineUUID?) {
+        let fingerprint = Self.fingerprint(of: task)
+        guard self.finished.outcome(of: fingerprint) == nil else { return }
+        let serial = engine.map { self.serial(of: $0) } ?? -1
+        self.finished.remember(fingerprint, FinishedTasks.Outcome(succeeded: succeeded, engine: serial))
+    }
+
+    mutating func restore(
+        _ request: TaskRequest, failures: Int, on uuid: EngineUUID?, at now: MonotonicTime, effects: inout [Effect]
+    ) {
+        let fingerprint = Self.fingerprint(of: request.id)
+        guard self.slot(of: request.id) == nil, self.finished.outcome(of: fingerprint) == nil else {
+            effects.append(.refuse(request.id))
+            return
+        }
+        var request = request
+        request.retries = max(0, request.retries - failures)
+        // A task that had an engine had waited for all that it comes after.
+        if uuid != nil { request.after = nil }
+        let slot = self.addTask(request, fingerprint)
+        self.log.note(request.id, .restored(uuid), at: now)
+        self.tasks[Int(slot)].failures = Int32(clamping: failures)
+        if failures > 0 { self.hasRetried = true }
+        self.rememberAble(for: request.need)
+        if let failure = self.addConditions(of: request, to: slot, effects: &effects), uuid == nil {
+            return self.fail(slot, failure, at: now, effects: &effects)
+        }
+        if let uuid {
+            if let engine = self.engineSlots[uuid] {
+                self.assign(slot, to: engine, at: now)
+                self.tasks[Int(slot)].isRestored = true
+            } else {
+                self.loseEngine(of: slot, uuid, serial: self.serial(of: uuid), at: now, effects: &effects)
+            }
+            return
+        }
+        // A task that may be run again need not wait for the word of all engines, unless it depends on where they are.
+        let isPlain = request.targets.isEmpty && request.follow == nil && request.resources.isEmpty
+        if !self.unreported.isEmpty, request.retries == 0 || !isPlain {
+            self.details[self.makeDetails(of: slot)].awaitsReports = true
+            self.suspended.append(self.handle(slot))
+        }
+        self.awakened.append(self.handle(slot))
+    }
+
+    /// Takes what an engine has said for the truth about it.
+    mutating func take(
+        _ report: EngineReport, from uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]
+    ) {
+        guard let engine = self.engineSlots[uuid] else { return }
+        for task in report.has.sorted(by: { $0.text < $1.text }) { self.claim(task, by: uuid, at: now) }
+        var slot = self.engines[Int(engine)].first
+        while slot >= 0 {
+            let (current, id) = (slot, self.tasks[Int(slot)].id)
+            slot = self.tasks[Int(slot)].next
+            guard self.tasks[Int(current)].isRestored, report.asked.contains(id), !report.has.contains(id) else { continue }
+            self.detach(current, from: engine)
+            if report.lost.contains(id) {
+                self.loseAnswer(of: current, uuid, at: now, effects: &effects)
+            } else if self.tasks[Int(current)].isAborted {
+                self.fail(current, .aborted, at: now, effects: &effects)
+            } else {
+                // The request was lost on its way to the engine.
+                self.log.note(id, .givenBack(uuid), at: now)
+                self.noteAttempt(current, on: self.engines[Int(engine)].serial, .recalled)
+                self.awakened.append(self.handle(current))
+            }
+        }
+        self.settle(uuid)
+    }
+
+    /// Gives a restored task without an engine to the one that has it, by its own word or by its answer.
+    mutating func claim(_ task: TaskID, by uuid: EngineUUID, at now: MonotonicTime) {
+        guard self.unreported.contains(uuid), let engine = self.engineSlots[uuid], let slot = self.slot(of: task),
+            self.tasks[Int(slot)].status != .assigned, case let index = self.tasks[Int(slot)].details, index >= 0,
+            self.details[Int(index)].awaitsReports
+        else { return }
+        self.assign(slot, to: engine, at: now)
+        self.tasks[Int(slot)].isRestored = true
+    }
+
+    /// The engine's word is not waited for any more.
+    mutating func settle(_ uuid: EngineUUID) {
+        guard self.unreported.remove(uuid) != nil, self.unreported.isEmpty else { return }
+        for handle in self.suspended where self.isCurrent(handle) {
+            let index = self.tasks[Int(handle.slot)].details
+            if index >= 0 { self.details[Int(index)].awaitsReports = false }
+            self.awakened.append(handle)
+        }
+        self.suspended = []
+    }
+
+    /// The engine has answered the task, and the answer was lost with the controller before this one.
+    private mutating func loseAnswer(
+        of slot: Int32, _ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]
+    ) {
+        let serial = self.serial(of: uuid)
+        if self.mayRetry(slot, after: serial) {
+            self.retry(slot, at: now, effects: &effects)
+        } else {
+            let tries = Int(self.tasks[Int(slot)].failures) + 1
+            self.fail(slot, .answerLost(uuid, tries: tries), at: now, effects: &effects)
+        }
+    }
+
+    /// The engine that had the task is gone: the task is given to another, or fails.
+    mutating func loseEngine(
+        of slot: Int32, _ uuid: EngineUUID, serial: Int32, at now: MonotonicTime, effects: inout [Effect]
+    ) {
+        if self.mayRetry(slot, after: serial) {
+            self.details[self.makeDetails(of: slot)].lastLost = uuid
+            self.retry(slot, at: now, effects: &effects)
+        } else {
+            let tries = Int(self.tasks[Int(slot)].failures) + 1
+            self.fail(slot, .engineDied(uuid, tries: tries), at: now, effects: &effects)
+        }
+    }
+
+    /// Whether a task whose engine gave no answer is tried again; notes that it failed there.
+    private mutating func mayRetry(_ slot: Int32, after serial: Int32) -> Bool {
+        guard self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted,
+            self.isWorthARetry(slot, after: ErrorName.engineError.rawValue)
+        else { return false }
+        self.noteAttempt(slot, on: serial, .failed)
+        return self.rule(for: slot) != nil
+    }
+}

@@ -1,0 +1,162 @@
+import ApusController
+import ApusStore
+import ApusTransport
+import ApusWire
+import NIOCore
+import Testing
+
+@Suite("A controller takes up what the one before it left", .timeLimit(.minutes(1)))
+struct RestoringTests {
+    private let store = SlowStore(flushesAtOnce: true)
+    private let options: ControllerOptions
+
+    init() {
+        var options = ControllerOptions()
+        options.key = "the same key in both lives"
+        self.options = options
+    }
+
+    /// A controller that gives the engine ada the first of these tasks, and is gone before any has ended.
+    ///
+    /// - Returns: The requests as the client sent them, and the first as the engine got it.
+    private func firstLife(_ count: Int, metadata: JSONObject = [:]) async throws -> (requests: [Message], received: Message) {
+        let world = try await World(self.options, store: self.store)
+        let ada = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let requests = (0..<count).map { _ in
+            world.message(.applyRequest, session: "customer", metadata: metadata, buffers: [ByteBuffer(string: "function")])
+        }
+        for request in requests { client.send(request) }
+        let received = try await ada.task.next()
+        while try await self.store.unfinished().count < count { await Task.yield() }
+        await world.stop()
+        return (requests, received)
+    }
+
+    @Test("A stock engine's answer counts, and what it has not answered before a later question is lost")
+    func stockEngine() async throws {
+        let (requests, received) = try await self.firstLife(3)
+        let world = try await World(self.options, store: self.store, restoring: ["0": "ada"])
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let ada = try await world.startEngine("ada", restored: true)
+        let probe = try await ada.task.next()
+        #expect(probe.type == "kernel_info_request")
+        ada.task.send(ada.reply(to: received))
+        let first = try await client.next()
+        #expect(MessageHeader.messageID(scanning: first.parent) == MessageID(requests[0].id))
+        #expect(first.texts == ["result of ada"])
+        ada.task.send(
+            world.message(
+                MessageType(rawValue: "kernel_info_reply"), content: ["status": "ok"], parent: probe.header,
+                identities: Array(probe.identities)))
+        // The queue goes on in its order.
+        for request in requests.dropFirst() {
+            let next = try await ada.task.next()
+            #expect(next.id == request.id)
+            ada.task.send(ada.reply(to: next))
+            let answer = try await client.next()
+            #expect(MessageHeader.messageID(scanning: answer.parent) == MessageID(request.id))
+        }
+        #expect(try await self.store.unfinished().isEmpty)
+        await world.stop()
+    }
+
+    @Test("A task whose answer a stock engine gave to nobody ends as lost, and says so")
+    func lostAnswer() async throws {
+        _ = try await self.firstLife(1)
+        let world = try await World(self.options, store: self.store, restoring: ["0": "ada"])
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let ada = try await world.startEngine("ada", restored: true)
+        let probe = try await ada.task.next()
+        ada.task.send(
+            world.message(
+                MessageType(rawValue: "kernel_info_reply"), content: ["status": "ok"], parent: probe.header,
+                identities: Array(probe.identities)))
+        let answer = try await client.next()
+        #expect(answer.json["ename"] == "EngineError")
+        #expect(answer.json["evalue"]?.string?.contains("the answer was lost with the controller") == true)
+        await world.stop()
+    }
+
+    @Test("An engine of ours is asked what it holds: what never reached it is sent again")
+    func ourEngine() async throws {
+        let (requests, _) = try await self.firstLife(2)
+        let world = try await World(
+            self.options, store: self.store, restoring: ["0": "ada"],
+            describedAs: ["ada": ["reports": true, "recall": true, "python": true]])
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let ada = try await world.startEngine("ada", restored: true)
+        let question = try await ada.control.next()
+        #expect(question.type == "apus_report_request")
+        #expect(question.json["msg_ids"] == [.string(requests[0].id)])
+        ada.control.send(
+            world.message(
+                .reportReply, content: ["status": "ok", "asked": [.string(requests[0].id)], "has": [], "lost": []],
+                parent: question.header, identities: Array(question.identities)))
+        for request in requests {
+            let next = try await ada.task.next()
+            #expect(next.id == request.id)
+            ada.task.send(ada.reply(to: next))
+            _ = try await client.next()
+        }
+        await world.stop()
+    }
+
+    @Test("A task that a client sends again is not run twice when an engine has it")
+    func sentAgain() async throws {
+        _ = try await self.firstLife(1)
+        let world = try await World(
+            self.options, store: self.store, restoring: ["0": "ada"],
+            describedAs: ["ada": ["reports": true, "recall": true, "python": true]])
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let ada = try await world.startEngine("ada", restored: true)
+        let question = try await ada.control.next()
+        // The engine has a request that the store never heard of.
+        let again = world.message(.applyRequest, session: "customer", buffers: [ByteBuffer(string: "function")])
+        let asked = try #require(question.json["msg_ids"])
+        ada.control.send(
+            world.message(
+                .reportReply,
+                content: ["status": "ok", "asked": asked, "has": .array((asked.array ?? []) + [.string(again.id)]), "lost": []],
+                parent: question.header, identities: Array(question.identities)))
+        client.send(again)
+        let repetition = try await ada.control.next()
+        #expect(repetition.json["msg_ids"] == [.string(again.id)])
+        // It answers, though nobody sent it the request in this life.
+        var request = again
+        request = try Message(frames: [ByteBuffer(string: "customer")] + request.frames)
+        ada.task.send(ada.reply(to: request))
+        let answer = try await client.next()
+        #expect(MessageHeader.messageID(scanning: answer.parent) == MessageID(again.id))
+        #expect(ada.task.received == 0)
+        await world.stop()
+    }
+
+    @Test("Tasks of an engine that does not come back end or go elsewhere")
+    func engineStaysAway() async throws {
+        let (requests, _) = try await self.firstLife(1)
+        let world = try await World(self.options, store: self.store, restoring: ["0": "eve"])
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        // Ada is not among the engines that are expected: the task ended while the controller started.
+        let query = world.socket(.dealer, world.client.common.registration)
+        let result = try await query.ask(
+            world.message(.resultRequest, content: ["msg_ids": [.string(requests[0].id)], "status_only": true]))
+        #expect(result.json["completed"] == [.string(requests[0].id)])
+        client.close()
+        await world.stop()
+    }
+
+    @Test("Clients are told that tasks outlive this controller")
+    func feature() async throws {
+        let world = try await World(self.options, store: self.store, restoring: ["0": "eve"])
+        let query = world.socket(.dealer, world.client.common.registration)
+        let features = try await query.ask(world.message(.connectionRequest)).json["apus"]?["features"]?.array ?? []
+        #expect(features.contains("restoration"))
+        await world.stop()
+        let other = try await World(self.options)
+        let otherQuery = other.socket(.dealer, other.client.common.registration)
+        let less = try await otherQuery.ask(other.message(.connectionRequest)).json["apus"]?["features"]?.array ?? []
+        #expect(!less.contains("restoration"))
+        await other.stop()
+    }
+}
