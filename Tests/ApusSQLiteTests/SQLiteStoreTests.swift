@@ -76,7 +76,7 @@ struct SQLiteStoreTests {
             let store = try SQLiteTaskStore(path: path)
             store.apply([.example("a")])
             try await store.flush()
-            for suffix in ["", "-wal", "-shm"] { #expect(try mode(path + suffix) == 0o600, "\(suffix)") }
+            for suffix in ["", "-wal", "-shm", "-owner"] { #expect(try mode(path + suffix) == 0o600, "\(suffix)") }
             try await store.close()
 
             try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: path)
@@ -94,6 +94,23 @@ struct SQLiteStoreTests {
             store.apply([.example("b")])
             #expect(await message { _ = try await store.history() }?.contains("closed") == true)
             #expect(store.backlogByteCount == 0)
+            let again = try SQLiteTaskStore(path: path)
+            #expect(try await again.history() == ["a"])
+            try await again.close()
+        }
+    }
+
+    @Test("A second controller is refused, and told which process has the file; a file that a dead process left is free")
+    func oneOwner() async throws {
+        try await withFile { path in
+            // Text of a process that is long gone, and longer than the next one's.
+            try Data("4294967295 and more\n".utf8).write(to: URL(filePath: path + "-owner"))
+            let store = try SQLiteTaskStore(path: path)
+            store.apply([.example("a")])
+            let problem = await message { _ = try SQLiteTaskStore(path: path) }
+            #expect(
+                problem?.contains("\(path) belongs to a controller that runs, process \(getpid()).") == true, "\(problem ?? "")")
+            try await store.close()
             let again = try SQLiteTaskStore(path: path)
             #expect(try await again.history() == ["a"])
             try await again.close()

@@ -39,7 +39,7 @@ struct ControllerSettingsTests {
         #expect(settings.options.clientSSH == "me@gate")
         #expect(settings.options.key == "")
         #expect(settings.options.broadcastDepth == 2)
-        #expect(settings.options.database == .sqlite(path: "/p/tasks.db"))
+        #expect(settings.options.database == .sqlite(path: "/p/tasks-c.db"))
         #expect(settings.reusesFiles && settings.restoresEngines)
         #expect(settings.logLevel == .debug)
     }

@@ -100,7 +100,7 @@ public final class ControllerHost: Sendable {
                 }
             }
             service = try ControllerService(
-                options: options, transport: ZMTPTransport(), store: try Self.store(options.database, files?.profile, logger),
+                options: options, transport: ZMTPTransport(), store: try Self.store(options.database, files, logger),
                 eventLoop: MultiThreadedEventLoopGroup.singleton.next(), onStateChange: { states.save($0) },
                 onPresence: onPresence, logger: logger)
             if let files, files.restore {
@@ -130,14 +130,13 @@ public final class ControllerHost: Sendable {
         }
     }
 
-    private static func store(_ database: ControllerOptions.Database, _ profile: ProfileDirectory?, _ logger: Logger) throws
-        -> any TaskStore
-    {
+    private static func store(_ database: ControllerOptions.Database, _ files: Files?, _ logger: Logger) throws -> any TaskStore {
         switch database {
         case .memory(let records, let bytes):
             return MemoryTaskStore(limits: MemoryTasks.Limits(records: records, bytes: bytes))
         case .sqlite(let path):
-            guard let path = path ?? profile.map({ $0.path + "/tasks.db" }) else {
+            guard let path = path ?? files.map({ $0.profile.path + "/" + ProfileDirectory.taskFileName(clusterID: $0.clusterID) })
+            else {
                 throw WireError("the SQLite task database needs a path where there is no profile")
             }
             return try SQLiteTaskStore(path: path) { logger.error("\($0)") }

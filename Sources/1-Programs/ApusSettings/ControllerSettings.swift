@@ -87,7 +87,7 @@ package struct ControllerSettings: Sendable {
     private var databaseName: String?
 
     private var databasePath: String {
-        let name = self.databaseName ?? "tasks.db"
+        let name = self.databaseName ?? ProfileDirectory.taskFileName(clusterID: self.clusterID)
         return name.hasPrefix("/") ? name : (self.databaseFolder ?? self.profile.path) + "/" + name
     }
 

@@ -41,12 +41,14 @@ struct ControllerCommand: AsyncParsableCommand {
               --reuse             use ports and key of the files that are there,
                                   and leave the files at the end
               --restore           the same, and expect the engines that were
-                                  registered
+                                  registered. With --sqlitedb the tasks that
+                                  have no outcome are taken up again
               --dictdb  --sqlitedb  --nodb
                                   keep task records in memory, in tasks.db of the
-                                  profile, or not. In memory are those of the last
-                                  1,024 finished tasks (--DictDB.record_limit=N)
-                                  and at most 256 MiB of their messages
+                                  profile (with --cluster-id in tasks-ID.db), or
+                                  not. In memory are those of the last 1,024
+                                  finished tasks (--DictDB.record_limit=N) and at
+                                  most 256 MiB of their messages
                                   (--DictDB.size_limit=BYTES)
               --max-message-size=BYTES
                                   the largest message taken (half of the memory)

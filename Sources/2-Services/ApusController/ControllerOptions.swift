@@ -70,7 +70,8 @@ public struct ControllerOptions: Sendable {
         /// In memory, for the last finished tasks: at most this many records, and this many bytes of messages. When there are
         /// more bytes, large buffers of requests are dropped first, and then whole records.
         case memory(records: Int = 1024, bytes: Int = 256 << 20)
-        /// In a SQLite file, which outlives the controller; nil for `tasks.db` in the profile's folder.
+        /// In a SQLite file, which outlives the controller; nil for `tasks.db` in the profile's folder, or `tasks-ID.db` for a cluster
+        /// with an id.
         case sqlite(path: String?)
         /// Nowhere; requests for records are answered with an error.
         case none

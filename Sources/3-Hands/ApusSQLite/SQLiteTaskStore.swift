@@ -44,6 +44,8 @@ package final class SQLiteTaskStore: TaskStore {
         var culled = CulledTasks()
         /// The numbers of records in the file; nil until they are counted.
         var census: TaskWriter.Census?
+        /// Nil once the store is closed.
+        var owner: FileOwner?
     }
 
     private let path: String
@@ -62,7 +64,9 @@ package final class SQLiteTaskStore: TaskStore {
         self.path = path
         self.limits = limits
         self.onProblem = onProblem
+        let owner = try FileOwner(of: path)
         self.pool = try TaskFile.open(path)
+        self.state.withLock { $0.owner = owner }
     }
 
     // MARK: Writing
@@ -169,6 +173,7 @@ package final class SQLiteTaskStore: TaskStore {
         }
         // Fails while there are readers; the file is then closed with the last reference to the store.
         try? self.pool.close()
+        self.state.withLock { $0.owner = nil }
         if let problem { throw problem }
     }
 

@@ -56,6 +56,9 @@ public struct ProfileDirectory: Sendable, Hashable {
     public func engineFile(clusterID: String) -> String { self.connectionFile("engine", clusterID) }
     /// The path of the file by which `apus list` and Python's `ipcluster list` know the cluster.
     public func clusterFile(clusterID: String) -> String { self.security + "/cluster-\(clusterID).json" }
+    /// The name of the file in the profile's folder in which a controller keeps task records. Each cluster has a file of its own,
+    /// because a controller takes up the unfinished tasks that it finds there.
+    public static func taskFileName(clusterID: String) -> String { clusterID.isEmpty ? "tasks.db" : "tasks-\(clusterID).db" }
     /// The path of the file in which a controller keeps the registered engines for its next start.
     public func engineStateFile(clusterID: String) -> String { self.log + "/engines\(clusterID).json" }
 
