@@ -13,12 +13,15 @@ extension ControllerService {
         case .received(let messages): for frames in messages { self.take(frames, at: socket) }
         case .tooLarge(let frames, let limit): self.refuseTooLarge(frames, limit: limit, at: socket)
         case .peerConnected where socket == .notification: self.hub.subscriberConnected()
+        case .peerConnected(let identity) where socket == .taskClient: self.tasks.clientConnected(identity)
+        case .peerConnected(let identity) where socket == .muxClient: self.direct.clientConnected(identity)
         case .peerConnected(let identity):
             if let line = socket.line { self.hub.connected(identity, by: line) }
         case .peerDisconnected(let identity):
             if socket == .taskClient, let number = self.tasks.clientLeft(identity) {
                 self.logger.debug("a client left", metadata: ["client": "\(number)"])
             }
+            if socket == .muxClient { self.direct.clientLeft(identity) }
             if let line = socket.line { self.hub.disconnected(identity, by: line) }
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "\(socket)"])
         }

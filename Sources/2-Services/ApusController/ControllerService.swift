@@ -122,7 +122,8 @@ package actor ControllerService {
     package func restore(_ state: EngineRegistry.State?) async throws -> Int {
         if let state { self.hub.restore(state, withTasks: self.store.isDurable) }
         guard self.store.isDurable else { return 0 }
-        let restorer = TaskRestorer(store: self.store, tasks: self.tasks, direct: self.direct, session: self.session)
+        let restorer = TaskRestorer(
+            store: self.store, tasks: self.tasks, direct: self.direct, session: self.session, loop: self.eventLoop)
         return try await restorer.restore()
     }
 

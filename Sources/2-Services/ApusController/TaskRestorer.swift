@@ -1,6 +1,7 @@
 import ApusCore
 import ApusStore
 import ApusWire
+import NIOCore
 
 /// Hands the unfinished tasks of the store to the desks that they belong to.
 struct TaskRestorer {
@@ -8,6 +9,7 @@ struct TaskRestorer {
     let tasks: TaskDesk
     let direct: DirectDesk
     let session: ControllerSession
+    let loop: any EventLoop
 
     /// - Returns: How many tasks were taken up.
     nonisolated(nonsending) func restore() async throws(TaskStoreError) -> Int {
@@ -21,7 +23,7 @@ struct TaskRestorer {
         self.tasks.restore(balanced, ended: ended.filter(\.isFinished))
         for record in records where record.queue != .balanced {
             if let request = try? RestoredTask(record, signing: self.session) {
-                self.direct.restore(record, as: request.message)
+                self.direct.restore(record, as: request.message, on: self.loop)
             }
         }
         return records.count

@@ -13,6 +13,7 @@ final class DirectDesk {
     private let loans: BufferLoans
     private let recorder: Recorder
     private let muxClient: Outlet
+    private let returning: ReturningClientsOutlet
     private let muxEngine: Outlet
     private let controlClient: Outlet
     private let controlEngine: Outlet
@@ -27,6 +28,7 @@ final class DirectDesk {
         self.loans = loans
         self.recorder = recorder
         self.muxClient = outlets.muxClient
+        self.returning = ReturningClientsOutlet(outlets.muxClient, recorder: recorder)
         self.muxEngine = outlets.muxEngine
         self.controlClient = outlets.controlClient
         self.controlEngine = outlets.controlEngine
@@ -40,6 +42,7 @@ final class DirectDesk {
     func relayMux(_ request: VerifiedRequest) {
         let (message, header) = (request.message, request.header)
         let engine = EngineUUID(String(buffer: message.identities[1]))
+        self.returning.spoke(message.identities[0], as: header.session)
         guard self.engines.isRegistered(engine) else { return self.answerUnknownEngine(request, engine, by: self.muxClient) }
         var relayed = self.loans.lending(message, to: engine, for: header.id).frames
         relayed.swapAt(0, 1)
@@ -83,11 +86,18 @@ final class DirectDesk {
     /// An engine of the controller before this one may come back. Told before requests are restored.
     func expect(_ engine: EngineUUID) { self.queues.engineExpected(engine) }
 
+    /// A client has connected, or its connection has dropped.
+    func clientConnected(_ client: ByteBuffer) { self.returning.connected(client) }
+    func clientLeft(_ client: ByteBuffer) { self.returning.disconnected(client) }
+
     /// Takes up a request that has no outcome; one of a broadcast, or to an engine that is not expected, ends as lost.
-    func restore(_ record: TaskRecord, as request: Message) {
+    func restore(_ record: TaskRecord, as request: Message, on loop: any EventLoop) {
         guard let engine = record.assignedEngine else { return }
+        self.returning.expectClients(on: loop)
         let isBroadcast = (try? JSONValue(parsing: request.metadata))?["is_broadcast"]?.bool == true
-        if !isBroadcast, self.queues.restored(record.id, to: engine, DirectRequest(request, at: .mux)) { return }
+        if !isBroadcast, self.queues.restored(record.id, to: engine, DirectRequest(request, at: .mux, returning: record.client)) {
+            return
+        }
         let function = FunctionName.text(in: request.buffers.first)
         self.recorder.note(
             .lost(record.id, on: engine, error: self.engines.lostAnswer(engine, record.id, function, tries: nil), at: .now))
@@ -103,7 +113,7 @@ final class DirectDesk {
             let error = self.engines.lostAnswer(engine, task, function, tries: nil)
             guard let reply = self.reply(to: request, of: engine, error) else { continue }
             self.recorder.note(.completed(task, reply: reply, received: .now))
-            self.recorder.answer(reply.frames, by: self.muxClient)
+            self.answer(reply, to: request)
         }
         self.muxClient.flush()
         return left.map(\.task)
@@ -126,10 +136,16 @@ final class DirectDesk {
         let engine = EngineUUID(String(buffer: message.identities[0]))
         guard self.engines.isTimely(message, from: engine) else { return nil }
         let task = MessageHeader.messageID(scanning: message.parent)
+        let returning = task.flatMap { self.queues.returningClient(of: $0, at: engine) }
         if let task { self.noteReply(message, to: task, from: engine) }
         var relayed = message.frames
-        relayed.swapAt(0, 1)
-        self.recorder.answer(relayed, by: self.muxClient)
+        if let returning {
+            relayed.remove(at: 1)
+            self.returning.answer(relayed, to: returning)
+        } else {
+            relayed.swapAt(0, 1)
+            self.recorder.answer(relayed, by: self.muxClient)
+        }
         return task.map { Ending(task: $0, reply: message, engine: engine) }
     }
 
@@ -177,7 +193,7 @@ final class DirectDesk {
             let function = FunctionName.text(in: request.function)
             if let reply = self.reply(to: request, of: engine, self.engines.died(engine, task, function, tries: nil)) {
                 self.recorder.note(.completed(task, reply: reply, received: .now))
-                self.recorder.answer(reply.frames, by: request.port == .mux ? self.muxClient : self.broadcastClient)
+                self.answer(reply, to: request)
             } else {
                 self.recorder.note(.stranded(task, on: engine, at: .now))
             }
@@ -196,6 +212,12 @@ final class DirectDesk {
             self.recorder.note(.stranded(task, on: engine, at: .now))
             return task
         }
+    }
+
+    /// Sends a reply that is made in an engine's place.
+    private func answer(_ reply: Message, to request: DirectRequest) {
+        if let returning = request.returning { return self.returning.answer(Array(reply.frames.dropFirst()), to: returning) }
+        self.recorder.answer(reply.frames, by: request.port == .mux ? self.muxClient : self.broadcastClient)
     }
 
     /// The reply in an engine's place to a request that it does not answer; nil for a copy of a coalescing broadcast, which fails as a

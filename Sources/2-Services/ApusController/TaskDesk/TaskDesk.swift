@@ -47,6 +47,7 @@ final class TaskDesk {
     private let work: LoopTasks
     private let loop: any EventLoop
     private let clients: Outlet
+    private let returning: ReturningClientsOutlet
     private let engineSide: Outlet
     private let control: Outlet
 
@@ -56,6 +57,8 @@ final class TaskDesk {
         let message: Message
         /// Those of its arguments that are other tasks' results; nil for none.
         let arguments: TaskArguments?
+        /// The session of a client that an earlier controller served, whose connection has to be found; nil for one of this one's.
+        var returning: String?
     }
 
     /// - Parameters:
@@ -77,6 +80,7 @@ final class TaskDesk {
         self.work = work
         self.loop = loop
         self.clients = outlets.taskClient
+        self.returning = ReturningClientsOutlet(outlets.taskClient, recorder: recorder)
         self.engineSide = outlets.taskEngine
         self.control = outlets.controlEngine
     }
@@ -87,6 +91,7 @@ final class TaskDesk {
     func take(_ verified: VerifiedRequest) {
         let (message, header) = (verified.message, verified.header)
         guard let client = message.identities.first else { return self.gate.drop("no client is named", at: .taskClient) }
+        self.returning.spoke(client, as: header.session)
         do {
             guard self.scheme != .none else { return self.refuse(message, header, client) }
             var request = TaskRequest(header.id, client: self.number(of: client))
@@ -150,7 +155,13 @@ final class TaskDesk {
     /// A client's connection has dropped.
     ///
     /// - Returns: The number that it had; nil if it never submitted anything.
-    func clientLeft(_ client: ByteBuffer) -> Int? { self.clientNumbers.removeValue(forKey: client) }
+    func clientLeft(_ client: ByteBuffer) -> Int? {
+        self.returning.disconnected(client)
+        return self.clientNumbers.removeValue(forKey: client)
+    }
+
+    /// A client has connected.
+    func clientConnected(_ client: ByteBuffer) { self.returning.connected(client) }
 
     /// A client's abort goes to the engines; tasks that no engine has yet can only be stopped here.
     func abortWaiting(_ request: VerifiedRequest) {
@@ -193,6 +204,7 @@ final class TaskDesk {
     /// - Parameter ended: Tasks that have one, on which these depend.
     func restore(_ records: [TaskRecord], ended: [TaskRecord]) {
         self.restores = true
+        if !records.isEmpty { self.returning.expectClients(on: self.loop) }
         for record in ended {
             let succeeded = record.reply?.content.textMember("status") == "ok"
             self.perform(.ended(record.id, succeeded: succeeded, on: record.engine))
@@ -217,7 +229,7 @@ final class TaskDesk {
             self.perform(self.inputs.handle(.submitted(request.id, taking: arguments.tasks)))
             request.inputs = self.inputs.missing(for: request.id)
         }
-        self.live[request.id] = LiveTask(message: message, arguments: arguments)
+        self.live[request.id] = LiveTask(message: message, arguments: arguments, returning: header.session)
         self.perform(.restored(request, failures: task.failures, on: task.engine))
     }
 
@@ -519,7 +531,7 @@ final class TaskDesk {
         let again = self.session.signedAgain(
             parts, identities: Array(message.identities), buffers: Array(message.buffers))
         if let id = MessageHeader.messageID(scanning: parts.header) {
-            self.live[id] = LiveTask(message: again, arguments: task.arguments)
+            self.live[id] = LiveTask(message: again, arguments: task.arguments, returning: task.returning)
         }
         return again
     }
@@ -546,13 +558,19 @@ final class TaskDesk {
 
     private func relayReply(of task: TaskID, from engine: EngineUUID) {
         guard let reply = self.currentReply else { return }
-        self.forget(task)
+        let returning = self.forget(task)?.returning
         self.noteFailure(of: task, reply)
         self.keepIfWanted(task, reply)
         self.direct.taskFinished(task, on: engine)
         self.recorder.note(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
         var frames = reply.frames
+        if let returning {
+            // The identity that the engine names is of the client's connection to the controller before this one.
+            frames.remove(at: 1)
+            if self.scheme == .pure { frames.removeFirst() }
+            return self.returning.answer(frames, to: returning)
+        }
         // A pure scheduler does not say who answered, as the proxy that it stands for cannot.
         if self.scheme == .pure { frames.removeFirst() } else { frames.swapAt(0, 1) }
         self.recorder.answer(frames, by: self.clients)
@@ -581,7 +599,8 @@ final class TaskDesk {
     }
 
     private func fail(_ task: TaskID, _ failure: TaskFailure) {
-        guard let request = self.forget(task)?.message else { return }
+        guard let ended = self.forget(task) else { return }
+        let request = ended.message
         self.keepIfWanted(task, nil)
         let failed = FailureReply(
             failure, of: task, request: request, engines: self.engines, failures: self.failures, context: self.reasonContext)
@@ -589,6 +608,7 @@ final class TaskDesk {
         let reply = failed.message(to: request, self.session)
         self.recorder.note(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
+        if let returning = ended.returning { return self.returning.answer(Array(reply.frames.dropFirst()), to: returning) }
         self.recorder.answer(reply.frames, by: self.clients)
     }
 }

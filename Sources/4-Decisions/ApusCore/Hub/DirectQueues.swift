@@ -14,8 +14,11 @@ package struct DirectRequest: Sendable, Equatable {
     package let metadata: ByteBuffer
     /// The function that the request calls; nil if there is none, or if it is too long to be kept for its name.
     package let function: ByteBuffer?
+    /// The session of a client that an earlier controller served, whose connection has to be found; nil for one of this one's.
+    package let returning: String?
 
-    package init(_ request: Message, at port: Port) {
+    package init(_ request: Message, at port: Port, returning: String? = nil) {
+        self.returning = returning
         self.port = port
         self.identities = Array(request.identities)
         self.header = request.header
@@ -132,6 +135,11 @@ package struct DirectQueues: Sendable {
     /// The ids that the engine completed last, oldest first, up to ``completedLimit``.
     package func completed(of engine: EngineUUID) -> [TaskID] { self.engines[engine].map { Array($0.lastCompleted) } ?? [] }
     package func completedCount(of engine: EngineUUID) -> Int { self.engines[engine]?.completed ?? 0 }
+    /// The session of the client whose request an earlier controller sent to the engine; nil for other requests.
+    package func returningClient(of task: TaskID, at engine: EngineUUID) -> String? {
+        self.engines[engine]?.queue[task]?.request.returning
+    }
+
     package func isQueued(_ task: TaskID) -> Bool { self.engines.values.contains { $0.queue[task] != nil } }
 
     /// Throws if the stored values contradict each other; for tests.
