@@ -121,7 +121,8 @@ extension ControllerService {
             if socket == .broadcastClient { return self.broadcasts.refuse(request, error) }
             let identities = Array(request.message.identities)
             let reply = self.session.message(
-                request.header.type.reply, identities: identities, parent: request.message.header, metadata: ["status": "error"],
+                request.header.type.reply, identities: identities, parent: request.message.header,
+                metadata: ReplyMetadata.standIn(.error),
                 content: error.json)
             self.outlets[socket]?.send(reply.frames)
         case .muxEngine, .controlEngine, .taskEngine, .broadcastEngine:

@@ -113,7 +113,7 @@ final class Gate {
     func failed(_ reply: VerifiedMessage, _ error: ErrorContent) -> VerifiedMessage {
         var parts = reply.message.parts
         var metadata = (try? JSONValue(parsing: parts.metadata))?.object ?? [:]
-        metadata["status"] = "error"
+        metadata[MetadataMember.status] = .string(ReplyMetadata.Status.error.rawValue)
         parts.metadata = JSONValue.object(metadata).packed
         parts.content = JSONValue.object(error.json).packed
         return VerifiedMessage(

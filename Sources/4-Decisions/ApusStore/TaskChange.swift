@@ -36,7 +36,9 @@ extension TaskChange {
         let engineText: JSONValue = engine.map { .string($0.text) } ?? .null
         let parts = MessageParts(
             header: JSONValue.object(["engine": engineText, "date": .string(date.description)]).packed,
-            metadata: JSONValue.object(["engine": engineText, "status": "error"]).packed,
+            metadata: JSONValue.object(
+                ReplyMetadata.standIn(.error).merging([MetadataMember.engine.description: engineText]) { $1 }
+            ).packed,
             content: JSONValue.object(error.json).packed)
         return .completed(
             id, reply: Message(identities: [], signature: ByteBuffer(), parts: parts, buffers: []), received: date)

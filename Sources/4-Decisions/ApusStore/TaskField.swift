@@ -54,7 +54,7 @@ extension TaskRecord {
         case .queue: FieldValue(self.queue?.rawValue)
         case .label:
             switch Self.parsed(self.request?.metadata) {
-            case .json(let metadata): .json(metadata["label"] ?? .null)
+            case .json(let metadata): .json(metadata[MetadataMember.label] ?? .null)
             case .date: .null
             }
         case .started: FieldValue(self.started)

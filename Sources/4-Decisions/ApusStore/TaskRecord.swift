@@ -64,11 +64,11 @@ extension TaskRecord {
     }
 
     /// When the engine began, as the reply's metadata says.
-    package var started: WireDate? { self.reply?.metadata.text(ofMember: "started").flatMap { WireDate($0) } }
+    package var started: WireDate? { self.reply?.metadata.text(ofMember: MetadataMember.started).flatMap { WireDate($0) } }
 
     /// The engine that the reply names, else the one the task was last sent to.
     package var engine: EngineUUID? {
-        self.reply?.metadata.text(ofMember: "engine").map { EngineUUID($0) } ?? self.assignedEngine
+        self.reply?.metadata.text(ofMember: MetadataMember.engine).map { EngineUUID($0) } ?? self.assignedEngine
     }
 
     /// Drops the buffers of the request, which cannot be run again after that.

@@ -25,11 +25,11 @@ struct LightEngine {
 
     init(uuid: EngineUUID) {
         self.uuid = uuid
-        self.metadata =
-            JSONValue.object([
-                "status": "ok", "engine": .string(uuid.text), "dependencies_met": true,
-                "started": .string(WireDate.now.description), ApusMember.work.description: 10,
-            ]).packed
+        var metadata = ReplyMetadata.standIn(.ok, for: uuid)
+        metadata[MetadataMember.dependenciesMet] = true
+        metadata[MetadataMember.started] = .string(WireDate.now.description)
+        metadata[ApusMember.work] = 10
+        self.metadata = JSONValue.object(metadata).packed
     }
 
     /// The content of the registration request. The engine answers at once and never queues tasks, so it can promise to give back
@@ -47,10 +47,11 @@ struct LightEngine {
         var metadata = self.metadata
         if channel == .broadcast, let asked = try? JSONValue(parsing: request.metadata) {
             metadata =
-                JSONValue.object([
-                    "status": "ok", "engine": .string(self.uuid.text), "is_broadcast": true,
-                    "is_coalescing": asked["is_coalescing"] ?? false, "original_msg_id": asked["original_msg_id"] ?? "",
-                ]).packed
+                JSONValue.object(
+                    ReplyMetadata.standIn(.ok, for: self.uuid).answering(
+                        broadcast: asked[MetadataMember.originalMessageID] ?? "",
+                        isCoalescing: asked[MetadataMember.isCoalescing]?.bool ?? false)
+                ).packed
         }
         return session.message(
             MessageType(rawValue: type).reply, id: session.nextMessageID(), identities: Array(request.identities),

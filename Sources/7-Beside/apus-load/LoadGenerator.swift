@@ -142,8 +142,13 @@ actor LoadGenerator {
 
     // MARK: Tasks
 
-    private static let taskMetadata = ByteBuffer(
-        string: #"{"after": [], "follow": [], "timeout": null, "targets": [], "retries": 0, "label": null}"#)
+    private static let taskMetadata = {
+        var metadata = ByteBuffer()
+        RequestMetadata.ForScheduler().begin(&metadata)
+        RequestMetadata.ForEngine().write(label: nil, into: &metadata)
+        metadata.writeStaticString("}")
+        return metadata
+    }()
     private static let taskBuffers = [ByteBuffer(string: "noop"), ByteBuffer(string: "()")]
 
     /// Runs tasks and returns when all have been answered; each client keeps `window` tasks under way.
@@ -189,11 +194,15 @@ actor LoadGenerator {
             }
         }
         self.unansweredBroadcast = coalescing ? 1 : self.registered.count
-        let targets = self.registered.sorted { $0.value < $1.value }.map { JSONValue.array([.string($0.key), .int($0.value)]) }
-        let metadata: JSONObject = ["targets": .array(targets), "is_broadcast": true, "is_coalescing": .bool(coalescing)]
+        var asked = RequestMetadata.ForBroadcast(
+            to: self.registered.sorted { $0.value < $1.value }.map { (EngineUUID($0.key), EngineID($0.value)) },
+            isCoalescing: coalescing)
+        asked.countsOnCopies = false
+        var metadata = ByteBuffer()
+        asked.begin(&metadata)
+        metadata.writeStaticString("}")
         let request = self.session.message(
-            .applyRequest, id: self.session.nextMessageID(), metadata: JSONValue.object(metadata).packed,
-            buffers: Self.taskBuffers)
+            .applyRequest, id: self.session.nextMessageID(), metadata: metadata, buffers: Self.taskBuffers)
         self.broadcastSocket?.send(request.frames)
         self.broadcastSocket?.flush()
         await self.wait { self.unansweredBroadcast == 0 }

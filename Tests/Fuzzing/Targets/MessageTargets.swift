@@ -118,8 +118,10 @@ private func checkMetadata(_ metadata: ByteBuffer) throws {
         try require(request.retries >= 0 && request.depth >= 0, "counts of a request are no debts")
         try require(request.timeout ?? .zero <= Duration.seconds(1e9), "a request's time is one that can be waited for")
     }
-    _ = try? ReplyMetadata(scanning: metadata)
-    guard let request = try? RequestMetadata(scanning: metadata), (try? JSONValue(parsing: metadata)) != nil else { return }
-    let reply = request.reply(.error, by: engineMessages, started: WireDate(microseconds: 0), outputs: 1, work: 1)
+    _ = try? ReplyMetadata.ForController(scanning: metadata)
+    guard let request = try? RequestMetadata.ForEngine(scanning: metadata), (try? JSONValue(parsing: metadata)) != nil else {
+        return
+    }
+    let reply = request.reply(.error, by: engineMessages.engine, started: WireDate(microseconds: 0), outputs: 1, work: 1)
     try require((try? JSONValue(parsing: reply)) != nil, "the metadata of a reply is JSON when its request's was")
 }

@@ -94,28 +94,19 @@ struct Call: Sendable {
         case slice
     }
 
-    /// Writes the metadata members by which our engines know what to do; others pass over them.
-    func writeMetadata(_ manner: Manner, into metadata: inout ByteBuffer) {
-        metadata.writeMember(ApusMember.quiet)
-        metadata.writeStaticString("true")
+    /// What the request's metadata says to our engines; others pass over it.
+    func metadata(_ manner: Manner, limit: Duration?) -> RequestMetadata.ForEngine {
+        var metadata = RequestMetadata.ForEngine()
+        metadata.isQuiet = true
+        metadata.limit = limit.map { $0 / .seconds(1) }
         if manner != .once, self.language == .swift {
-            metadata.writeMember(ApusMember.map)
-            metadata.writeStaticString("true")
-            metadata.writeMember(ApusMember.outcomes)
-            metadata.writeStaticString("true")
-            if manner == .slice {
-                metadata.writeMember(ApusMember.slice)
-                metadata.writeDecimal(Self.slice)
-            }
+            metadata.maps = true
+            metadata.keepsOutcomes = true
+            if manner == .slice { metadata.slice = Self.slice }
         }
-        if !self.captures.isEmpty {
-            metadata.writeMember(ApusMember.captures)
-            metadata.writeDecimal(self.captures.count)
-        }
-        if let build {
-            metadata.writeMember(ApusMember.build)
-            metadata.writeJSONString(build)
-        }
+        metadata.captureCount = self.captures.count
+        metadata.build = self.build
+        return metadata
     }
 }
 

@@ -170,14 +170,7 @@ struct DirectCalls: Sendable {
         // What moves values only ends by itself.
         let limitedOn = call == nil && !waitsForOutput ? nil : try self.limited(on: engines)
         var metadata = ByteBuffer()
-        metadata.writeStaticString("{\"targets\": ")
-        JSONValue.array(engines.map { [.string($0.uuid.text), .int($0.id.number)] }).write(into: &metadata)
-        metadata.writeStaticString(", \"is_broadcast\": true, \"is_coalescing\": ")
-        metadata.writeStaticString(isCoalescing ? "true" : "false")
-        if !isCoalescing {
-            metadata.writeMember(ApusMember.copies)
-            metadata.writeStaticString("true")
-        }
+        RequestMetadata.ForBroadcast(to: engines.map { ($0.uuid, $0.id) }, isCoalescing: isCoalescing).begin(&metadata)
         self.writeMembers(call, .once, isQuiet: !waitsForOutput, into: &metadata)
         buffers.writeMember(into: &metadata)
         metadata.writeStaticString("}")
@@ -190,7 +183,7 @@ struct DirectCalls: Sendable {
         _ call: Call?, _ manner: Call.Manner, isQuiet: Bool = true, buffers: SharedBuffers = SharedBuffers(sending: [])
     ) -> ByteBuffer {
         var metadata = ByteBuffer()
-        metadata.writeStaticString("{\"is_broadcast\": false")
+        RequestMetadata.ForBroadcast.beginNone(&metadata)
         self.writeMembers(call, manner, isQuiet: isQuiet, into: &metadata)
         buffers.writeMember(into: &metadata)
         metadata.writeStaticString("}")
@@ -198,24 +191,13 @@ struct DirectCalls: Sendable {
     }
 
     private func writeMembers(_ call: Call?, _ manner: Call.Manner, isQuiet: Bool, into metadata: inout ByteBuffer) {
-        metadata.writeStaticString(", \"label\": ")
-        if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
-        if call != nil || !isQuiet { metadata.writeLimit(self.limit) }
-        if let call {
-            call.writeMetadata(manner, into: &metadata)
-        } else if isQuiet {
-            metadata.writeMember(ApusMember.quiet)
-            metadata.writeStaticString("true")
+        var members = call?.metadata(manner, limit: self.limit) ?? RequestMetadata.ForEngine()
+        if call == nil {
+            members.isQuiet = isQuiet
+            // What moves values only ends by itself.
+            if !isQuiet { members.limit = self.limit.map { $0 / .seconds(1) } }
         }
-    }
-}
-
-extension ByteBuffer {
-    /// Writes the member that limits a task's run time, if there is a limit.
-    mutating func writeLimit(_ limit: Duration?) {
-        guard let limit else { return }
-        self.writeMember(ApusMember.limit)
-        JSONValue.double(limit / .seconds(1)).write(into: &self)
+        members.write(label: self.label, into: &metadata)
     }
 }
 

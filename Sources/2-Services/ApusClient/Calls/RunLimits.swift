@@ -79,10 +79,10 @@ extension ClientConnection {
     ///
     /// - Throws: ``ApusError`` with code `notSupported`.
     func requireLimit(heededIn reply: Message, of task: PendingTask) throws(TaskFailure) {
-        guard task.mustSayLimit, (try? JSONValue(parsing: reply.metadata))?[ApusMember.limit] == nil else { return }
-        let engine = (reply.metadata.textMember("engine").map { EngineUUID($0) } ?? task.targets.first).flatMap {
-            self.engineID(of: $0)
-        }
+        guard task.mustSayLimit else { return }
+        let metadata = try? ReplyMetadata.ForClient(scanning: reply.metadata)
+        if metadata?.saysLimit == true { return }
+        let engine = (metadata?.engine ?? task.targets.first).flatMap { self.engineID(of: $0) }
         throw TaskFailure(
             ApusError(
                 .notSupported,

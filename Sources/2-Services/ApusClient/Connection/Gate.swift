@@ -23,11 +23,11 @@ struct Gate {
             self.message = message
             var reply = ClientSession.Reply(to: request)
             if channel.takesTasks {
-                reply.outputs = message.outputCount
+                reply.outputs = ReplyMetadata.outputCount(scanning: message.metadata)
                 if reply.outputs == nil { reply.isSynthetic = message.isSynthetic }
             }
             switch channel {
-            case .broadcast: reply.original = message.metadata.textMember("original_msg_id").map { MessageID($0) }
+            case .broadcast: reply.original = message.metadata.textMember(MetadataMember.originalMessageID).map { MessageID($0) }
             case .query: reply.hub = message.header.textMember("session")
             default: break
             }
@@ -85,15 +85,6 @@ struct Gate {
 }
 
 extension Message {
-    /// What our engines write into the metadata of a quiet request's reply: how many output messages belong to it.
-    fileprivate var outputCount: Int? {
-        let count = try? self.metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> Int? in
-            guard try cursor.find(ApusMember.outputs) else { return nil }
-            return try cursor.readValue().int
-        }
-        return count ?? nil
-    }
-
     /// Whether no user code made the reply: a dead engine, an impossible dependency, an abort.
     fileprivate var isSynthetic: Bool {
         // Nearly all, and found without a look at the rest.

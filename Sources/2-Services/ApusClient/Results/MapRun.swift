@@ -230,16 +230,14 @@ extension PendingTask {
             // The next ones would wait for the same in vain.
             if [.closed, .controllerGone].contains(error.code) { end.stops = TaskFailure(error) }
         case .reply(let message, _):
-            guard let metadata = try? JSONValue(parsing: message.metadata) else { break }
-            if mayGiveBack { end.calls = metadata[ApusMember.calls]?.int }
+            guard let metadata = try? ReplyMetadata.ForClient(scanning: message.metadata) else { break }
+            if mayGiveBack { end.calls = metadata.calls }
             if message.content.textMember("status") == "aborted" {
                 end.stops = TaskFailure(
                     ApusError(.taskAborted, "a task of the map was aborted, and then no further ones were sent"))
             }
             // What a call waited counts as well: calls that wait are not to wait for each other.
-            if let started = metadata["started"]?.string.flatMap({ WireDate($0) }),
-                let completed = (try? MessageHeader(scanning: message.header))?.date
-            {
+            if let started = metadata.started, let completed = (try? MessageHeader(scanning: message.header))?.date {
                 end.cost = MapScheduler.Cost(
                     microseconds: completed.seconds(since: started) * 1_000_000,
                     bytes: max(self.requestBytes, message.buffers.reduce(0) { $0 + $1.readableBytes }))

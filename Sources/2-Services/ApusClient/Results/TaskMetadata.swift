@@ -57,10 +57,10 @@ extension ClientConnection {
         case .reply(let message, let date):
             received = date
             completed = (try? MessageHeader(scanning: message.header))?.date
-            let metadata = try? JSONValue(parsing: message.metadata)
-            started = metadata?["started"]?.string.flatMap { WireDate($0) }
-            uuid = metadata?["engine"]?.string.map { EngineUUID($0) } ?? uuid
-            label = metadata?["label"]?.string
+            let metadata = try? ReplyMetadata.ForClient(scanning: message.metadata)
+            started = metadata?.started
+            uuid = metadata?.engine ?? uuid
+            label = metadata?.label
             status = message.content.textMember("status").flatMap { TaskMetadata.Status(rawValue: $0) }
         case .failed: status = .error
         case nil: break
@@ -133,7 +133,7 @@ extension ClientConnection {
             default: break
             }
         }
-        let uuid = message.metadata.textMember("engine").map { EngineUUID($0) } ?? task.targets.first
+        let uuid = message.metadata.textMember(MetadataMember.engine).map { EngineUUID($0) } ?? task.targets.first
         let remote = RemoteError(content, engineID: uuid.flatMap { self.engineID(of: $0) }, engineUUID: uuid)
         guard let typed = remote.travelling?.error else { return TaskFailure(remote) }
         self.withRaisedErrors { $0.note(remote) }

@@ -117,7 +117,7 @@ public struct BroadcastView: Sendable {
     private static func results<Output>(
         in message: Message, of engines: [EngineUUID], _ decode: (PickleValue) throws -> Output
     ) throws -> [Output] {
-        let order = try JSONValue(parsing: message.metadata)["broadcast_targets"]?.array ?? []
+        let order = try JSONValue(parsing: message.metadata)[MetadataMember.broadcastTargets]?.array ?? []
         var buffers = message.buffers
         var results: [EngineUUID: Output] = [:]
         for target in order {

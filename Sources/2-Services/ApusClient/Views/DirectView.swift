@@ -80,7 +80,7 @@ public struct DirectView: Sendable {
         let runs = Dictionary(zip(engines, tasks).map { ($0.uuid, (id: $0.id, task: $1)) }) { $1 }
         return AsyncResult(tasks, client: self.client, isSingle: false, whenCancelled: self.whenCancelled) { messages in
             try messages.map { message in
-                guard let run = message.metadata.textMember("engine").flatMap({ runs[EngineUUID($0)] }) else {
+                guard let run = message.metadata.textMember(MetadataMember.engine).flatMap({ runs[EngineUUID($0)] }) else {
                     throw ApusError(.badResult, "a reply does not say which engine it is from")
                 }
                 return try ExecuteReply(message, engineID: run.id, output: run.task.output)

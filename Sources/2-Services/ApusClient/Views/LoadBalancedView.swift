@@ -250,47 +250,21 @@ public struct LoadBalancedView: Sendable {
             throw ApusError(
                 .notSupported, "this controller runs no task scheduler (its scheme is 'none'); address engines directly")
         }
-        var metadata = ByteBuffer()
-        metadata.writeStaticString("{\"after\": ")
-        (self.after?.json ?? []).write(into: &metadata)
-        metadata.writeStaticString(", \"follow\": ")
-        (self.follow?.json ?? []).write(into: &metadata)
-        metadata.writeStaticString(", \"timeout\": ")
-        JSONValue.double(self.timeout.map { $0 / .seconds(1) } ?? 0).write(into: &metadata)
-        metadata.writeStaticString(", \"targets\": ")
-        if let targets {
-            JSONValue(try self.client.connection.resolve(targets).map { $0.uuid.text }).write(into: &metadata)
-        } else {
-            metadata.writeStaticString("[]")
-        }
-        metadata.writeStaticString(", \"retries\": ")
-        metadata.writeDecimal(self.retries)
-        metadata.writeStaticString(", \"label\": ")
-        if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
-        if !self.resources.isEmpty {
-            try self.client.connection.require(.resources)
-            metadata.writeMember(ApusMember.resources)
-            JSONValue.object(self.resources.mapValues { .double($0) }).write(into: &metadata)
-        }
-        if let engineTimeout {
-            try self.client.connection.require(.engineTimeout)
-            metadata.writeMember(ApusMember.engineTimeout)
-            JSONValue.double(max(0, engineTimeout / .seconds(1))).write(into: &metadata)
-        }
-        if let retryRule {
-            try self.client.connection.require(.retryRule)
-            metadata.writeMember(ApusMember.retry)
-            retryRule.json.write(into: &metadata)
-        }
-        if let engine = EngineContext.current {
-            metadata.writeMember(ApusMember.depth)
-            metadata.writeDecimal(engine.depth + 1)
-        }
-        if self.priority != 0 {
-            try self.client.connection.require(.priority)
-            metadata.writeMember(ApusMember.priority)
-            metadata.writeDecimal(self.priority)
-        }
+        var terms = RequestMetadata.ForScheduler()
+        terms.after = self.after
+        terms.follow = self.follow
+        terms.timeout = self.timeout
+        terms.targets = try self.targets.map { try self.client.connection.resolve($0).map { $0.uuid } } ?? []
+        terms.retries = self.retries
+        if !self.resources.isEmpty { try self.client.connection.require(.resources) }
+        terms.resources = self.resources
+        if self.engineTimeout != nil { try self.client.connection.require(.engineTimeout) }
+        terms.engineTimeout = self.engineTimeout
+        if self.retryRule != nil { try self.client.connection.require(.retryRule) }
+        terms.retryRule = self.retryRule
+        terms.depth = EngineContext.current.map { $0.depth + 1 }
+        if self.priority != 0 { try self.client.connection.require(.priority) }
+        terms.priority = self.priority
         if !results.isEmpty {
             try self.client.connection.require(.results)
             guard self.client.connection.info.taskScheme != "pure" else {
@@ -298,11 +272,11 @@ public struct LoadBalancedView: Sendable {
                     .notSupported,
                     "this controller's scheme is 'pure', in which tasks wait for nothing, nor for each other's results")
             }
-            metadata.writeMember(ApusMember.results)
-            JSONValue.array(results.map { [.int($0.place), .string($0.task.text)] }).write(into: &metadata)
+            terms.results = ResultPlaces(results)
         }
-        metadata.writeLimit(self.runLimit)
-        call.writeMetadata(manner, into: &metadata)
+        var metadata = ByteBuffer()
+        terms.begin(&metadata)
+        call.metadata(manner, limit: self.runLimit).write(label: self.label, into: &metadata)
         metadata.writeStaticString("}")
         return metadata
     }

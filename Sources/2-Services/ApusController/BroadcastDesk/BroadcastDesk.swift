@@ -58,13 +58,11 @@ final class BroadcastDesk {
         guard let client = message.identities.first else { return self.gate.drop("no client is named", at: .broadcastClient) }
         do {
             let metadata = try JSONValue(parsing: message.metadata)
-            let targets = (metadata["targets"]?.array ?? []).compactMap { pair -> BroadcastRequest.Target? in
-                guard let uuid = pair.array?.first?.string ?? pair.string else { return nil }
-                return BroadcastRequest.Target(EngineUUID(uuid), EngineID(pair.array?.last?.int ?? -1))
-            }
-            let id = metadata["original_msg_id"]?.string.flatMap { $0.isEmpty ? nil : MessageID($0) } ?? header.id
-            let isCoalescing = metadata["is_coalescing"]?.bool ?? false
-            let ownReply = !isCoalescing && metadata[ApusMember.copies]?.bool != true
+            let asked = RequestMetadata.ForBroadcast(metadata)
+            let targets = asked.targets.map { BroadcastRequest.Target($0.uuid, $0.id) }
+            let id = asked.original ?? header.id
+            let isCoalescing = asked.isCoalescing
+            let ownReply = !isCoalescing && !asked.countsOnCopies
             var copies = try CopyMaker(message, original: id, metadata: metadata, targets: targets)
             let effects = self.scheduler.handle(
                 .requested(BroadcastRequest(id, to: targets, isCoalescing: isCoalescing, awaitsOwnReply: ownReply)))
@@ -110,8 +108,9 @@ final class BroadcastDesk {
         }
         do {
             let metadata = try JSONValue(parsing: message.metadata)
-            let original = MessageID(metadata["original_msg_id"]?.string ?? "")
-            let reply = BroadcastReply(to: original, from: .engine(uuid), isCoalescing: metadata["is_coalescing"]?.bool ?? false)
+            let original = MessageID(metadata[MetadataMember.originalMessageID]?.string ?? "")
+            let reply = BroadcastReply(
+                to: original, from: .engine(uuid), isCoalescing: metadata[MetadataMember.isCoalescing]?.bool ?? false)
             for effect in self.scheduler.handle(.replied(reply)) { self.perform(effect, reply: message) }
         } catch {
             self.gate.drop("\(error)", at: .broadcastEngine)
@@ -122,15 +121,13 @@ final class BroadcastDesk {
     func refuse(_ request: VerifiedRequest, _ error: ErrorContent) {
         let (message, header) = (request.message, request.header)
         guard let client = message.identities.first, let metadata = try? JSONValue(parsing: message.metadata) else { return }
-        let isCoalescing = metadata["is_coalescing"]?.bool ?? false
-        var reply: JSONObject = [
-            "status": "error", "is_broadcast": true, "is_coalescing": .bool(isCoalescing),
-            "original_msg_id": .string(header.id.text), "broadcast_targets": metadata["targets"] ?? [],
-        ]
+        let isCoalescing = metadata[MetadataMember.isCoalescing]?.bool ?? false
+        let targets = metadata[MetadataMember.targets] ?? []
+        let reply = ReplyMetadata.standIn(.error).answering(
+            broadcast: .string(header.id.text), isCoalescing: isCoalescing, targets: isCoalescing ? targets : nil)
         var parents = [message.header]
         if !isCoalescing, var parent = (try? JSONValue(parsing: message.header))?.object {
-            reply["broadcast_targets"] = nil
-            parents = (metadata["targets"]?.array ?? []).compactMap { target in
+            parents = (targets.array ?? []).compactMap { target in
                 guard let uuid = target.array?.first?.string ?? target.string else { return nil }
                 parent["msg_id"] = .string("\(header.id)_\(uuid)")
                 return JSONValue.object(parent).packed
@@ -185,7 +182,7 @@ final class BroadcastDesk {
             self.message = message
             self.header = try JSONValue(parsing: message.header).object ?? [:]
             self.metadata = metadata.object ?? [:]
-            self.metadata["original_msg_id"] = .string(original.text)
+            self.metadata[MetadataMember.originalMessageID] = .string(original.text)
             self.ids = Dictionary(targets.map { ($0.uuid, $0.id) }) { first, _ in first }
         }
 
@@ -196,7 +193,7 @@ final class BroadcastDesk {
             self.header["msg_id"] = .string(copy.id.text)
             parts.header = JSONValue.object(self.header).packed
             if case .engine(let uuid) = copy.outlet, let id = self.ids[uuid] {
-                self.metadata["targets"] = BroadcastDesk.pairs([BroadcastRequest.Target(uuid, id)])
+                self.metadata[MetadataMember.targets] = BroadcastDesk.pairs([BroadcastRequest.Target(uuid, id)])
             }
             parts.metadata = JSONValue.object(self.metadata).packed
             return session.signedAgain(parts, identities: Array(self.message.identities), buffers: Array(self.message.buffers))
@@ -219,14 +216,15 @@ final class BroadcastDesk {
     /// Answers a copy for an engine that is not registered. There may be no notice of the engine's end, because this controller
     /// may never have had the engine. A coalescing broadcast gets no such answer: it fails as a whole.
     private func refuse(_ copy: MessageID, for engine: EngineUUID, _ request: Message, _ header: MessageHeader) {
-        guard let asked = try? JSONValue(parsing: request.metadata), asked["is_coalescing"]?.bool != true else { return }
+        guard let asked = try? JSONValue(parsing: request.metadata), asked[MetadataMember.isCoalescing]?.bool != true else {
+            return
+        }
         let error = ErrorContent(.engineError, "Engine '\(engine)' is not registered; message '\(copy)' was not delivered")
         let reply = self.session.message(
             header.type.reply, identities: Array(request.identities), parent: request.header,
-            metadata: [
-                "status": "error", "engine": .string(engine.text), "is_broadcast": true, "is_coalescing": false,
-                "original_msg_id": asked["original_msg_id"] ?? "",
-            ], content: error.json)
+            metadata: ReplyMetadata.standIn(.error, for: engine).answering(
+                broadcast: asked[MetadataMember.originalMessageID] ?? "", isCoalescing: false),
+            content: error.json)
         self.recorder.answer(reply.frames, by: self.clients)
     }
 
@@ -235,8 +233,8 @@ final class BroadcastDesk {
         else { return }
         var parts = last.parts
         var metadata = (try? JSONValue(parsing: parts.metadata))?.object ?? [:]
-        metadata["original_msg_id"] = .string(gathering.request.text)
-        metadata["broadcast_targets"] = Self.pairs(gathering.targets)
+        metadata[MetadataMember.originalMessageID] = .string(gathering.request.text)
+        metadata[MetadataMember.broadcastTargets] = Self.pairs(gathering.targets)
         parts.metadata = JSONValue.object(metadata).packed
         let reply = self.session.signed(
             parts, identities: [open.client], buffers: gathering.parts.flatMap { Array(open.replies[$0]?.buffers ?? []) })
@@ -248,10 +246,9 @@ final class BroadcastDesk {
         let error = ErrorContent(.engineError, reason)
         let reply = self.session.message(
             open.replyType, identities: [open.client], parent: open.header,
-            metadata: [
-                "status": "error", "is_broadcast": true, "is_coalescing": true, "original_msg_id": .string(id.text),
-                "broadcast_targets": Self.pairs(targets),
-            ], content: error.json)
+            metadata: ReplyMetadata.standIn(.error).answering(
+                broadcast: .string(id.text), isCoalescing: true, targets: Self.pairs(targets)),
+            content: error.json)
         self.recorder.answer(reply.frames, by: self.clients)
     }
 
@@ -261,12 +258,12 @@ final class BroadcastDesk {
         guard let open = self.open.removeValue(forKey: id) else { return }
         let reply = self.session.message(
             open.replyType, identities: [open.client], parent: open.header,
-            metadata: ["status": "aborted", "is_broadcast": true, "is_coalescing": false, "original_msg_id": .string(id.text)],
+            metadata: ReplyMetadata.standIn(.aborted).answering(broadcast: .string(id.text), isCoalescing: false),
             content: ["status": "aborted"])
         self.recorder.answer(reply.frames, by: self.clients)
     }
 
     fileprivate static func pairs(_ targets: [BroadcastRequest.Target]) -> JSONValue {
-        .array(targets.map { [.string($0.uuid.text), .int($0.id.number)] })
+        RequestMetadata.ForBroadcast.json(targets.map { ($0.uuid, $0.id) })
     }
 }

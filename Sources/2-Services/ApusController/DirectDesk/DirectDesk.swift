@@ -77,7 +77,7 @@ final class DirectDesk {
             .engineError, "Engine '\(engine)' is not registered; message '\(header.id)' was not delivered")
         let reply = self.session.message(
             header.type.reply, identities: [message.identities[0], message.identities[1]], parent: message.header,
-            metadata: ["status": "error", "engine": .string(engine.text)], content: error.json)
+            metadata: ReplyMetadata.standIn(.error, for: engine), content: error.json)
         outlet.send(reply.frames)
     }
 
@@ -224,14 +224,12 @@ final class DirectDesk {
     /// whole.
     private func reply(to request: DirectRequest, of engine: EngineUUID, _ error: ErrorContent) -> Message? {
         guard let header = try? MessageHeader(scanning: request.header) else { return nil }
-        var metadata: JSONObject = [
-            "status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description),
-        ]
+        var metadata = ReplyMetadata.standIn(.error, for: engine, at: .now)
         if request.port == .broadcast {
-            guard let asked = try? JSONValue(parsing: request.metadata), asked["is_coalescing"]?.bool != true else { return nil }
-            metadata["is_broadcast"] = true
-            metadata["is_coalescing"] = false
-            metadata["original_msg_id"] = asked["original_msg_id"] ?? ""
+            guard let asked = try? JSONValue(parsing: request.metadata), asked[MetadataMember.isCoalescing]?.bool != true else {
+                return nil
+            }
+            metadata = metadata.answering(broadcast: asked[MetadataMember.originalMessageID] ?? "", isCoalescing: false)
         }
         return self.session.message(
             header.type.reply, identities: request.identities, parent: request.header, metadata: metadata,

@@ -51,11 +51,11 @@ struct FailureReply {
         var content = self.error.json
         switch self.failure {
         case .engineDied(let engine, _), .answerLost(let engine, _):
-            metadata = ["status": "error", "engine": .string(engine.text), "date": .string(WireDate.now.description)]
+            metadata = ReplyMetadata.standIn(.error, for: engine, at: .now)
             identities.append(ByteBuffer(string: engine.text))
         case .aborted:
             content = ["status": "aborted"]
-            metadata["status"] = "aborted"
+            metadata = ReplyMetadata.standIn(.aborted)
         default: break
         }
         return session.message(

@@ -62,25 +62,3 @@ extension TaskInputs.Outcome {
         self = record.isFinished ? Self(record.reply) : .none(why: "it never ended, and nobody is running it")
     }
 }
-
-/// What a request's metadata says of results that are its arguments: `"apus_results": [[2, "<msg_id>"], …]`, each with the buffer
-/// that it takes the place of.
-struct ResultPlaces {
-    private(set) var results: [Int: TaskID] = [:]
-
-    init(scanning metadata: ByteBuffer) throws(WireError) {
-        let found = try metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> JSONValue? in
-            guard try cursor.find(ApusMember.results) else { return nil }
-            return try cursor.readValue()
-        }
-        try self.init(found ?? [])
-    }
-
-    init(_ json: JSONValue) throws(WireError) {
-        for pair in json.array ?? [] {
-            guard let parts = pair.array, parts.count == 2, let place = parts[0].int, let task = parts[1].string,
-                self.results.updateValue(TaskID(task), forKey: place) == nil
-            else { throw WireError("'apus_results' is \(json), no list of buffers and tasks") }
-        }
-    }
-}

@@ -115,7 +115,8 @@ final class TaskDesk {
         let error = ErrorContent(
             .engineError, "this controller has no task scheduler; address the engines, or use another --scheme")
         let reply = self.session.message(
-            header.type.reply, identities: [client], parent: message.header, metadata: ["status": "error"], content: error.json)
+            header.type.reply, identities: [client], parent: message.header, metadata: ReplyMetadata.standIn(.error),
+            content: error.json)
         self.clients.send(reply.frames)
     }
 
@@ -322,7 +323,7 @@ final class TaskDesk {
         // A task of an earlier controller's: nobody is there to answer, but its record is, for those who ask the hub.
         if self.live[id] == nil { self.recorder.note(.completed(id, reply: message, received: .now)) }
         do {
-            var metadata = try ReplyMetadata(scanning: message.metadata)
+            var metadata = try ReplyMetadata.ForController(scanning: message.metadata)
             // Metadata without a status would leave the task without an end; the content has one too.
             if metadata.status == nil {
                 switch message.content.textMember("status") {
@@ -593,7 +594,7 @@ final class TaskDesk {
         self.recorder.takeBackSubmission(of: task)
         let error = ErrorContent(.engineError, "task '\(task)' has ended before; a task that is run again needs a new id")
         let reply = self.session.message(
-            .applyReply, identities: Array(request.identities), parent: request.header, metadata: ["status": "error"],
+            .applyReply, identities: Array(request.identities), parent: request.header, metadata: ReplyMetadata.standIn(.error),
             content: error.json)
         self.recorder.answer(reply.frames, by: self.clients)
     }

@@ -72,7 +72,7 @@ struct KernelOutlet: Sendable {
             let metadata =
                 isTask
                 ? request.metadata.reply(
-                    reply.isOK ? .ok : .error, by: connection.messages, started: request.started,
+                    reply.isOK ? .ok : .error, by: connection.messages.engine, started: request.started,
                     meetsDependencies: reply.meetsDependencies, outputs: outputs) : nil
             outgoing.append(
                 connection.messages.reply(
@@ -100,7 +100,7 @@ struct KernelOutlet: Sendable {
                 connection.messages.reply(
                     request.type.reply, to: request.message, on: request.channel,
                     metadata: request.metadata.reply(
-                        .error, by: connection.messages, started: request.started, outputs: outputs + 1),
+                        .error, by: connection.messages.engine, started: request.started, outputs: outputs + 1),
                     content: JSONValue.object(members).packed))
         }
     }
@@ -131,7 +131,7 @@ struct KernelOutlet: Sendable {
 struct KernelRequest: Sendable {
     let message: Message
     let type: MessageType
-    let metadata: RequestMetadata
+    let metadata: RequestMetadata.ForEngine
     let channel: EngineChannel
     let started = WireDate.now
 

@@ -99,7 +99,7 @@ final class PythonKernel: Sendable {
 
     /// Runs a request, sends all messages about it and blocks until it has ended. True when it ended with an error that stops the
     /// cells queued behind it.
-    func run(_ message: Message, type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel) -> Bool {
+    func run(_ message: Message, type: MessageType, _ metadata: RequestMetadata.ForEngine, on channel: EngineChannel) -> Bool {
         let request = KernelRequest(message: message, type: type, metadata: metadata, channel: channel)
         let orders = self.state.withLock { state in
             let number = state.outlet.begin(request)

@@ -27,6 +27,8 @@ struct OutgoingMessage: Sendable {
 struct EngineMessages: Sendable {
     let engineID: EngineID
     let uuid: EngineUUID
+    /// As replies name it.
+    var engine: (id: EngineID, uuid: EngineUUID) { (self.engineID, self.uuid) }
     private var session: Session
     /// `{"engine": "<uuid>"}`, what Python's engines write into all messages but replies to tasks.
     private let metadata: ByteBuffer
@@ -37,7 +39,7 @@ struct EngineMessages: Sendable {
         self.engineID = engineID
         self.uuid = uuid
         self.session = Session(id: uuid.text, signer: signer)
-        self.metadata = JSONValue.object(["engine": .string(uuid.text)]).packed
+        self.metadata = JSONValue.object([MetadataMember.engine.description: .string(uuid.text)]).packed
         self.statusTopic = ByteBuffer(string: "engine.\(engineID).status")
         self.errorTopic = ByteBuffer(string: "engine.\(engineID).error")
     }

@@ -531,7 +531,7 @@ package actor EngineService {
             let content = try JSONValue(parsing: message.content)
             // The controller itself sends these; no client waits for their status.
             let isOurs = type == .recallRequest || type == .reportRequest || type == .registerAgainRequest
-            let isQuiet = try RequestMetadata(scanning: message.metadata).isQuiet || isOurs
+            let isQuiet = try RequestMetadata.ForEngine(scanning: message.metadata).isQuiet || isOurs
             self.controlRequest = message
             defer { self.controlRequest = nil }
             if !isQuiet { self.publish(.busy, for: message) }
@@ -596,7 +596,7 @@ package actor EngineService {
                 throw WireError("an aborted request's signature is wrong")
             }
             let type = try MessageType(scanning: message.header)
-            let metadata = try RequestMetadata(scanning: message.metadata)
+            let metadata = try RequestMetadata.ForEngine(scanning: message.metadata)
             for outgoing in self.messages?.abortion(of: message, type: type, metadata, on: request.channel) ?? [] {
                 self.send(outgoing)
             }

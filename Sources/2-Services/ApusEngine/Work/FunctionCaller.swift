@@ -52,7 +52,7 @@ struct FunctionCaller {
     mutating func begin() { self.called = nil }
 
     /// Makes the call that the request asks for, as far as that can be done without waiting.
-    mutating func run(_ payload: ApplyPayload, _ metadata: RequestMetadata) throws -> Outcome {
+    mutating func run(_ payload: ApplyPayload, _ metadata: RequestMetadata.ForEngine) throws -> Outcome {
         let call = Call(
             arguments: try payload.arguments.map { try self.resolved($0) },
             keywords: try payload.keywords.map { ($0.0, try self.resolved($0.1)) },

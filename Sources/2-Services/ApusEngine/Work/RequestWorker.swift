@@ -49,7 +49,7 @@ struct RequestWorker: ~Copyable {
     /// A request that was begun and is not answered.
     private struct OpenRequest {
         let message: Message
-        let metadata: RequestMetadata
+        let metadata: RequestMetadata.ForEngine
         let channel: EngineChannel
         let started: WireDate
         let taken: NIODeadline
@@ -59,7 +59,7 @@ struct RequestWorker: ~Copyable {
         /// The called function and its arguments; nil until an asynchronous function has begun.
         var called: CalledFunction?
 
-        init(_ message: Message, _ metadata: RequestMetadata, on channel: EngineChannel, taken: NIODeadline) {
+        init(_ message: Message, _ metadata: RequestMetadata.ForEngine, on channel: EngineChannel, taken: NIODeadline) {
             self.message = message
             self.metadata = metadata
             self.channel = channel
@@ -141,7 +141,7 @@ struct RequestWorker: ~Copyable {
             throw WireError("its signature was here before")
         }
         let type = try MessageType(scanning: message.header)
-        let metadata = try RequestMetadata(scanning: message.metadata)
+        let metadata = try RequestMetadata.ForEngine(scanning: message.metadata)
         if mayBeAborted, let id = MessageHeader.messageID(scanning: message.header), self.setup.exchange.consumeAbortion(of: id) {
             self.outgoing += self.messages.abortion(of: message, type: type, metadata, on: request.channel)
             return
@@ -176,7 +176,7 @@ struct RequestWorker: ~Copyable {
     }
 
     /// Whether the request calls a function of this program. On an engine with Python all other requests go to Python.
-    private mutating func isSwiftCall(_ message: Message, _ type: MessageType, _ metadata: RequestMetadata) -> Bool {
+    private mutating func isSwiftCall(_ message: Message, _ type: MessageType, _ metadata: RequestMetadata.ForEngine) -> Bool {
         guard type == .applyRequest, let function = message.buffers.first else { return false }
         if metadata.build != nil { return true }
         // Swift functions are called by name, and the pickle of a name is short.
@@ -197,7 +197,7 @@ struct RequestWorker: ~Copyable {
             guard self.setup.signer.accepts(message.signature, for: message.parts),
                 self.setup.replays.remember(message.signature)
             else { throw WireError("an aborted request's signature is wrong") }
-            let metadata = try RequestMetadata(scanning: message.metadata)
+            let metadata = try RequestMetadata.ForEngine(scanning: message.metadata)
             self.outgoing += self.messages.abortion(of: message, type: .executeRequest, metadata, on: request.channel)
         }
     }
@@ -294,7 +294,7 @@ struct RequestWorker: ~Copyable {
             let value = try outcome.get()
             if let limit = metadata.limit { try self.checkTime(of: request, limit) }
             let replyMetadata = metadata.reply(
-                .ok, by: self.messages, started: request.started, outputs: outputs, work: request.work,
+                .ok, by: self.messages.engine, started: request.started, outputs: outputs, work: request.work,
                 calls: metadata.slice == nil ? nil : (try? value.elements())?.count)
             self.outgoing.append(
                 self.messages.reply(
@@ -306,7 +306,7 @@ struct RequestWorker: ~Copyable {
             self.outgoing.append(self.messages.error(content, parent: message.header))
             outputs += 1
             let replyMetadata = metadata.reply(
-                .error, by: self.messages, started: request.started,
+                .error, by: self.messages.engine, started: request.started,
                 meetsDependencies: content.name != ErrorName.unmetDependency.rawValue || error is any RelayedError,
                 outputs: outputs, work: request.work, calls: metadata.slice == nil ? nil : calls?.results.count)
             self.outgoing.append(
@@ -350,7 +350,8 @@ struct RequestWorker: ~Copyable {
 
     /// Answers a request that cannot be begun with an error.
     private mutating func refuse(
-        _ message: Message, _ type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel, _ error: EngineTaskError
+        _ message: Message, _ type: MessageType, _ metadata: RequestMetadata.ForEngine, on channel: EngineChannel,
+        _ error: EngineTaskError
     ) {
         let started = WireDate.now
         let isExecute = type == .executeRequest
@@ -359,7 +360,7 @@ struct RequestWorker: ~Copyable {
         self.outgoing.append(self.messages.error(content, parent: message.header))
         let members: JSONObject = isExecute ? ["execution_count": 0, "user_expressions": [:], "payload": []] : [:]
         let replyMetadata = metadata.reply(
-            .error, by: self.messages, started: started, outputs: 1)
+            .error, by: self.messages.engine, started: started, outputs: 1)
         self.outgoing.append(
             self.messages.reply(
                 type.reply, to: message, on: channel, metadata: replyMetadata,
@@ -390,12 +391,12 @@ extension MessageType {
 extension EngineMessages {
     /// The messages that answer a request which must not start: statuses and the aborted reply.
     mutating func abortion(
-        of message: Message, type: MessageType, _ metadata: RequestMetadata, on channel: EngineChannel
+        of message: Message, type: MessageType, _ metadata: RequestMetadata.ForEngine, on channel: EngineChannel
     ) -> [OutgoingMessage] {
         guard type.isAnswered else { return [] }
         let reply = self.reply(
             type.reply, to: message, on: channel,
-            metadata: metadata.reply(.aborted, by: self, started: .now, outputs: 0),
+            metadata: metadata.reply(.aborted, by: self.engine, started: .now, outputs: 0),
             content: ByteBuffer(string: "{\"status\": \"aborted\"}"))
         if metadata.isQuiet { return [reply] }
         return [self.status(.busy, parent: message.header), reply, self.status(.idle, parent: message.header)]

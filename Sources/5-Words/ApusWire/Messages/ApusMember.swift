@@ -71,9 +71,32 @@ extension [String: JSONValue] {
 
 extension ByteBuffer {
     /// Writes the name of a member into an object that has others before it; its value follows.
-    package mutating func writeMember(_ name: StaticString) {
-        self.writeStaticString(", \"")
-        self.writeStaticString(name)
-        self.writeStaticString("\": ")
+    package mutating func writeMember(_ name: StaticString) { self.writeName(name, after: ", \"") }
+
+    /// Begins an object with a member of that name; its value follows.
+    package mutating func writeFirstMember(_ name: StaticString) { self.writeName(name, after: "{\"") }
+
+    private mutating func writeName(_ name: StaticString, after opening: StaticString) {
+        let closing: StaticString = "\": "
+        let count = opening.utf8CodeUnitCount + name.utf8CodeUnitCount + closing.utf8CodeUnitCount
+        // At once: each write by itself would look whether there is room.
+        self.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { bytes in
+            var end = 0
+            func append(_ text: StaticString) {
+                let text = UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
+                UnsafeMutableRawBufferPointer(rebasing: bytes[end...]).copyMemory(from: text)
+                end += text.count
+            }
+            append(opening)
+            append(name)
+            append(closing)
+            return end
+        }
+    }
+
+    /// Writes a member that is true into an object that has others before it.
+    package mutating func writeFlag(_ name: StaticString) {
+        self.writeMember(name)
+        self.writeStaticString("true")
     }
 }

@@ -75,7 +75,7 @@ extension RetryRule {
 
 /// What an engine's reply says about its task, as far as scheduling needs it.
 package struct TaskReply: Sendable, Equatable {
-    package enum Status: Sendable { case ok, error, aborted }
+    package typealias Status = ReplyMetadata.Status
 
     package var task: TaskID
     package var engine: EngineUUID

@@ -1,0 +1,300 @@
+package import NIOCore
+
+/// The metadata of a request (protocol article, "Request metadata"), by who reads it.
+///
+/// A client writes what it has to say to each; each reads its own, and passes over the rest. Members of the wrong kind count as left out.
+package enum RequestMetadata {
+    /// No time of the metadata is longer, some thirty years: sums of such times are times.
+    private static let longestTime = 1e9
+
+    // MARK: The task scheduler
+
+    /// What a request asks of the task scheduler.
+    package struct ForScheduler: Sendable, Equatable {
+        /// Tasks that must have ended before.
+        package var after: TaskDependency?
+        /// Tasks on whose engine it runs.
+        package var follow: TaskDependency?
+        /// How long it may wait for its dependencies; nil: for ever.
+        package var timeout: Duration?
+        /// The engines to choose among; empty for all.
+        package var targets: [EngineUUID] = []
+        /// How often it is tried again.
+        package var retries = 0
+        /// When, and after which errors.
+        package var retryRule: RetryRule?
+        /// What an engine must own.
+        package var resources: [String: Double] = [:]
+        /// How long it may wait while no engine is registered; zero: for ever; nil: as long as the controller says.
+        package var engineTimeout: Duration?
+        /// How many tasks it was submitted within; nil where the client says nothing of it. The engine reads it as well.
+        package var depth: Int?
+        /// Tasks of a higher one go first.
+        package var priority = 0
+        /// Which of its arguments are results of other tasks.
+        package var results = ResultPlaces()
+        /// The build that its function must be of. Read only: the engine's part says it.
+        package private(set) var build: String?
+        /// Whether its run time has a limit. Read only: the engine's part says it.
+        package private(set) var isLimited = false
+
+        package init() {}
+
+        /// - Throws: ``WireError`` when the metadata is no object, or its results are no list of buffers and tasks.
+        package init(scanning metadata: ByteBuffer) throws(WireError) {
+            try metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) in
+                try cursor.readMembers { (key, cursor) throws(WireError) in
+                    switch key {
+                    case MetadataMember.after: self.after = TaskDependency(try cursor.readValue())
+                    case MetadataMember.follow: self.follow = TaskDependency(try cursor.readValue())
+                    case MetadataMember.timeout:
+                        if let seconds = try cursor.readValue().double, seconds > 0 {
+                            self.timeout = .seconds(min(seconds, RequestMetadata.longestTime))
+                        }
+                    case MetadataMember.targets:
+                        self.targets = (try cursor.readValue().array ?? []).compactMap { $0.string.map { EngineUUID($0) } }
+                    case MetadataMember.retries: self.retries = max(0, try cursor.readValue().int ?? 0)
+                    case ApusMember.priority: self.priority = try cursor.readValue().int ?? 0
+                    case ApusMember.depth: self.depth = max(0, try cursor.readValue().int ?? 0)
+                    case ApusMember.resources: self.resources = ResourceAmounts.reading(try cursor.readValue())
+                    case ApusMember.retry: self.retryRule = RetryRule(try cursor.readValue())
+                    case ApusMember.engineTimeout:
+                        if let seconds = try cursor.readValue().double, seconds >= 0 {
+                            self.engineTimeout = .seconds(min(seconds, RequestMetadata.longestTime))
+                        }
+                    case ApusMember.results: self.results = try ResultPlaces(try cursor.readValue())
+                    case ApusMember.build: self.build = try cursor.readStringOrSkip()
+                    case ApusMember.limit: self.isLimited = try cursor.readValue().double != nil
+                    default: try cursor.skipValue()
+                    }
+                }
+            }
+        }
+
+        /// Begins the object with these members. Python's schedulers expect each of theirs, whether or not it says anything.
+        package func begin(_ metadata: inout ByteBuffer) {
+            metadata.writeFirstMember(MetadataMember.after)
+            (self.after?.json ?? []).write(into: &metadata)
+            metadata.writeMember(MetadataMember.follow)
+            (self.follow?.json ?? []).write(into: &metadata)
+            metadata.writeMember(MetadataMember.timeout)
+            JSONValue.double(self.timeout.map { $0 / .seconds(1) } ?? 0).write(into: &metadata)
+            metadata.writeMember(MetadataMember.targets)
+            JSONValue(self.targets.map { $0.text }).write(into: &metadata)
+            metadata.writeMember(MetadataMember.retries)
+            metadata.writeDecimal(self.retries)
+            if !self.resources.isEmpty {
+                metadata.writeMember(ApusMember.resources)
+                JSONValue.object(self.resources.mapValues { .double($0) }).write(into: &metadata)
+            }
+            if let engineTimeout {
+                metadata.writeMember(ApusMember.engineTimeout)
+                JSONValue.double(max(0, engineTimeout / .seconds(1))).write(into: &metadata)
+            }
+            if let retryRule {
+                metadata.writeMember(ApusMember.retry)
+                retryRule.json.write(into: &metadata)
+            }
+            if let depth {
+                metadata.writeMember(ApusMember.depth)
+                metadata.writeDecimal(depth)
+            }
+            if self.priority != 0 {
+                metadata.writeMember(ApusMember.priority)
+                metadata.writeDecimal(self.priority)
+            }
+            if !self.results.isEmpty {
+                metadata.writeMember(ApusMember.results)
+                self.results.json.write(into: &metadata)
+            }
+        }
+    }
+
+    // MARK: The broadcast scheduler
+
+    /// What a request asks of the broadcast scheduler.
+    package struct ForBroadcast: Sendable {
+        package typealias Target = (uuid: EngineUUID, id: EngineID)
+
+        package var targets: [Target]
+        /// Whether the replies become one.
+        package var isCoalescing: Bool
+        /// Whether the client counts on the replies to the copies, and on none to the request itself.
+        package var countsOnCopies: Bool
+        /// The id that the client gave the broadcast; nil: the message's own.
+        package private(set) var original: MessageID?
+
+        /// A broadcast as our clients send it.
+        package init(to targets: [Target], isCoalescing: Bool) {
+            self.targets = targets
+            self.isCoalescing = isCoalescing
+            self.countsOnCopies = !isCoalescing
+        }
+
+        /// Of a target without an id the id is -1, which no engine has.
+        package init(_ metadata: JSONValue) {
+            self.targets = (metadata[MetadataMember.targets]?.array ?? []).compactMap { pair in
+                guard let uuid = pair.array?.first?.string ?? pair.string else { return nil }
+                return (EngineUUID(uuid), EngineID(pair.array?.last?.int ?? -1))
+            }
+            self.isCoalescing = metadata[MetadataMember.isCoalescing]?.bool ?? false
+            self.countsOnCopies = metadata[ApusMember.copies]?.bool ?? false
+            self.original = metadata[MetadataMember.originalMessageID]?.string.flatMap { $0.isEmpty ? nil : MessageID($0) }
+        }
+
+        /// Begins the object with these members.
+        package func begin(_ metadata: inout ByteBuffer) {
+            metadata.writeFirstMember(MetadataMember.targets)
+            Self.json(self.targets).write(into: &metadata)
+            metadata.writeFlag(MetadataMember.isBroadcast)
+            metadata.writeMember(MetadataMember.isCoalescing)
+            metadata.writeStaticString(self.isCoalescing ? "true" : "false")
+            if self.countsOnCopies { metadata.writeFlag(ApusMember.copies) }
+        }
+
+        /// Begins the object of a request that is none.
+        package static func beginNone(_ metadata: inout ByteBuffer) {
+            metadata.writeFirstMember(MetadataMember.isBroadcast)
+            metadata.writeStaticString("false")
+        }
+
+        package static func json(_ targets: [Target]) -> JSONValue {
+            .array(targets.map { [.string($0.uuid.text), .int($0.id.number)] })
+        }
+    }
+
+    // MARK: The engine
+
+    /// What a request asks of its engine, and what the engine says again in its reply.
+    package struct ForEngine: Sendable {
+        /// The client needs no busy and idle status for this request.
+        package var isQuiet = false
+        /// The arguments are sequences: call the function for each place and reply with the list of results.
+        package var maps = false
+        /// Each call of a map has an outcome of its own: a call that fails does not end the map.
+        package var keepsOutcomes = false
+        /// Microseconds after which a map begins no further call and gives the rest back; nil: it goes to its end.
+        package var slice: Int?
+        /// How many arguments from the first on are what a closure captured.
+        package var captureCount = 0
+        /// Seconds that the task may run.
+        package var limit: Double?
+        /// The build that the function must be of.
+        package var build: String?
+        /// How many tasks it was submitted within. Read only: the scheduler's part says it.
+        package private(set) var depth = 0
+        /// How often the task has been tried, this time among them. Read only: the controller says it.
+        package private(set) var attempt = 1
+        /// Where the buffers are that did not come with the message. Read only: ``SharedBuffers`` says it.
+        package private(set) var shared: JSONValue?
+
+        // Said again as they stand; nil where the request does not have them.
+        private(set) var label: ByteBuffer?
+        private(set) var isBroadcast: ByteBuffer?
+        private(set) var isCoalescing: ByteBuffer?
+        private(set) var originalMessageID: ByteBuffer?
+
+        package init() {}
+
+        package init(scanning metadata: ByteBuffer) throws(WireError) {
+            try metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) in
+                try cursor.readMembers { (key, cursor) throws(WireError) in
+                    switch key {
+                    case MetadataMember.label: self.label = metadata.slice(try cursor.readRange())
+                    case MetadataMember.isBroadcast: self.isBroadcast = metadata.slice(try cursor.readRange())
+                    case MetadataMember.isCoalescing: self.isCoalescing = metadata.slice(try cursor.readRange())
+                    case MetadataMember.originalMessageID: self.originalMessageID = metadata.slice(try cursor.readRange())
+                    case ApusMember.quiet: self.isQuiet = try cursor.readValue().bool ?? false
+                    case ApusMember.map: self.maps = try cursor.readValue().bool ?? false
+                    case ApusMember.outcomes: self.keepsOutcomes = try cursor.readValue().bool ?? false
+                    case ApusMember.slice: self.slice = try cursor.readValue().int.map { max(0, $0) }
+                    case ApusMember.captures: self.captureCount = try cursor.readValue().int ?? 0
+                    case ApusMember.limit:
+                        self.limit = try cursor.readValue().double.map { min(max($0, 0), RequestMetadata.longestTime) }
+                    case ApusMember.depth: self.depth = max(0, try cursor.readValue().int ?? 0)
+                    case ApusMember.attempt: self.attempt = max(1, try cursor.readValue().int ?? 1)
+                    case ApusMember.build: self.build = try cursor.readStringOrSkip()
+                    case ApusMember.shared: self.shared = try cursor.readValue()
+                    default: try cursor.skipValue()
+                    }
+                }
+                try cursor.expectEnd()
+            }
+        }
+
+        /// Writes these members into an object that has others before them. Engines of ipyparallel read the label alone.
+        package func write(label: String?, into metadata: inout ByteBuffer) {
+            metadata.writeMember(MetadataMember.label)
+            if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
+            if let limit {
+                metadata.writeMember(ApusMember.limit)
+                JSONValue.double(limit).write(into: &metadata)
+            }
+            if self.isQuiet { metadata.writeFlag(ApusMember.quiet) }
+            if self.maps { metadata.writeFlag(ApusMember.map) }
+            if self.keepsOutcomes { metadata.writeFlag(ApusMember.outcomes) }
+            if let slice {
+                metadata.writeMember(ApusMember.slice)
+                metadata.writeDecimal(slice)
+            }
+            if self.captureCount > 0 {
+                metadata.writeMember(ApusMember.captures)
+                metadata.writeDecimal(self.captureCount)
+            }
+            if let build {
+                metadata.writeMember(ApusMember.build)
+                metadata.writeJSONString(build)
+            }
+        }
+    }
+}
+
+/// Amounts of resources, as engines own and tasks ask for them.
+package enum ResourceAmounts {
+    /// Nobody owns more of anything, and sums of so much are exact.
+    private static let most = 1e15
+
+    /// Negative amounts are none: whoever asked for less than nothing would leave an engine with more than it has.
+    package static func reading(_ json: JSONValue) -> [String: Double] {
+        (json.object ?? [:]).compactMapValues { $0.double.map { min(max($0, 0), Self.most) } }
+    }
+}
+
+/// What a request's metadata says of results that are its arguments: `"apus_results": [[2, "<msg_id>"], …]`, each with the buffer
+/// that it takes the place of.
+package struct ResultPlaces: Sendable, Equatable {
+    package private(set) var results: [Int: TaskID] = [:]
+
+    package var isEmpty: Bool { self.results.isEmpty }
+
+    /// Each place occurs once.
+    package init(_ results: [(place: Int, task: TaskID)] = []) {
+        self.results = Dictionary(uniqueKeysWithValues: results.lazy.map { ($0.place, $0.task) })
+    }
+
+    package init(scanning metadata: ByteBuffer) throws(WireError) {
+        let found = try metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> JSONValue? in
+            guard try cursor.find(ApusMember.results) else { return nil }
+            return try cursor.readValue()
+        }
+        try self.init(found ?? [])
+    }
+
+    package init(_ json: JSONValue) throws(WireError) {
+        for pair in json.array ?? [] {
+            guard let parts = pair.array, parts.count == 2, let place = parts[0].int, let task = parts[1].string,
+                self.results.updateValue(TaskID(task), forKey: place) == nil
+            else { throw WireError("'\(ApusMember.results)' is \(json), no list of buffers and tasks") }
+        }
+    }
+
+    package var json: JSONValue {
+        .array(self.results.sorted { $0.key < $1.key }.map { [.int($0.key), .string($0.value.text)] })
+    }
+}
+
+extension ByteBuffer {
+    fileprivate func slice(_ range: Range<Int>) -> ByteBuffer? {
+        self.getSlice(at: self.readerIndex + range.lowerBound, length: range.count)
+    }
+}
