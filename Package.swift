@@ -110,10 +110,10 @@ let package = Package(
         library("MemoryFiles", .sharedMemory, ["CSharedMemory", "Locks", nioCore]),
 
         // Words: bytes and names, no behaviour over time. Functions lean sideways on Pickle, because their arguments are its
-        // values.
+        // values, and on the wire, because which engines can run a call is read from its message.
         library("Pickle", .words, [nioCore]),
         library("ApusWire", .words, ["MemoryFiles", nioCore, crypto]),
-        library("ApusFunctions", .words, ["CFunctionSection", "ApusMacros", "Locks", "Pickle", nioCore]),
+        library("ApusFunctions", .words, ["ApusWire", "CFunctionSection", "ApusMacros", "Locks", "Pickle", nioCore]),
         library("ApusTransport", .words, ["Locks", nioCore]),
 
         // Decisions: values, events in, effects out.
@@ -230,7 +230,7 @@ let package = Package(
             ]),
         tests("PickleTests", ["Pickle", "TestPython", nioCore]),
         tests("ApusWireTests", ["ApusWire", "MemoryFiles", nioCore]),
-        tests("ApusFunctionsTests", ["ApusFunctions", "Pickle", "TestPython", nioCore]),
+        tests("ApusFunctionsTests", ["ApusFunctions", "ApusWire", "Pickle", "TestPython", nioCore]),
         tests("ApusTransportTests", ["ApusTransport", "Locks", nioCore, nioPosix]),
         tests("ApusCoreTests", ["ApusCore", "ApusSimulation", "ApusTestKit", "ApusWire", nioCore]),
         // Runs the program apus-simulate and does not link its library, whose simulated clocks need a process of their own.

@@ -114,8 +114,8 @@ private func checkHeader(_ message: Message) throws {
 }
 
 private func checkMetadata(_ metadata: ByteBuffer) throws {
-    if let request = try? TaskRequest(TaskID("t"), client: 0, scanning: metadata) {
-        try require(request.retries >= 0 && request.depth >= 0, "counts of a request are no debts")
+    if let request = try? RequestMetadata.ForScheduler(scanning: metadata) {
+        try require(request.retries >= 0 && request.depth ?? 0 >= 0, "counts of a request are no debts")
         try require(request.timeout ?? .zero <= Duration.seconds(1e9), "a request's time is one that can be waited for")
     }
     _ = try? ReplyMetadata.ForController(scanning: metadata)

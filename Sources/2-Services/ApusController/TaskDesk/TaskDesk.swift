@@ -1,4 +1,5 @@
 import ApusCore
+import ApusFunctions
 import ApusStore
 import ApusWire
 import NIOCore
@@ -18,7 +19,7 @@ final class TaskDesk {
     /// The reply that the scheduler is being told of, which it may want relayed.
     private var currentReply: Message?
     private var timer: Scheduled<Void>?
-    private var needs = NeedReader()
+    private var needs = TaskNeedReader()
     /// Why tasks failed, for those that depend on them.
     private var failures = RecentFailures()
     /// Requests that are being resubmitted: their replies go to nobody.
@@ -96,9 +97,11 @@ final class TaskDesk {
             guard self.scheme != .none else { return self.refuse(message, header, client) }
             var request = TaskRequest(header.id, client: self.number(of: client))
             // A pure scheduler honours none of what a request says of itself.
-            if self.scheme != .pure { request = try TaskRequest(header.id, client: request.client, scanning: message.metadata) }
-            if request.need == nil, self.scheme != .pure { request.need = self.needs.need(of: message, header.type) }
-            if request.isLimited { request.need = .limit(request.need) }
+            if self.scheme != .pure {
+                let asked = try RequestMetadata.ForScheduler(scanning: message.metadata)
+                request = TaskRequest(
+                    header.id, client: request.client, asked, need: self.needs.need(of: message, header.type, asked))
+            }
             guard self.live[header.id] == nil else { throw WireError("task '\(header.id)' is here already") }
             let arguments = request.inputs.isEmpty ? nil : try TaskArguments(of: message)
             self.recorder.note(

@@ -1,3 +1,5 @@
+import ApusWire
+
 /// What an engine can run, as it said at its registration.
 package struct EngineAbilities: Sendable, Hashable {
     package var runsPython: Bool
@@ -27,17 +29,6 @@ extension EngineAbilities: CustomStringConvertible {
         let limits = self.keepsLimits ? ["limits"] : []
         return "[" + (python + self.functions.sorted() + build + limits).joined(separator: ", ") + "]"
     }
-}
-
-/// What a task asks of the engine that runs it.
-package indirect enum TaskNeed: Sendable, Hashable {
-    case python
-    /// A Swift function of this name; where no engine has one, it is an expression of Python's.
-    case name(String)
-    /// A closure of this build.
-    case build(String)
-    /// A run limit, besides what the function itself needs.
-    case limit(TaskNeed?)
 }
 
 extension TaskScheduler {

@@ -27,8 +27,6 @@ package struct TaskRequest: Sendable, Equatable {
     package var depth: Int
     /// What the engine must be able to run; nil if that is not known.
     package var need: TaskNeed?
-    /// Whether its run time has a limit, which not every engine keeps.
-    package var isLimited = false
     /// What the engine must own, at least so much of each.
     package var resources: [String: Double]
     /// Tasks whose results are arguments of this one: it waits until each has ended well and its result is at hand.

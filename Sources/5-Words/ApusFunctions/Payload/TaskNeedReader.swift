@@ -1,16 +1,26 @@
-import ApusCore
-import ApusFunctions
-import ApusWire
+package import ApusWire
 import NIOCore
 import Pickle
 
-/// Reads what a request asks of its engine: cells are Python, and so are calls but those of a function by its name.
-struct NeedReader {
+/// Reads what a request asks of its engine: cells are Python, and so are calls but those of a closure, or of a function by its name.
+package struct TaskNeedReader: Sendable {
     /// Consecutive tasks usually call the same function, so the last decision is kept: the function as it is sent, and what it needs;
     /// nil if that is up to its arguments.
     private var lastCall: (function: ByteBuffer, need: TaskNeed?)?
 
-    mutating func need(of message: Message, _ type: MessageType) -> TaskNeed? {
+    package init() {}
+
+    /// What the request needs, by its metadata, and where that does not say it, by its buffers.
+    ///
+    /// - Parameter metadata: What is to be heeded of the request's metadata.
+    package mutating func need(
+        of message: Message, _ type: MessageType, _ metadata: RequestMetadata.ForScheduler
+    ) -> TaskNeed {
+        let need = metadata.build.map { .build($0) } ?? self.need(of: message, type)
+        return metadata.isLimited ? .limit(need) : need
+    }
+
+    private mutating func need(of message: Message, _ type: MessageType) -> TaskNeed {
         guard type == .applyRequest, let function = message.buffers.first else { return .python }
         if let last = self.lastCall, last.function == function { return last.need ?? Self.needOfMapped(message) }
         var need: TaskNeed? = .python
