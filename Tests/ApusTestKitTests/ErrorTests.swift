@@ -1,5 +1,7 @@
 import Apus
 import ApusTestKit
+import ApusTransport
+import ApusWire
 import Foundation
 import Testing
 
@@ -136,8 +138,11 @@ struct ErrorTests {
     func ownErrors() {
         let errors: [(any Error, String)] = [
             (ApusError(.timeout, "too late", cause: Shipwreck.lost), "too late"), (PickleError(.malformed, "torn"), "torn"),
+            (WireError("a header is torn"), "a header is torn"), (TransportError("port 1 is in use"), "port 1 is in use"),
         ]
         for (error, message) in errors { #expect(error.localizedDescription == message) }
+        let failed = ApusError(.badResult, "no result", cause: WireError("a header is torn"))
+        #expect(failed.failureReason == "a header is torn")
     }
 
     @Test("Another task's error that a function passes on keeps its traceback")

@@ -1,3 +1,4 @@
+import ApusWire
 import Dispatch
 import Foundation
 import Locks
@@ -36,19 +37,15 @@ final class KernelChild: Sendable {
         case signalled(Int32)
     }
 
-    struct StartError: Error, CustomStringConvertible {
-        let description: String
-    }
-
-    /// - Throws: ``StartError``.
-    init(interpreter: String, arguments: [String]) throws(StartError) {
+    /// - Throws: ``EngineTaskError`` with the system's reason, which tasks that wait for the kernel are told.
+    init(interpreter: String, arguments: [String]) throws(EngineTaskError) {
         var ends: [Int32] = [-1, -1]
         var lenderEnds: [Int32] = [-1, -1]
         var pipeEnds: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, streamSocket, 0, &ends) == 0, socketpair(AF_UNIX, streamSocket, 0, &lenderEnds) == 0,
             pipe(&pipeEnds) == 0
         else {
-            throw StartError(description: "no socket for the Python kernel: \(String(cString: strerror(errno)))")
+            throw EngineTaskError(.engineError, "no socket for the Python kernel: \(String(cString: strerror(errno)))")
         }
         // Higher numbers than those that the child's copies get.
         let all = (ends + lenderEnds + pipeEnds).map { descriptor in
@@ -97,7 +94,7 @@ final class KernelChild: Sendable {
 
     private static func spawn(
         _ interpreter: String, _ arguments: [String], _ descriptors: [(ours: Int32, theirs: Int32)]
-    ) throws(StartError) -> pid_t {
+    ) throws(EngineTaskError) -> pid_t {
         #if canImport(Darwin)
             var actions: posix_spawn_file_actions_t?
             var attributes: posix_spawnattr_t?
@@ -125,7 +122,7 @@ final class KernelChild: Sendable {
         var pid: pid_t = 0
         let code = posix_spawn(&pid, interpreter, &actions, &attributes, words, environ)
         guard code == 0 else {
-            throw StartError(description: "\(interpreter) does not start: \(String(cString: strerror(code)))")
+            throw EngineTaskError(.engineError, "\(interpreter) does not start: \(String(cString: strerror(code)))")
         }
         return pid
     }
