@@ -92,7 +92,7 @@ extension Message {
         guard let content = try? JSONValue(parsing: self.content) else { return true }
         switch content["status"]?.string {
         case "aborted": return true
-        case "error": return content["engine_info"]?.object?.isEmpty ?? true
+        case "error": return content[MetadataMember.engineInfo]?.object?.isEmpty ?? true
         default: return false
         }
     }

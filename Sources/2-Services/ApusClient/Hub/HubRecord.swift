@@ -31,7 +31,7 @@ public struct HubRecord: Sendable, CustomStringConvertible {
     /// Which way it went: `mux` for a direct view, `task` for a load-balanced one.
     public var queue: String? { self.fields["queue"]?.string }
     /// The label of the view that it was sent through.
-    public var label: String? { self.fields["label"]?.string ?? self.fields["metadata"]?["label"]?.string }
+    public var label: String? { self.fields["label"]?.string ?? self.fields["metadata"]?[MetadataMember.label]?.string }
     /// What it printed to standard output.
     public var stdout: String { self.fields["stdout"]?.string ?? "" }
     /// What it printed to standard error.

@@ -103,7 +103,7 @@ extension ClientConnection {
                 failures.last.map({ $0.place < place }) ?? true
             else { return nil }
             var error = ErrorContent(pair[1])
-            error.engineInfo = content["engine_info"]?.object ?? [:]
+            error.engineInfo = content[MetadataMember.engineInfo]?.object ?? [:]
             failures.append((place, self.failure(error, of: task, message)))
         }
         return (results, failures)

@@ -29,8 +29,8 @@ public struct RemoteError: Error, Sendable, Hashable, CustomStringConvertible {
         self.value = content.value
         self.traceback = content.traceback.map { Terminal.plain($0) }
         self.colouredTraceback = self.traceback == content.traceback ? nil : content.traceback
-        self.engineID = content.engineInfo["engine_id"]?.int.map { EngineID($0) } ?? engineID
-        self.engineUUID = content.engineInfo["engine_uuid"]?.string.map { EngineUUID($0) } ?? engineUUID
+        self.engineID = content.engineInfo[MetadataMember.engineID]?.int.map { EngineID($0) } ?? engineID
+        self.engineUUID = content.engineInfo[MetadataMember.engineUUID]?.string.map { EngineUUID($0) } ?? engineUUID
         self.method = content.engineInfo["method"]?.string
         self.travelling = content.typedError.map { TravellingError(type: $0.type, value: $0.value) }
         let texts = content.localizedTexts

@@ -44,7 +44,8 @@ extension ErrorContent {
         self.init(
             name: name, value: value, traceback: lines,
             engineInfo: [
-                "engine_uuid": .string(messages.uuid.text), "engine_id": .int(messages.engineID.number),
+                MetadataMember.engineUUID.description: .string(messages.uuid.text),
+                MetadataMember.engineID.description: .int(messages.engineID.number),
                 "method": .string(method),
             ])
         self.typedError = (relayed.map { $0.travelling } ?? TravellingError(error)).map { ($0.type, $0.value) }

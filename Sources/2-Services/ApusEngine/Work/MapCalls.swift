@@ -80,7 +80,7 @@ struct FailedCalls: Error {
         let listed = zip(self.failures, contents).map { failure, content -> JSONValue in
             var members = content.json
             // The same for all failures, and in the reply already.
-            members["engine_info"] = nil
+            members[MetadataMember.engineInfo] = nil
             members["status"] = nil
             return [.int(failure.place), .object(members)]
         }

@@ -74,14 +74,14 @@ package struct ErrorContent: Sendable, Hashable {
         case .string(let text): self.traceback = [text]
         default: self.traceback = []
         }
-        self.engineInfo = content["engine_info"]?.object ?? [:]
+        self.engineInfo = content[MetadataMember.engineInfo]?.object ?? [:]
         self.extras = (content.object ?? [:]).filter { $0.key.hasPrefix("apus_") }
     }
 
     package var json: JSONObject {
         let members: JSONObject = [
             "status": "error", "ename": .string(self.name), "evalue": .string(self.value), "traceback": JSONValue(self.traceback),
-            "engine_info": .object(self.engineInfo),
+            MetadataMember.engineInfo.description: .object(self.engineInfo),
         ]
         return members.merging(self.extras) { known, _ in known }
     }
