@@ -61,6 +61,22 @@ struct HubRequestTests {
         await world.stop()
     }
 
+    @Test("About the controller's uptime tells the seconds that it has run, and its version")
+    func uptime() async throws {
+        let world = try await World()
+        let query = world.socket(.dealer, world.client.common.registration)
+        var last = 0.0
+        for _ in 0..<2 {
+            let answer = try await query.ask(world.message(.uptimeRequest))
+            #expect(answer.type == "apus_uptime_reply")
+            #expect(answer.json["status"] == "ok" && answer.json["version"] == .string(ApusVersion.text))
+            let uptime = try #require(answer.json["uptime"]?.double)
+            #expect(uptime >= last)
+            last = uptime
+        }
+        await world.stop()
+    }
+
     @Test("About a task: it waits, it runs, it is done, it is looked up, run again and forgotten")
     func lifeOfATask() async throws {
         let world = try await World()

@@ -410,6 +410,16 @@ struct ClientRowsTests {
         }
     }
 
+    @Test("The controller says how long it has run, and its version")
+    func uptime() async throws {
+        try await withInMemoryCluster(engines: 0) { client, _ in
+            let first = try await client.uptime()
+            #expect(first.version == Client.version)
+            #expect(first.time >= .zero)
+            #expect(try await client.uptime().time >= first.time)
+        }
+    }
+
     @Test("What does not exist here says so, and what to do instead")
     func unsupported() async throws {
         try await withInMemoryCluster(engines: 0) { client, _ in

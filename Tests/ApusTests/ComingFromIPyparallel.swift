@@ -76,6 +76,7 @@ private func aboutClient(_ client: Client, _ engine: EngineView, _ result: Async
     line { try await client.sendSignal("SIGTERM", to: [3]) }
     line { try await withCluster(engines: 4) { client in client.ids } }
     line { Client.versionInfo }
+    line { try await client.uptime() }
 }
 
 private func views(

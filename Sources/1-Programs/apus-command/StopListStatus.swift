@@ -94,6 +94,12 @@ struct Status: AsyncParsableCommand {
                         }))
             }
             print("\(status.unassigned) tasks wait for an engine")
+            // Controllers of ipyparallel do not say it.
+            if let uptime = try? await client.uptime() {
+                let time = uptime.time.formatted(
+                    .units(allowed: [.days, .hours, .minutes, .seconds], width: .wide, maximumUnitCount: 2))
+                print("the controller, of version \(uptime.version), has run for \(time)")
+            }
             for (task, reason) in status.waiting.sorted(by: { $0.key < $1.key }).prefix(10) { print("  \(task): \(reason)") }
             await client.close()
         } catch {

@@ -211,7 +211,8 @@ extension MessageType {
         // Nearly all requests are of these types.
         case .applyRequest, .executeRequest: false
         case .registrationRequest, .unregistrationRequest, .functionsRequest, .connectionRequest, .queueRequest, .loadRequest,
-            .resultRequest, .historyRequest, .databaseRequest, .purgeRequest, .resubmitRequest, .becomeDaskRequest,
+            .uptimeRequest, .resultRequest, .historyRequest, .databaseRequest, .purgeRequest, .resubmitRequest,
+            .becomeDaskRequest,
             .stopDistributedRequest:
             true
         // Only the controller itself sends these.

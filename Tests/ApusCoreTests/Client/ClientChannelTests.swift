@@ -35,7 +35,7 @@ struct ClientChannelTests {
     @Test("A question that changes nothing may be asked again")
     func mayBeAskedAgain() {
         let questions: [MessageType] = [
-            .connectionRequest, .queueRequest, .loadRequest, .resultRequest, .historyRequest, .databaseRequest,
+            .connectionRequest, .queueRequest, .loadRequest, .uptimeRequest, .resultRequest, .historyRequest, .databaseRequest,
         ]
         #expect(questions.allSatisfy { $0.isQuestion })
         let others: [MessageType] = [.purgeRequest, .resubmitRequest, .shutdownRequest, .abortRequest, .applyRequest]

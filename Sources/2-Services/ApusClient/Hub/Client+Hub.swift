@@ -22,7 +22,27 @@ public struct QueueStatus: Sendable {
     public let waiting: [TaskID: String]
 }
 
+/// How long a controller has run, and which one it is.
+public struct ControllerUptime: Sendable, Hashable {
+    /// The time since the controller began.
+    public let time: Duration
+    /// The version of Apus that the controller is of.
+    public let version: String
+}
+
 extension Client {
+    /// How long the controller has run, and its version.
+    ///
+    /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot say; Apus's own can.
+    public func uptime() async throws -> ControllerUptime {
+        try self.connection.require(.uptime)
+        let reply = try await self.hubRequest(.uptimeRequest, [:])
+        guard let seconds = reply["uptime"]?.double, seconds >= 0, seconds < 1e12, let version = reply["version"]?.string else {
+            throw ApusError(.hubError, "the controller's answer about its uptime makes no sense: \(reply)")
+        }
+        return ControllerUptime(time: .seconds(seconds), version: version)
+    }
+
     /// How busy the engines are, as the hub knows.
     public func queueStatus(_ targets: Targets = .all) async throws -> QueueStatus {
         let reply = try await self.queueReply(targets, verbose: false)

@@ -95,6 +95,8 @@ final class HubDesk {
     /// Ends the controller.
     private let stop: @Sendable () -> Void
 
+    /// When this desk was made, and with it the controller.
+    private let began = NIODeadline.now()
     private let notices: EngineNotices
     private let file: EnginesFile
     /// The identities to which the reply to each registration goes, until the hub has decided.
@@ -183,12 +185,13 @@ final class HubDesk {
         case .unregistrationRequest:
             self.handle(.registry(.unregistrationRequested(content["id"]?.int.map { EngineID($0) })))
         case .functionsRequest: self.answer(message, header) { try self.describe(content) }
-        case .connectionRequest, .queueRequest, .loadRequest:
+        case .connectionRequest, .queueRequest, .loadRequest, .uptimeRequest:
             let queries = HubQueries(engines: self.engines, tasks: self.tasks, direct: self.direct)
             self.answer(message, header) {
                 switch header.type {
                 case .connectionRequest: queries.connection(self.options)
                 case .queueRequest: try queries.queueStatus(content)
+                case .uptimeRequest: queries.uptime(since: self.began)
                 default: try queries.loads(content)
                 }
             }

@@ -1,5 +1,6 @@
 import ApusCore
 import ApusWire
+import NIOCore
 
 /// Why a request to the hub cannot be answered, under the name of a Python exception.
 struct HubRequestError: Error {
@@ -61,6 +62,12 @@ struct HubQueries {
             reply[ApusMember.waiting] = .object(self.tasks.reasons(for: asked ?? Array(self.tasks.waiting.prefix(100))))
         }
         return reply
+    }
+
+    /// How long the controller has run, and what it is (protocol article, "Uptime").
+    func uptime(since began: NIODeadline) -> JSONObject {
+        let seconds = Double((NIODeadline.now() - began).nanoseconds) / 1e9
+        return ["status": "ok", "uptime": .double(seconds), "version": .string(ApusVersion.text)]
     }
 
     func loads(_ content: JSONValue) throws(HubRequestError) -> JSONObject {

@@ -329,7 +329,8 @@ extension MessageType {
     /// may have been done, and only its asker can know whether to ask again.
     package var isQuestion: Bool {
         switch self {
-        case .connectionRequest, .queueRequest, .loadRequest, .resultRequest, .historyRequest, .databaseRequest: true
+        case .connectionRequest, .queueRequest, .loadRequest, .uptimeRequest, .resultRequest, .historyRequest, .databaseRequest:
+            true
         default: false
         }
     }

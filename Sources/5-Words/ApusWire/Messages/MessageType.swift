@@ -65,6 +65,8 @@ extension MessageType {
     package static let connectionReply = MessageType("connection_reply")
     package static let queueRequest = MessageType("queue_request")
     package static let loadRequest = MessageType("load_request")
+    /// Apus only: how long the controller has run, and its version.
+    package static let uptimeRequest = MessageType("apus_uptime_request")
     package static let resultRequest = MessageType("result_request")
     package static let historyRequest = MessageType("history_request")
     package static let databaseRequest = MessageType("db_request")

@@ -24,6 +24,8 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
     case reasons
     /// Took up the unfinished tasks of the controller before this one. A task that it does not know was never accepted.
     case restoration
+    /// Says how long it has run.
+    case uptime
 
     /// The feature's name in error messages.
     package var name: String {
@@ -37,6 +39,7 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
         case .engineTimeout: "engine time-outs"
         case .reasons: "reasons why a task waits"
         case .restoration: "tasks that outlive a controller"
+        case .uptime: "uptime"
         }
     }
 }
