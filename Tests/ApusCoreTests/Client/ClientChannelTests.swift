@@ -27,9 +27,9 @@ struct ClientChannelTests {
         #expect(client.on(.disconnected(.control)) == [])
         client.submit(c, on: .control, to: [ada], output: .ignored)
         #expect(client.on(.disconnected(.control)) == [], "a socket that fails to connect has lost nothing more")
-        #expect(client.on(.connected(.control)) == [.announceChange, .fail(a, .unanswered)])
-        #expect(client.reply(c) == [.keepReply(of: c, .end)])
-        #expect(client.reply(b) == [.keepReply(of: b, .end)])
+        #expect(client.on(.connected(.control)) == [.announceChange, .fail(client[a], .unanswered)])
+        #expect(client.reply(c) == [.keepReply(of: client[c], .end)])
+        #expect(client.reply(b) == [.keepReply(of: client[b], .end)])
     }
 
     @Test("A question that changes nothing may be asked again")
@@ -72,11 +72,12 @@ struct ClientChannelTests {
         let effects = client.fire(after: .seconds(60))
         #expect(
             effects == [
-                .fail(a, .controllerOutOfReach), .fail(b, .controllerOutOfReach), .fail(c, .controllerOutOfReach),
+                .fail(client[a], .controllerOutOfReach), .fail(client[b], .controllerOutOfReach),
+                .fail(client[c], .controllerOutOfReach),
                 client.timer(in: .seconds(60)),
             ])
         client.submit(d)
-        #expect(client.fire(after: .seconds(60)) == [.fail(d, .controllerOutOfReach), client.timer(in: .seconds(60))])
+        #expect(client.fire(after: .seconds(60)) == [.fail(client[d], .controllerOutOfReach), client.timer(in: .seconds(60))])
         client.submit(e)
         client.on(.connected(.query))
         #expect(client.fire(after: .seconds(60)) == [])
@@ -91,7 +92,7 @@ struct ClientChannelTests {
         client.on(.connected(.query))
         client.on(.disconnected(.query))
         #expect(client.fire(after: .seconds(30)) == [client.timer(in: .seconds(30))])
-        #expect(client.fire(after: .seconds(30)).first == .fail(a, .controllerOutOfReach))
+        #expect(client.fire(after: .seconds(30)).first == .fail(client[a], .controllerOutOfReach))
     }
 
     // MARK: Recovery
@@ -101,11 +102,11 @@ struct ClientChannelTests {
         var client = self.recovering([a, b], hub: "hub")
         client.submit(c)
         #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a, b], recovery: 1)])
-        #expect(client.on(.resultsCame([b], recovery: 1)) == [.restore(b), client.timer(in: .milliseconds(20))])
+        #expect(client.on(.resultsCame([b], recovery: 1)) == [.restore(client[b]), client.timer(in: .milliseconds(20))])
         #expect(client.fire(after: .milliseconds(20)) == [.fetchResults([a], recovery: 1)])
         #expect(client.on(.resultsCame([], recovery: 1)) == [client.timer(in: .milliseconds(40))])
         #expect(client.fire(after: .milliseconds(40)) == [.fetchResults([a], recovery: 1)])
-        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(client[a])])
         #expect(client.on(.resultsCame([a], recovery: 1)) == [])
     }
 
@@ -117,7 +118,7 @@ struct ClientChannelTests {
             #expect(client.on(.resultsCame([], recovery: 1)) == [client.timer(in: .milliseconds(pause))])
             #expect(client.fire(after: .milliseconds(pause)) == [.fetchResults([a], recovery: 1)])
         }
-        #expect(client.reply(a) == [.keepReply(of: a, .end)])
+        #expect(client.reply(a) == [.keepReply(of: client[a], .end)])
         #expect(client.on(.resultsCame([a], recovery: 1)) == [])
     }
 
@@ -131,7 +132,7 @@ struct ClientChannelTests {
         client.on(.disconnected(.task))
         client.on(.connected(.task))
         #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a], recovery: 1)])
-        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(client[a])])
     }
 
     @Test("A hub that does not know one of the tasks is asked for each by itself")
@@ -139,12 +140,12 @@ struct ClientChannelTests {
         var client = self.recovering([a, b, c], hub: "hub")
         #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a, b, c], recovery: 1)])
         #expect(client.on(.resultsFailed(.refused, recovery: 1)) == [.fetchResults([a], recovery: 1)])
-        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a), .fetchResults([b], recovery: 1)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(client[a]), .fetchResults([b], recovery: 1)])
         #expect(
             client.on(.resultsFailed(.refused, recovery: 1)) == [
-                .fail(b, .lost(.unknown(isAnotherHub: false))), .fetchResults([c], recovery: 1),
+                .fail(client[b], .lost(.unknown(isAnotherHub: false))), .fetchResults([c], recovery: 1),
             ])
-        #expect(client.on(.resultsFailed(.failed, recovery: 1)) == [.fail(c, .lost(.unreadable))])
+        #expect(client.on(.resultsFailed(.failed, recovery: 1)) == [.fail(client[c], .lost(.unreadable))])
     }
 
     @Test("No more than a thousand results are asked for at a time")
@@ -161,10 +162,10 @@ struct ClientChannelTests {
     func anotherHub() {
         var client = self.recovering([a, b, c, d], hub: "another")
         #expect(client.on(.hubIdentified(recovery: 1)) == [.fetchResults([a, b, c, d], recovery: 1)])
-        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a), .findEngines([b, c, d], recovery: 1)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(client[a]), .findEngines([b, c, d], recovery: 1)])
         #expect(
             client.on(.enginesFound([c: ada, d: eve], recovery: 1)) == [
-                .fail(b, .lost(.unassigned)), client.timer(in: .milliseconds(20)),
+                .fail(client[b], .lost(.unassigned)), client.timer(in: .milliseconds(20)),
             ])
         // An engine has ten seconds to come.
         client.wait(.seconds(10))
@@ -172,23 +173,23 @@ struct ClientChannelTests {
         #expect(client.on(.resultsCame([], recovery: 1)) == [.findEngines([c, d], recovery: 1)])
         #expect(
             client.on(.enginesFound([c: ada, d: eve], recovery: 1)) == [
-                .fail(d, .lost(.engineStayedAway)), client.timer(in: .milliseconds(40)),
+                .fail(client[d], .lost(.engineStayedAway)), client.timer(in: .milliseconds(40)),
             ])
-        #expect(client.reply(c) == [.keepReply(of: c, .end)])
+        #expect(client.reply(c) == [.keepReply(of: client[c], .end)])
     }
 
     @Test("Another hub that has no record of a task says that it is another")
     func unknownToAnother() {
         var client = self.recovering([a], hub: "another")
         client.on(.hubIdentified(recovery: 1))
-        #expect(client.on(.resultsFailed(.refused, recovery: 1)) == [.fail(a, .lost(.unknown(isAnotherHub: true)))])
+        #expect(client.on(.resultsFailed(.refused, recovery: 1)) == [.fail(client[a], .lost(.unknown(isAnotherHub: true)))])
     }
 
     @Test("Where the hub cannot be asked, nobody waits for ever")
     func unaskable() {
         var client = self.recovering([a, b], hub: "hub")
         client.reply(a)
-        #expect(client.on(.recoveryFailed(1)) == [.fail(b, .lost(.unaskable))])
+        #expect(client.on(.recoveryFailed(1)) == [.fail(client[b], .lost(.unaskable))])
         #expect(client.on(.hubIdentified(recovery: 1)) == [])
     }
 
@@ -200,8 +201,8 @@ struct ClientChannelTests {
         #expect(client.on(.connected(.task)) == [.announceChange, .identifyHub(recovery: 2)])
         client.answerAsHub("another")
         #expect(client.on(.hubIdentified(recovery: 2)) == [.fetchResults([a, b], recovery: 2)])
-        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(a), client.timer(in: .milliseconds(20))])
-        #expect(client.on(.resultsCame([a, b], recovery: 2)) == [.restore(b)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(client[a]), client.timer(in: .milliseconds(20))])
+        #expect(client.on(.resultsCame([a, b], recovery: 2)) == [.restore(client[b])])
         #expect(client.fire(after: .milliseconds(20)) == [])
     }
 
@@ -212,10 +213,10 @@ struct ClientChannelTests {
         var client = self.recovering([a, b], hub: "hub")
         client.on(.hubIdentified(recovery: 1))
         #expect(client.on(.closing) == [])
-        #expect(client.submit(c) == [.fail(c, .ended(.closed))])
+        #expect(client.refusal(of: c) == .ended(.closed))
         #expect(client.on(.resultsCame([b], recovery: 1)) == [], "what is asked then is not")
-        #expect(client.reply(b) == [.keepReply(of: b, .end)], "what was sent leaves, and answers come")
-        #expect(client.on(.closed) == [.fail(a, .ended(.closed)), .announceChange])
+        #expect(client.reply(b) == [.keepReply(of: client[b], .end)], "what was sent leaves, and answers come")
+        #expect(client.on(.closed) == [.fail(client[a], .ended(.closed)), .announceChange])
         #expect(client.session.ending == .closed)
     }
 
@@ -225,7 +226,7 @@ struct ClientChannelTests {
         client.submit(a, output: .awaited)
         client.reply(a, outputs: nil)
         client.on(.closing)
-        #expect(client.on(.closed) == [.conclude(a), .announceChange])
+        #expect(client.on(.closed) == [.conclude(client[a]), .announceChange])
     }
 
     @Test("When the controller shuts down, last replies get a moment; then everyone who waits is told")
@@ -235,10 +236,10 @@ struct ClientChannelTests {
         client.submit(b)
         #expect(client.on(.shutdownAnnounced) == [.announceChange, client.timer(in: .milliseconds(200))])
         #expect(client.session.directory.engines == [:])
-        #expect(client.submit(c) == [.fail(c, .ended(.controllerShutDown))])
-        #expect(client.reply(a) == [.keepReply(of: a, .end)])
+        #expect(client.refusal(of: c) == .ended(.controllerShutDown))
+        #expect(client.reply(a) == [.keepReply(of: client[a], .end)])
         #expect(client.on(.disconnected(.query)) == [], "that is expected now")
-        #expect(client.fire(after: .milliseconds(200)) == [.fail(b, .ended(.controllerShutDown))])
+        #expect(client.fire(after: .milliseconds(200)) == [.fail(client[b], .ended(.controllerShutDown))])
         #expect(client.on(.closing) == [])
         #expect(client.session.ending == .controllerShutDown)
     }

@@ -15,6 +15,8 @@ private struct ClientWalk {
     /// Tasks that the client has forgotten.
     private var forgotten: Set<TaskID> = []
     private var submitted: [TaskID] = []
+    /// The tasks that the client has in its slots.
+    private var tasks: [ClientSession.Slot: TaskID] = [:]
     private var lost: Set<ClientSession.Channel> = []
     private var hub = 1
     private var questions: [EngineDirectory.Question] = []
@@ -67,12 +69,20 @@ private struct ClientWalk {
         let channel = channels.randomElement(using: &self.random)!
         let count = channel == .broadcast ? 2 : channel == .mux || channel == .control ? 1 : 0
         let policies: [ClientSession.OutputPolicy] = channel.takesTasks ? [.counted, .awaited, .ignored] : [.ignored]
-        self.on(
-            .submitted(
-                task,
-                ClientSession.Request(
-                    on: channel, to: Array(Self.engines.shuffled(using: &self.random).prefix(count)),
-                    output: policies.randomElement(using: &self.random)!)))
+        let request = ClientSession.Request(
+            on: channel, to: Array(Self.engines.shuffled(using: &self.random).prefix(count)),
+            output: policies.randomElement(using: &self.random)!)
+        let (submission, effects) = self.client.submit(task, request)
+        switch submission {
+        case .accepted(let slot):
+            let holder = self.tasks[slot]
+            self.demand(holder == nil, "the slot of \(holder?.text ?? "") is given to \(task)")
+            self.tasks[slot] = task
+        case .refused:
+            self.tell(task)
+            self.demand(self.forgotten.insert(task).inserted, "\(task) is refused after its end")
+        }
+        for effect in effects { self.perform(effect) }
     }
 
     /// An answer to anything: also to what has had one.
@@ -183,44 +193,55 @@ private struct ClientWalk {
 
     private mutating func perform(_ effect: ClientSession.Effect) {
         switch effect {
-        case .keepReply(let task, let next):
+        case .keepReply(let slot, let next):
+            let task = self.task(slot)
             self.demand(self.held.insert(task).inserted, "\(task) has two replies")
-            self.take(next, of: task)
-        case .keepOutput(let task, let next): self.take(next, of: task)
-        case .restore(let task):
-            self.tell(task)
-            self.forget(task)
-        case .conclude(let task):
+            self.take(next, of: slot)
+        case .keepOutput(let slot, let next): self.take(next, of: slot)
+        case .restore(let slot):
+            self.tell(self.task(slot))
+            self.forget(slot)
+        case .conclude(let slot):
+            let task = self.task(slot)
             self.demand(self.held.contains(task), "\(task) ends without an outcome")
-            self.take(.end, of: task)
-        case .fail(let task, _):
+            self.take(.end, of: slot)
+        case .fail(let slot, _):
+            let task = self.task(slot)
             self.demand(!self.held.contains(task), "\(task) fails and has a reply")
             self.tell(task)
-            self.forget(task)
-        case .forget(let task): self.forget(task)
+            self.forget(slot)
+        case .forget(let slot): self.forget(slot)
         case .setTimer(let time): self.timer = time
         case .identifyHub, .fetchResults, .findEngines: self.asked.append(effect)
         case .announceChange, .warnOfNoEngines, .refreshEngines: break
         }
     }
 
-    private mutating func take(_ next: ClientSession.Next, of task: TaskID) {
-        self.demand(!self.forgotten.contains(task), "\(task) was forgotten")
+    private mutating func take(_ next: ClientSession.Next, of slot: ClientSession.Slot) {
+        let task = self.task(slot)
         switch next {
         case .wait: break
         case .tell: self.tell(task)
         case .end:
             // Those who were told are not told again.
             if self.endings[task] == 0 { self.tell(task) }
-            self.forget(task)
+            self.forget(slot)
         }
     }
 
-    private mutating func tell(_ task: TaskID) { if let count = self.endings[task] { self.endings[task] = count + 1 } }
+    /// The task that an effect names.
+    private mutating func task(_ slot: ClientSession.Slot) -> TaskID {
+        self.demand(self.tasks[slot] != nil, "slot \(slot) is named, and is free")
+        return self.tasks[slot] ?? TaskID("nobody's")
+    }
 
-    private mutating func forget(_ task: TaskID) {
+    private mutating func forget(_ slot: ClientSession.Slot) {
+        let task = self.task(slot)
+        self.tasks[slot] = nil
         self.demand(self.forgotten.insert(task).inserted, "\(task) is forgotten twice")
     }
+
+    private mutating func tell(_ task: TaskID) { if let count = self.endings[task] { self.endings[task] = count + 1 } }
 
     private mutating func demand(_ holds: Bool, _ what: @autoclosure () -> String) {
         if !holds { self.violations.append(what()) }

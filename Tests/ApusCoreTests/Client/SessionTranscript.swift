@@ -7,6 +7,8 @@ import Testing
 struct SessionTranscript {
     private(set) var session: ClientSession
     private(set) var now = MonotonicTime(.seconds(100))
+    /// The slots that tasks were given, also of those that have ended.
+    private var slots: [TaskID: ClientSession.Slot] = [:]
 
     /// With every channel connected.
     init(patience: Duration = .seconds(60)) {
@@ -42,15 +44,40 @@ struct SessionTranscript {
         _ task: TaskID, on channel: ClientSession.Channel = .task, to targets: [EngineUUID] = [],
         output: ClientSession.OutputPolicy = .counted, sourceLocation: SourceLocation = #_sourceLocation
     ) -> [ClientSession.Effect] {
-        let request = ClientSession.Request(on: channel, to: targets, output: output)
-        return self.on(.submitted(task, request), sourceLocation: sourceLocation)
+        let (submission, effects) = self.submit(
+            task, ClientSession.Request(on: channel, to: targets, output: output), sourceLocation: sourceLocation)
+        if case .refused(let failure) = submission {
+            Issue.record("task \(task) is refused: \(failure)", sourceLocation: sourceLocation)
+        }
+        return effects
     }
+
+    /// Submits a task, and gives the reason why it is refused; nil when it is accepted.
+    mutating func refusal(of task: TaskID, sourceLocation: SourceLocation = #_sourceLocation) -> ClientSession.Failure? {
+        let submission = self.submit(task, ClientSession.Request(on: .task), sourceLocation: sourceLocation).0
+        return if case .refused(let failure) = submission { failure } else { nil }
+    }
+
+    mutating func submit(
+        _ task: TaskID, _ request: ClientSession.Request, sourceLocation: SourceLocation = #_sourceLocation
+    ) -> (ClientSession.Submission, [ClientSession.Effect]) {
+        var effects: [ClientSession.Effect] = []
+        let submission = self.session.submit(task, request, effects: &effects)
+        if case .accepted(let slot) = submission { self.slots[task] = slot }
+        #expect(throws: Never.self, sourceLocation: sourceLocation) { try self.session.checkInvariants() }
+        return (submission, effects)
+    }
+
+    /// The slot that the task was given; -1 for one that was not accepted.
+    subscript(task: TaskID) -> ClientSession.Slot { self.slots[task] ?? -1 }
 
     /// Load-balanced tasks, looked at when the last one is submitted, for many.
     mutating func submit(_ tasks: [TaskID]) {
         var effects: [ClientSession.Effect] = []
         for task in tasks {
-            self.session.handle(.submitted(task, ClientSession.Request(on: .task)), at: self.now, effects: &effects)
+            if case .accepted(let slot) = self.session.submit(task, ClientSession.Request(on: .task), effects: &effects) {
+                self.slots[task] = slot
+            }
         }
         #expect(throws: Never.self) { try self.session.checkInvariants() }
     }
@@ -62,6 +89,13 @@ struct SessionTranscript {
     ) -> [ClientSession.Effect] {
         let reply = ClientSession.Reply(to: task, original: original, outputs: outputs, isSynthetic: isSynthetic, hub: hub)
         return self.on(.replied(reply), sourceLocation: sourceLocation)
+    }
+
+    /// A reply without output, and no look at all that is kept, for many.
+    mutating func replyUnchecked(_ task: TaskID) -> [ClientSession.Effect] {
+        var effects: [ClientSession.Effect] = []
+        self.session.handle(.replied(ClientSession.Reply(to: task, outputs: 0)), at: self.now, effects: &effects)
+        return effects
     }
 
     /// A question to the hub and its answer, which says who the hub is.

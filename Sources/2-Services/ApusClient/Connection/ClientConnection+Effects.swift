@@ -9,8 +9,7 @@ extension ClientConnection {
     /// What came with an event: the session does not look at it, and its effects say what it is for.
     enum Cargo {
         case nothing
-        /// The reply at that place among those that one read brought.
-        case reply(Int, of: [Gate.VerifiedReply])
+        case reply(Message, received: WireDate)
         case output(MessageType, Message)
         case results([TaskID: RecordedResult])
         case cause(any Error)
@@ -46,37 +45,41 @@ extension ClientConnection {
         self.eventLoop.execute { self.handle(event, with: cargo) }
     }
 
-    /// Has the session decide, and does what must be done before the next event: finds the tasks that are meant, keeps outcomes, sets
-    /// the timer.
+    /// Has the session decide on an event, and does what must be done before the next one.
     func decide(
         _ event: ClientSession.Event, with cargo: Cargo = .nothing, at now: MonotonicTime, _ state: inout State,
         _ deeds: inout [Deed]
     ) {
         state.core.handle(event, at: now, effects: &state.effects)
-        if state.effects.isEmpty { return }
-        for effect in state.effects {
-            switch effect {
-            case .keepReply(let id, let next):
-                guard case .reply(let place, let replies) = cargo, let task = state.task(id, forgets: next == .end) else {
-                    continue
+        self.carryOut(with: cargo, &state, &deeds)
+    }
+
+    /// Does what must be done of the effects before the next event: finds the tasks that are meant, keeps outcomes, sets the timer.
+    func carryOut(with cargo: Cargo = .nothing, _ state: inout State, _ deeds: inout [Deed]) {
+        for index in state.effects.indices {
+            switch state.effects[index] {
+            case .keepReply(let slot, let next):
+                guard case .reply(let message, let received) = cargo else { continue }
+                state.task(slot).keep(message, received: received)
+                switch next {
+                case .wait: break
+                case .tell: deeds.append(.finish(state.task(slot)))
+                case .end: deeds.append(.finish(state.removeTask(slot)))
                 }
-                task.keep(replies[place].message)
-                if next != .wait { deeds.append(.finish(task)) }
-            case .keepOutput(let id, let next):
-                guard case .output(let type, let message) = cargo, let task = state.task(id, forgets: next == .end) else {
-                    continue
-                }
+            case .keepOutput(let slot, let next):
+                guard case .output(let type, let message) = cargo else { continue }
+                let task = next == .end ? state.removeTask(slot) : state.task(slot)
                 deeds.append(.keepOutput(task, type, message, isEnd: next != .wait))
-            case .restore(let id):
-                guard case .results(let results) = cargo, let task = state.tasks.removeValue(forKey: id) else { continue }
-                if let result = results[id] { task.keep(result) }
+            case .restore(let slot):
+                guard case .results(let results) = cargo else { continue }
+                let task = state.removeTask(slot)
+                if let result = results[task.id] { task.keep(result) }
                 deeds.append(.finish(task))
-            case .conclude(let id): if let task = state.tasks.removeValue(forKey: id) { deeds.append(.finish(task)) }
-            case .fail(let id, let failure):
-                guard let task = state.tasks.removeValue(forKey: id) else { continue }
+            case .conclude(let slot): deeds.append(.finish(state.removeTask(slot)))
+            case .fail(let slot, let failure):
                 let cause: (any Error)? = if case .cause(let error) = cargo { error } else { nil }
-                deeds.append(.fail(task, failure, cause: cause))
-            case .forget(let id): state.tasks.removeValue(forKey: id)
+                deeds.append(.fail(state.removeTask(slot), failure, cause: cause))
+            case .forget(let slot): _ = state.removeTask(slot)
             case .announceChange:
                 deeds.append(.wake(state.changeWatchers))
                 state.changeWatchers = []
@@ -92,7 +95,8 @@ extension ClientConnection {
             case .findEngines(let tasks, let recovery): deeds.append(.findEngines(tasks, recovery: recovery))
             }
         }
-        state.effects.removeAll(keepingCapacity: true)
+        // Nearly always there is one effect or none, and then this costs much less than to remove all and keep the memory.
+        while state.effects.popLast() != nil {}
     }
 
     func perform(_ deeds: [Deed]) {
@@ -160,12 +164,6 @@ extension ClientConnection {
                 self.handleOnLoop(.enginesFound(engines, recovery: recovery))
             } catch { self.handleOnLoop(.recoveryFailed(recovery), with: .cause(error)) }
         }
-    }
-}
-
-extension ClientConnection.State {
-    fileprivate mutating func task(_ id: TaskID, forgets: Bool) -> PendingTask? {
-        forgets ? self.tasks.removeValue(forKey: id) : self.tasks[id]
     }
 }
 

@@ -19,8 +19,8 @@ extension ClientConnection {
             guard channel.takesRequests else {
                 return self.logger.warning("\(MessageSize.refusal(limit: limit))", metadata: ["socket": "\(channel)"])
             }
-            guard let reply = self.gate.withLock({ $0.truncated(frames, from: channel) }) else { return }
-            self.handle(.replyWasTooLarge(reply.reply, limit: limit))
+            guard let reply = self.gate.withLock({ $0.truncated(frames, from: channel, limit: limit) }) else { return }
+            self.handle(reply.event)
         case .peerConnected: self.handle(.connected(channel))
         case .peerDisconnected:
             self.logger.debug("connection lost", metadata: ["socket": "\(channel)"])
@@ -31,14 +31,14 @@ extension ClientConnection {
 
     /// All that one read brought is decided under one lock.
     private func takeReplies(_ messages: [[ByteBuffer]], from channel: Channel) {
-        let replies = self.gate.withLock { gate in messages.compactMap { gate.reply($0, from: channel) } }
+        let replies = self.gate.withLock { $0.replies(messages, from: channel) }
         if replies.isEmpty { return }
-        let now = MonotonicTime.now
+        let (now, received) = (MonotonicTime.now, WireDate.now)
         let deeds = self.state.withLock { state in
             var deeds: [Deed] = []
             deeds.reserveCapacity(replies.count)
-            for place in replies.indices {
-                self.decide(.replied(replies[place].reply), with: .reply(place, of: replies), at: now, &state, &deeds)
+            for reply in replies {
+                self.decide(reply.event, with: .reply(reply.message, received: received), at: now, &state, &deeds)
             }
             return deeds
         }

@@ -60,16 +60,19 @@ extension ClientConnection {
     private func send(
         _ message: Message, on channel: Channel, for tasks: some Collection<PendingTask>, _ output: ClientSession.OutputPolicy
     ) {
-        let now = MonotonicTime.now
         let (deeds, mustSchedule) = self.state.withLock { state -> ([Deed], Bool) in
             var deeds: [Deed] = []
             for task in tasks {
-                state.tasks[task.id] = task
                 let request = ClientSession.Request(on: channel, to: task.targets, output: output)
-                self.decide(.submitted(task.id, request), at: now, &state, &deeds)
+                switch state.core.submit(task.id, request, effects: &state.effects) {
+                case .accepted(let slot):
+                    state.keep(task, in: slot)
+                    if channel.takesTasks { state.history.append(task) }
+                case .refused(let failure): deeds.append(.fail(task, failure, cause: nil))
+                }
+                self.carryOut(&state, &deeds)
             }
             guard state.core.ending == nil else { return (deeds, false) }
-            if channel.takesTasks { for task in tasks { state.history.append(task) } }
             state.outbound.append((channel: channel, frames: message.frames))
             defer { state.drainIsScheduled = true }
             return (deeds, !state.drainIsScheduled)
@@ -88,11 +91,12 @@ extension ClientConnection {
 
     private func drain() {
         let (outbound, sockets) = self.state.withLock { state in
-            defer {
-                state.outbound = []
-                state.drainIsScheduled = false
-            }
-            return (state.outbound, state.sockets)
+            let outbound = state.outbound
+            // The next batch is likely to be as large.
+            state.outbound = []
+            state.outbound.reserveCapacity(outbound.count)
+            state.drainIsScheduled = false
+            return (outbound, state.sockets)
         }
         self.nextDrain.store(
             NIODeadline.now().uptimeNanoseconds + Self.drainInterval, ordering: .relaxed)

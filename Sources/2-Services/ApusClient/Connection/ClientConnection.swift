@@ -41,8 +41,8 @@ final class ClientConnection: Sendable {
         var effects: [ClientSession.Effect] = []
         /// The core's timer, where it runs.
         var timer: Scheduled<Void>?
-        /// The tasks that are pending in the core.
-        var tasks: [TaskID: PendingTask] = [:]
+        /// The tasks that are pending in the core, each in the slot that the core gave it; nil where a slot is free.
+        private(set) var tasks: [PendingTask?] = []
         var sockets: [Channel: any TransportSocket] = [:]
         var outbound: [(channel: Channel, frames: [ByteBuffer])] = []
         var drainIsScheduled = false
@@ -52,6 +52,22 @@ final class ClientConnection: Sendable {
         var raisedErrors = RaisedErrors()
         /// Maps that send tasks as others end.
         var maps: [ObjectIdentifier: MapRun] = [:]
+
+        mutating func keep(_ task: PendingTask, in slot: ClientSession.Slot) {
+            if slot == self.tasks.count { self.tasks.append(task) } else { self.tasks[slot] = task }
+        }
+
+        /// The task that an effect names.
+        func task(_ slot: ClientSession.Slot) -> PendingTask {
+            guard let task = self.tasks[slot] else { preconditionFailure("slot \(slot) is named, and has no task") }
+            return task
+        }
+
+        /// The task that an effect names and ends.
+        mutating func removeTask(_ slot: ClientSession.Slot) -> PendingTask {
+            guard let task = self.tasks[slot].take() else { preconditionFailure("slot \(slot) is named, and has no task") }
+            return task
+        }
     }
 
     // MARK: Life
@@ -224,13 +240,13 @@ final class ClientConnection: Sendable {
 
     // MARK: Tasks and maps
 
-    var pendingTasks: [PendingTask] { self.state.withLock { Array($0.tasks.values) } }
+    var pendingTasks: [PendingTask] { self.state.withLock { $0.tasks.compactMap { $0 } } }
 
     /// The tasks of these ids that are pending, or whose results somebody still holds.
     func tasks(_ ids: Set<MessageID>) -> [MessageID: PendingTask] {
         self.state.withLock { state in
             var tasks = state.history.tasks(ids)
-            for id in ids { if let task = state.tasks[id] { tasks[id] = task } }
+            for id in ids { if let slot = state.core.slot(of: id) { tasks[id] = state.task(slot) } }
             return tasks
         }
     }

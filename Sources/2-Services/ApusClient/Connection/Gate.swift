@@ -13,12 +13,13 @@ struct Gate {
         fileprivate init(_ message: Message) { self.message = message }
     }
 
-    /// The same for a reply, with what the session has to know of it.
+    /// The same for a reply, with the event that the session is told.
     struct VerifiedReply: Sendable {
-        let reply: ClientSession.Reply
+        let event: ClientSession.Event
         let message: Message
 
-        fileprivate init?(_ message: Message, from channel: ClientSession.Channel) {
+        /// - Parameter limit: How large replies may be, where the message is the first part of a reply that is larger.
+        fileprivate init?(_ message: Message, from channel: ClientSession.Channel, tooLargeFor limit: Int? = nil) {
             guard let request = MessageHeader.messageID(scanning: message.parent) else { return nil }
             self.message = message
             var reply = ClientSession.Reply(to: request)
@@ -31,7 +32,7 @@ struct Gate {
             case .query: reply.hub = message.header.textMember("session")
             default: break
             }
-            self.reply = reply
+            self.event = limit.map { .replyWasTooLarge(reply, limit: $0) } ?? .replied(reply)
         }
     }
 
@@ -49,12 +50,17 @@ struct Gate {
         self.logger = logger
     }
 
-    /// A reply that came by the channel; nil when it did not pass, or answers nothing.
-    mutating func reply(_ frames: [ByteBuffer], from channel: ClientSession.Channel) -> VerifiedReply? {
-        guard let message = self.signed(frames), let reply = VerifiedReply(message, from: channel),
-            self.memory.remember(message.signature, lane: Lane.answers.rawValue)
-        else { return nil }
-        return reply
+    /// The replies that came by the channel, without those that did not pass, or answer nothing.
+    mutating func replies(_ messages: [[ByteBuffer]], from channel: ClientSession.Channel) -> [VerifiedReply] {
+        var replies: [VerifiedReply] = []
+        replies.reserveCapacity(messages.count)
+        for frames in messages {
+            guard let message = self.signed(frames), let reply = VerifiedReply(message, from: channel),
+                self.memory.remember(message.signature, lane: Lane.answers.rawValue)
+            else { continue }
+            replies.append(reply)
+        }
+        return replies
     }
 
     /// What the controller published; nil when it did not pass.
@@ -66,8 +72,8 @@ struct Gate {
     }
 
     /// A reply whose last frames were not taken. Its signature is for those that were, but the whole never comes.
-    mutating func truncated(_ frames: [ByteBuffer], from channel: ClientSession.Channel) -> VerifiedReply? {
-        self.signed(frames).flatMap { VerifiedReply($0, from: channel) }
+    mutating func truncated(_ frames: [ByteBuffer], from channel: ClientSession.Channel, limit: Int) -> VerifiedReply? {
+        self.signed(frames).flatMap { VerifiedReply($0, from: channel, tooLargeFor: limit) }
     }
 
     /// The message, or nil when it is malformed or not the controller's: then it is counted, logged and dropped.

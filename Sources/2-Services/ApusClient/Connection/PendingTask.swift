@@ -58,7 +58,9 @@ final class PendingTask: Sendable {
     // MARK: What the connection's session decides
 
     /// Keeps the reply as the outcome, for when those who wait are told.
-    func keep(_ reply: Message) { self.state.withLock { $0.outcome = .reply(reply, received: .now) } }
+    func keep(_ reply: Message, received: WireDate) {
+        self.state.withLock { $0.outcome = .reply(reply, received: received) }
+    }
 
     /// Shows and keeps output, also what comes after those who wait were told.
     func keep(output type: MessageType, _ message: Message) {

@@ -65,7 +65,7 @@ extension ClientSession {
         guard self.directory.engines.isEmpty, !self.hasWarnedOfNoEngines, self.ending == nil, self.lost[.query] == nil else {
             return
         }
-        let waiting = self.pending.values.count { $0.request.channel == .task && $0.stage != .told }
+        let waiting = self.pending.tasks.count { $0.request.channel == .task && $0.stage != .told }
         guard waiting > 0 else { return }
         self.hasWarnedOfNoEngines = true
         effects.append(.warnOfNoEngines(waiting: waiting))

@@ -6,12 +6,14 @@ extension ClientSession {
         func demand(_ holds: Bool, _ what: @autoclosure () -> String) throws(BrokenInvariant) {
             if !holds { throw BrokenInvariant(description: what()) }
         }
+        try self.pending.checkInvariants()
         // Tasks are numbered in order of submission, and every one that is replied to will be forgotten in time.
-        let sequences = Set(self.pending.values.map { $0.sequence })
+        let sequences = Set(self.pending.tasks.map { $0.sequence })
         try demand(sequences.count == self.pending.count, "two tasks have one number")
         try demand(sequences.allSatisfy { $0 <= self.lastSequence }, "a task has a number that was not given")
         let late = Set(self.lateOutput.map { $0.task })
-        for (id, task) in self.pending {
+        for task in self.pending.tasks {
+            let id = task.id
             try demand(task.request.channel.takesRequests, "task \(id) was sent where nothing is taken")
             switch task.stage {
             case .waiting:

@@ -58,8 +58,7 @@ extension ClientSession {
     mutating func takeResults(of found: [TaskID], _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]) {
         guard let recovery = self.recoveries[number], case .asking(.results) = recovery.state else { return }
         for task in found where self.isUnsettled(task) {
-            self.pending.removeValue(forKey: task)
-            effects.append(.restore(task))
+            if let slot = self.pending.remove(task) { effects.append(.restore(slot)) }
         }
         self.advance(recovery, number, at: now, &effects)
     }

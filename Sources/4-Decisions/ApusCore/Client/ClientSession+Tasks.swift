@@ -3,64 +3,42 @@ internal import DequeModule
 
 // Which reply and which output belong to which task. Both come by connections of their own, so in any order.
 extension ClientSession {
-    mutating func submit(_ task: TaskID, _ request: Request, _ effects: inout [Effect]) {
-        if let ending { return effects.append(.fail(task, .ended(ending))) }
-        self.lastSequence += 1
-        self.pending[task] = Pending(request: request, sequence: self.lastSequence)
-        if request.channel == .task { self.warnOfNoEngines(&effects) }
-    }
-
-    // MARK: Replies
-
-    /// Where the task is pending that a reply answers.
-    func place(of reply: Reply) -> Dictionary<TaskID, Pending>.Index? {
+    /// The slot of the task that a reply answers.
+    func slot(of reply: Reply) -> Slot? {
         // Replies that became one answer the request; each of them had a copy of it for its parent.
-        self.pending.index(forKey: reply.request) ?? reply.original.flatMap { self.pending.index(forKey: $0) }
+        self.pending.slot(of: reply.request) ?? reply.original.flatMap { self.pending.slot(of: $0) }
     }
 
     mutating func take(_ reply: Reply, at now: MonotonicTime, _ effects: inout [Effect]) {
-        guard let place = self.place(of: reply) else { return }
+        guard let slot = self.slot(of: reply) else { return }
         // Who the hub is, only a signed and new answer to a question of ours can say.
         if let hub = reply.hub { self.hub = hub }
-        let id = self.pending.keys[place]
-        var task = self.pending.values[place]
         // Whoever has read the first reply must not find another.
-        guard task.stage == .waiting else { return }
-        let policy = task.request.output
-        task.outputsExpected = policy == .ignored ? 0 : reply.outputs
-        // Replies that no user code made have no output to wait for.
-        if policy == .awaited, task.outputsExpected == nil, reply.isSynthetic { task.isIdle = true }
-        if task.hasAllOutput {
-            self.pending.remove(at: place)
-            return effects.append(.keepReply(of: id, .end))
-        }
-        // An engine that does not say how much output there is says that it is idle; nobody waits for that who has not asked to.
-        let mustWait = policy == .awaited || task.outputsExpected != nil
-        task.stage = mustWait ? .replied : .told
-        self.pending.values[place] = task
-        effects.append(.keepReply(of: id, mustWait ? .wait : .tell))
+        guard let next = self.pending[slot].take(reply) else { return }
+        effects.append(.keepReply(of: slot, next))
+        if next == .end { return self.pending.remove(at: slot) }
         let end = now + self.outputPatience
-        self.lateOutput.append((end, id))
+        self.lateOutput.append((end, self.pending[slot].id))
         self.wake(at: end, &effects)
     }
 
     // MARK: Output
 
     mutating func takeOutput(of task: TaskID, _ effects: inout [Effect]) {
-        guard let place = self.pending.index(forKey: task) else { return }
-        self.pending.values[place].outputsSeen += 1
-        effects.append(.keepOutput(of: task, self.removeIfComplete(place) ? .end : .wait))
+        guard let slot = self.pending.slot(of: task) else { return }
+        self.pending[slot].outputsSeen += 1
+        effects.append(.keepOutput(of: slot, self.removeIfComplete(slot) ? .end : .wait))
     }
 
     mutating func endOutput(of task: TaskID, _ effects: inout [Effect]) {
-        guard let place = self.pending.index(forKey: task) else { return }
-        self.pending.values[place].isIdle = true
-        if self.removeIfComplete(place) { effects.append(.conclude(task)) }
+        guard let slot = self.pending.slot(of: task) else { return }
+        self.pending[slot].isIdle = true
+        if self.removeIfComplete(slot) { effects.append(.conclude(slot)) }
     }
 
-    private mutating func removeIfComplete(_ place: Dictionary<TaskID, Pending>.Index) -> Bool {
-        guard self.pending.values[place].stage != .waiting, self.pending.values[place].hasAllOutput else { return false }
-        self.pending.remove(at: place)
+    private mutating func removeIfComplete(_ slot: Slot) -> Bool {
+        guard self.pending[slot].stage != .waiting, self.pending[slot].hasAllOutput else { return false }
+        self.pending.remove(at: slot)
         return true
     }
 
@@ -69,16 +47,21 @@ extension ClientSession {
     mutating func giveUpLateOutput(at now: MonotonicTime, _ effects: inout [Effect]) {
         while let first = self.lateOutput.first, first.end <= now {
             self.lateOutput.removeFirst()
-            if self.pending.removeValue(forKey: first.task) != nil { effects.append(.conclude(first.task)) }
+            if let slot = self.pending.remove(first.task) { effects.append(.conclude(slot)) }
         }
     }
 
     // MARK: Failing
 
     /// Ends a task that gets no more: its reply holds, if there was one, and the reason is told else.
+    mutating func fail(_ slot: Slot, _ failure: Failure, _ effects: inout [Effect]) {
+        effects.append(self.pending[slot].stage == .waiting ? .fail(slot, failure) : .conclude(slot))
+        self.pending.remove(at: slot)
+    }
+
+    /// The same by the task's id; nothing happens when the task is not pending.
     mutating func fail(_ task: TaskID, _ failure: Failure, _ effects: inout [Effect]) {
-        guard let pending = self.pending.removeValue(forKey: task) else { return }
-        effects.append(pending.stage == .waiting ? .fail(task, failure) : .conclude(task))
+        if let slot = self.pending.slot(of: task) { self.fail(slot, failure, &effects) }
     }
 
     mutating func failEverything(_ failure: Failure, _ effects: inout [Effect]) {
@@ -88,10 +71,26 @@ extension ClientSession {
     }
 
     /// Whether the task's outcome is not there.
-    func isUnsettled(_ task: TaskID) -> Bool { self.pending[task].map { $0.stage != .told } ?? false }
+    func isUnsettled(_ task: TaskID) -> Bool { self.pending.slot(of: task).map { self.pending[$0].stage != .told } ?? false }
 
     /// The pending tasks that the condition holds of, in order of submission.
     func tasks(_ condition: (Pending) -> Bool) -> [TaskID] {
-        self.pending.filter { condition($0.value) }.sorted { $0.value.sequence < $1.value.sequence }.map { $0.key }
+        self.pending.tasks.filter(condition).sorted { $0.sequence < $1.sequence }.map { $0.id }
+    }
+}
+
+extension ClientSession.Pending {
+    /// Takes a reply, and says what becomes of the task; nil when there was a reply before, which holds.
+    fileprivate mutating func take(_ reply: ClientSession.Reply) -> ClientSession.Next? {
+        guard self.stage == .waiting else { return nil }
+        let policy = self.request.output
+        self.outputsExpected = policy == .ignored ? 0 : reply.outputs
+        // Replies that no user code made have no output to wait for.
+        if policy == .awaited, self.outputsExpected == nil, reply.isSynthetic { self.isIdle = true }
+        if self.hasAllOutput { return .end }
+        // An engine that does not say how much output there is says that it is idle; nobody waits for that who has not asked to.
+        let mustWait = policy == .awaited || self.outputsExpected != nil
+        self.stage = mustWait ? .replied : .told
+        return mustWait ? .wait : .tell
     }
 }

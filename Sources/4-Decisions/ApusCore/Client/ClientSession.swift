@@ -8,7 +8,8 @@ internal import DequeModule
 /// and performs the effects in order, before the next event.
 ///
 /// A task is pending from its submission until an effect ends it. Those who wait for it are told exactly once: that its outcome is
-/// there, or why there will be none.
+/// there, or why there will be none. Messages name a task by its id, effects by the slot that its submission gave it, so that one
+/// table of ids does for the session and its holder.
 ///
 /// | where | what is decided |
 /// |---|---|
@@ -18,9 +19,18 @@ internal import DequeModule
 /// | `ClientSession+Recovery` | what the hub is asked for tasks whose answers may be lost |
 /// | `ClientSession+Ending` | the timer, and the end |
 package struct ClientSession: Sendable {
+    /// The small number that a pending task has for itself. Once an effect has ended the task, another task may get its slot.
+    package typealias Slot = Int
+
+    /// What a submission comes to.
+    package enum Submission: Sendable, Equatable {
+        /// The request is to be sent, and effects will name the task by the slot.
+        case accepted(Slot)
+        /// The request is not to be sent, and those who wait for the task are told why.
+        case refused(Failure)
+    }
+
     package enum Event: Sendable, Equatable {
-        /// A caller submits a task. Its request is sent, unless an effect fails the task at once.
-        case submitted(TaskID, Request)
         /// Nobody waits for the task any more.
         case abandoned(TaskID)
         case replied(Reply)
@@ -66,17 +76,17 @@ package struct ClientSession: Sendable {
 
     package enum Effect: Sendable, Equatable {
         /// The reply that the event brought is the task's outcome.
-        case keepReply(of: TaskID, Next)
+        case keepReply(of: Slot, Next)
         /// The output that the event brought is the task's.
-        case keepOutput(of: TaskID, Next)
+        case keepOutput(of: Slot, Next)
         /// The result that the event brought, with its output, is the task's outcome: tell those who wait, and forget the task.
-        case restore(TaskID)
+        case restore(Slot)
         /// Nothing more is waited for: tell those who wait, if they have not been told, and forget the task. It has an outcome.
-        case conclude(TaskID)
+        case conclude(Slot)
         /// Tell those who wait why there will be no outcome, and forget the task.
-        case fail(TaskID, Failure)
+        case fail(Slot, Failure)
         /// Forget the task, for which nobody waits.
-        case forget(TaskID)
+        case forget(Slot)
         /// Wake those who wait for engines to come or go, or for sockets to connect.
         case announceChange
         /// Log that so many tasks wait for an engine while there is none.
@@ -208,6 +218,7 @@ package struct ClientSession: Sendable {
     struct Pending: Sendable {
         enum Stage { case waiting, replied, told }
 
+        let id: TaskID
         let request: Request
         /// Numbers tasks in order of submission.
         let sequence: UInt64
@@ -244,7 +255,7 @@ package struct ClientSession: Sendable {
     /// How long output may follow the reply that it belongs to.
     let outputPatience: Duration
 
-    var pending: [TaskID: Pending] = [:]
+    var pending = PendingTasks()
     var lastSequence: UInt64 = 0
     /// Replied tasks that output may follow, and when they are forgotten at the latest, in that order.
     var lateOutput: Deque<(end: MonotonicTime, task: TaskID)> = []
@@ -284,16 +295,25 @@ package struct ClientSession: Sendable {
         self.outputPatience = outputPatience
     }
 
+    /// Takes a task that a caller submits. This is no event, for it needs no time, and the caller needs the slot.
+    package mutating func submit(_ task: TaskID, _ request: consuming Request, effects: inout [Effect]) -> Submission {
+        if let ending { return .refused(.ended(ending)) }
+        self.lastSequence += 1
+        let needsAnyEngine = request.channel == .task
+        let slot = self.pending.insert(Pending(id: task, request: request, sequence: self.lastSequence))
+        if needsAnyEngine { self.warnOfNoEngines(&effects) }
+        return .accepted(slot)
+    }
+
     package mutating func handle(_ event: Event, at now: MonotonicTime, effects: inout [Effect]) {
         switch event {
         // By far the most frequent first.
         case .replied(let reply): self.take(reply, at: now, &effects)
-        case .submitted(let task, let request): self.submit(task, request, &effects)
         case .outputCame(let task): self.takeOutput(of: task, &effects)
         case .idled(let task): self.endOutput(of: task, &effects)
-        case .abandoned(let task): if self.pending.removeValue(forKey: task) != nil { effects.append(.forget(task)) }
+        case .abandoned(let task): if let slot = self.pending.remove(task) { effects.append(.forget(slot)) }
         case .replyWasTooLarge(let reply, let limit):
-            if let index = self.place(of: reply) { self.fail(self.pending.keys[index], .tooLarge(limit: limit), &effects) }
+            if let slot = self.slot(of: reply) { self.fail(slot, .tooLarge(limit: limit), &effects) }
 
         case .enginesAnswered(let question, let answer): self.take(answer, to: question, at: now, &effects)
         case .engineNews(let news): self.take(news, at: now, &effects)
@@ -318,9 +338,12 @@ package struct ClientSession: Sendable {
 
     // MARK: What is known
 
+    /// The slot of the task of this id; nil when it is not pending.
+    package func slot(of task: TaskID) -> Slot? { self.pending.slot(of: task) }
+
     /// Whether any of the engines owes an answer to something that was sent to it directly.
     package func isAwaiting(anyOf engines: Set<EngineUUID>) -> Bool {
-        self.pending.values.contains { $0.stage != .told && !engines.isDisjoint(with: $0.request.targets) }
+        self.pending.tasks.contains { $0.stage != .told && !engines.isDisjoint(with: $0.request.targets) }
     }
 }
 
