@@ -266,13 +266,53 @@ struct CommandTests {
                     #expect(error?.code == .taskLost, "\(error as Any)")
                 }
             }
+            if database == "--sqlitedb" {
+                // It was taken up, and waits as before for an engine that owns what it needs.
+                while try await waiting.whyWaiting().isEmpty { try await Task.sleep(for: .milliseconds(20)) }
+                try await waiting.abort()
+            }
             let error = await #expect(throws: ApusError.self) { try await waiting.value }
-            #expect(error?.code == .taskLost, "\(error as Any)")
+            #expect(error?.code == (database == "--sqlitedb" ? .taskAborted : .taskLost), "\(error as Any)")
             #expect(try await balanced.apply("math.sqrt", 9.0) as Double == 3)
             #expect(client.outstanding.isEmpty)
             try await client.shutdown(hub: true)
             await client.close()
             for process in [engine, second] { #expect(await process.result().status == 0) }
+        }
+    }
+
+    @Test(
+        "Every task that was queued when a controller was killed runs once at the next one, in its order",
+        .enabled(if: TestPython.exists))
+    func queueOutlivesController() async throws {
+        try await withTemporaryFolder { folder in
+            let profile = ProfileDirectory(path: folder + "/profile_test")
+            let controller = ["controller", "--profile-dir=" + profile.path, "--log-level=40", "--sqlitedb"]
+            let first = try Apus.start(controller + ["--reuse"])
+            let client = try await connectWhenThere(profile)
+            let engines = try (0..<2).map { _ in try ProgramProcess(apusEngine: profile) }
+            try await client.waitForEngines(2)
+            let runs = folder + "/runs"
+            let note = PythonFunction.source(
+                "lambda n: (open('\(runs)', 'a').write(f'{n}\\n'), __import__('time').sleep(0.02), n)[2]")
+            let view = client.loadBalancedView()
+            let results = try (0..<60).map { try view.applyAsync(note, $0, returning: Int.self) }
+            let last = try view.with { $0.after = TaskDependency(results[59].messageIDs) }.applyAsync(
+                note, 60, returning: Int.self)
+            for result in results.prefix(5) { _ = try await result.value }
+            first.kill()
+            _ = await first.result()
+
+            let second = try Apus.start(controller + ["--restore"])
+            var values: [Int] = []
+            for result in results { values.append(try await result.value) }
+            #expect(values == Array(0..<60))
+            #expect(try await last.value == 60)
+            let lines = try String(contentsOfFile: runs, encoding: .utf8).split(separator: "\n").compactMap { Int($0) }
+            #expect(lines.sorted() == Array(0...60), "each runs once")
+            try await client.shutdown(hub: true)
+            await client.close()
+            for process in engines + [second] { #expect(await process.result().status == 0) }
         }
     }
 

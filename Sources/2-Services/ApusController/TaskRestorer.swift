@@ -30,9 +30,9 @@ struct TaskRestorer {
     }
 
     private static func dependencies(of record: TaskRecord) -> [TaskID] {
-        guard let metadata = record.request?.metadata,
-            let request = try? TaskRequest(record.id, client: 0, scanning: metadata)
-        else { return [] }
-        return (request.after?.tasks ?? []) + (request.follow?.tasks ?? [])
+        guard let metadata = record.request?.metadata, let asked = try? RequestMetadata.ForScheduler(scanning: metadata) else {
+            return []
+        }
+        return (asked.after?.tasks ?? []) + (asked.follow?.tasks ?? [])
     }
 }

@@ -193,6 +193,36 @@ struct ClientChannelTests {
         #expect(client.on(.hubIdentified(recovery: 1)) == [])
     }
 
+    @Test("A hub that took up an earlier one's tasks is sent those that it does not know, and waited for with the others")
+    func restoringHub() {
+        var client = self.recovering([a, b], hub: "another")
+        let question = client.ask()
+        client.on(.enginesAnswered(question, SessionTranscript.answer([:], apus: ["features": ["restoration"]])))
+        client.on(.hubIdentified(recovery: 1))
+        // It refuses the question as a whole, for it does not know one of the two.
+        #expect(client.on(.resultsFailed(.refused, recovery: 1)) == [.fetchResults([a], recovery: 1)])
+        #expect(client.on(.resultsFailed(.unknown, recovery: 1)) == [.sendAgain(client[a]), .fetchResults([b], recovery: 1)])
+        #expect(client.on(.resultsCame([], recovery: 1)) == [.findEngines([a, b], recovery: 1)])
+        // Neither has an engine, and no engine of either is here: the hub will end them.
+        #expect(client.on(.enginesFound([b: ada], recovery: 1)) == [client.timer(in: .milliseconds(20))])
+        client.wait(.seconds(60))
+        #expect(client.reply(a) == [.keepReply(of: client[a], .end)])
+    }
+
+    @Test("A direct request is not sent again")
+    func directRequest() {
+        var client = self.session()
+        client.submit(a, on: .mux, to: [ada])
+        client.on(.disconnected(.mux))
+        client.on(.connected(.mux))
+        client.answerAsHub("another")
+        let question = client.ask()
+        client.on(.enginesAnswered(question, SessionTranscript.answer([:], apus: ["features": ["restoration"]])))
+        client.on(.hubIdentified(recovery: 1))
+        let effects = client.on(.resultsFailed(.unknown, recovery: 1))
+        #expect(effects.first == .fail(client[a], .lost(.unknown(isAnotherHub: true))))
+    }
+
     @Test("A channel that breaks again starts another search, and both may end a task, once")
     func breaksAgain() {
         var client = self.recovering([a, b], hub: "hub")

@@ -211,6 +211,7 @@ private struct ClientWalk {
             self.tell(task)
             self.forget(slot)
         case .forget(let slot): self.forget(slot)
+        case .sendAgain: self.demand(false, "a hub that takes up nothing is sent a request again")
         case .setTimer(let time): self.timer = time
         case .identifyHub, .fetchResults, .findEngines: self.asked.append(effect)
         case .announceChange, .warnOfNoEngines, .refreshEngines: break

@@ -21,6 +21,8 @@ extension ClientConnection {
         /// Not in place, for it is many times as large as what most messages ask for.
         indirect case keepOutput(PendingTask, MessageType, Message, isEnd: Bool)
         case fail(PendingTask, ClientSession.Failure, cause: (any Error)?)
+        /// Send what is in the outbound batch.
+        case drain
         case wake([@Sendable () -> Void])
         case warnOfNoEngines(waiting: Int)
         case refreshEngines
@@ -80,6 +82,10 @@ extension ClientConnection {
                 let cause: (any Error)? = if case .cause(let error) = cargo { error } else { nil }
                 deeds.append(.fail(state.removeTask(slot), failure, cause: cause))
             case .forget(let slot): _ = state.removeTask(slot)
+            case .sendAgain(let slot):
+                state.outbound.append((channel: .task, frames: state.requests[slot]))
+                if !state.drainIsScheduled { deeds.append(.drain) }
+                state.drainIsScheduled = true
             case .announceChange:
                 deeds.append(.wake(state.changeWatchers))
                 state.changeWatchers = []
@@ -107,6 +113,7 @@ extension ClientConnection {
                 task.keep(output: type, message)
                 if isEnd { task.finish() }
             case .fail(let task, let failure, let cause): task.fail(self.error(failure, of: task.id, cause: cause))
+            case .drain: self.scheduleDrain()
             case .wake(let watchers): for watcher in watchers { watcher() }
             case .warnOfNoEngines(let waiting):
                 self.logger.warning(
@@ -143,7 +150,13 @@ extension ClientConnection {
                 let results = try await self.fetchResults(of: tasks)
                 self.handleOnLoop(.resultsCame(tasks.filter { results[$0] != nil }, recovery: recovery), with: .results(results))
             } catch {
-                let problem: ClientSession.ResultProblem = error is RemoteError ? .refused : .failed
+                let problem: ClientSession.ResultProblem =
+                    switch error {
+                    case let error as RemoteError where tasks.count == 1 && error.value == "No such message: \(tasks[0])":
+                        .unknown
+                    case is RemoteError: .refused
+                    default: .failed
+                    }
                 self.handleOnLoop(.resultsFailed(problem, recovery: recovery), with: .cause(error))
             }
         }

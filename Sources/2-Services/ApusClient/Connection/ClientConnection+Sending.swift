@@ -66,7 +66,7 @@ extension ClientConnection {
                 let request = ClientSession.Request(on: channel, to: task.targets, output: output)
                 switch state.core.submit(task.id, request, effects: &state.effects) {
                 case .accepted(let slot):
-                    state.keep(task, in: slot)
+                    state.keep(task, in: slot, channel == .task ? message.frames : [])
                     if channel.takesTasks { state.history.append(task) }
                 case .refused(let failure): deeds.append(.fail(task, failure, cause: nil))
                 }
@@ -83,7 +83,7 @@ extension ClientConnection {
 
     /// A request after a pause leaves at once; those that follow closely leave together a moment later. An event loop runs what
     /// is asked of it before it looks at its sockets again, so whoever submits in a loop would keep it from reading.
-    private func scheduleDrain() {
+    func scheduleDrain() {
         let next = self.nextDrain.load(ordering: .relaxed)
         if NIODeadline.now().uptimeNanoseconds >= next { return self.eventLoop.execute { self.drain() } }
         self.eventLoop.scheduleTask(deadline: .uptimeNanoseconds(next)) { self.drain() }

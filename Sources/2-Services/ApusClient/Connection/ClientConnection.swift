@@ -43,6 +43,8 @@ final class ClientConnection: Sendable {
         var timer: Scheduled<Void>?
         /// The tasks that are pending in the core, each in the slot that the core gave it; nil where a slot is free.
         private(set) var tasks: [PendingTask?] = []
+        /// The requests of load-balanced tasks, by the same slots, in case a controller was killed before it had one; else empty.
+        private(set) var requests: [[ByteBuffer]] = []
         var sockets: [Channel: any TransportSocket] = [:]
         var outbound: [(channel: Channel, frames: [ByteBuffer])] = []
         var drainIsScheduled = false
@@ -53,8 +55,14 @@ final class ClientConnection: Sendable {
         /// Maps that send tasks as others end.
         var maps: [ObjectIdentifier: MapRun] = [:]
 
-        mutating func keep(_ task: PendingTask, in slot: ClientSession.Slot) {
-            if slot == self.tasks.count { self.tasks.append(task) } else { self.tasks[slot] = task }
+        mutating func keep(_ task: PendingTask, in slot: ClientSession.Slot, _ request: [ByteBuffer]) {
+            if slot == self.tasks.count {
+                self.tasks.append(task)
+                self.requests.append(request)
+            } else {
+                self.tasks[slot] = task
+                self.requests[slot] = request
+            }
         }
 
         /// The task that an effect names.
@@ -66,6 +74,7 @@ final class ClientConnection: Sendable {
         /// The task that an effect names and ends.
         mutating func removeTask(_ slot: ClientSession.Slot) -> PendingTask {
             guard let task = self.tasks[slot].take() else { preconditionFailure("slot \(slot) is named, and has no task") }
+            self.requests[slot] = []
             return task
         }
     }

@@ -95,13 +95,7 @@ final class TaskDesk {
         self.returning.spoke(client, as: header.session)
         do {
             guard self.scheme != .none else { return self.refuse(message, header, client) }
-            var request = TaskRequest(header.id, client: self.number(of: client))
-            // A pure scheduler honours none of what a request says of itself.
-            if self.scheme != .pure {
-                let asked = try RequestMetadata.ForScheduler(scanning: message.metadata)
-                request = TaskRequest(
-                    header.id, client: request.client, asked, need: self.needs.need(of: message, header.type, asked))
-            }
+            let request = try self.request(in: message, header, from: client)
             guard self.live[header.id] == nil else { throw WireError("task '\(header.id)' is here already") }
             let arguments = request.inputs.isEmpty ? nil : try TaskArguments(of: message)
             self.recorder.note(
@@ -111,6 +105,14 @@ final class TaskDesk {
         } catch {
             self.gate.drop("\(error)", at: .taskClient)
         }
+    }
+
+    /// What a request says to the scheduler. A pure scheduler honours none of it.
+    private func request(in message: Message, _ header: MessageHeader, from client: ByteBuffer) throws -> TaskRequest {
+        let number = self.number(of: client)
+        if self.scheme == .pure { return TaskRequest(header.id, client: number) }
+        let asked = try RequestMetadata.ForScheduler(scanning: message.metadata)
+        return TaskRequest(header.id, client: number, asked, need: self.needs.need(of: message, header.type, asked))
     }
 
     /// Python's clients do not send tasks to a controller without a scheduler; others are told.
@@ -223,10 +225,7 @@ final class TaskDesk {
 
     private func restore(_ task: RestoredTask) throws {
         let (message, header) = (task.message, task.header)
-        var request = TaskRequest(header.id, client: self.number(of: message.identities[0]))
-        if self.scheme != .pure { request = try TaskRequest(header.id, client: request.client, scanning: message.metadata) }
-        if request.need == nil, self.scheme != .pure { request.need = self.needs.need(of: message, header.type) }
-        if request.isLimited { request.need = .limit(request.need) }
+        var request = try self.request(in: message, header, from: message.identities[0])
         request.timeout = task.remaining(of: request.timeout, at: .now)
         let arguments = request.inputs.isEmpty ? nil : try TaskArguments(of: message)
         if let arguments {

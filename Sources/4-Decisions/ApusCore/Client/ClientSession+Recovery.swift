@@ -67,10 +67,12 @@ extension ClientSession {
         _ problem: ResultProblem, _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
     ) {
         guard var recovery = self.recoveries[number], case .asking(.results(let asked)) = recovery.state else { return }
-        if asked.count == 1 {
+        if asked.count == 1, problem == .unknown, let slot = self.slotToSendAgain(asked[0]) {
+            effects.append(.sendAgain(slot))
+        } else if asked.count == 1 {
             let loss: Loss =
                 switch problem {
-                case .refused: .unknown(isAnotherHub: recovery.isAnotherHub)
+                case .unknown, .refused: .unknown(isAnotherHub: recovery.isAnotherHub)
                 case .failed: .unreadable
                 }
             self.fail(asked[0], .lost(loss), &effects)
@@ -81,13 +83,22 @@ extension ClientSession {
         self.advance(recovery, number, at: now, &effects)
     }
 
-    /// Fails what no engine has that a new controller knows.
+    /// The task's slot, if its request may be sent again: the controller, which took up all that an earlier one had accepted, does not
+    /// know it. A direct request is not, for its engine may have run it though the controller had no time to write that down.
+    private func slotToSendAgain(_ task: TaskID) -> Slot? {
+        guard self.features.contains(.restoration), self.isUnsettled(task), let slot = self.pending.slot(of: task),
+            self.pending[slot].request.channel == .task
+        else { return nil }
+        return slot
+    }
+
+    /// Fails what no engine has that a new controller knows. A controller that takes up the tasks of an earlier one ends them itself.
     mutating func takeEngines(
         _ engines: [TaskID: EngineUUID], _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
     ) {
         guard let recovery = self.recoveries[number], case .asking(.engines(let asked)) = recovery.state else { return }
         let engineMayReturn = now - recovery.began < Recovery.engineReturn
-        for task in asked where self.isUnsettled(task) {
+        for task in asked where self.isUnsettled(task) && !self.features.contains(.restoration) {
             guard let engine = engines[task] else {
                 self.fail(task, .lost(.unassigned), &effects)
                 continue

@@ -87,6 +87,8 @@ package struct ClientSession: Sendable {
         case fail(Slot, Failure)
         /// Forget the task, for which nobody waits.
         case forget(Slot)
+        /// Send the task's request again, as it was.
+        case sendAgain(Slot)
         /// Wake those who wait for engines to come or go, or for sockets to connect.
         case announceChange
         /// Log that so many tasks wait for an engine while there is none.
@@ -202,6 +204,8 @@ package struct ClientSession: Sendable {
 
     /// Why no results came.
     package enum ResultProblem: Sendable, Equatable {
+        /// The hub has no record of the one task that was asked for, and never had: it was not accepted.
+        case unknown
         /// The hub refused the question; it does so where it does not know one of the tasks.
         case refused
         /// The question failed otherwise, or its answer cannot be read.
