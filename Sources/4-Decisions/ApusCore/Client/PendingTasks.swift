@@ -26,12 +26,13 @@ struct PendingTasks: Sendable {
 
     /// A hash of the id's bytes, eight at a time.
     ///
-    /// Swift's own hash stands against ids that a stranger chooses so that they collide. It would cost as much as the rest of a
-    /// submission does here, and ids in this table are chosen by the client itself.
+    /// Swift's own hash stands against ids that a stranger chooses so that they collide. Here it would cost more than all else that
+    /// the session does for a submission, and the ids in this table are chosen by the client itself.
     private static func fingerprint(of id: TaskID) -> UInt64 {
-        let hash = id.text.utf8.withContiguousStorageIfAvailable { text -> UInt64 in
+        var text = id.text
+        return text.withUTF8 { text in
             let bytes = UnsafeRawBufferPointer(text)
-            if bytes.count < 8 { return bytes.reduce(0) { Self.mix($0, UInt64($1)) } }
+            if bytes.count < 8 { return Self.mix(bytes.reduce(0) { Self.mix($0, UInt64($1)) }, 0) }
             var hash: UInt64 = 0
             var start = 0
             while start < bytes.count {
@@ -40,9 +41,8 @@ struct PendingTasks: Sendable {
                 hash = Self.mix(hash, bytes.loadUnaligned(fromByteOffset: start, as: UInt64.self))
                 start += 8
             }
-            return hash
+            return Self.mix(hash, 0)
         }
-        return Self.mix(hash ?? id.text.utf8.reduce(0) { Self.mix($0, UInt64($1)) }, 0)
     }
 
     private static func mix(_ hash: UInt64, _ word: UInt64) -> UInt64 {
