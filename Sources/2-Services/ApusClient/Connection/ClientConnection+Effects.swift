@@ -6,7 +6,7 @@ import Locks
 
 // Events, through the session, to effects.
 extension ClientConnection {
-    /// What came with an event: the session does not look at it, and its effects say what it is for.
+    /// A message or an error that came with an event. The session does not look at the cargo; its effects say what the cargo is for.
     enum Cargo {
         case nothing
         case reply(Message, received: WireDate)
@@ -15,10 +15,10 @@ extension ClientConnection {
         case cause(any Error)
     }
 
-    /// What an effect asks for that is done without the lock, for it takes time or calls those who wait, who may submit more.
+    /// A part of an effect that is done without the lock, because it takes time or calls waiting code, which may submit more tasks.
     enum Deed: Sendable {
         case finish(PendingTask)
-        /// Not in place, for it is many times as large as what most messages ask for.
+        /// Indirect, because this case is many times as large as the frequent ones.
         indirect case keepOutput(PendingTask, MessageType, Message, isEnd: Bool)
         case fail(PendingTask, ClientSession.Failure, cause: (any Error)?)
         /// Send what is in the outbound batch.
@@ -42,7 +42,8 @@ extension ClientConnection {
         self.perform(deeds)
     }
 
-    /// The same from another thread, for events that end tasks: what the event loop does for a reply must not be overtaken.
+    /// Handles an event on the event loop, from any thread. Events that end tasks take this way, so that they do not overtake a reply
+    /// that the event loop has taken.
     func handleOnLoop(_ event: ClientSession.Event, with cargo: Cargo = .nothing) {
         self.eventLoop.execute { self.handle(event, with: cargo) }
     }
@@ -137,7 +138,7 @@ extension ClientConnection {
     private func identifyHub(_ recovery: Int) {
         Task {
             do {
-                // Its answer is of the session that is the hub now.
+                // The header of the hub's answer names the session that is the hub now.
                 try await self.refreshEngines()
                 self.handleOnLoop(.hubIdentified(recovery: recovery))
             } catch { self.handleOnLoop(.recoveryFailed(recovery), with: .cause(error)) }

@@ -115,7 +115,7 @@ extension ClientConnection {
         try await self.answer(to: type, JSONValue.object(content).packed, on: channel, to: target).content
     }
 
-    /// The same with the answer's buffers.
+    /// Sends a request, waits for its answer, and gives the answer's content and buffers.
     func requestWithBuffers(_ type: MessageType, content: JSONObject, on channel: Channel) async throws -> (
         content: JSONValue, buffers: [ByteBuffer]
     ) {

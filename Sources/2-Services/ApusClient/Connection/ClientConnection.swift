@@ -8,9 +8,9 @@ import NIOCore
 
 /// A client's sockets, and the tasks that wait for what comes by them.
 ///
-/// What anything means that comes or does not come is decided by a ``ClientSession``; here its effects are performed. Requests are made
-/// and signed on the caller's thread, handed over under a lock, and leave in batches from the event loop; replies are taken on the
-/// event loop and wake their waiters from there. So callers on many threads share one client without meeting.
+/// A ``ClientSession`` decides what each message, and each silence, means; the connection performs its effects. Requests are made and
+/// signed on the caller's thread, handed over under a lock, and sent in batches from the event loop. Replies are taken on the event
+/// loop, which wakes those who wait for them. So callers on many threads share one client and seldom wait for each other.
 ///
 /// | where | what is done |
 /// |---|---|
@@ -25,7 +25,7 @@ final class ClientConnection: Sendable {
     let session: Session
     let logger: Logger
     let eventLoop: any EventLoop
-    /// How long the controller may be out of reach before those who wait are told.
+    /// How long the controller may be out of reach before tasks that wait for it fail.
     let patience: Duration
     private let limits: MessageLimits
     let gate: Mutex<Gate>
@@ -37,7 +37,7 @@ final class ClientConnection: Sendable {
 
     struct State {
         var core: ClientSession
-        /// What the core has just decided; empty between events, and kept so that a reply costs no new memory.
+        /// The effects of the event that is being handled; empty between events. The array is kept so that a reply costs no new memory.
         var effects: [ClientSession.Effect] = []
         /// The core's timer, where it runs.
         var timer: Scheduled<Void>?
@@ -152,7 +152,7 @@ final class ClientConnection: Sendable {
         }
     }
 
-    /// Closes the sockets. Whoever waits for a result gets an error with code `closed`.
+    /// Closes the sockets. Callers that wait for a result get an error with code `closed`.
     func close(linger: Duration = .milliseconds(500)) async {
         self.handle(.closing)
         let sockets = self.state.withLock { state in
@@ -168,11 +168,11 @@ final class ClientConnection: Sendable {
 
     // MARK: Engines
 
-    /// The next change of engines or connections, from now on.
+    /// The next change of engines or connections after this value was made.
     struct EngineChange: Sendable {
         fileprivate let stream: AsyncStream<Void>
 
-        /// Waits until there has been one, or the time is over.
+        /// Waits until the change has come, or the time is over.
         func wait(atMost time: Duration) async throws {
             _ = try await withDeadline(time) { for await _ in self.stream {} }
             try Task.checkCancellation()
@@ -185,7 +185,7 @@ final class ClientConnection: Sendable {
         return EngineChange(stream: stream)
     }
 
-    /// Asks the hub who is registered.
+    /// Asks the hub which engines are registered.
     func refreshEngines() async throws {
         let question = self.state.withLock { $0.core.askForEngines() }
         let reply: JSONValue

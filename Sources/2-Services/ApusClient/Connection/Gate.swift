@@ -13,7 +13,7 @@ struct Gate {
         fileprivate init(_ message: Message) { self.message = message }
     }
 
-    /// The same for a reply, with the event that the session is told.
+    /// A reply that the gate has checked in the same way, with the event that the session is given.
     struct VerifiedReply: Sendable {
         let event: ClientSession.Event
         let message: Message
@@ -63,7 +63,7 @@ struct Gate {
         return replies
     }
 
-    /// What the controller published; nil when it did not pass.
+    /// A message that the controller published; nil when the message did not pass.
     mutating func published(_ frames: [ByteBuffer]) -> VerifiedMessage? {
         guard let message = self.signed(frames), self.memory.remember(message.signature, lane: Lane.published.rawValue) else {
             return nil

@@ -77,7 +77,7 @@ final class PendingTask: Sendable {
         }
     }
 
-    /// Tells those who want to see what is printed when it is.
+    /// Calls the print watchers with the text of a stream message.
     private func show(_ message: Message) {
         let watchers = self.state.withLock { $0.printWatchers }
         guard !watchers.isEmpty, let content = try? JSONValue(parsing: message.content), let text = content["text"]?.string else {
@@ -101,7 +101,7 @@ final class PendingTask: Sendable {
         }
     }
 
-    /// Tells those who wait that there is no outcome, and why; where there is one, it holds.
+    /// Ends the task with an error, unless it has an outcome already, and wakes those who wait for the task.
     func fail(_ error: ApusError) {
         self.finish { state in if state.outcome == nil { state.outcome = .failed(error) } }
     }

@@ -36,7 +36,7 @@ extension ClientSession {
         self.wake(at: end, &effects)
     }
 
-    /// Tells those who wait when the controller stays away; again and again, for they may ask again.
+    /// Fails all pending tasks because the controller stays away, and starts patience anew for tasks that are submitted later.
     mutating func endPatience(at now: MonotonicTime, _ effects: inout [Effect]) {
         self.failEverything(.controllerOutOfReach, &effects)
         self.startPatience(at: now, &effects)

@@ -5,7 +5,7 @@ package import ApusWire
 /// It learns of them in two ways that do not keep step: the hub's answers to questions for all engines, and notifications. A
 /// notification that comes while a question is open may be newer than its answer, so it holds also after that.
 package struct EngineDirectory: Sendable {
-    /// What a notification says.
+    /// A notification that an engine has come or gone.
     package enum News: Sendable, Equatable {
         /// With the content of the notification.
         case added(EngineID, EngineUUID, JSONValue)

@@ -1,6 +1,6 @@
 internal import ApusWire
 
-/// What is being asked about tasks whose answers a broken connection may have taken with it.
+/// A search in the hub's database for the results of tasks whose replies a broken connection may have lost.
 ///
 /// Each task is looked up in the hub's database: its result is there, or will be, or nobody is left to bring one. A round asks for the
 /// results of all tasks that have none, and rounds follow each other until none is left.
