@@ -1,6 +1,6 @@
-// Which engine, of those with room: the schemes of protocol section 6.5.
+// The choice of an engine among those with room, by the scheme.
 //
-// With an adapting depth, an engine gets a second task only when none is idle, whatever the scheme.
+// Under a limit that adapts, an engine gets a second task only when none is idle, whatever the scheme.
 extension TaskScheduler {
     /// The engine for a task under this rule; nil if none has room.
     mutating func choose(_ rule: PlacementRule, at now: MonotonicTime) -> Int32? {
@@ -28,7 +28,7 @@ extension TaskScheduler {
         return self.candidates.isEmpty ? nil : self.chooseCandidate()
     }
 
-    /// The engine for a task that any may run; nil if none has room.
+    /// The engine for a task that any engine may run; nil if none has room.
     mutating func chooseAny(at now: MonotonicTime) -> Int32? {
         if self.fixedLimit == nil, self.idle.isEmpty { self.dropLongRunning(at: now) }
         switch self.scheme {
@@ -48,7 +48,7 @@ extension TaskScheduler {
         }
     }
 
-    /// Takes engines out of the running until their next reply if their first task has run for long.
+    /// Removes engines whose first task has run for long from `partly`; their next reply puts them back.
     private mutating func dropLongRunning(at now: MonotonicTime) {
         if self.scheme == .leastload || self.scheme == .lru {
             while let best = self.partly.first, self.engines[Int(best.engine)].depth.looksLong(at: now) {
@@ -90,7 +90,8 @@ extension TaskScheduler {
         return best
     }
 
-    /// A candidate at random, an idle one a million times as likely as one with a task, that twice as one with two.
+    /// A candidate at random. An idle engine is a million times as likely as one with a task, which is twice as likely as one
+    /// with two.
     private mutating func drawByLoad() -> Int32 {
         func weight(_ engine: Int32) -> Double { 1 / (Double(self.engines[Int(engine)].load) + 1e-6) }
         let total = self.candidates.reduce(0) { $0 + weight($1) }

@@ -1,7 +1,9 @@
 internal import ApusWire
 
 extension TaskScheduler {
-    /// Stores the request's conditions; returns why it fails at once, if it does (protocol section 6.4).
+    /// Stores the request's conditions.
+    ///
+    /// - Returns: Why the task fails at once; nil if it does not.
     mutating func addConditions(of request: TaskRequest, to slot: Int32, effects: inout [Effect]) -> TaskFailure? {
         let index = self.makeDetails(of: slot)
         self.details[index].timeout = request.timeout?.wholeNanoseconds ?? 0
@@ -29,7 +31,7 @@ extension TaskScheduler {
         return nil
     }
 
-    /// Has the task wait for the results that are its arguments; those of tasks that do not live are sought.
+    /// Has the task wait for the results that are its arguments. The driver is asked for results of tasks that are not live.
     private mutating func addInputs(of request: TaskRequest, to slot: Int32, effects: inout [Effect]) -> TaskFailure? {
         var inputs = TaskDetails.Inputs()
         for id in request.inputs where !inputs.unfinished.contains(id) && !inputs.sought.contains(id) {
@@ -48,7 +50,7 @@ extension TaskScheduler {
         return nil
     }
 
-    /// The driver has found a result, or will not find it.
+    /// Notes that the driver has found a result, or cannot get it. Ignored unless the task is blocked.
     mutating func takeInput(_ input: TaskID, for task: TaskID, missing reason: String?) {
         guard let slot = self.slot(of: task), self.tasks[Int(slot)].status == .blocked,
             case let index = self.tasks[Int(slot)].details, index >= 0,
@@ -63,11 +65,12 @@ extension TaskScheduler {
         }
     }
 
-    /// The serial numbers of these engines, of those that are or were here, in order.
+    /// The serial numbers of those of these engines that are or were registered, in order.
     private mutating func serials(of targets: [EngineUUID]) -> [Int32] {
-        // A view gives all its tasks the same targets: look them up once, and keep one list for all.
+        // A view gives all its tasks the same targets, so the last list is kept.
         if targets == self.lastTargets.uuids { return self.lastTargets.serials }
-        // Clients hear of an engine after we do, so one unknown here is long gone. One that is just gone may be back in time.
+        // Clients hear of an engine after the scheduler does, so an unknown engine is long gone. One that has just left may come
+        // back.
         let serials = targets.compactMap { uuid in
             self.engineSlots[uuid].map { self.engines[Int($0)].serial } ?? self.departed.serial(of: uuid)
         }
@@ -75,7 +78,7 @@ extension TaskScheduler {
         return self.lastTargets.serials
     }
 
-    /// How far a condition is met now, and what it names that it must not.
+    /// How far a condition is met now, and why it is invalid if it is.
     private func assess(_ condition: TaskDependency, of slot: Int32) -> (DependencyState, fault: InvalidDependency?) {
         var state = DependencyState(condition)
         var fault: InvalidDependency? = !condition.success && !condition.failure ? .noEnding : nil
@@ -103,14 +106,14 @@ extension TaskScheduler {
         let index = self.makeDetails(of: other)
         let count = self.details[index].dependents.count
         if count >= 64, count == self.details[index].dependents.capacity {
-            // Before it grows, drop those that ended without waiting for us.
+            // Before the list grows, drop tasks that have ended already.
             let live = self.details[index].dependents.filter { self.isCurrent($0.task) }
             self.details[index].dependents = live
         }
         self.details[index].dependents.append(TaskDetails.Dependent(task: self.handle(slot), kind: kind))
     }
 
-    /// Tells those that depend on a task how it ended.
+    /// Tells the tasks that depend on a task how it ended.
     mutating func inform(_ dependents: [TaskDetails.Dependent], of task: TaskID, _ outcome: FinishedTasks.Outcome) {
         for dependent in dependents where self.isCurrent(dependent.task) {
             let slot = dependent.task.slot
@@ -130,7 +133,7 @@ extension TaskScheduler {
                 isUnreachable = !outcome.succeeded
                 if isUnreachable { self.details[index].doom = .inputFailed(task) }
             }
-            // One that has an engine, or waits for no more than that, has nothing to fear.
+            // An assigned task, or a ready one whose condition is met already, is not affected.
             let status = self.tasks[Int(slot)].status
             guard status == .blocked || (status == .ready && dependent.kind == .follow) else { continue }
             if isUnreachable {
@@ -155,7 +158,7 @@ extension TaskScheduler {
         if state.isUnreachable { return .never }
         let engines = Set(state.endedOn).sorted()
         if state.condition.all {
-            // Two engines cannot both be the one; nor can one that is gone.
+            // The task can run neither on two engines nor on one that is gone.
             guard engines.count < 2, engines.allSatisfy({ self.registered[$0] != nil }) else { return .never }
             return state.isMet ? .on(engines) : .notYet
         }

@@ -6,25 +6,25 @@ struct EngineState: Sendable {
     /// Its number among all engines that ever joined, from 1; 0 in a free slot. Kept when it leaves and comes back.
     var serial: Int32
     var understandsRecall: Bool
-    /// What it can run, as a place among the scheduler's kinds.
+    /// The engine's abilities, as an index into the scheduler's kinds.
     var kind: Int32 = -1
-    /// Between goodbye and leaving: answers, but gets nothing more.
+    /// Whether the engine may answer its tasks but gets no more: it has said goodbye, or is expected.
     var isRetired = false
-    /// Of an earlier controller's, and not come back. It counts as retired until it does.
+    /// Whether the engine was an earlier controller's and has not come back. Until then it counts as retired.
     var isExpected = false
-    /// Asked to give tasks back, and has not answered.
+    /// Whether the engine was asked to give tasks back and has not answered.
     var isRecalling = false
-    /// When it may next be asked to; keeps us from asking for ever what it will not do.
+    /// When the engine may next be asked to give tasks back; limits how often an engine that gives none back is asked.
     var nextRecall = MonotonicTime(nanoseconds: 0)
-    /// How many tasks it has that do not wait for others.
+    /// How many of the engine's tasks do not wait for others.
     var load: Int32 = 0
-    /// All its tasks are linked from `first` to `last` in the order sent.
+    /// The engine's tasks are linked from `first` to `last` in the order sent.
     var first: Int32 = -1
     var last: Int32 = -1
     /// See `EngineHeap.Key`.
     var lastUsed: Int64
     var depth = AdaptiveDepth()
-    /// Groups that name it and that tasks wait in.
+    /// Groups whose rule names the engine.
     var groups: [Int32] = []
     var resources: [String: Double] = [:]
 
@@ -56,7 +56,8 @@ extension TaskScheduler {
             self.engines[Int(engine)].isRetired = false
             self.engines[Int(engine)].understandsRecall = understandsRecall
         } else {
-            // One that was given up and comes back is the same to tasks that failed there, follow others there, or are for no other.
+            // An engine that comes back keeps its serial number, by which tasks that failed there, follow others there, or target
+            // it know the engine.
             let known = self.departed.remove(uuid)
             wasKnown = known != nil
             if known == nil { self.lastSerial += 1 }
@@ -71,7 +72,7 @@ extension TaskScheduler {
         self.countDeep(engine, before: 0, after: self.engines[Int(engine)].load)
         if wasKnown {
             self.findGroups(naming: engine)
-            // It may be another process in the same place.
+            // The engine may be another process with the same uuid.
             self.touch(uuid)
         }
         self.endAbsence()
@@ -94,17 +95,17 @@ extension TaskScheduler {
         return Int32(self.engines.count - 1)
     }
 
-    /// Notes for an engine that came back which groups name it.
+    /// Finds the groups whose rule names an engine that came back.
     private mutating func findGroups(naming engine: Int32) {
         let serial = self.engines[Int(engine)].serial
         for (rule, group) in self.groupByRule {
             if case .only(let serials) = rule, serials.contains(serial) { self.engines[Int(engine)].groups.append(group) }
         }
-        // A dictionary's order is nobody's.
+        // The order of a dictionary differs between runs.
         self.engines[Int(engine)].groups.sort()
     }
 
-    /// The engine can run other things than before.
+    /// Replaces the engine's abilities.
     mutating func change(_ uuid: EngineUUID, _ abilities: EngineAbilities) {
         guard let engine = self.engineSlots[uuid], !self.engines[Int(engine)].isRetired else { return }
         self.discountKind(of: engine)
@@ -113,7 +114,7 @@ extension TaskScheduler {
         self.roomy.append(engine)
     }
 
-    /// Has tasks that wait for engines with resources looked at again: one more may have come.
+    /// Has tasks that need resources looked at again, because an engine that owns some has joined.
     private mutating func awakenThoseInNeed() {
         for group in self.groups.indices where self.groups[group].live > 0 {
             guard case .only = self.groups[group].rule else { continue }
@@ -124,14 +125,14 @@ extension TaskScheduler {
         }
     }
 
-    /// The serial numbers of the registered engines that own at least so much of each.
+    /// The serial numbers of the registered engines that own at least these amounts.
     func owners(of resources: [String: Double]) -> [Int32] {
         self.registered.filter { _, engine in
             resources.allSatisfy { name, amount in self.engines[Int(engine)].resources[name, default: 0] >= amount }
         }.keys.sorted()
     }
 
-    /// The engine gets no more tasks.
+    /// Gives the engine no more tasks, and takes it for gone once it holds none or its time to answer is over.
     mutating func retire(_ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]) {
         guard let engine = self.engineSlots[uuid], !self.engines[Int(engine)].isRetired else { return }
         if self.engines[Int(engine)].first < 0 { return self.leave(uuid, at: now, effects: &effects) }
@@ -141,7 +142,7 @@ extension TaskScheduler {
         self.wake(at: deadline, effects: &effects)
     }
 
-    /// What the engine holds fails, or goes to another.
+    /// Removes an engine. Each task that it holds fails, or is given to another engine.
     mutating func leave(_ uuid: EngineUUID, begun: Set<TaskID>? = nil, at now: MonotonicTime, effects: inout [Effect]) {
         guard let engine = self.engineSlots.removeValue(forKey: uuid) else { return }
         if !self.engines[Int(engine)].isRetired { self.deregister(engine) }
@@ -150,7 +151,7 @@ extension TaskScheduler {
         while case let slot = self.engines[Int(engine)].first, slot >= 0 {
             self.detach(slot, from: engine)
             if let begun, !begun.contains(self.tasks[Int(slot)].id), self.rule(for: slot) != nil {
-                // It waited there for its turn.
+                // The engine had not begun the task.
                 if self.tasks[Int(slot)].isAborted {
                     self.fail(slot, .aborted, at: now, effects: &effects)
                 } else {
@@ -168,7 +169,8 @@ extension TaskScheduler {
         self.settle(uuid)
     }
 
-    /// Takes the engine out of all that chooses engines. Tasks that can only wait for it are looked at again.
+    /// Takes the engine out of all from which engines are chosen. Tasks for which it was the last possible engine are looked at
+    /// again.
     private mutating func deregister(_ engine: Int32) {
         let serial = self.engines[Int(engine)].serial
         self.engines[Int(engine)].isRetired = true
@@ -208,7 +210,7 @@ extension TaskScheduler {
 
     private func limit(of engine: Int32) -> Int32 {
         if let fixedLimit { return fixedLimit }
-        // What cannot be taken back must not be given early.
+        // A task that cannot be taken back must not be queued behind another.
         return self.engines[Int(engine)].understandsRecall ? self.engines[Int(engine)].depth.limit : 1
     }
 
@@ -226,7 +228,7 @@ extension TaskScheduler {
         if before >= 2, after < 2 { self.deepEngines -= 1 }
     }
 
-    /// Puts the engine where its load says it belongs.
+    /// Puts the engine into the heap for its load, or into none if it is full or retired.
     private mutating func refresh(_ engine: Int32) {
         let load = self.engines[Int(engine)].load
         if self.engines[Int(engine)].isRetired {

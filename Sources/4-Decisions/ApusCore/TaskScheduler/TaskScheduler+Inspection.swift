@@ -2,33 +2,34 @@ package import ApusWire
 
 /// Why a task has no engine yet, as far as `queue_status` can tell its user.
 package enum WaitReason: Sendable, Hashable {
-    /// These tasks, which it comes after, have not ended.
+    /// These tasks, which the task comes after, have not ended.
     case after([TaskID])
-    /// These tasks, which it must follow to their engine, have not ended.
+    /// These tasks, which the task must follow to their engine, have not ended.
     case follow([TaskID])
-    /// These tasks, whose results are arguments of it, have not ended, or their results are being looked for.
+    /// These tasks, whose results are arguments of the task, have not ended, or their results are being looked for.
     case inputs([TaskID])
-    /// It failed, and is to be tried again when its pause is over.
+    /// The task failed, and is tried again when its pause is over.
     case retryPause
-    /// It was restored, and engines of the controller before this one, which may have it, have yet to say what they hold.
+    /// The task was restored, and these engines of the controller before this one, which may have it, have yet to report.
     case engineReports([EngineUUID])
-    /// No engine owns so much of each of these; a new one might.
+    /// No engine owns these amounts; a new engine might.
     case noEngineOwns([String: Double])
     case noEngines
-    /// Every engine that may run it has as many tasks as it is given at once.
+    /// Every engine that may run the task is at its limit of tasks.
     case enginesBusy
-    /// The only engines that may run it have as many tasks as they are given at once.
+    /// These engines, the only ones that may run the task, are at their limit of tasks.
     case targetsBusy([EngineUUID])
-    /// Every engine that can run it said that it does not meet its dependencies. It is offered again to one where something has run
-    /// that may have changed the answer, after a set interval, and to a new engine.
+    /// Every engine that can run the task refused it, because the task's dependencies are not met there. The task is offered
+    /// again to an engine where something has run that may have changed the answer, to all after a set interval, and to a new
+    /// engine.
     case dependenciesUnmet([Refusal])
-    /// It failed on every engine that takes it, and having a time-out is not tried twice on one; a new engine might do better. With
-    /// the refusals of those that do not take it.
+    /// The task failed on every engine that accepts it, and because of its time-out no engine gets it twice; a new engine might
+    /// run it. With the refusals of the engines that do not accept it.
     case failedEverywhere([Refusal])
 }
 
 extension TaskScheduler {
-    /// Why the task has no engine; nil if it has one, or is not live.
+    /// Why the task has no engine; nil if an engine has it, or if it is not live.
     package func whyWaiting(_ task: TaskID) -> WaitReason? {
         guard let slot = self.slot(of: task), self.tasks[Int(slot)].status != .assigned else { return nil }
         if self.tasks[Int(slot)].status == .blocked {
@@ -59,7 +60,7 @@ extension TaskScheduler {
         }
     }
 
-    /// Why none of the registered engines takes the task, busy or not.
+    /// Why none of the registered engines accepts the task, busy or not.
     private func whyUnwanted(_ slot: Int32) -> WaitReason {
         let details = self.details[Int(self.tasks[Int(slot)].details)]
         let refusals = self.refusals(in: details)
@@ -71,7 +72,7 @@ extension TaskScheduler {
         state.condition.tasks.filter { self.slot(of: $0) != nil }
     }
 
-    /// Why no engine is coming, by the words of whoever starts them; nil while one may.
+    /// Why no engine is coming, in the words of the program that starts engines; nil while one may come.
     package var noEngineIsComing: String? { self.noEngineReason }
 
     /// The tasks that no engine has, in order of submission.
@@ -92,7 +93,7 @@ extension TaskScheduler {
         return tasks
     }
 
-    /// How many tasks the engine has.
+    /// How many tasks the engine has that do not wait for others.
     package func load(of engine: EngineUUID) -> Int {
         self.engineSlots[engine].map { Int(self.engines[Int($0)].load) } ?? 0
     }
@@ -111,7 +112,7 @@ extension TaskScheduler {
         self.engines.filter { $0.serial > 0 && !$0.isExpected }.sorted { $0.serial < $1.serial }.map(\.uuid)
     }
 
-    /// Those of them that may be given tasks.
+    /// Engines that may be given tasks, in the order they joined.
     package var registeredEngines: [EngineUUID] {
         self.registered.sorted { $0.key < $1.key }.map { self.engines[Int($0.value)].uuid }
     }

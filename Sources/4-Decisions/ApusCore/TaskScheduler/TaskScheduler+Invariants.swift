@@ -7,14 +7,14 @@ package struct BrokenInvariant: Error, CustomStringConvertible {
 }
 
 extension TaskScheduler {
-    /// Looks for contradictions in all that is kept here; slow, for tests.
+    /// Throws if the scheduler's state contradicts itself; slow, for tests.
     package func checkInvariants(at now: MonotonicTime) throws(BrokenInvariant) {
         func demand(_ holds: Bool, _ what: @autoclosure () -> String) throws(BrokenInvariant) {
             if !holds { throw BrokenInvariant(description: what()) }
         }
         let live = self.tasks.indices.filter { self.tasks[$0].status != .free }
 
-        // Every live task is in the table under its id, and nothing else is.
+        // The table holds every live task under its id, and no other entry.
         try demand(live.count == self.slots.count, "\(live.count) live tasks, \(self.slots.count) in the table")
         for slot in live {
             try demand(self.slot(of: self.tasks[slot].id) == Int32(slot), "task \(self.tasks[slot].id) is misplaced")
@@ -41,7 +41,8 @@ extension TaskScheduler {
             let counted = held.count { !self.tasks[$0].isWaiting }
             try demand(counted == Int(state.load), "\(state.uuid) has \(counted) tasks and a load of \(state.load)")
             try demand(assigned.count { self.tasks[$0].place == engine } == held.count, "\(state.uuid) lacks a task of its own")
-            // One that waited has its place taken by another, and comes back all the same.
+            // While a task waited the engine may have been given another, so a task that has waited can exceed the limit.
+            // Restored tasks were given under an earlier limit.
             let given = held.count { !self.tasks[$0].hasWaited && !self.tasks[$0].isRestored }
             if let fixedLimit { try demand(given <= fixedLimit, "\(state.uuid) has more than it may") }
             try demand((self.registered[state.serial] == Int32(engine)) != state.isRetired, "\(state.uuid) is both in and out")
@@ -73,7 +74,7 @@ extension TaskScheduler {
             }
         }
 
-        // Engines whose word is waited for have a place, and only their tasks wait for it.
+        // Each engine that has yet to report has a slot, and tasks wait for reports only while there is such an engine.
         for uuid in self.unreported { try demand(self.engineSlots[uuid] != nil, "\(uuid) is to report and has no place") }
         let suspended = Set(self.suspended.filter(self.isCurrent).map(\.slot))
         for slot in live where self.details(of: slot)?.awaitsReports == true {
@@ -103,7 +104,7 @@ extension TaskScheduler {
             try demand(living == state.unfinished, "task \(self.tasks[slot].id) waits for what is gone")
         }
 
-        // While no engine is registered, nobody waits for one that is not coming, nor beyond an engine time-out.
+        // While no engine is registered, no task waits if none is coming, nor beyond its engine time-out.
         if self.registered.isEmpty {
             try demand(self.noEngineReason == nil || self.waitingCount == 0, "tasks wait for engines that are not coming")
             let clocks = Set(self.absences.unordered.map { $0.task.slot })
@@ -116,13 +117,13 @@ extension TaskScheduler {
         }
         try demand(self.timer <= self.nextReoffer(at: now), "refusals are to be forgotten before the timer")
 
-        // What an engine refused is found when that engine is touched.
+        // Every task with a refusal is listed, so that a touched engine finds it.
         let refused = Set(self.refused.filter(self.isCurrent).map(\.slot))
         for slot in live where self.details(of: slot)?.attempts.contains(where: { $0.ending.isRefusal }) == true {
             try demand(refused.contains(Int32(slot)), "the refusal of task \(self.tasks[slot].id) would not be forgotten")
         }
 
-        // Whoever waits with a time-out will be called.
+        // The timer fires no later than the first time-out.
         let deadline = self.timeouts.unordered.map(\.deadline).min() ?? .distantFuture
         try demand(self.timer <= deadline, "a time-out is due before the timer")
         try demand(

@@ -4,14 +4,14 @@ internal import HeapModule
 /// Why a task ended for want of an engine.
 package struct NoEngine: Sendable, Hashable {
     package enum Cause: Sendable, Hashable {
-        /// Whoever starts the engines says that none is left to come, and why.
+        /// The program that starts the engines will start no more of them, and why.
         case noneIsComing(String)
-        /// The task waited so long, which was all that it was to wait while no engine is registered.
+        /// No engine registered within the task's engine time-out.
         case noneCame(within: Duration)
     }
 
     package var cause: Cause
-    /// The engine that died last of those that the task killed, or died with; nil if it had none.
+    /// The engine that died last while it had the task; nil if none did.
     package var lost: EngineUUID?
 
     package init(_ cause: Cause, lost: EngineUUID? = nil) {
@@ -20,11 +20,12 @@ package struct NoEngine: Sendable, Hashable {
     }
 }
 
-// What becomes of tasks while no engine is registered. A controller alone is a queue, whose engines may come tomorrow: tasks wait there,
-// and no longer than their engine time-out if they have one. A cluster that owns its engines knows when none will come.
+// What happens to tasks while no engine is registered. Engines of a controller that runs alone may come at any time, so its tasks
+// wait, for at most their engine time-out if they have one. A cluster that starts its engines knows when no more will come, and
+// then tasks fail.
 extension TaskScheduler {
-    /// Ends every task that waits, if no engine is registered and none is coming. Also those that wait for other tasks: these have no
-    /// engine either.
+    /// Ends every task that waits, if no engine is registered and none is coming. Tasks that wait for other tasks end too, for
+    /// these have no engine either.
     mutating func endUnservable(at now: MonotonicTime, effects: inout [Effect]) {
         guard let reason = self.noEngineReason, self.registered.isEmpty, self.waitingCount > 0 else { return }
         for handle in self.waitingHandles.sorted(by: { $0.sequence < $1.sequence }) where self.isCurrent(handle) {
@@ -44,17 +45,17 @@ extension TaskScheduler {
 
     // MARK: Engine time-outs
 
-    /// The last registered engine has gone: the clocks of all that wait start.
+    /// Starts the engine time-outs of all waiting tasks, because the last registered engine has gone.
     mutating func startAbsence(at now: MonotonicTime, effects: inout [Effect]) {
         self.absenceBegins = false
         self.absence += 1
         for handle in self.waitingHandles { self.startAbsence(of: handle.slot, at: now, effects: &effects) }
     }
 
-    /// An engine is there, so that nobody's clock runs any more.
+    /// Stops all engine time-outs, because an engine has joined.
     mutating func endAbsence() { self.absences = Heap() }
 
-    /// Starts the clock of a task that waits while no engine is registered, unless it runs already.
+    /// Starts the engine time-out of a task that waits while no engine is registered, unless it was started already.
     mutating func startAbsence(of slot: Int32, at now: MonotonicTime, effects: inout [Effect]) {
         guard let limit = self.engineTimeout(of: slot) else { return }
         let index = self.tasks[Int(slot)].details
@@ -74,7 +75,7 @@ extension TaskScheduler {
         return (own ?? self.engineTimeout).flatMap { $0 > .zero ? $0 : nil }
     }
 
-    /// Ends those that have waited long enough.
+    /// Ends the tasks whose engine time-out is over.
     mutating func fireAbsences(at now: MonotonicTime, effects: inout [Effect]) {
         while let entry = self.absences.min, entry.end <= now {
             self.absences.removeMin()

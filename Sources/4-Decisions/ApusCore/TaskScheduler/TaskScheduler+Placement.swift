@@ -3,9 +3,9 @@ internal import ApusWire
 extension TaskScheduler {
     // MARK: Which engines
 
-    /// Which engines may run the task now, all other conditions apart; nil if none ever can.
+    /// Which engines may run the task now, apart from room and unfinished dependencies; nil if none ever can.
     ///
-    /// Engines where it failed come last: they are left out while another may take it. With a time-out they stay left
+    /// Engines where the task failed are left out while another engine may take it. If the task has a time-out they stay left
     /// out, as in ipyparallel, whose users expect such a task to end as timed out.
     func rule(for slot: Int32) -> PlacementRule? {
         let index = self.tasks[Int(slot)].details
@@ -15,7 +15,7 @@ extension TaskScheduler {
         if self.details[Int(index)].attempts.isEmpty, self.details[Int(index)].follow == nil,
             self.details[Int(index)].resources.isEmpty
         {
-            // The common case, and no copies made.
+            // The common case, without a copy of the details.
             guard let targets = self.details[Int(index)].targets else { return anyAble }
             if able == nil, !targets.isEmpty, targets.allSatisfy({ self.registered[$0] != nil }) { return .only(targets) }
         }
@@ -32,17 +32,17 @@ extension TaskScheduler {
         }
         var mayCome = false
         if !details.resources.isEmpty {
-            // Without other conditions an engine that owns enough may come yet.
+            // A task that names no engines can wait for a new engine that owns enough.
             mayCome = allowed == nil
             let owners = self.owners(of: details.resources)
-            // A new engine may own as much; that it has what these lack is not to be expected.
+            // A new engine may own as much, but is not expected to have a module that all the owners lack.
             if mayCome, !owners.isEmpty, owners.allSatisfy(lacking.contains) { mayCome = false }
             allowed = allowed.map { $0.filter(owners.contains) } ?? owners
         }
         if let allowed {
             let willing = allowed.filter { self.registered[$0] != nil && !refused.contains($0) }
-            // Where it must go counts for more than what can run there: an engine that cannot will say so. What it must be given
-            // does not, while an engine that has both may come.
+            // If none of the allowed engines can run the task, one of them gets it all the same, and answers why it cannot. But a
+            // task that needs resources waits while a new engine may both own enough and be able to run it.
             let capable = able.map { able in willing.filter(able.contains) } ?? willing
             let left = capable.isEmpty && !mayCome ? willing : capable
             let fresh = left.filter { !failed.contains($0) }
@@ -60,7 +60,7 @@ extension TaskScheduler {
         return .excluding(refused, asLastResort: true)
     }
 
-    /// Registered engines that had the task and with which it ended so, in order.
+    /// The serial numbers of registered engines that had the task and where it ended in a chosen way, in order.
     private func engines(in details: TaskDetails, where ended: (TaskDetails.Attempt.Ending) -> Bool) -> [Int32] {
         if details.attempts.isEmpty { return [] }
         let serials = details.attempts.filter { ended($0.ending) && self.registered[$0.engine] != nil }.map(\.engine)
@@ -69,7 +69,7 @@ extension TaskScheduler {
 
     mutating func noteAttempt(_ slot: Int32, on serial: Int32, _ ending: TaskDetails.Attempt.Ending) {
         let index = self.makeDetails(of: slot)
-        // Of failures and of other ways to end there is one of each engine's.
+        // Each engine has at most two entries: one for a failure and one for another ending.
         let known = self.details[index].attempts.firstIndex {
             $0.engine == serial && $0.ending.isFailure == ending.isFailure
         }
@@ -87,7 +87,7 @@ extension TaskScheduler {
 
     // MARK: The queue
 
-    /// Decides where a task stands that no engine has: it is blocked, ready, or impossible.
+    /// Decides whether a task that no engine has is blocked, ready, or impossible.
     mutating func consider(_ slot: Int32) {
         let index = self.tasks[Int(slot)].details
         if index >= 0 {
@@ -123,7 +123,7 @@ extension TaskScheduler {
         self.tasks[Int(slot)].place = group
     }
 
-    /// Takes a ready task out of its group; one that is not ready stays as it is. Its queue entry is skipped later.
+    /// Takes a ready task out of its group; a task that is not ready stays as it is. The queue entry is skipped later.
     mutating func leaveQueue(_ slot: Int32) {
         guard self.tasks[Int(slot)].status == .ready else { return }
         let group = self.tasks[Int(slot)].place
@@ -177,7 +177,7 @@ extension TaskScheduler {
         return group
     }
 
-    /// Removes a group that nobody waits in; the first one is only emptied.
+    /// Removes a group without tasks; the first group stays, and only its queue is emptied.
     private mutating func close(_ group: Int32) {
         let rule = self.groups[Int(group)].rule
         if group == 0 {
@@ -199,7 +199,9 @@ extension TaskScheduler {
 
     // MARK: Giving out
 
-    /// Gives tasks out while this engine has room for one, first in the queue first.
+    /// Gives out tasks that this engine may run, in the order of their queues, until it has no room for another.
+    ///
+    /// The scheme may choose another engine with room for such a task.
     mutating func fill(_ engine: Int32, at now: MonotonicTime, effects: inout [Effect]) {
         while self.hasRoom(engine, at: now) {
             var best = self.head(of: 0)
@@ -253,7 +255,7 @@ extension TaskScheduler {
         self.log.note(id, .sent(uuid), at: now)
     }
 
-    /// Notes that the engine has the task.
+    /// Marks the task as held by the engine; sends nothing.
     mutating func assign(_ slot: Int32, to engine: Int32, at now: MonotonicTime) {
         self.leaveQueue(slot)
         self.stopClock(of: slot)

@@ -1,12 +1,12 @@
 package import ApusWire
 
-/// What an engine says, to a controller that took the place of another, of the requests that it was given.
+/// An engine's report to a controller that took the place of another: which of its requests the engine holds.
 package struct EngineReport: Sendable, Equatable {
     /// The requests that the engine was asked about.
     package var asked: Set<TaskID>
     /// The requests that the engine runs, has queued, or has answered and answers again.
     package var has: Set<TaskID>
-    /// Of those asked about, the requests that the engine may have run and whose answers it cannot repeat.
+    /// The requests, among those asked about, that the engine may have run and whose answers it cannot repeat.
     package var lost: Set<TaskID>
 
     package init(asked: Set<TaskID>, has: Set<TaskID>, lost: Set<TaskID> = []) {
@@ -33,17 +33,18 @@ extension EngineReport {
     }
 }
 
-// A controller that takes the place of one that was killed knows of each unfinished task what the store has: its request, how often it
-// failed, and which engine it was given to, though the last assignments may be missing there. What engines really hold they say when
-// they come back. Until all of them have said so, or are known to be gone, a restored task without an engine waits: an engine may have it.
+// A controller that takes the place of one that was killed reads the unfinished tasks from the store: each task's request, how
+// often it failed, and which engine it was given to. The last assignments may be missing there, so each engine reports what it
+// holds when it comes back. Until all engines have reported, or are known to be gone, a restored task without an engine waits,
+// for an engine may have it. A task that may run twice does not wait.
 extension TaskScheduler {
-    /// Whether an engine of the controller before this one has yet to say what it holds.
+    /// Whether any engine of the controller before this one has yet to report what it holds.
     package var awaitsReports: Bool { !self.unreported.isEmpty }
 
-    /// Whether this engine has yet to say what it holds.
+    /// Whether this engine has yet to report what it holds.
     package func awaitsReport(of engine: EngineUUID) -> Bool { self.unreported.contains(engine) }
 
-    /// Makes a place for an engine that has not come back, so that restored tasks can be its own.
+    /// Adds an engine that has not come back yet, so that restored tasks can be assigned to it.
     mutating func expect(_ uuid: EngineUUID) {
         guard self.engineSlots[uuid] == nil else { return }
         var state = EngineState(uuid: uuid, serial: self.serial(of: uuid), understandsRecall: false)
@@ -55,7 +56,7 @@ extension TaskScheduler {
         self.unreported.insert(uuid)
     }
 
-    /// The number of an engine that is here, was here, or is named for the first time.
+    /// The serial number of an engine; a new number if the engine has none.
     private mutating func serial(of uuid: EngineUUID) -> Int32 {
         if let engine = self.engineSlots[uuid] { return self.engines[Int(engine)].serial }
         if let serial = self.departed.serial(of: uuid) { return serial }
@@ -72,6 +73,7 @@ extension TaskScheduler {
         self.finished.remember(fingerprint, FinishedTasks.Outcome(succeeded: succeeded, engine: serial))
     }
 
+    /// Takes up a task of the controller before this one, and leaves it to the engine that was given it.
     mutating func restore(
         _ request: TaskRequest, failures: Int, on uuid: EngineUUID?, at now: MonotonicTime, effects: inout [Effect]
     ) {
@@ -82,7 +84,7 @@ extension TaskScheduler {
         }
         var request = request
         request.retries = max(0, request.retries - failures)
-        // A task that had an engine had waited for all that it comes after.
+        // A task that had an engine had already waited for the tasks that it comes after.
         if uuid != nil { request.after = nil }
         let slot = self.addTask(request, fingerprint)
         self.log.note(request.id, .restored(uuid), at: now)
@@ -101,7 +103,8 @@ extension TaskScheduler {
             }
             return
         }
-        // A task that may be run again need not wait for the word of all engines, unless it depends on where they are.
+        // A task with retries may run twice, so it need not wait for the engines' reports, unless it can run on certain engines
+        // only.
         let isPlain = request.targets.isEmpty && request.follow == nil && request.resources.isEmpty
         if !self.unreported.isEmpty, request.retries == 0 || !isPlain {
             self.details[self.makeDetails(of: slot)].awaitsReports = true
@@ -110,7 +113,10 @@ extension TaskScheduler {
         self.awakened.append(self.handle(slot))
     }
 
-    /// Takes what an engine has said for the truth about it.
+    /// Compares an engine's report with the tasks that it was given by the controller before this one.
+    ///
+    /// A task that the engine does not have is given out again; one whose answer is lost fails, or is tried again if it has
+    /// retries.
     mutating func take(
         _ report: EngineReport, from uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]
     ) {
@@ -136,7 +142,7 @@ extension TaskScheduler {
         self.settle(uuid)
     }
 
-    /// Gives a restored task without an engine to the one that has it, by its own word or by its answer.
+    /// Assigns a task that waits for reports to the engine that has reported or answered it.
     mutating func claim(_ task: TaskID, by uuid: EngineUUID, at now: MonotonicTime) {
         guard self.unreported.contains(uuid), let engine = self.engineSlots[uuid], let slot = self.slot(of: task),
             self.tasks[Int(slot)].status != .assigned, case let index = self.tasks[Int(slot)].details, index >= 0,
@@ -146,7 +152,7 @@ extension TaskScheduler {
         self.tasks[Int(slot)].isRestored = true
     }
 
-    /// The engine's word is not waited for any more.
+    /// Stops waiting for the engine's report. After the last one, the tasks that waited for reports are looked at again.
     mutating func settle(_ uuid: EngineUUID) {
         guard self.unreported.remove(uuid) != nil, self.unreported.isEmpty else { return }
         for handle in self.suspended where self.isCurrent(handle) {
@@ -157,7 +163,7 @@ extension TaskScheduler {
         self.suspended = []
     }
 
-    /// The engine has answered the task, and the answer was lost with the controller before this one.
+    /// Tries a task again, or fails it, because its answer was lost with the controller before this one.
     private mutating func loseAnswer(
         of slot: Int32, _ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]
     ) {
@@ -170,7 +176,7 @@ extension TaskScheduler {
         }
     }
 
-    /// The engine that had the task is gone: the task is given to another, or fails.
+    /// Gives a task whose engine is gone to another engine, or fails it.
     mutating func loseEngine(
         of slot: Int32, _ uuid: EngineUUID, serial: Int32, at now: MonotonicTime, effects: inout [Effect]
     ) {
@@ -183,7 +189,7 @@ extension TaskScheduler {
         }
     }
 
-    /// Whether a task whose engine gave no answer is tried again; notes that it failed there.
+    /// Whether a task whose engine gave no answer is tried again. Notes that the task failed on that engine.
     private mutating func mayRetry(_ slot: Int32, after serial: Int32) -> Bool {
         guard self.tasks[Int(slot)].retries > 0, !self.tasks[Int(slot)].isAborted,
             self.isWorthARetry(slot, after: ErrorName.engineError.rawValue)

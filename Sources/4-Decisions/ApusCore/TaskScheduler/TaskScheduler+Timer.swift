@@ -12,7 +12,7 @@ struct TimeoutEntry: Comparable, Sendable {
     }
 }
 
-/// When a task's wait before its retry is over, if it has not ended since.
+/// When a task's pause, or another wait of the task, is over, if the task has not ended since.
 struct PauseEntry: Comparable, Sendable {
     let end: MonotonicTime
     let task: TaskHandle
@@ -23,14 +23,14 @@ struct PauseEntry: Comparable, Sendable {
 }
 
 extension TaskScheduler {
-    /// How old the first task of an engine must be before those behind it are taken back, in nanoseconds.
+    /// How long the first task of an engine must have run before the tasks behind it are taken back, in nanoseconds.
     static let longTask: UInt64 = 5_000_000
     /// How soon after an engine fell idle the others are looked at, in nanoseconds.
     static let recallCheckDelay: UInt64 = 1_000_000
-    /// How long an engine is left alone after it was looked at in vain or asked, in nanoseconds.
+    /// How long an engine is not asked again after it was asked, or had no task to give, in nanoseconds.
     private static let recallPause: UInt64 = 50_000_000
 
-    /// Sees to it that the driver calls at this time, or before.
+    /// Sets the timer to this time, unless it is set to an earlier one.
     mutating func wake(at deadline: MonotonicTime, effects: inout [Effect]) {
         guard deadline < self.timer else { return }
         self.timer = deadline
@@ -69,14 +69,14 @@ extension TaskScheduler {
 
     // MARK: Time-outs
 
-    /// Starts the clock of a task that has begun to wait; one that waited already keeps its time.
+    /// Starts the clock of a task that has begun to wait; a task that waited already keeps its deadline.
     mutating func startClock(of slot: Int32, at now: MonotonicTime, effects: inout [Effect]) {
         let index = self.tasks[Int(slot)].details
         guard index >= 0, case let timeout = self.details[Int(index)].timeout, timeout > 0,
             self.details[Int(index)].timeoutArming & 1 == 0
         else { return }
         self.details[Int(index)].timeoutArming &+= 1
-        // One that an engine refused has waited all the time.
+        // A task that an engine refused keeps its deadline.
         let deadline = self.details[Int(index)].deadline ?? now.advanced(byNanoseconds: timeout)
         self.details[Int(index)].deadline = deadline
         if self.timeouts.count > 2 * self.waitingCount + 64 {
@@ -103,7 +103,7 @@ extension TaskScheduler {
 
     // MARK: Recall
 
-    /// Asks engines whose first task runs long for those behind it, if another engine stands idle that may run them.
+    /// Asks each engine whose first task runs long to give back the tasks behind it that an idle engine may run.
     private mutating func recall(at now: MonotonicTime, effects: inout [Effect]) {
         self.recallCheck = .distantFuture
         guard !self.idle.isEmpty else { return }
@@ -131,7 +131,7 @@ extension TaskScheduler {
     private func movableTasks(on engine: Int32) -> [TaskID] {
         var movable: [TaskID] = []
         var slot = self.engines[Int(engine)].first
-        // One runs, and all that have waited were begun.
+        // The first task that does not wait runs, and all that have waited were begun.
         var runs = false
         while slot >= 0 {
             let isBegun = self.tasks[Int(slot)].hasWaited || !runs

@@ -1,86 +1,90 @@
 package import ApusWire
 internal import HeapModule
 
-/// Chooses the engine that runs each load-balanced task, and keeps account of it until it has ended.
+/// Chooses the engine that runs each load-balanced task, and keeps account of the task until it has ended.
 ///
 /// The scheduler is a value. An event goes in, the effects it calls for are appended to the caller's list, and nothing
-/// else happens: no socket, clock, log or random source is reachable from here. Whoever holds the scheduler keeps the
-/// request message of every live task and performs the effects, in order, before the next event. Protocol section 6 is
-/// the contract; where ours does better, the comments say how.
+/// else happens: no socket, clock, log or random source is reachable from here. The owner of the scheduler, called the driver
+/// below, keeps the request message of every live task and performs the effects, in order, before the next event.
 ///
 /// A task is live from its submission until an effect ends it: `relay`, `fail`. Each accepted task gets exactly one such
 /// effect. A live task is blocked (waits for other tasks), ready (waits for an engine), or assigned (an engine has it).
 package struct TaskScheduler: Sendable {
     package enum Event: Sendable, Equatable {
-        /// The hub registered an engine. It must be told here before clients hear of the engine.
+        /// The hub registered an engine. The driver must send this event before clients hear of the engine.
         ///
-        /// What it owns (`gpu`: 1) a task there has to itself, for an engine runs one task at a time.
+        /// The engine runs one task at a time, so each task has all the engine's resources (`gpu`: 1) to itself.
         case engineJoined(
             EngineUUID, understandsRecall: Bool, abilities: EngineAbilities = .stock, resources: [String: Double] = [:])
-        /// The engine can run other things than it said when it joined.
+        /// The engine's abilities have changed since it joined.
         case engineChanged(EngineUUID, EngineAbilities)
         /// The engine said goodbye but its connection still stands: it gets no more tasks, and has five seconds to
         /// answer those it holds.
         case engineRetired(EngineUUID)
-        /// The engine is gone, or as good as gone. What it held fails now, or is given to another.
+        /// The engine is gone, or is taken for gone. Each task that it held fails now, or is given to another engine.
         ///
-        /// Where it is known which tasks it had begun, the others are given out again as if it had never had them; nil: any may
-        /// have begun.
+        /// Tasks that are not in `begun` are given out again, and this does not count as a try. Nil: the engine may have begun
+        /// any of its tasks.
         case engineLeft(EngineUUID, begun: Set<TaskID>? = nil)
         case submitted(TaskRequest)
         case replied(TaskReply)
-        /// The engine gives tasks back that it has not started, asked to or not.
+        /// The engine gives back tasks that it has not started, after a `recall` or of its own accord.
         case recalled([TaskID], by: EngineUUID)
-        /// A task that the engine runs waits for others, or for what comes of them: meanwhile the engine can run more.
+        /// A task that the engine runs waits for other tasks, or for their results. Meanwhile the engine can run more tasks.
         case waits(TaskID, on: EngineUUID)
-        /// It has what it waited for.
+        /// A task that waited at the engine for other tasks runs on.
         case goesOn(TaskID, on: EngineUUID)
-        /// A client wants these not to run. Those waiting here end as aborted. Those an engine has are that engine's
-        /// business, but will not be tried again.
+        /// A client aborted these tasks. Blocked and ready ones end as aborted. An assigned one ends by its engine's reply, and
+        /// is not tried again.
         case aborted([TaskID])
-        /// The same for all tasks of a client.
+        /// All tasks of a client are aborted, as by `aborted`.
         case clientAborted(Int)
-        /// The driver has the result of the first, which is an argument of the second, as `findResult` asked.
+        /// The driver has the result of the first task, an argument of the second, as `findResult` asked.
         case resultFound(of: TaskID, for: TaskID)
-        /// The driver cannot have it, and why.
+        /// The driver cannot get the result of the first task, an argument of the second, and why.
         case resultMissing(of: TaskID, for: TaskID, why: String)
-        /// Whoever starts the engines says that none is left to come, and why: from now on no task waits while no engine is
-        /// registered. Engines that register all the same are used.
+        /// The program that starts the engines will start no more of them, and why. From now on tasks fail, instead of waiting,
+        /// while no engine is registered. An engine that registers all the same is used.
         case noEngineIsComing(String)
-        /// An engine may come again, as it may at first.
+        /// An engine may register again, so tasks wait for one. This is the state at first.
         case engineIsComing
-        /// Something other than a task has run at the engine (a push, say): what it refused before it may accept now.
+        /// Something other than a task has run at the engine, a push for example. The engine may now accept tasks that it
+        /// refused.
         case engineTouched(EngineUUID)
-        /// An engine of the controller before this one may come back, and then say what it holds. Told before what is restored.
+        /// An engine of the controller before this one may come back, and then reports what it holds. Comes before `restored`.
         case engineExpected(EngineUUID)
-        /// The store has a task that has not ended, which failed so often, and the engine that was given it last, if one was. Told in
-        /// order of submission.
+        /// The store has a task without an outcome, with the number of its failed tries and the engine that was given it last, if
+        /// any. Tasks come in order of submission.
+        ///
+        /// Also a task that a client submits while engines have yet to report, or after one has reported that it holds the task.
         case restored(TaskRequest, failures: Int, on: EngineUUID?)
-        /// The store has how a task ended on which restored ones depend.
+        /// The store has the outcome of a task on which restored tasks depend. Comes before these tasks.
         case ended(TaskID, succeeded: Bool, on: EngineUUID?)
-        /// An engine has said what it holds.
+        /// An engine has reported what it holds.
         case engineReported(EngineUUID, EngineReport)
-        /// The time last named by `setTimer` has come.
+        /// The time named by the last `setTimer` has come.
         case timerFired
     }
 
     package enum Effect: Sendable, Equatable {
         /// Hand the task's stored request to the engine.
         case send(TaskID, to: EngineUUID)
-        /// The same, but the engine has had this very message before and refuses a signature it has seen: make it differ
-        /// in a byte that means nothing and sign it anew.
+        /// Hand the task's request, signed anew, to an engine that had it before.
+        ///
+        /// The engine refuses a signature that it has seen, so the message must differ in a byte without meaning.
         case sendAgain(TaskID, to: EngineUUID)
         /// Forward the reply just received to the task's client. The task has ended.
         case relay(TaskID, from: EngineUUID)
         /// Tell the task's client that it failed. The task has ended.
         case fail(TaskID, TaskFailure)
-        /// Look for the result of the first, which does not live here; the second, which lives, waits for it as an argument.
+        /// Look for the result of the first task, which is not live. The second task, which is live, takes the result as an
+        /// argument.
         case findResult(of: TaskID, for: TaskID)
-        /// Drop the request just received, and do not store it: a task with this id lives or has lived.
+        /// Drop the request just received, and do not store it: a task with this id is live or has ended.
         case refuse(TaskID)
         /// Ask the engine to give back those of these tasks that it has not started.
         case recall([TaskID], from: EngineUUID)
-        /// Call again with `timerFired` at this time. Replaces the time named before.
+        /// Send `timerFired` at this time. Replaces the time of the `setTimer` before.
         case setTimer(MonotonicTime)
     }
 
@@ -90,7 +94,7 @@ package struct TaskScheduler: Sendable {
         case leastload
         /// The one whose last task was sent longest ago.
         case lru
-        /// Any.
+        /// One at random.
         case plainrandom
         /// Of two at random, the one whose last task was sent longer ago.
         case twobin
@@ -100,18 +104,19 @@ package struct TaskScheduler: Sendable {
 
     package struct Configuration: Sendable {
         package var scheme: Scheme
-        /// How many unfinished tasks one engine may hold (`TaskScheduler.hwm`); 0 for any number; nil to adapt.
+        /// How many unfinished tasks one engine may hold (`TaskScheduler.hwm`); 0 for any number; nil for a number that adapts to
+        /// the tasks' run times (``AdaptiveDepth``).
         package var highWaterMark: Int?
-        /// How many finished tasks are remembered for those that depend on them, 32 bytes each. A task that depends on
-        /// one forgotten fails with an invalid dependency.
+        /// How many finished tasks are remembered for tasks that depend on them, 32 bytes each. A task that depends on
+        /// a forgotten one fails with an invalid dependency.
         package var rememberedTasks: Int
         /// How many entries the log behind `story(of:)` keeps; 0 for no log.
         package var storyLength: Int
         package var seed: UInt64
-        /// How long a task that says nothing of it waits while no engine is registered; nil or zero for ever.
+        /// How long a task without an engine time-out of its own waits while no engine is registered; nil or zero for ever.
         package var engineTimeout: Duration?
-        /// How long after an engine has refused a task for a condition it is offered the task again, though nothing is known to have
-        /// changed; nil or zero: not before something has.
+        /// How long after an engine refused a task for a condition the engine is offered the task again, even if no change is
+        /// known; nil or zero: only after a change.
         package var dependencyInterval: Duration?
 
         package init(
@@ -129,7 +134,7 @@ package struct TaskScheduler: Sendable {
     }
 
     let scheme: Scheme
-    /// The most tasks any engine may hold; nil if each engine's adapts.
+    /// The most tasks that any engine may hold; nil if each engine has a limit that adapts.
     let fixedLimit: Int32?
     let engineTimeout: Duration?
     let dependencyInterval: Duration?
@@ -138,7 +143,7 @@ package struct TaskScheduler: Sendable {
     /// Live tasks by slot; free slots are linked from `freeTask`.
     var tasks: [TaskState] = []
     var freeTask: Int32 = -1
-    /// What only some tasks need, by `TaskState.details`; the free ones are listed in `freeDetails`.
+    /// State that only some tasks need, at the index `TaskState.details`; free indexes are listed in `freeDetails`.
     var details: [TaskDetails] = []
     var freeDetails: [Int32] = []
     /// Finds the slot of each live task.
@@ -154,16 +159,16 @@ package struct TaskScheduler: Sendable {
     var freeEngines: [Int32] = []
     /// The slot of each engine that has joined and not left.
     var engineSlots: [EngineUUID: Int32] = [:]
-    /// The slot of each engine that may be given tasks, by the serial number that is never given twice.
+    /// The slot of each engine that may be given tasks, by its serial number, which no other engine ever gets.
     var registered: [Int32: Int32] = [:]
     var lastSerial: Int32 = 0
-    /// The serial numbers of the engines that left last. One that was given up may live and come back.
+    /// The serial numbers of the engines that left last. An engine that was taken for dead may come back.
     var departed = DepartedEngines()
-    /// Why no engine is coming, by the words of whoever starts them; nil while one may.
+    /// Why no engine is coming, in the words of the program that starts engines; nil while one may come.
     var noEngineReason: String?
-    /// What there is to tell engines apart by; more than one place once engines of two kinds were here together.
+    /// The kinds of engines, at places that engines refer to; more than one place once engines of two kinds were here together.
     var kinds: [EngineKind] = []
-    /// The engines that can run it, for needs that were asked for since an engine came or went; nil where all can.
+    /// The engines that can meet each need that was looked up since an engine last came or went; nil where all engines can.
     var ableByNeed: [TaskNeed: [Int32]?] = [:]
     /// Counts assignments, so that engines can be ordered by their last.
     var lastUse: Int64 = 0
@@ -173,53 +178,54 @@ package struct TaskScheduler: Sendable {
     /// Registered engines with tasks and room for more.
     var partly = EngineHeap()
 
-    /// Ready tasks, in groups of those that the same engines may run; the first group is for any engine and always there.
+    /// Ready tasks, in one group for each set of engines that may run them; the first group is for any engine and always there.
     /// Between events no group has a waiting task and an engine with room for it.
     var groups: [PlacementGroup] = [PlacementGroup(rule: .any)]
     var freeGroups: [Int32] = []
-    /// The other groups that wait, by rule.
+    /// The groups after the first that have tasks, by rule.
     var groupByRule: [PlacementRule: Int32] = [:]
-    /// Those of them that exclude engines rather than name them.
+    /// The groups in `groupByRule` whose rule excludes engines.
     var excludingGroups: [Int32] = []
 
     /// Blocked and ready tasks.
     package private(set) var waitingCount = 0
     /// Tasks that an engine has.
     package private(set) var assignedCount = 0
-    /// Answers dropped because the engine did not have the task: late, doubled or made up.
+    /// Replies dropped because the engine did not have the task: late, doubled or forged ones.
     package private(set) var strayReplies = 0
 
-    /// When the driver was last asked to call; the distant future if it need not.
+    /// The time of the last `setTimer`; the distant future when no `timerFired` is due.
     var timer = MonotonicTime.distantFuture
-    /// Waiting tasks with a time-out; entries whose task has since moved on are skipped.
+    /// Waiting tasks with a time-out; entries whose clock has been stopped since are skipped.
     var timeouts = Heap<TimeoutEntry>()
     /// Tasks that wait before a retry; entries whose task has ended are skipped.
     var pauses = Heap<PauseEntry>()
-    /// Tasks that engines have refused, ended ones among them.
+    /// Tasks that engines have refused; some may have ended since.
     var refused: [TaskHandle] = []
     /// When refusals of a task are forgotten; entries whose task has ended are skipped.
     var reoffers = Heap<PauseEntry>()
-    /// While no engine is registered: when tasks that wait have waited long enough for one. Entries whose task has ended are skipped.
+    /// When the engine time-outs of waiting tasks end; empty while an engine is registered. Entries whose task has ended are
+    /// skipped.
     var absences = Heap<PauseEntry>()
     /// Numbers the times in which no engine is registered, from 1.
     var absence: UInt32 = 1
-    /// Engines of the controller before this one that have not said what they hold.
+    /// Engines of the controller before this one that have not reported what they hold.
     var unreported: Set<EngineUUID> = []
-    /// Restored tasks that wait until all engines have.
+    /// Restored tasks that wait until `unreported` is empty; some may have ended since.
     var suspended: [TaskHandle] = []
-    /// Engines that are to be taken for gone at a time, unless they leave before.
+    /// Retired engines and when each is taken for gone if it has not left, the earliest first.
     var retirements: [(engine: EngineUUID, at: MonotonicTime)] = []
-    /// When to look for tasks that wait behind a long one; the distant future if no engine needs looking at.
+    /// When to look for tasks that wait at an engine behind a long task; the distant future if no such look is due.
     var recallCheck = MonotonicTime.distantFuture
-    /// Engines that hold a task behind another, and could give it back.
+    /// How many engines hold a task behind another and could give it back.
     var deepEngines = 0
 
-    /// Within one event: tasks whose dependencies can no longer be met, tasks to be placed, engines with new room.
+    /// Empty between events: tasks whose dependencies can no longer be met, tasks to be placed, engines with new room.
     var doomed: [TaskHandle] = []
     var awakened: [TaskHandle] = []
     var roomy: [Int32] = []
     var candidates: [Int32] = []
-    /// Within one event: the last registered engine has gone.
+    /// Whether the last registered engine has gone within this event.
     var absenceBegins = false
 
     /// The targets looked up last; forgotten when an engine joins.
@@ -237,7 +243,7 @@ package struct TaskScheduler: Sendable {
         self.log = StoryLog(length: configuration.storyLength)
     }
 
-    /// Takes an event and appends what it calls for to the effects.
+    /// Handles an event and appends its effects to the list.
     package mutating func handle(_ event: Event, at now: MonotonicTime, effects: inout [Effect]) {
         switch event {
         case .submitted(let request): self.submit(request, at: now, effects: &effects)
@@ -283,7 +289,7 @@ package struct TaskScheduler: Sendable {
             && request.resources.isEmpty && request.inputs.isEmpty && (self.kinds.count <= 1 || request.need == nil)
         self.rememberAble(for: request.need)
         if isPlain {
-            // The common case: nothing waits before it and an engine has room.
+            // The common case: no task waits before this one and an engine has room.
             if self.groups[0].live == 0, let engine = self.chooseAny(at: now) {
                 self.send(slot, to: engine, at: now, effects: &effects)
             } else {
@@ -358,26 +364,26 @@ package struct TaskScheduler: Sendable {
         }
     }
 
-    /// Notes that the task failed on an engine, and tells whether an engine is left that might run it, now or later.
+    /// Notes that the task failed on an engine, and returns whether any engine may run the task again, now or later.
     private mutating func canRetry(_ slot: Int32, after serial: Int32) -> Bool {
         self.noteAttempt(slot, on: serial, .failed)
         return self.rule(for: slot) != nil
     }
 
-    /// Whether the task's own rule, if it has one, has it tried again after such an error.
+    /// Whether the task's retry rule, if it has one, allows a retry after an error of this name.
     func isWorthARetry(_ slot: Int32, after error: String?) -> Bool {
         let index = self.tasks[Int(slot)].details
         guard index >= 0, let rule = self.details[Int(index)].retryRule else { return true }
         return rule.covers(error)
     }
 
-    /// Whether what the task's errors are called decides over its retries.
+    /// Whether the task's retries depend on the names of its errors, so that `TaskReply.error` must be filled.
     package func needsErrorName(_ task: TaskID) -> Bool {
         guard let slot = self.slot(of: task), case let index = self.tasks[Int(slot)].details, index >= 0 else { return false }
         return self.details[Int(index)].retryRule.map { !$0.errors.isEmpty } ?? false
     }
 
-    /// How often a live task was tried and given out again.
+    /// How often a live task was tried without success and given out again.
     package func failures(of task: TaskID) -> Int {
         guard self.hasRetried, let slot = self.slot(of: task) else { return 0 }
         return Int(self.tasks[Int(slot)].failures)
@@ -390,7 +396,7 @@ package struct TaskScheduler: Sendable {
         self.hasRetried = true
         self.awakened.append(self.handle(slot))
         let index = self.makeDetails(of: slot)
-        // It had its engine in time, and has as long for the next one.
+        // The task got its engine in time; its time-out begins anew for the next engine.
         self.details[index].deadline = nil
         guard let rule = self.details[index].retryRule else { return }
         let pause = rule.pause(before: self.details[index].retried)
@@ -402,7 +408,7 @@ package struct TaskScheduler: Sendable {
         self.wake(at: end, effects: &effects)
     }
 
-    /// The engine gives tasks back that it has not started.
+    /// Takes back tasks that the engine has not started.
     private mutating func takeBack(_ ids: [TaskID], from uuid: EngineUUID, at now: MonotonicTime) {
         guard let engine = self.engineSlots[uuid] else { return }
         if self.engines[Int(engine)].isRecalling {
@@ -437,7 +443,7 @@ package struct TaskScheduler: Sendable {
 
     // MARK: Endings
 
-    /// Ends a task that no engine holds, with a failure of our making.
+    /// Ends a task that no engine holds, with a failure instead of a reply.
     mutating func fail(_ slot: Int32, _ failure: TaskFailure, at now: MonotonicTime, effects: inout [Effect]) {
         let id = self.tasks[Int(slot)].id
         self.log.note(id, .failed(failure), at: now)
@@ -447,7 +453,7 @@ package struct TaskScheduler: Sendable {
         self.end(slot, FinishedTasks.Outcome(succeeded: false, engine: engine))
     }
 
-    /// Forgets a task that no engine holds, but for how it ended, and tells those that depend on it.
+    /// Forgets a task that no engine holds, remembers its outcome, and informs the tasks that depend on it.
     mutating func end(_ slot: Int32, _ outcome: FinishedTasks.Outcome) {
         self.leaveQueue(slot)
         self.waitingCount -= 1
@@ -467,13 +473,13 @@ package struct TaskScheduler: Sendable {
 
     // MARK: Between an event and the next
 
-    /// Brings everything that the event touched to rest: failures spread, released tasks and free engines meet.
+    /// Completes an event: failures spread to dependent tasks, and awakened tasks are given to engines with room.
     private mutating func settle(at now: MonotonicTime, effects: inout [Effect]) {
         if !self.doomed.isEmpty { self.failDoomed(at: now, effects: &effects) }
         if self.absenceBegins { self.startAbsence(at: now, effects: &effects) }
         if self.noEngineReason != nil {
             self.endUnservable(at: now, effects: &effects)
-            // Those that depended on what has just ended have ended with it.
+            // The tasks that depended on those just ended were waiting too, and have ended with them.
             self.doomed.removeAll(keepingCapacity: true)
         }
         if !self.awakened.isEmpty { self.queueAwakened(at: now, effects: &effects) }
@@ -501,7 +507,7 @@ package struct TaskScheduler: Sendable {
         }
     }
 
-    /// Ends all tasks that have become impossible, and those that thereby become impossible, and so on.
+    /// Ends all tasks that have become impossible, and the tasks that become impossible by their failure.
     private mutating func failDoomed(at now: MonotonicTime, effects: inout [Effect]) {
         var index = 0
         while index < self.doomed.count {
@@ -517,7 +523,7 @@ package struct TaskScheduler: Sendable {
         self.doomed.removeAll(keepingCapacity: true)
     }
 
-    /// Puts each awakened task in its queue, first submitted first; or fails it if it has become impossible.
+    /// Puts each awakened task in its queue, the first submitted first, or fails the task if it has become impossible.
     private mutating func queueAwakened(at now: MonotonicTime, effects: inout [Effect]) {
         if self.awakened.count > 1 { self.awakened.sort { $0.sequence < $1.sequence } }
         var index = 0
@@ -530,7 +536,7 @@ package struct TaskScheduler: Sendable {
         }
     }
 
-    /// Different in every process, so that no peer can choose ids that collide; nothing else depends on it.
+    /// The hash of an id. It is different in every process, so that no peer can choose ids that collide.
     static func fingerprint(of id: TaskID) -> UInt64 { UInt64(bitPattern: Int64(id.hashValue)) }
 
     /// The slot of a live task.
@@ -544,7 +550,7 @@ package struct TaskScheduler: Sendable {
 
     func isCurrent(_ handle: TaskHandle) -> Bool { self.tasks[Int(handle.slot)].sequence == handle.sequence }
 
-    /// The slot of the engine that has the task.
+    /// The slot of the engine that has the task; nil if none has.
     func holder(of slot: Int32) -> Int32? {
         self.tasks[Int(slot)].status == .assigned ? self.tasks[Int(slot)].place : nil
     }

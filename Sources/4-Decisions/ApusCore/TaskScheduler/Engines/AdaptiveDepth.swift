@@ -1,12 +1,12 @@
-/// How many tasks an engine may hold at once when the user has set no limit: few enough that one that turns out long
-/// keeps little waiting behind it, enough that short ones need not wait for a round trip each.
+/// How many tasks an engine may hold at once when the user has set no limit: few enough that little waits behind a
+/// long task, and enough that short tasks need not wait for a round trip each.
 ///
-/// Starts at one. Each reply allows one more, up to about a millisecond of work by the estimated time per task.
+/// The limit starts at one. Each reply allows one more, up to about a millisecond of work by the estimated time per task.
 struct AdaptiveDepth: Sendable {
     /// The work an engine may have queued, in nanoseconds.
     static let queuedWork: UInt64 = 1_000_000
     static let most: Int32 = 1024
-    /// Replies come in bursts, as the socket is read; the estimate is taken over at least this many nanoseconds.
+    /// The least nanoseconds over which the time per task is estimated, because replies come in bursts when the socket is read.
     private static let window: UInt64 = 50_000
 
     private(set) var limit: Int32 = 1
@@ -17,20 +17,20 @@ struct AdaptiveDepth: Sendable {
     private var windowStart = MonotonicTime(nanoseconds: 0)
     private var windowReplies: UInt64 = 0
 
-    /// An idle engine was given a task.
+    /// Notes that the engine, which was idle, was given a task.
     mutating func started(at now: MonotonicTime) {
         self.progress = now
         self.windowStart = now
         self.windowReplies = 0
     }
 
-    /// The engine went from one task to another.
+    /// Notes that the engine went from one task to another without a reply.
     mutating func turned(at now: MonotonicTime) { self.progress = now }
 
-    /// The engine answered a task.
+    /// Notes that the engine answered a task, and adjusts the limit.
     ///
-    /// - Parameter work: Microseconds that the engine says it was busy with it. Without it the time is taken from the intervals
-    ///   of replies, which count the way and whatever else the machine does as the task's own.
+    /// - Parameter work: Microseconds that the engine says it worked on the task. If nil, the time is taken from the intervals
+    ///   between replies, which include the transport and other work of the machine.
     mutating func replied(at now: MonotonicTime, nowIdle: Bool, work: UInt32? = nil) {
         self.progress = now
         self.windowReplies += 1
@@ -49,6 +49,6 @@ struct AdaptiveDepth: Sendable {
         self.limit = min(Int32(fitting), self.limit + 1)
     }
 
-    /// Whether the task at the head has run so long that nothing should queue behind it.
+    /// Whether the engine's first task has run so long that no other should be queued behind it.
     func looksLong(at now: MonotonicTime) -> Bool { now.nanoseconds(since: self.progress) > Self.queuedWork }
 }

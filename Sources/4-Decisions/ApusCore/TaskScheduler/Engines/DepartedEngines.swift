@@ -5,7 +5,7 @@ internal import DequeModule
 struct DepartedEngines: Sendable {
     private static let limit = 10_000
     private var serials: [EngineUUID: Int32] = [:]
-    /// In the order they left. One that came back and left again is there twice, and may be forgotten the sooner.
+    /// Engines in the order they left. An engine that came back and left again is listed twice, and may be forgotten earlier.
     private var order: Deque<EngineUUID> = []
 
     mutating func insert(_ engine: EngineUUID, serial: Int32) {
@@ -16,6 +16,6 @@ struct DepartedEngines: Sendable {
 
     func serial(of engine: EngineUUID) -> Int32? { self.serials[engine] }
 
-    /// The engine's serial number; nil when it is not among them.
+    /// Removes the engine and gives its serial number; nil if the engine is not listed.
     mutating func remove(_ engine: EngineUUID) -> Int32? { self.serials.removeValue(forKey: engine) }
 }

@@ -1,13 +1,13 @@
 import ApusWire
 
-/// What an engine can run, as it said at its registration.
+/// What an engine can run, as it said at its registration or in a later announcement.
 package struct EngineAbilities: Sendable, Hashable {
     package var runsPython: Bool
-    /// Its Swift functions, by every name that finds them there.
+    /// The names of the engine's Swift functions; a function may have several.
     package var functions: Set<String>
-    /// The build that closures must be of; nil for an engine without Swift functions.
+    /// The build that closures must come from; nil for an engine without Swift functions.
     package var build: String?
-    /// Whether it stops a task at its run limit.
+    /// Whether the engine stops a task at its run limit.
     package var keepsLimits: Bool
 
     package init(runsPython: Bool, functions: Set<String> = [], build: String? = nil, keepsLimits: Bool = true) {
@@ -17,12 +17,12 @@ package struct EngineAbilities: Sendable, Hashable {
         self.keepsLimits = keepsLimits
     }
 
-    /// What an engine can that says nothing: those of ipyparallel run Python.
+    /// The abilities of an engine that announces none, as those of ipyparallel do: they run Python.
     package static let stock = EngineAbilities(runsPython: true, keepsLimits: false)
 }
 
 extension EngineAbilities: CustomStringConvertible {
-    /// Always the same for the same abilities, as a set's own is not.
+    /// A text that is the same for equal abilities; the description of a set is not.
     package var description: String {
         let python = self.runsPython ? ["Python"] : []
         let build = self.build.map { ["build \($0)"] } ?? []
@@ -32,23 +32,23 @@ extension EngineAbilities: CustomStringConvertible {
 }
 
 extension TaskScheduler {
-    /// Engines that can run the same.
+    /// Engines with equal abilities.
     struct EngineKind: Sendable {
         let abilities: EngineAbilities
-        /// How many registered ones there are.
+        /// How many registered engines are of this kind.
         var count: Int
     }
 
-    /// The registered engines that can run what the task needs, by serial number, in order; nil if all can.
+    /// The serial numbers of the registered engines that can run what the task needs, in order; nil if all can or none can.
     ///
-    /// Also if none can: whichever gets it says why not, which is better than to wait for an engine that nobody may start.
+    /// If none can, any engine gets the task and answers why it cannot, because an engine that can may never be started.
     func ableEngines(for slot: Int32) -> [Int32]? {
         guard self.kinds.count > 1, let need = self.tasks[Int(slot)].need else { return nil }
         if let known = self.ableByNeed[need] { return known }
         return self.findAble(for: need)
     }
 
-    /// Looks the engines up once for all tasks with the need, until engines come or go.
+    /// Looks up the engines that meet a need, and keeps the answer until engines come or go.
     mutating func rememberAble(for need: TaskNeed?) {
         guard self.kinds.count > 1, let need, self.ableByNeed[need] == nil else { return }
         if self.ableByNeed.count >= 64 { self.ableByNeed.removeAll(keepingCapacity: true) }
@@ -63,8 +63,8 @@ extension TaskScheduler {
         return serials.count == self.registered.count ? nil : serials.sorted()
     }
 
-    /// Notes what a new engine can run. Tasks that wait are looked at again: it may be the first that can run them, or the
-    /// first that cannot.
+    /// Notes the abilities of a new engine. Ready tasks are looked at again, because the engine may be the first that can run
+    /// them, or the first that cannot.
     mutating func countKind(of engine: Int32, _ abilities: EngineAbilities) {
         self.ableByNeed.removeAll(keepingCapacity: true)
         let kind: Int
@@ -92,7 +92,7 @@ extension TaskScheduler {
 }
 
 extension EngineAbilities {
-    /// Whether this is what the need names, and not only what could make sense of it.
+    /// Whether the abilities include exactly what the need names.
     func has(_ need: TaskNeed) -> Bool {
         switch need {
         case .python: self.runsPython
@@ -102,7 +102,7 @@ extension EngineAbilities {
         }
     }
 
-    /// Whether it could make sense of what the need names: a name that no engine has is an expression of Python's.
+    /// Whether the engine might run the need all the same: a name that no engine has may be a Python expression.
     func mayHave(_ need: TaskNeed) -> Bool {
         switch need {
         case .python, .build: self.has(need)

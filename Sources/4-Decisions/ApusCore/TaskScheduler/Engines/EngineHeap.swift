@@ -1,4 +1,4 @@
-/// Engines ordered by load, then by how long ago they were last given a task: the best choice is found without a search.
+/// Engines ordered by load, then by how long ago they were last given a task, so that the best is found without a search.
 ///
 /// Engines are named by their slot in the scheduler.
 struct EngineHeap: Sendable {

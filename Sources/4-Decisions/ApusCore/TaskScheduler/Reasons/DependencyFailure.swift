@@ -1,47 +1,47 @@
 package import ApusWire
 
-/// Why what a task depends on makes no sense.
+/// Why a task's dependency is invalid.
 package enum InvalidDependency: Sendable, Hashable {
-    /// It depends on itself.
+    /// The task depends on itself.
     case itself
-    /// It depends on a task that the scheduler was never given, or has forgotten since.
+    /// The task depends on a task that the scheduler was never given, or has forgotten since.
     case unknown(TaskID)
-    /// It accepts no way in which the other tasks can end.
+    /// The dependency accepts neither success nor failure of the other tasks.
     case noEnding
 }
 
 /// Why no engine can ever run a task.
 package enum ImpossibleDependency: Sendable, Hashable {
-    /// What a task is to another.
+    /// How a task depends on another.
     package enum Relation: Sendable, Hashable {
-        /// It comes after it.
+        /// The task runs after the other has ended.
         case after
-        /// It runs where that one has run.
+        /// The task runs on the engine where the other has run.
         case follow
     }
 
-    /// The other task ended otherwise than this one needs.
+    /// The other task succeeded, or failed, and the dependency needs the opposite.
     case ended(TaskID, succeeded: Bool, Relation)
-    /// It needed any of several tasks to end well, or ill; the last one did not, either.
+    /// None of several tasks, of which any was to succeed or fail, ended so; with the one that ended last.
     case noneEnded(last: TaskID, succeeded: Bool, Relation)
-    /// The tasks that it follows ended on several engines.
+    /// The tasks that the task follows ended on several engines.
     case followsSeveral
-    /// No engine is registered where the tasks that it follows have run.
+    /// No engine is registered where the tasks that the task follows have run.
     case followedGone
-    /// None of its targets is registered.
+    /// None of the task's targets is registered.
     case targetsGone
-    /// None of the engines that it may run on owns so much of each of these.
+    /// None of the engines that the task may run on owns these amounts.
     case ownTooLittle([String: Double])
-    /// Its targets are other engines than where the tasks that it follows have run.
+    /// The task's targets are other engines than those where the tasks that it follows have run.
     case targetsElsewhere
-    /// It has failed on every engine that it may run on, and having a time-out is not tried twice on one.
+    /// The task has failed on every engine that it may run on, and because of its time-out no engine gets it twice.
     case failedEverywhere
-    /// Every engine that it may run on refused it.
+    /// Every engine that the task may run on refused it.
     case refused([Refusal])
 }
 
 extension DependencyState {
-    /// Why it will not be met any more; nil while it may be.
+    /// Why the dependency can no longer be met; nil while it may be.
     func impossibility(_ relation: ImpossibleDependency.Relation) -> ImpossibleDependency? {
         guard self.isUnreachable, let (task, succeeded) = self.culprit else { return nil }
         return self.condition.all || self.condition.tasks.count == 1
@@ -50,7 +50,7 @@ extension DependencyState {
 }
 
 extension TaskScheduler {
-    /// Why no engine can ever run the task, for which there is no rule.
+    /// Why no engine can ever run a task for which `rule(for:)` is nil.
     func impossibility(of slot: Int32) -> ImpossibleDependency {
         let index = self.tasks[Int(slot)].details
         guard index >= 0 else { return .targetsGone }

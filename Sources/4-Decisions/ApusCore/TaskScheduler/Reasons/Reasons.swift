@@ -1,11 +1,11 @@
 package import ApusWire
 
-/// What the reader of a reason calls things, and what the scheduler does not know.
+/// The names and errors that texts of reasons need and the scheduler does not know.
 package struct ReasonContext {
     package var now: MonotonicTime
-    /// What an engine is called: "engine 3".
+    /// The name of an engine for users: "engine 3".
     package var name: (EngineUUID) -> String
-    /// Why a task failed, in its own words: "ZeroDivisionError: division by zero"; nil if nobody knows.
+    /// The error by which a task failed: "ZeroDivisionError: division by zero"; nil if it is not known.
     package var error: (TaskID) -> String?
 
     package init(
@@ -36,7 +36,7 @@ package struct ReasonContext {
         return "\(name) failed" + (self.error(task).map { ": \($0)" } ?? "")
     }
 
-    /// What engines said that refused a task.
+    /// The answers of the engines that refused a task, in words.
     fileprivate func refusals(_ refusals: [Refusal]) -> String {
         let modules = Set(refusals.compactMap(\.lacks))
         if let module = modules.first, modules.count == 1, refusals.allSatisfy({ $0.lacks != nil }) {

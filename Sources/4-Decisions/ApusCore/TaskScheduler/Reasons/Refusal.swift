@@ -5,7 +5,7 @@ internal import HeapModule
 package struct Refusal: Sendable, Hashable {
     package var engine: EngineUUID
     package var at: MonotonicTime
-    /// The module that the engine does not have (`@require`); nil for a condition, which may hold another time.
+    /// The module that the engine does not have (`@require`); nil for a condition, which the engine may meet later.
     package var lacks: String?
 
     package init(by engine: EngineUUID, at: MonotonicTime, lacks: String? = nil) {
@@ -15,17 +15,17 @@ package struct Refusal: Sendable, Hashable {
     }
 }
 
-// What an engine refused is not offered to it again at once. It is when something has run there that may have changed the answer, and
-// after a set interval.
+// A task that an engine refused is offered to that engine again only when something has run there that may have changed the
+// answer, or after a set interval.
 extension TaskScheduler {
-    /// How many tasks the passing of the interval has offered again at one time; others follow after `reofferPause`.
+    /// How many tasks are offered again at one time when the interval has passed; others follow after `reofferPause`.
     private static let reoffersAtOnce = 64
     private static let reofferPause = Duration.milliseconds(100)
 
-    /// Whether an engine has refused a task that lives, as far as is known without a search.
+    /// Whether an engine may have refused a live task; false only if none has.
     package var mayHaveRefusals: Bool { !self.refused.isEmpty }
 
-    /// Notes that the engine refused the task, which is to be offered to another.
+    /// Notes that the engine refused the task. The caller has the task offered to other engines.
     mutating func noteRefusal(_ slot: Int32, by serial: Int32, lacks: String?, at now: MonotonicTime, effects: inout [Effect]) {
         self.noteAttempt(slot, on: serial, lacks.map { .lacks($0, at: now) } ?? .refused(at: now))
         let index = Int(self.tasks[Int(slot)].details)
@@ -42,7 +42,7 @@ extension TaskScheduler {
         self.wake(at: now + interval, effects: &effects)
     }
 
-    /// Something other than a task has run on the engine: what it refused it may accept now, and a module may be there.
+    /// Forgets all refusals of an engine where something other than a task has run, missing modules among them.
     mutating func touch(_ uuid: EngineUUID) {
         guard !self.refused.isEmpty, let engine = self.engineSlots[uuid], !self.engines[Int(engine)].isRetired else { return }
         let serial = self.engines[Int(engine)].serial
@@ -51,7 +51,7 @@ extension TaskScheduler {
         for handle in live { self.forgetRefusals(of: handle.slot) { $0.engine == serial } }
     }
 
-    /// The interval has passed since some refusals.
+    /// Forgets refusals since which the interval has passed, of up to `reoffersAtOnce` tasks. Missing modules are not forgotten.
     mutating func reoffer(at now: MonotonicTime) {
         guard let interval = self.dependencyInterval else { return }
         var count = 0
@@ -65,13 +65,13 @@ extension TaskScheduler {
         }
     }
 
-    /// When refusals are next to be forgotten.
+    /// When `reoffer` must be called next; the distant future if there is nothing to forget.
     func nextReoffer(at now: MonotonicTime) -> MonotonicTime {
         guard let next = self.reoffers.min?.end else { return .distantFuture }
         return next <= now ? now + Self.reofferPause : next
     }
 
-    /// Has the task offered again to those engines whose refusals are chosen.
+    /// Has the task offered again to the engines whose refusals are chosen.
     private mutating func forgetRefusals(of slot: Int32, where isChosen: (TaskDetails.Attempt) -> Bool) {
         let details = Int(self.tasks[Int(slot)].details)
         guard details >= 0 else { return }
@@ -84,7 +84,7 @@ extension TaskScheduler {
         if hasChanged, self.tasks[Int(slot)].status != .assigned { self.awakened.append(self.handle(slot)) }
     }
 
-    /// What the registered engines that refused a task said, the engine that joined first first.
+    /// The refusals of a task by registered engines, in the order in which the engines joined.
     func refusals(in details: TaskDetails) -> [Refusal] {
         let refusals = details.attempts.compactMap { attempt -> (serial: Int32, refusal: Refusal)? in
             guard let engine = self.registered[attempt.engine] else { return nil }

@@ -4,7 +4,7 @@ package import ApusWire
 package enum TaskStep: Sendable, Equatable {
     case submitted
     case sent(EngineUUID)
-    /// The controller before this one had the task, and had given it to this engine.
+    /// The task was taken up from the controller before this one, with the engine that had been given it, if any.
     case restored(EngineUUID?)
     case answered(TaskReply)
     case givenBack(EngineUUID)

@@ -1,8 +1,8 @@
 /// Finds small numbers by 64-bit fingerprints: a hash table of one word per place, kept at most half full.
 ///
-/// Half of the fingerprint is stored with the number, so that a search seldom looks at anything else. The rest of the
-/// proof that a number is the right one is the caller's. A dictionary of strings would hash and touch them at each growth
-/// and each removal; with a hundred thousand tasks that costs more than all the scheduling.
+/// Half of the fingerprint is stored with the number, so that a search seldom looks at other memory. The caller checks
+/// that a number is the right one. A dictionary of strings would hash and read them at each growth and each removal; with
+/// a hundred thousand tasks this costs more than all the scheduling.
 struct FingerprintTable: Sendable {
     /// The high half of the fingerprint, then the number plus one; zero is free. Searches go up from the home place and
     /// end at a free one.
@@ -31,7 +31,7 @@ struct FingerprintTable: Sendable {
         self.enter((fingerprint >> 32) << 32 | UInt64(UInt32(number + 1)))
     }
 
-    /// Takes out an entry, which must be there, and closes the gap, so that no search stops short.
+    /// Removes an entry, which must be there, and closes the gap, at which searches would stop.
     mutating func remove(_ fingerprint: UInt64, _ number: Int32) {
         let mask = self.places.count - 1
         let entry = (fingerprint >> 32) << 32 | UInt64(UInt32(number + 1))

@@ -1,7 +1,7 @@
-/// How the last tasks ended, remembered for those that will depend on them: 32 bytes each, and a fixed number of them.
+/// The outcomes of the tasks that ended last, for tasks that depend on them: up to a limit, 32 bytes each.
 ///
-/// Tasks are known by a 64-bit fingerprint of their id. Once the limit is reached, each new one takes the place of the
-/// oldest, which is then as unknown as if it had never been.
+/// Tasks are known by a 64-bit fingerprint of their id. Once the limit is reached, each new task takes the place of the
+/// oldest, which is then as unknown as a task that was never submitted.
 struct FinishedTasks: Sendable {
     struct Outcome: Sendable, Equatable {
         var succeeded: Bool

@@ -1,15 +1,17 @@
 internal import DequeModule
 internal import HeapModule
 
-/// Tasks that may run as soon as an engine has room: higher priority first, then those of tasks that run, then first submitted,
-/// first out.
+/// Tasks that may run as soon as an engine has room: the highest priority first, then the greatest depth, then the first
+/// submitted.
 ///
-/// An entry may outlive its reason (the task timed out, say); the scheduler recognises such entries and skips them.
+/// An entry may stay after its task has left the queue, for example by a time-out; the scheduler recognises and skips such
+/// entries.
 struct ReadyQueue: Sendable {
     struct Entry: Comparable, Sendable {
         private let priority: Int32
         let slot: Int32
-        /// The depth's complement in the upper 16 bits, below them the sequence: what comes first is less.
+        /// The complement of the depth in the upper 16 bits, below them the sequence: an entry that comes first has the lower
+        /// number.
         private let order: UInt64
         private static let sequenceBits: UInt64 = 48
 
@@ -26,9 +28,9 @@ struct ReadyQueue: Sendable {
         }
     }
 
-    /// Entries that arrived in order, which is nearly all of them.
+    /// Entries that arrived in order, as nearly all do.
     private var ordered = Deque<Entry>()
-    /// The others: given back by an engine, released by a dependency, or of a higher priority than those before.
+    /// Entries that arrived out of order: given back by an engine, released by a dependency, or of a higher priority or depth.
     private var disordered = Heap<Entry>()
 
     init() {}

@@ -1,15 +1,15 @@
 package import ApusWire
 package import NIOCore
 
-/// Keeps the results that live tasks take for arguments, from when a result is there until the last task that takes it has ended.
+/// Keeps the results that live tasks take as arguments, each from when it is there until the last task that takes it has ended.
 ///
-/// A value: events in, effects out. The scheduler decides when a task may run; this knows which results it needs for that, and where
-/// each is to come from: from the task's end if that is yet to come, else from the records.
+/// A value: events in, effects out. The scheduler decides when a task may run; `TaskInputs` knows which results the task needs. A
+/// result comes from the reply of its task if the task has not ended, else from the records.
 package struct TaskInputs: Sendable {
     package enum Event: Sendable, Equatable {
         /// A live task takes the results of these tasks.
         case submitted(TaskID, taking: [TaskID])
-        /// A task that took results has ended: nothing is kept for it any more.
+        /// A task that took results has ended; results are no longer kept for it.
         case ended(TaskID)
         /// A task has ended whose result may be wanted.
         case finished(TaskID, Outcome)
@@ -17,13 +17,13 @@ package struct TaskInputs: Sendable {
         ///
         /// - Parameter isUnderWay: Whether an engine was given the first task directly and has not answered.
         case sought(TaskID, for: TaskID, isUnderWay: Bool)
-        /// The records have this to say of a task that was looked up.
+        /// A task was looked up in the records, with this outcome.
         ///
-        /// - Parameter isUnderWay: Whether the task lives, here or at the engine that was given it directly.
+        /// - Parameter isUnderWay: Whether the task is live, or an engine that was given it directly has not answered.
         case lookedUp(TaskID, Outcome, isUnderWay: Bool)
     }
 
-    /// What a task that has ended has to give.
+    /// The result of a task that has ended, or why there is none.
     package enum Outcome: Sendable, Equatable {
         /// The buffers of its result, as its reply carried them.
         case result([ByteBuffer])
@@ -31,40 +31,40 @@ package struct TaskInputs: Sendable {
     }
 
     package enum Effect: Sendable, Equatable {
-        /// Look the task up in the records, and come back with `lookedUp`.
+        /// Look the task up in the records, and then send `lookedUp`.
         case lookUp(TaskID)
-        /// Tell the scheduler that the result of the first is there, for the second.
+        /// Tell the scheduler that the result of the first task is there, for the second.
         case found(of: TaskID, for: TaskID)
-        /// Tell the scheduler that there will be none.
+        /// Tell the scheduler that there is no result of the first task, for the second, and why.
         case missing(of: TaskID, for: TaskID, why: String)
     }
 
     /// A result that live tasks take.
     private struct Wanted: Sendable {
-        /// The live tasks that take it; never empty between events.
+        /// The live tasks that take the result; never empty between events.
         var takers: Set<TaskID> = []
-        /// As the reply carried it; nil while it is not there. It is kept whatever the store lets go of.
+        /// The result as the reply carried it; nil while it is not there. It is kept even if the store drops it.
         var buffers: [ByteBuffer]?
-        /// The tasks for which it is looked for, in the order asked; some may have ended.
+        /// The tasks for which the result is looked for, in the order asked; some may have ended.
         var sought: [TaskID] = []
     }
 
-    /// By the task that gives the result.
+    /// The results that live tasks take, by the task that gives each.
     private var wanted: [TaskID: Wanted] = [:]
-    /// What each live task takes, every result once.
+    /// The tasks whose results each live task takes.
     private var taken: [TaskID: Set<TaskID>] = [:]
 
     package init() {}
 
-    /// Whether the task's end must be told here.
+    /// Whether a live task takes the task's result, so that `finished` must be sent when the task ends.
     package func isWanted(_ task: TaskID) -> Bool { !self.wanted.isEmpty && self.wanted[task] != nil }
 
-    /// The results that the task takes and that are not there, in order of id.
+    /// The tasks whose results the task takes and that are not there, in order of id.
     package func missing(for task: TaskID) -> [TaskID] {
         (self.taken[task] ?? []).filter { self.wanted[$0]?.buffers == nil }.sorted { $0.text < $1.text }
     }
 
-    /// The buffers of a result that is there; none of one that is not.
+    /// The buffers of a result; empty if it is not there.
     package func result(of task: TaskID) -> [ByteBuffer] { self.wanted[task]?.buffers ?? [] }
 
     package mutating func handle(_ event: Event) -> [Effect] {
@@ -83,17 +83,17 @@ package struct TaskInputs: Sendable {
         case .sought(let task, let taker, let isUnderWay):
             let isFirst = self.wanted[task]?.sought.isEmpty ?? false
             self.wanted[task]?.sought.append(taker)
-            // The result of one that is under way comes by when it ends, and one look is enough for all who wait.
+            // The result of a task that is under way comes with its reply, and one look is enough for all takers.
             return isFirst && !isUnderWay ? [.lookUp(task)] : []
         case .lookedUp(let task, let outcome, let isUnderWay):
             guard self.wanted[task]?.sought.isEmpty == false else { return [] }
-            // Submitted after those that take its result, it comes by like others.
+            // The task was submitted after its takers, so its result comes with its reply.
             if case .none = outcome, isUnderWay { return [] }
             return self.settle(task, outcome)
         }
     }
 
-    /// Keeps the result, if there is one and somebody wants it, and tells all who look for it.
+    /// Keeps the result, if there is one and a live task takes it, and tells the tasks that it is looked for.
     private mutating func settle(_ task: TaskID, _ outcome: Outcome) -> [Effect] {
         guard let sought = self.wanted[task]?.sought else { return [] }
         self.wanted[task]?.sought = []
@@ -105,7 +105,7 @@ package struct TaskInputs: Sendable {
         }
     }
 
-    /// Looks for contradictions in what is kept; for tests.
+    /// Throws if the stored values contradict each other; for tests.
     package func checkInvariants() throws(BrokenInvariant) {
         for (result, wanted) in self.wanted {
             if wanted.takers.isEmpty { throw BrokenInvariant(description: "the result of \(result) is kept for nobody") }

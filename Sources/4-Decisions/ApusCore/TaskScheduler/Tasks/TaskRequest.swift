@@ -1,9 +1,9 @@
 package import ApusWire
 
-/// What the task scheduler must know of a request; the message itself stays with whoever drives the scheduler.
+/// What the task scheduler must know of a request; the message itself stays with the driver.
 package struct TaskRequest: Sendable, Equatable {
     package var id: TaskID
-    /// Whose task it is: a number that the driver gives each client, for aborting all of one client's tasks.
+    /// The client's number, which the driver gives it, for aborting all tasks of one client.
     package var client: Int
     /// Tasks that must have ended before this one may run.
     package var after: TaskDependency?
@@ -16,20 +16,20 @@ package struct TaskRequest: Sendable, Equatable {
     package var engineTimeout: Duration?
     /// How often the task is given out again when it fails, is aborted by its engine, or its engine dies.
     package var retries: Int
-    /// When and after which errors it is; nil: at once and after any.
+    /// When the task is given out again, and after which errors; nil: at once and after any.
     package var retryRule: RetryRule?
-    /// The engines that may run it; empty for any.
+    /// The engines that may run the task; empty for any.
     package var targets: [EngineUUID]
-    /// Tasks with a higher one leave the queue first; equal ones first in, first out.
+    /// Tasks with a higher priority leave the queue first.
     package var priority: Int
-    /// How many tasks it was submitted within, one in the other; 0 from a client outside. Of tasks with the same priority deeper ones
-    /// go first, so that what was begun is ended before more is: a recursion then needs room for its depth, not for its breadth.
+    /// How many nested tasks the task was submitted within; 0 from a client outside. Of tasks with the same priority deeper ones
+    /// go first, so that a recursion holds as many unfinished tasks as it is deep, not as it is broad.
     package var depth: Int
-    /// What the engine must be able to run; nil if that is not known.
+    /// What the engine must be able to run; nil if not known.
     package var need: TaskNeed?
-    /// What the engine must own, at least so much of each.
+    /// The amounts that the engine must own at least.
     package var resources: [String: Double]
-    /// Tasks whose results are arguments of this one: it waits until each has ended well and its result is at hand.
+    /// Tasks whose results are arguments of this task, which waits until each has succeeded and its result is there.
     package var inputs: [TaskID]
 
     package init(
@@ -61,7 +61,7 @@ extension RetryRule {
     /// The wait before a retry, of which the first has number 0.
     func pause(before retry: Int) -> Duration {
         var pause = self.pause
-        // Where it does not grow, a million retries must not cost a million steps each.
+        // If the pause does not grow, a million retries must not cost a million steps each.
         guard pause > .zero, self.factor > 1 else { return min(pause, self.longest) }
         for _ in 0..<retry {
             guard pause < self.longest else { break }
@@ -81,9 +81,9 @@ package struct TaskReply: Sendable, Equatable {
     package var status: Status
     /// The reply metadata's `dependencies_met`: false if the engine could not run the task at all.
     package var dependenciesMet: Bool
-    /// The module that the engine does not have, which is why the dependencies are not met; nil if it says nothing of the kind.
+    /// The missing module because of which the dependencies are not met; nil if the reply names none.
     package var lacks: String?
-    /// Microseconds that the engine was busy with the task, if it says so.
+    /// Microseconds that the engine worked on the task; nil if the reply has none.
     package var work: UInt32?
     /// The error's name; read only for tasks whose retries depend on it.
     package var error: String?
@@ -104,22 +104,22 @@ package struct TaskReply: Sendable, Equatable {
 
 /// Why a task ended without an engine's answer.
 package enum TaskFailure: Sendable, Hashable {
-    /// What it depends on makes no sense.
+    /// The task's dependency is invalid.
     case invalidDependency(InvalidDependency)
-    /// No engine can ever run it: what it depends on ended otherwise, or the engines it needs are gone or refuse it.
+    /// No engine can ever run the task: a dependency cannot be met, or the engines that the task needs are gone or refuse it.
     case impossibleDependency(ImpossibleDependency)
-    /// A task whose result is one of its arguments ended without one.
+    /// A task whose result is an argument of the task failed.
     case inputFailed(TaskID)
-    /// A result that is one of its arguments cannot be had any more, and why.
+    /// The result of this task, an argument of the failed one, cannot be found, and why.
     case inputMissing(TaskID, String)
-    /// It waited here longer than its time-out, and what it waited for in the end.
+    /// The task waited longer than its time-out, for this reason in the end.
     case timeout(WaitReason?)
-    /// Its engine left while holding it; how often it was tried, this time among them.
+    /// The engine left while it had the task; how often the task was tried, this time included.
     case engineDied(EngineUUID, tries: Int = 1)
-    /// Its engine answered it, and the answer was lost with the controller before this one; how often it was tried.
+    /// The task's answer was lost with the controller before this one; how often the task was tried, this time included.
     case answerLost(EngineUUID, tries: Int)
-    /// There is no engine, and it is not to wait for one, or no longer.
+    /// No engine is registered, and the task may not wait for one any longer.
     case noEngine(NoEngine)
-    /// Its client aborted it before it had an engine.
+    /// The client aborted the task, which no engine had or whose engine did not run it.
     case aborted
 }

@@ -1,10 +1,10 @@
 internal import ApusWire
 
-/// A live task. Small, since there may be a hundred thousand; what few tasks need is in `TaskDetails`.
+/// A live task. Small, since there may be a hundred thousand; state that few tasks need is in `TaskDetails`.
 struct TaskState: Sendable {
     enum Status: UInt8, Sendable {
         case free
-        /// Waits for other tasks.
+        /// Waits for other tasks, for results, for the end of a pause, or for engines' reports.
         case blocked
         /// Waits for an engine, in the group `place`.
         case ready
@@ -14,30 +14,30 @@ struct TaskState: Sendable {
 
     var id: TaskID
     var fingerprint: UInt64
-    /// The number of its submission; 0 in a free slot.
+    /// The number of the task's submission; 0 in a free slot.
     var sequence: UInt64
     var client: Int
     var priority: Int32
     var retries: Int32
-    /// How often it was tried and given out again.
+    /// How often the task was tried without success and given out again.
     var failures: Int32 = 0
     var place: Int32 = -1
-    /// Neighbours among its engine's tasks; `next` also links free slots. -1 at either end.
+    /// The neighbours among the engine's tasks; `next` also links free slots. -1 at either end.
     var next: Int32 = -1
     var previous: Int32 = -1
-    /// Where its details are; -1 if it has none.
+    /// The index of the task's details; -1 if it has none.
     var details: Int32 = -1
     var status: Status
     var need: TaskNeed?
-    /// Its client wants it to end, so no retries.
+    /// Whether the client has aborted the task, so that it gets no retries.
     var isAborted = false
-    /// Its engine runs it, and it waits for other tasks.
+    /// Whether the task runs at its engine and waits there for other tasks.
     var isWaiting = false
-    /// It has waited so, where it is now.
+    /// Whether the task has waited for others at its present engine.
     var hasWaited = false
-    /// An earlier controller gave it to its engine.
+    /// Whether an earlier controller gave the task to its engine.
     var isRestored = false
-    /// How many tasks it was submitted within, one in the other.
+    /// How many nested tasks the task was submitted within.
     var depth: UInt16
 
     init(
@@ -63,20 +63,20 @@ struct TaskState: Sendable {
     }
 }
 
-/// What is kept for a task with conditions, with a history of engines, or that others depend on.
+/// State of a task that has conditions or a history of engines, or on which others depend.
 struct TaskDetails: Sendable {
-    /// An engine that had the task and has it no more.
+    /// An engine that had the task and no longer has it.
     struct Attempt: Sendable {
         enum Ending: Sendable {
-            /// It ran there and failed.
+            /// The task failed there, or the engine left with it or lost its answer.
             case failed
-            /// The engine does not meet its dependencies, and is asked again only when something has changed.
+            /// The engine does not meet the task's dependencies, and is asked again after a change there or after a set interval.
             case refused(at: MonotonicTime)
             /// The engine does not have this module.
             case lacks(String, at: MonotonicTime)
-            /// The engine refused it, and something may have changed there since.
+            /// The engine refused the task, and may accept it now.
             case mayHaveChanged
-            /// The engine gave it back unstarted.
+            /// The engine did not start the task: it gave the task back, or never received it.
             case recalled
 
             var isFailure: Bool { if case .failed = self { true } else { false } }
@@ -90,64 +90,65 @@ struct TaskDetails: Sendable {
 
     struct Dependent: Sendable {
         enum Kind: Sendable {
-            /// It runs after this task has ended.
+            /// The dependent task runs after this task has ended.
             case after
-            /// It runs where this task has run.
+            /// The dependent task runs where this task has run.
             case follow
-            /// It takes this task's result for an argument.
+            /// The dependent task takes this task's result as an argument.
             case input
         }
         var task: TaskHandle
         var kind: Kind
     }
 
-    /// Results that are arguments and are not at hand yet.
+    /// Tasks whose results are arguments and are not there yet.
     struct Inputs: Sendable {
-        /// Of tasks that have not ended.
+        /// The tasks that have not ended.
         var unfinished: [TaskID] = []
-        /// Of tasks that have, or that were never here: the driver looks for them.
+        /// The tasks that have ended or were never submitted here, whose results the driver looks for.
         var sought: [TaskID] = []
 
         var isEmpty: Bool { self.unfinished.isEmpty && self.sought.isEmpty }
     }
 
-    /// Unmet, or nil.
+    /// The tasks that must end before this one; nil once the condition is met.
     var after: DependencyState?
     var follow: DependencyState?
     var inputs = Inputs()
-    /// Why it fails once it is looked at again; nil for a dependency like any other.
+    /// Why the task fails when an input is the cause; nil for any other cause.
     var doom: TaskFailure?
-    /// In nanoseconds; 0 for none.
+    /// The time-out in nanoseconds; 0 for none.
     var timeout: UInt64 = 0
-    /// When its time-out is over; nil before it has begun to wait, and once an engine has taken it up.
+    /// When the time-out is over; nil until the task begins to wait, and again once it is retried or given back.
     var deadline: MonotonicTime?
-    /// How long it waits while no engine is registered: zero for ever; nil for as long as the scheduler's configuration says.
+    /// How long the task waits while no engine is registered: zero for ever; nil for as long as the scheduler's configuration
+    /// says.
     var engineTimeout: Duration?
-    /// The time without engines in which its clock was started.
+    /// The number of the absence of engines in which the task's engine time-out was started.
     var absence: UInt32 = 0
-    /// The engine that died last of those that had it.
+    /// The engine that died last of those that had the task.
     var lastLost: EngineUUID?
-    /// Whether it is among those that engines have refused.
+    /// Whether the task is listed in the scheduler's `refused`.
     var isListedAsRefused = false
-    /// Changes each time the time-out's clock starts or stops.
+    /// Counts starts and stops of the time-out's clock; odd while it runs.
     var timeoutArming: UInt32 = 0
     var retryRule: RetryRule?
-    /// How often it was given out again.
+    /// How often the task was retried under its rule, for the length of the next pause.
     var retried = 0
-    /// Until when it waits before its next retry; nil if it does not.
+    /// The end of the pause before the next retry; nil if there is none.
     var pausedUntil: MonotonicTime?
-    /// Whether it waits until the engines of the controller before this one have said what they hold.
+    /// Whether the task waits until all engines of the controller before this one have reported what they hold.
     var awaitsReports = false
-    /// Serial numbers of the engines it may run on, in order; nil for any.
+    /// Serial numbers of the engines that the task may run on, in order; nil for any.
     var targets: [Int32]?
-    /// What the engine must own; empty for nothing.
+    /// The amounts that the engine must own; empty for none.
     var resources: [String: Double] = [:]
     var attempts: [Attempt] = []
-    /// In order of submission, ended ones among them.
+    /// Tasks that depend on this one, in order of submission; some may have ended.
     var dependents: [Dependent] = []
 }
 
-/// A slot, and the task that it must still hold to be the one meant.
+/// A task by its slot and sequence number; stale once the slot holds another task.
 struct TaskHandle: Sendable, Equatable {
     var slot: Int32
     var sequence: UInt64
@@ -162,7 +163,7 @@ struct DependencyState: Sendable {
     var endedOn: [Int32] = []
     private var satisfied = 0
     private var violated = false
-    /// The task that violated it first; of any of several, the one that ended last.
+    /// The task that violated the condition first; for a condition on any of several tasks, the one that violated it last.
     private(set) var culprit: (task: TaskID, succeeded: Bool)?
 
     init(_ condition: TaskDependency) { self.condition = condition }
