@@ -2,9 +2,9 @@ import ApusCore
 import ApusWire
 import NIOCore
 
-/// Sends the answers to requests of the controller before this one, by one socket, to clients that connect again.
+/// Sends answers to requests of the controller before this one by one socket, to clients that connect again.
 final class ReturningClientsOutlet {
-    /// Nil where no request of an earlier controller was taken up.
+    /// The connections of clients; nil if no request of an earlier controller was taken up.
     private var clients: ReturningClients<[ByteBuffer]>?
     private let outlet: Outlet
     private let recorder: Recorder
@@ -17,13 +17,16 @@ final class ReturningClientsOutlet {
         self.recorder = recorder
     }
 
-    /// Requests of an earlier controller are taken up: their clients are expected.
+    /// Begins to hold answers for clients that connect again. Must be called before the socket is bound.
+    ///
+    /// After ten minutes the answers that are held are dropped. Further calls do nothing.
     func expectClients(on loop: any EventLoop) {
         guard self.clients == nil else { return }
         self.clients = ReturningClients()
         loop.assumeIsolated().scheduleTask(in: Self.patience) { [weak self] in self?.clients?.giveUp() }
     }
 
+    /// Sends the answers that are held by a new connection.
     func connected(_ identity: ByteBuffer) {
         guard let answers = self.clients?.connected(identity), !answers.isEmpty else { return }
         for answer in answers { self.recorder.answer([identity] + answer, by: self.outlet) }
@@ -31,7 +34,7 @@ final class ReturningClientsOutlet {
 
     func disconnected(_ identity: ByteBuffer) { self.clients?.disconnected(identity) }
 
-    /// A request came by the connection.
+    /// Notes that a request of this session came by the connection.
     func spoke(_ identity: ByteBuffer, as session: String) { self.clients?.spoke(identity, as: session) }
 
     /// Answers a client that an earlier controller served.

@@ -11,12 +11,14 @@ struct TaskRestorer {
     let session: ControllerSession
     let loop: any EventLoop
 
-    /// - Returns: How many tasks were taken up.
+    /// Reads the unfinished tasks and hands them over. Engines must be expected before.
+    ///
+    /// - Returns: How many unfinished tasks the store has, those that could not be taken up included.
     nonisolated(nonsending) func restore() async throws(TaskStoreError) -> Int {
         let records = try await self.store.unfinished()
         let balanced = records.filter { $0.queue == .balanced }
         let ids = Set(balanced.map(\.id))
-        // How the tasks ended that these depend on.
+        // The outcomes of tasks on which the unfinished ones depend.
         let needed = Set(balanced.flatMap { Self.dependencies(of: $0) }).subtracting(ids)
         let fields: Set<TaskField> = [.resultMetadata, .resultContent, .engine]
         let ended = needed.isEmpty ? [] : try await self.store.records(of: needed.sorted(), fields: fields)

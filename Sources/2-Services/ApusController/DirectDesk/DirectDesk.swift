@@ -3,8 +3,8 @@ import ApusStore
 import ApusWire
 import NIOCore
 
-/// The direct side of the controller: requests that name their engine, their replies, and everyone's output (protocol article, "Mux
-/// and control").
+/// The direct side of the controller: requests that name their engine, their replies, and the output of all requests (protocol
+/// article, "Mux and control").
 final class DirectDesk {
     private var queues = DirectQueues()
 
@@ -20,8 +20,8 @@ final class DirectDesk {
     private let iopubClient: Outlet
     private let broadcastClient: Outlet
 
-    /// - Parameter outlets: Its own are those of mux, control and output; by that of broadcast clients it answers in place of engines
-    ///   that are gone.
+    /// - Parameter outlets: The desk sends by those of mux, control and output, and by that of broadcast clients when it answers
+    ///   in place of an engine that is gone.
     init(engines: EngineRoster, session: ControllerSession, loans: BufferLoans, recorder: Recorder, outlets: Outlets) {
         self.engines = engines
         self.session = session
@@ -38,7 +38,7 @@ final class DirectDesk {
 
     // MARK: Requests
 
-    /// `[client, engine, delimiter, …]` becomes `[engine, client, delimiter, …]`.
+    /// Sends a request to its engine: `[client, engine, delimiter, …]` becomes `[engine, client, delimiter, …]`.
     func relayMux(_ request: VerifiedRequest) {
         let (message, header) = (request.message, request.header)
         let engine = EngineUUID(String(buffer: message.identities[1]))
@@ -60,16 +60,17 @@ final class DirectDesk {
         self.controlEngine.send(relayed)
     }
 
-    /// A request was sent to an engine that will answer it.
+    /// Notes that a request was sent to an engine, so that it is answered even if the engine dies.
     ///
-    /// - Parameter task: The id under which it is answered: that of a broadcast's copy is not its header's.
+    /// - Parameter task: The id under which the request is answered. For a copy of a broadcast it is not the id in the header.
     func noteSent(_ request: Message, _ header: MessageHeader, as task: TaskID, to engine: EngineUUID, port: DirectRequest.Port) {
         self.queues.submitted(task, to: engine, DirectRequest(request, at: port))
         self.recorder.note(
             .submitted(task, request: request, client: header.session, date: header.date, queue: .direct, engine: engine))
     }
 
-    /// Python's relays lose such a message and its sender waits; ours says that there is nobody.
+    /// Answers a request to an engine that is not registered with an error. Python's relays drop the request, and its sender
+    /// waits.
     private func answerUnknownEngine(_ request: VerifiedRequest, _ engine: EngineUUID, by outlet: Outlet) {
         let (message, header) = (request.message, request.header)
         guard header.type.isAnswered else { return }
@@ -83,14 +84,15 @@ final class DirectDesk {
 
     // MARK: After a controller that was killed
 
-    /// An engine of the controller before this one may come back. Told before requests are restored.
+    /// Expects an engine of the controller before this one to come back. Must be called before its requests are restored.
     func expect(_ engine: EngineUUID) { self.queues.engineExpected(engine) }
 
-    /// A client has connected, or its connection has dropped.
+    /// Sends a client that has connected the answers that are held for clients of the controller before this one.
     func clientConnected(_ client: ByteBuffer) { self.returning.connected(client) }
     func clientLeft(_ client: ByteBuffer) { self.returning.disconnected(client) }
 
-    /// Takes up a request that has no outcome; one of a broadcast, or to an engine that is not expected, ends as lost.
+    /// Takes up a request without an outcome. A copy of a broadcast, or a request to an engine that is not expected, ends as
+    /// lost.
     func restore(_ record: TaskRecord, as request: Message, on loop: any EventLoop) {
         guard let engine = record.assignedEngine else { return }
         self.returning.expectClients(on: loop)
@@ -103,7 +105,7 @@ final class DirectDesk {
             .lost(record.id, on: engine, error: self.engines.lostAnswer(engine, record.id, function, tries: nil), at: .now))
     }
 
-    /// The engine has said what it holds: what it was given by the controller before this one and does not have ends as lost.
+    /// Ends, as lost, the requests that the controller before this one sent to the engine and that the engine does not have.
     ///
     /// - Returns: The requests that have ended.
     func take(_ report: EngineReport, from engine: EngineUUID) -> [TaskID] {
@@ -121,16 +123,16 @@ final class DirectDesk {
 
     // MARK: Replies
 
-    /// A direct request has ended: what the task desk has to know of it.
+    /// The end of a direct request, for the task desk.
     struct Ending {
         let task: TaskID
         let reply: Message
         let engine: EngineUUID
     }
 
-    /// `[engine, client, delimiter, …]` becomes `[client, engine, delimiter, …]`.
+    /// Sends a reply to its client: `[engine, client, delimiter, …]` becomes `[client, engine, delimiter, …]`.
     ///
-    /// - Returns: The request that has ended by it; nil for none.
+    /// - Returns: The request that has ended by the reply; nil for none.
     func relayMuxReply(_ reply: VerifiedMessage) -> Ending? {
         let message = reply.message
         let engine = EngineUUID(String(buffer: message.identities[0]))
@@ -149,23 +151,23 @@ final class DirectDesk {
         return task.map { Ending(task: $0, reply: message, engine: engine) }
     }
 
-    /// The same for control, where nothing is kept of a request.
+    /// Sends a control reply to its client. Nothing is kept of a control request.
     func relayControlReply(_ reply: VerifiedMessage) {
         var relayed = reply.message.frames
         relayed.swapAt(0, 1)
         self.controlClient.send(relayed)
     }
 
-    /// An engine has answered a request.
+    /// Records the reply to a request, and frees what was kept for it.
     func noteReply(_ reply: Message, to task: TaskID, from engine: EngineUUID) {
         self.queues.replied(task, by: engine, wasAborted: reply.content.textMember("status") == "aborted")
         self.loans.letGo(of: task)
         self.recorder.note(.completed(task, reply: reply, received: .now))
     }
 
-    /// `[topic, delimiter, …]`, or no topic: passed on to every client, and what belongs to a task is kept with it.
+    /// Sends output, `[topic, delimiter, …]` or without a topic, to every client, and records the output of a task.
     ///
-    /// - Returns: The engine that says by this that it ends; nil for nearly all output.
+    /// - Returns: The engine that announces its end by this message; nil for nearly all output.
     func relayOutput(_ output: VerifiedMessage) -> EngineUUID? {
         let message = output.message
         self.iopubClient.send(message.frames)
@@ -183,9 +185,9 @@ final class DirectDesk {
 
     func engineJoined(_ engine: EngineUUID) { self.queues.engineJoined(engine) }
 
-    /// Answers the requests that an engine leaves, in its place.
+    /// Answers the requests of an engine that is gone, in its place.
     ///
-    /// - Returns: Those that there were.
+    /// - Returns: The requests.
     func answerRequests(of engine: EngineUUID) -> [TaskID] {
         let left = self.queues.engineLeft(engine)
         for (task, request) in left {
@@ -203,9 +205,9 @@ final class DirectDesk {
         return left.map(\.task)
     }
 
-    /// Gives the requests up that an engine leaves. Nobody is told, for their clients were when it said goodbye.
+    /// Gives up the requests of an engine that is gone. No client is told, for clients were told when the engine said goodbye.
     ///
-    /// - Returns: Those that there were.
+    /// - Returns: The requests.
     func strandRequests(of engine: EngineUUID) -> [TaskID] {
         self.queues.engineLeft(engine).map { task, _ in
             self.loans.letGo(of: task)
@@ -220,8 +222,7 @@ final class DirectDesk {
         self.recorder.answer(reply.frames, by: request.port == .mux ? self.muxClient : self.broadcastClient)
     }
 
-    /// The reply in an engine's place to a request that it does not answer; nil for a copy of a coalescing broadcast, which fails as a
-    /// whole.
+    /// The reply to a request in place of its engine; nil for a copy of a coalescing broadcast, which fails as a whole.
     private func reply(to request: DirectRequest, of engine: EngineUUID, _ error: ErrorContent) -> Message? {
         guard let header = try? MessageHeader(scanning: request.header) else { return nil }
         var metadata = ReplyMetadata.standIn(.error, for: engine, at: .now)
@@ -244,13 +245,13 @@ final class DirectDesk {
 
     // MARK: What engines have done
 
-    /// A load-balanced task ended on the engine.
+    /// Counts a load-balanced task that ended on the engine.
     func taskFinished(_ task: TaskID, on engine: EngineUUID) { self.queues.finished(task, on: engine) }
     /// Whether an engine was given the request directly and has not answered.
     func isQueued(_ task: TaskID) -> Bool { self.queues.isQueued(task) }
     func queue(of engine: EngineUUID) -> [TaskID] { self.queues.queue(of: engine) }
     func queueCount(of engine: EngineUUID) -> Int { self.queues.queueCount(of: engine) }
-    /// The ids that ended there last, oldest first: as many as are kept.
+    /// The ids that the engine completed last, oldest first, as many as are kept.
     func completed(of engine: EngineUUID) -> [TaskID] { self.queues.completed(of: engine) }
     func completedCount(of engine: EngineUUID) -> Int { self.queues.completedCount(of: engine) }
 }

@@ -2,14 +2,14 @@ import ApusCore
 import ApusWire
 import NIOCore
 
-/// What a client is told of a task that ended without an engine's reply: the reply that stands for one.
+/// The reply to a task that ended without one from an engine.
 struct FailureReply {
     let error: ErrorContent
     private let failure: TaskFailure
 
     /// - Parameters:
     ///   - request: The task's request.
-    ///   - failures: Why tasks failed that this one needed.
+    ///   - failures: Why tasks failed whose results are arguments of this task.
     init(
         _ failure: TaskFailure, of task: TaskID, request: Message, engines: EngineRoster, failures: RecentFailures,
         context: ReasonContext
@@ -40,7 +40,7 @@ struct FailureReply {
         }
     }
 
-    /// Why the task failed, for those that depend on it.
+    /// Notes why the task failed, for the errors of tasks that depend on it.
     func note(in failures: inout RecentFailures, of task: TaskID) {
         if case .aborted = self.failure { failures.note(task, "it was aborted") } else { failures.note(task, self.error) }
     }

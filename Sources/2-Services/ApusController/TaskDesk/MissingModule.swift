@@ -1,11 +1,12 @@
 import ApusWire
 import NIOCore
 
-/// Finds in an engine's answer that it does not meet a task's dependencies the module which it does not have.
+/// Finds the missing module in the reply of an engine that does not meet a task's dependencies.
 ///
-/// `@require` and `@depend` are one thing on the wire: both end as `UnmetDependency`. That of a module can be told by its words:
-/// ipyparallel's helper `_require` raises it with the module's name alone; our engines without Python, and the helper of our client, say
-/// "no Python module 'm'" and "No module named 'm'". A user's own condition has no such words, and may hold another time.
+/// `@require` and `@depend` both end as `UnmetDependency` on the wire. The error's text tells a missing module from a condition:
+/// ipyparallel's helper `_require` raises the error with the module's name alone; our engines without Python, and the helper of
+/// our client, say "no Python module 'm'" and "No module named 'm'". A user's own condition has no such text, and may be met
+/// later.
 enum MissingModule {
     /// The module's name; nil when the engine refused for another reason.
     static func name(in reply: Message) -> String? {
@@ -21,7 +22,7 @@ enum MissingModule {
         return error.value
     }
 
-    /// `numpy`, `a.b`, and also `numpy as np`, for which ipyparallel's helper has a use.
+    /// Whether the text is `numpy`, `a.b`, or `numpy as np`, which ipyparallel's helper also accepts.
     private static func isName(_ text: Substring) -> Bool {
         guard let first = text.unicodeScalars.first, first.properties.isXIDStart || first == "_" else { return false }
         return text.unicodeScalars.allSatisfy { $0.properties.isXIDContinue || $0 == "." || $0 == " " } && text.count <= 200

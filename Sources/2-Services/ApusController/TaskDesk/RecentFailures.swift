@@ -2,14 +2,14 @@ import ApusCore
 import ApusWire
 import DequeModule
 
-/// Why the latest tasks that failed did, in a line each, for the errors of tasks that depend on them: at most 1,024 lines of 300
+/// Why the tasks that failed last did so, one line each, for the errors of tasks that depend on them: at most 1,024 lines of 300
 /// characters.
 struct RecentFailures {
     private static let limit = 1024
     private static let longest = 300
 
     private var lines: [TaskID: String] = [:]
-    /// Whose lines these are, oldest first.
+    /// The tasks that have a line, oldest first.
     private var order: Deque<TaskID> = []
 
     subscript(task: TaskID) -> String? { self.lines[task] }

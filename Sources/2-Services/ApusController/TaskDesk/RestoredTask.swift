@@ -3,19 +3,19 @@ import ApusStore
 import ApusWire
 import NIOCore
 
-/// An unfinished request of the controller before this one, made of its record.
+/// An unfinished request of the controller before this one, made from its record.
 struct RestoredTask {
-    /// The request behind the identity of its client, which is the client's session, and that of the engine that the client named.
+    /// The request with its client's session as the client's identity, followed by the engine for a direct request.
     /// Signed anew, for a record keeps no signature.
     let message: Message
     let header: MessageHeader
-    /// The engine that the task was given to last.
+    /// The engine that was given the task last; nil if the record has none.
     let engine: EngineUUID?
     let failures: Int
-    /// When the client asked for the task.
+    /// When the client submitted the task.
     let submitted: WireDate?
 
-    /// - Throws: ``WireError`` when the record's request is torn.
+    /// - Throws: ``WireError`` when the record has no request, or its header cannot be read.
     init(_ record: TaskRecord, signing session: ControllerSession) throws(WireError) {
         guard let request = record.request else { throw WireError("task '\(record.id)' has no request") }
         self.header = try MessageHeader(scanning: request.header)
@@ -27,7 +27,7 @@ struct RestoredTask {
         self.submitted = record.submitted
     }
 
-    /// What is left of a time-out that began when the task was submitted.
+    /// The rest of a time-out that began when the task was submitted, at least a millisecond; nil or zero stay as they are.
     func remaining(of timeout: Duration?, at now: WireDate) -> Duration? {
         guard let timeout, timeout > .zero, let submitted else { return timeout }
         return max(.milliseconds(1), timeout - .microseconds(max(0, now.microseconds - submitted.microseconds)))

@@ -5,27 +5,28 @@ import ApusWire
 import NIOCore
 import Pickle
 
-/// The arguments of a task that are other tasks' results (`apus_results`): these go from the engine that gave them to the one that
-/// takes them by way of the controller, as they are, and never through a client.
+/// The arguments of a task that are results of other tasks (`apus_results`). Results go unchanged from engine to engine by way of
+/// the controller, and never through a client.
 final class TaskArguments: Sendable {
     private let call: IncompleteCall
-    /// By the buffer that each takes the place of.
+    /// The tasks whose results are arguments, by the index of the buffer that each result replaces.
     private let places: [Int: TaskID]
 
-    /// What a request says of results that are its arguments.
+    /// Reads from a request which results are its arguments.
     ///
-    /// - Throws: When it is not so.
+    /// - Throws: When the metadata or the buffers are wrong.
     init(of request: Message) throws {
         self.places = try ResultPlaces(scanning: request.metadata).results
         self.call = try IncompleteCall(request.buffers, places: Array(self.places.keys))
     }
 
-    /// The tasks whose results they are.
+    /// The tasks whose results are arguments.
     var tasks: [TaskID] { Array(self.places.values) }
 
     /// The request with the results in their places. Buffers are not signed, so its signature stays.
     func completing(_ request: Message, with inputs: TaskInputs) -> Message {
-        // An engine that says ok and sends no result leaves the call short of an argument; whoever runs it will say so.
+        // If an engine replies ok without a result, the call lacks an argument, and the engine that runs it answers with an
+        // error.
         let results = self.places.mapValues { inputs.result(of: $0) }
         return Message(
             identities: Array(request.identities), signature: request.signature, parts: request.parts,
@@ -34,7 +35,7 @@ final class TaskArguments: Sendable {
 }
 
 extension TaskInputs.Outcome {
-    /// What a task gave, by its reply; nil for a task that ended without one.
+    /// The result in a reply; nil for a task that ended without a reply.
     init(_ reply: Message?) {
         guard let reply, reply.content.textMember("status") == "ok" else {
             self = .none(why: "it failed")
@@ -44,7 +45,7 @@ extension TaskInputs.Outcome {
         self = kept.buffers.isEmpty ? .none(why: "it was no call, and has no result") : .result(Array(kept.buffers))
     }
 
-    /// What the store knows of a task's result.
+    /// The result of a task in the store, or why there is none.
     nonisolated(nonsending) init(of task: TaskID, in store: any TaskStore) async {
         let records: [TaskRecord]
         do {

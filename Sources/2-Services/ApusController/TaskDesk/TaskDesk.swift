@@ -12,26 +12,27 @@ final class TaskDesk {
     private var inputs = TaskInputs()
     private var live: [TaskID: LiveTask] = [:]
 
-    /// The scheduler's effects while they are performed; kept so that the storage serves again.
+    /// The scheduler's effects while they are performed; kept so that the memory is used again.
     private var effects: [TaskScheduler.Effect] = []
-    /// Events that effects have caused. Effects are performed first; these are handled after the last of them.
+    /// Events that effects have caused. They are handled after the last effect of the present event.
     private var followUps: [TaskScheduler.Event] = []
-    /// The reply that the scheduler is being told of, which it may want relayed.
+    /// The reply whose event is being handled, for the effect `relay`; nil otherwise.
     private var currentReply: Message?
     private var timer: Scheduled<Void>?
     private var needs = TaskNeedReader()
-    /// Why tasks failed, for those that depend on them.
+    /// Why tasks failed, for the errors of tasks that depend on them.
     private var failures = RecentFailures()
-    /// Requests that are being resubmitted: their replies go to nobody.
+    /// Resubmitted tasks that have not ended. Their replies are recorded and sent to no client.
     private var resubmitted: Set<TaskID> = []
-    /// Whether unfinished tasks of the controller before this one were taken up: a task that is not known here was never accepted.
+    /// Whether the unfinished tasks of the controller before this one were taken up, so that a task unknown here was never
+    /// accepted.
     private(set) var restores = false
-    /// Engines of the controller before this one that are asked what they hold, and when they are asked again. A stock engine is
-    /// asked by a probe.
+    /// Engines of the controller before this one whose reports are awaited, each with the timer of the next request. A stock
+    /// engine is probed once instead.
     private var reports: [EngineUUID: (timer: Scheduled<Void>, isProbed: Bool)] = [:]
-    /// The tasks that a stock engine has answered by the time it answers a probe.
+    /// The tasks that each probed engine had been given. A task without an answer when the probe is answered is lost.
     private var probes: [EngineUUID: Set<TaskID>] = [:]
-    /// Tasks that engines say they hold and that the store does not have: their clients send them again.
+    /// Tasks that engines have reported and that were not known here, each with its engine. Their clients send them again.
     private var unknownHeld: [TaskID: EngineUUID] = [:]
     /// Numbers for clients, by their identity at the task socket.
     private var clientNumbers: [ByteBuffer: Int] = [:]
@@ -56,15 +57,15 @@ final class TaskDesk {
     private struct LiveTask {
         /// The request as it came, behind its client's identity.
         let message: Message
-        /// Those of its arguments that are other tasks' results; nil for none.
+        /// The arguments that are results of other tasks; nil for none.
         let arguments: TaskArguments?
-        /// The session of a client that an earlier controller served, whose connection has to be found; nil for one of this one's.
+        /// The session of the client if the task was restored, whose connection has to be found; nil for a task submitted here.
         var returning: String?
     }
 
     /// - Parameters:
-    ///   - direct: Tells which direct requests are under way, whose results a task may take, and counts what engines have finished.
-    ///   - store: Has the results of earlier tasks.
+    ///   - direct: Knows which direct requests are under way, whose results a task may take, and counts what each engine finished.
+    ///   - store: Has the results of tasks that have ended.
     init(
         _ options: ControllerOptions, engines: EngineRoster, direct: DirectDesk, session: ControllerSession, gate: Gate,
         loans: BufferLoans, recorder: Recorder, store: any TaskStore, outlets: Outlets, work: LoopTasks, on loop: any EventLoop
@@ -88,7 +89,7 @@ final class TaskDesk {
 
     // MARK: Requests
 
-    /// A request from a client: `[client, delimiter, …]`.
+    /// Takes a request from a client: `[client, delimiter, …]`.
     func take(_ verified: VerifiedRequest) {
         let (message, header) = (verified.message, verified.header)
         guard let client = message.identities.first else { return self.gate.drop("no client is named", at: .taskClient) }
@@ -107,7 +108,7 @@ final class TaskDesk {
         }
     }
 
-    /// What a request says to the scheduler. A pure scheduler honours none of it.
+    /// Reads what a request asks of the scheduler; a pure scheduler ignores all of it.
     private func request(in message: Message, _ header: MessageHeader, from client: ByteBuffer) throws -> TaskRequest {
         let number = self.number(of: client)
         if self.scheme == .pure { return TaskRequest(header.id, client: number) }
@@ -115,7 +116,8 @@ final class TaskDesk {
         return TaskRequest(header.id, client: number, asked, need: self.needs.need(of: message, header.type, asked))
     }
 
-    /// Python's clients do not send tasks to a controller without a scheduler; others are told.
+    /// Answers a task with an error, because this controller has no task scheduler. Python's clients send none to such a
+    /// controller.
     private func refuse(_ message: Message, _ header: MessageHeader, _ client: ByteBuffer) {
         let error = ErrorContent(
             .engineError, "this controller has no task scheduler; address the engines, or use another --scheme")
@@ -133,7 +135,7 @@ final class TaskDesk {
         }
         self.live[request.id] = LiveTask(message: message, arguments: arguments)
         let holder = self.unknownHeld.isEmpty ? nil : self.unknownHeld[request.id]
-        // While engines have yet to say what they hold, one of them may have what a client sends again.
+        // While engines have yet to report, one of them may have a task that a client sends again.
         if holder != nil || self.scheduler.awaitsReports {
             self.perform(.restored(request, failures: 0, on: holder))
         } else {
@@ -141,7 +143,7 @@ final class TaskDesk {
         }
     }
 
-    /// Forgets a task that has ended, or was none.
+    /// Forgets a task that has ended or was refused.
     @discardableResult
     private func forget(_ task: TaskID) -> LiveTask? {
         guard let ended = self.live.removeValue(forKey: task) else { return nil }
@@ -158,25 +160,25 @@ final class TaskDesk {
         return number
     }
 
-    /// A client's connection has dropped.
+    /// Forgets a client whose connection has dropped.
     ///
-    /// - Returns: The number that it had; nil if it never submitted anything.
+    /// - Returns: The client's number; nil if the client never submitted a task.
     func clientLeft(_ client: ByteBuffer) -> Int? {
         self.returning.disconnected(client)
         return self.clientNumbers.removeValue(forKey: client)
     }
 
-    /// A client has connected.
+    /// Sends a client that has connected the answers that are held for clients of the controller before this one.
     func clientConnected(_ client: ByteBuffer) { self.returning.connected(client) }
 
-    /// A client's abort goes to the engines; tasks that no engine has yet can only be stopped here.
+    /// Ends the tasks of a client's abort that no engine has. The abort itself goes to the engines.
     func abortWaiting(_ request: VerifiedRequest) {
         guard let content = try? JSONValue(parsing: request.message.content) else { return }
         let ids = ControlRequest.messageIDs(in: content)
         if !ids.isEmpty { self.perform(.aborted(ids)) }
     }
 
-    /// Runs recorded tasks again under new ids. Nobody waits for their replies: whoever wants them asks for the records.
+    /// Runs recorded tasks again under new ids. Their replies go to no client, but are in the records.
     func resubmit(_ records: [TaskRecord]) -> HubAnswer {
         let tasks = records.compactMap { Resubmission(of: $0, as: self.session.nextMessageID(), at: .now) }
         var again: [(task: Resubmission, message: Message, request: TaskRequest, arguments: TaskArguments?)] = []
@@ -188,7 +190,7 @@ final class TaskDesk {
                 request.inputs = Array(try ResultPlaces(scanning: message.metadata).results.values)
                 again.append((task, message, request, request.inputs.isEmpty ? nil : try TaskArguments(of: message)))
             } catch {
-                // Of a request to an engine, what it says of results was not read when it came.
+                // The results that a direct request names were not checked when it came.
                 return HubAnswer(TaskStoreError(.valueError, "task '\(task.original)' cannot be run again: \(error)"))
             }
         }
@@ -202,12 +204,14 @@ final class TaskDesk {
 
     // MARK: After a controller that was killed
 
-    /// An engine of the controller before this one may come back. Told before tasks are restored.
+    /// Expects an engine of the controller before this one to come back. Must be called before tasks are restored.
     func expect(_ engine: EngineUUID) { self.perform(.engineExpected(engine)) }
 
-    /// Takes up the tasks that have no outcome, in the order in which they were submitted.
+    /// Takes up tasks without an outcome. A task whose record cannot be read ends as lost.
     ///
-    /// - Parameter ended: Tasks that have one, on which these depend.
+    /// - Parameters:
+    ///   - records: The records of the tasks, in the order in which they were submitted.
+    ///   - ended: Records of ended tasks on which these depend.
     func restore(_ records: [TaskRecord], ended: [TaskRecord]) {
         self.restores = true
         if !records.isEmpty { self.returning.expectClients(on: self.loop) }
@@ -236,20 +240,23 @@ final class TaskDesk {
         self.perform(.restored(request, failures: task.failures, on: task.engine))
     }
 
-    /// The engine has said what it holds.
+    /// Takes an engine's report of what it holds.
+    ///
+    /// A reported task that is not known here is kept for the client that sends it again.
     func take(_ report: EngineReport, from engine: EngineUUID) {
         self.reports[engine]?.timer.cancel()
         self.reports[engine] = nil
         self.perform(.engineReported(engine, report))
         let others = report.has.subtracting(report.asked)
-        // What it was not asked about it may have answered, and the answer may be lost.
+        // The engine may have answered a task that it was not asked about, and the answer may be lost.
         let claimed = others.filter { self.scheduler.engine(of: $0) == engine }
         if !claimed.isEmpty { self.askForReport(engine, of: claimed) }
         for task in others where self.live[task] == nil { self.unknownHeld[task] = engine }
         self.clients.flush()
     }
 
-    /// Asks an engine of the controller before this one what it holds, until it says so or is gone.
+    /// Asks an engine of the controller before this one what it holds, again and again until it reports, is gone, or has had all
+    /// rounds.
     private func expectReport(of engine: EngineRegistry.Engine) {
         guard self.scheduler.awaitsReport(of: engine.uuid) else { return }
         let asked = Set(self.scheduler.assigned(to: engine.uuid) + self.direct.queue(of: engine.uuid))
@@ -261,16 +268,17 @@ final class TaskDesk {
         self.awaitReport(of: engine.uuid, asked, rounds: Self.reportRounds)
     }
 
-    /// How often, once in ``reportPause``, an engine is asked before it counts as one that has nothing.
+    /// How often an engine is asked, once per ``reportPause``, before its tasks count as lost.
     private static let reportRounds = 50
     private static let reportPause = TimeAmount.milliseconds(200)
 
+    /// Waits one ``reportPause`` for the engine's report, then asks again, or gives the engine's tasks up as lost.
     private func awaitReport(of engine: EngineUUID, _ asked: Set<TaskID>, rounds: Int) {
         let timer = self.loop.assumeIsolated().scheduleTask(in: Self.reportPause) { [weak self] in
             guard let self, let awaited = self.reports[engine] else { return }
             guard self.scheduler.awaitsReport(of: engine) else { return self.reports[engine] = nil }
             if awaited.isProbed {
-                // A stock engine answers in order: it may run a task for days before it comes to the probe.
+                // A stock engine answers in order, so it may run a task for days before it answers the probe.
                 self.awaitReport(of: engine, asked, rounds: rounds)
             } else if rounds > 1 {
                 self.askForReport(engine, of: asked)
@@ -292,7 +300,9 @@ final class TaskDesk {
         self.control.flush()
     }
 
-    /// Asks a stock engine something that it answers after all that it was given before: what has no answer by then will have none.
+    /// Probes a stock engine by a `kernel_info_request`, which it answers after all tasks that it was given before.
+    ///
+    /// A task without an answer by then will have none.
     private func probe(_ engine: EngineUUID) {
         guard let identity = self.engines.identity(of: engine) else { return }
         self.probes[engine] = Set(self.scheduler.assigned(to: engine))
@@ -302,7 +312,9 @@ final class TaskDesk {
         self.engineSide.flush()
     }
 
-    /// Whether the reply answers a probe of ours.
+    /// Takes the reply if it answers a probe, as a report that the engine has none of its tasks.
+    ///
+    /// - Returns: Whether the reply was taken.
     private func takesProbeReply(_ message: Message, from engine: EngineUUID) -> Bool {
         guard message.identities.count > 1, message.identities[1] == ControllerSession.identity,
             let asked = self.probes.removeValue(forKey: engine)
@@ -313,7 +325,7 @@ final class TaskDesk {
 
     // MARK: Replies
 
-    /// A reply from an engine: `[engine, client, delimiter, …]`.
+    /// Takes a reply from an engine: `[engine, client, delimiter, …]`.
     func takeReply(_ verified: VerifiedMessage) {
         let message = verified.message
         guard let engine = message.identities.first else { return self.gate.drop("no engine is named", at: .taskEngine) }
@@ -322,11 +334,11 @@ final class TaskDesk {
         }
         guard self.engines.isTimely(message, from: EngineUUID(String(buffer: engine))) else { return }
         if !self.probes.isEmpty, self.takesProbeReply(message, from: EngineUUID(String(buffer: engine))) { return }
-        // A task of an earlier controller's: nobody is there to answer, but its record is, for those who ask the hub.
+        // A task that is not live was an earlier controller's. No client is known, but clients can ask the hub for the record.
         if self.live[id] == nil { self.recorder.note(.completed(id, reply: message, received: .now)) }
         do {
             var metadata = try ReplyMetadata.ForController(scanning: message.metadata)
-            // Metadata without a status would leave the task without an end; the content has one too.
+            // If the metadata has no status, the content's is taken, so that the task ends.
             if metadata.status == nil {
                 switch message.content.textMember("status") {
                 case "ok": metadata.status = .ok
@@ -350,7 +362,7 @@ final class TaskDesk {
         }
     }
 
-    /// An engine says that a task waits for others, or goes on: `[engine, delimiter, …]`.
+    /// Takes an engine's notice that a task waits for others, or runs on: `[engine, delimiter, …]`.
     func takeWaitNotice(_ message: Message, from engine: EngineUUID) {
         guard let content = try? JSONValue(parsing: message.content), let id = content["msg_id"]?.string,
             let waits = content["waits"]?.bool
@@ -358,7 +370,7 @@ final class TaskDesk {
         self.perform(waits ? .waits(TaskID(id), on: engine) : .goesOn(TaskID(id), on: engine))
     }
 
-    /// An engine's answer to a recall: `[engine, "apus", delimiter, …]`.
+    /// Takes an engine's answer to a recall: `[engine, "apus", delimiter, …]`.
     func takeRecallReply(_ message: Message, from engine: EngineUUID) {
         guard let content = try? JSONValue(parsing: message.content) else { return }
         let given = (content["msg_ids"]?.array ?? []).compactMap { $0.string.map { TaskID($0) } }
@@ -377,12 +389,12 @@ final class TaskDesk {
 
     func engineChanged(_ engine: EngineRegistry.Engine) { self.perform(.engineChanged(engine.uuid, engine.abilities)) }
 
-    /// The engine gets no more tasks, and may answer those it has.
+    /// Gives the engine no more tasks; it may still answer the tasks that it has.
     func engineRetired(_ engine: EngineUUID) { self.perform(.engineRetired(engine)) }
 
-    /// The engine's tasks end, or are given to others; those that have ended are told of before this returns.
+    /// Ends the engine's tasks, or gives them to other engines. Clients of ended tasks are answered before this returns.
     ///
-    /// - Parameter begun: Which of them the engine had begun; nil: any may be.
+    /// - Parameter begun: The tasks that the engine had begun; nil if that is not known.
     func engineLeft(_ engine: EngineUUID, begun: Set<TaskID>? = nil) {
         self.reports.removeValue(forKey: engine)?.timer.cancel()
         self.probes[engine] = nil
@@ -391,12 +403,12 @@ final class TaskDesk {
         self.clients.flush()
     }
 
-    /// Something other than a task has run on the engine; conditions that did not hold there may hold now.
+    /// Has tasks that the engine refused offered to it again, because something other than a task has run there.
     func engineTouched(_ engine: EngineUUID) {
         if self.scheduler.mayHaveRefusals { self.perform(.engineTouched(engine)) }
     }
 
-    /// Has tasks fail where no engine is registered, for none is coming, and why; nil: has them wait again.
+    /// Has tasks fail while no engine is registered, because none is coming, for this reason; nil has them wait again.
     func expectNoEngine(_ reason: String?) { self.perform(reason.map { .noEngineIsComing($0) } ?? .engineIsComing) }
 
     /// Closes the engine's connection.
@@ -404,14 +416,14 @@ final class TaskDesk {
 
     // MARK: Direct requests
 
-    /// A direct request has been answered by its engine: tasks may want its result.
+    /// Gives the result of a direct request to the tasks that take it as an argument.
     func directRequestEnded(_ ending: DirectDesk.Ending) {
         self.keepIfWanted(ending.task, ending.reply)
         self.performFollowUps()
         self.engineTouched(ending.engine)
     }
 
-    /// Direct requests have ended that their engine did not answer.
+    /// Tells the tasks that take results of these direct requests that there are none, for their engine did not answer.
     func directRequestsLost(_ tasks: [TaskID]) {
         for task in tasks { self.keepIfWanted(task, nil) }
         self.performFollowUps()
@@ -419,15 +431,15 @@ final class TaskDesk {
 
     // MARK: What there is
 
-    /// The scheduler's account of tasks, to be asked.
+    /// Tasks that the engine has, in the order sent.
     func assigned(to engine: EngineUUID) -> [TaskID] { self.scheduler.assigned(to: engine) }
     /// Tasks that no engine has.
     var waiting: [TaskID] { self.scheduler.waiting }
     var waitingCount: Int { self.scheduler.waitingCount }
-    /// Why no engine will come; nil while one may.
+    /// Why no engine is coming; nil while one may come.
     var noEngineIsComing: String? { self.scheduler.noEngineIsComing }
 
-    /// Why tasks wait, in words, by their ids; of those asked for that do.
+    /// Why tasks wait, in words, by their ids; a task that does not wait is left out.
     func reasons(for tasks: some Sequence<TaskID>) -> JSONObject {
         let context = self.reasonContext
         var reasons: JSONObject = [:]
@@ -437,7 +449,7 @@ final class TaskDesk {
         return reasons
     }
 
-    /// What engines are called in reasons, and why tasks failed.
+    /// The names of engines and the errors of tasks, for texts of reasons.
     private var reasonContext: ReasonContext {
         ReasonContext(now: self.now, name: { self.engines.name(of: $0) }, error: { self.failures[$0] })
     }
@@ -451,13 +463,13 @@ final class TaskDesk {
         if !self.followUps.isEmpty { self.performFollowUps() }
     }
 
-    /// Takes up the events that effects brought about, once all effects of the event before have been performed.
+    /// Handles the events that effects have caused, each after all effects of the event before.
     private func performFollowUps() {
         while !self.followUps.isEmpty { self.handle(self.followUps.removeFirst()) }
     }
 
     private func handle(_ event: TaskScheduler.Event) {
-        // The list is taken and given back, so that its storage serves again.
+        // The list is taken and put back, so that its memory is used again.
         var effects = self.effects
         self.effects = []
         self.scheduler.handle(event, at: self.now, effects: &effects)
@@ -502,7 +514,7 @@ final class TaskDesk {
         }
     }
 
-    /// A task has ended, with this reply if an engine made one; tasks may want its result.
+    /// Keeps the result of a task that has ended, if other tasks take it; nil for a task without an engine's reply.
     private func keepIfWanted(_ task: TaskID, _ reply: Message?) {
         guard self.inputs.isWanted(task) else { return }
         self.perform(self.inputs.handle(.finished(task, TaskInputs.Outcome(reply))))
@@ -525,8 +537,7 @@ final class TaskDesk {
         self.recorder.note(.assigned(task, to: engine, failures: failures))
     }
 
-    /// The request with a space more in its metadata, which means nothing, and so another signature: an engine that has had a
-    /// message does not take it twice.
+    /// The request with one more space in its metadata, signed anew, because an engine refuses a signature that it has seen.
     private func resigned(_ task: LiveTask) -> Message {
         let message = task.message
         var parts = message.parts
@@ -539,7 +550,8 @@ final class TaskDesk {
         return again
     }
 
-    /// The request with how often its task has been tried, for what its engine may have to say of its end.
+    /// The request with the number of the present try in its metadata, which the engine tells in its error if Python dies of the
+    /// task.
     private func telling(attempt: Int, in message: Message) -> Message {
         guard var metadata = (try? JSONValue(parsing: message.metadata))?.object else { return message }
         metadata[ApusMember.attempt] = .int(attempt)
@@ -569,17 +581,17 @@ final class TaskDesk {
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
         var frames = reply.frames
         if let returning {
-            // The identity that the engine names is of the client's connection to the controller before this one.
+            // The client's identity in the reply is that of its connection to the controller before this one.
             frames.remove(at: 1)
             if self.scheme == .pure { frames.removeFirst() }
             return self.returning.answer(frames, to: returning)
         }
-        // A pure scheduler does not say who answered, as the proxy that it stands for cannot.
+        // A pure scheduler does not name the engine that answered, because ipyparallel's proxy does not.
         if self.scheme == .pure { frames.removeFirst() } else { frames.swapAt(0, 1) }
         self.recorder.answer(frames, by: self.clients)
     }
 
-    /// Keeps why a task failed on an engine, for those that depend on it.
+    /// Keeps why a task failed on an engine, for the errors of tasks that depend on it.
     private func noteFailure(of task: TaskID, _ reply: Message) {
         switch reply.content.textMember("status") {
         case "ok": return
@@ -590,7 +602,7 @@ final class TaskDesk {
         }
     }
 
-    /// A task of this id has ended here before. What that one left stays as it is, and whoever asked is told.
+    /// Answers a task with an error, because a task of this id has ended here. The record of the earlier task stays.
     private func refuseAgain(_ task: TaskID) {
         guard let request = self.forget(task)?.message else { return }
         self.recorder.takeBackSubmission(of: task)

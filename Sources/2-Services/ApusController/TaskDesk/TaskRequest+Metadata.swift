@@ -2,7 +2,7 @@ import ApusCore
 import ApusWire
 
 extension TaskRequest {
-    /// What the task scheduler has to know of a request, as its metadata says it.
+    /// Makes the scheduler's view of a request from the request's metadata.
     init(_ id: TaskID, client: Int, _ asked: RequestMetadata.ForScheduler, need: TaskNeed?) {
         let inputs = asked.results.isEmpty ? [] : Set(asked.results.results.values).sorted { $0.text < $1.text }
         self.init(

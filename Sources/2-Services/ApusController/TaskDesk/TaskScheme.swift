@@ -1,11 +1,11 @@
 import ApusCore
 
-/// How the controller places tasks: by one of the scheduler's choices, in turn and without thought, or not at all.
+/// How the controller places tasks: by a scheme of the scheduler, on engines in turn, or not at all.
 enum TaskScheme: Sendable, Equatable {
     case choosing(TaskScheduler.Scheme)
-    /// Engines in turn, as many tasks as come; dependencies, targets and retries are not looked at (`pure`).
+    /// Engines in turn, without a limit of tasks; dependencies, targets and retries are ignored (`pure`).
     case pure
-    /// There is no task scheduler (`none`).
+    /// No task scheduler (`none`).
     case none
 
     init(_ name: String) {

@@ -2,17 +2,17 @@ internal import DequeModule
 
 /// The answers that an engine sent last, to be sent again when a controller that took the place of another asks for them.
 ///
-/// A value, generic over what an answer is. Answers are kept for two seconds, which is longer than a controller takes to store them, as
-/// far as they fit into the limits. Nothing of an answer is read until a controller asks.
+/// A value, generic over the type of answers. An answer is kept for at least two seconds, which is longer than a controller takes
+/// to store it, unless the limits are exceeded. Older answers are dropped when the next one is kept.
 package struct SentAnswers<Answer> {
-    /// Nanoseconds that an answer is kept.
+    /// Nanoseconds that an answer is kept at least, within the limits.
     private static var age: UInt64 { 2_000_000_000 }
-    /// Nanoseconds after which an answer that did not fit is not missed any more: the controller has stored it.
+    /// Nanoseconds after which the controller is taken to have stored an answer that was dropped too early.
     private static var gapAge: UInt64 { 10_000_000_000 }
 
     private var answers: Deque<(time: MonotonicTime, byteCount: Int, answer: Answer)> = []
     private var byteCount = 0
-    /// When the last answer went that was too young to go.
+    /// When an answer was last dropped before its age, because of a limit.
     private var lastGap: MonotonicTime?
     private let countLimit: Int
     private let byteLimit: Int
@@ -22,7 +22,7 @@ package struct SentAnswers<Answer> {
         self.byteLimit = byteLimit
     }
 
-    /// Keeps an answer that is sent now.
+    /// Keeps an answer that is sent now, and drops old answers and those beyond the limits.
     package mutating func keep(_ answer: Answer, byteCount: Int, at now: MonotonicTime) {
         self.answers.append((now, byteCount, answer))
         self.byteCount += byteCount
@@ -38,7 +38,7 @@ package struct SentAnswers<Answer> {
     /// The answers that are kept, oldest first.
     package var all: [Answer] { self.answers.map(\.answer) }
 
-    /// Whether all answers that a controller may have missed are kept.
+    /// Whether every answer that a controller may have failed to store is kept.
     package func isComplete(at now: MonotonicTime) -> Bool {
         self.lastGap.map { now.nanoseconds(since: $0) > Self.gapAge } ?? true
     }

@@ -1,26 +1,29 @@
 package import NIOCore
 internal import DequeModule
 
-/// Finds the connections of clients that an earlier controller served, for the answers that it owed them.
+/// Finds the connections of clients that an earlier controller served, for the answers that are owed to them.
 ///
-/// A value, generic over what an answer is; it belongs to one socket. A client's session is known from its requests. Its connection is new
-/// and, at ipyparallel's clients, has no name: whose it is shows only when the client sends something by it. Until then an answer goes to
-/// every connection that has shown no session, for clients pass over answers to requests that are not theirs.
+/// A value for one socket, generic over the type of answers. A client's session is known from its requests. The client's
+/// connection is new and, with ipyparallel's clients, has no name, so its session is known only once the client sends a request
+/// by it. Until then an answer goes to every connection that has shown no session, for clients pass over answers to requests that
+/// are not theirs.
 package struct ReturningClients<Answer> {
-    /// Whose each connection is; nil while it has shown no session.
+    /// The session of each connection; nil while the connection has shown none.
     private var connections: [ByteBuffer: String?] = [:]
+    /// The connection by which each session has last sent a request.
     private var bySession: [String: ByteBuffer] = [:]
-    /// Answers to sessions whose connections are not known, oldest first, for connections to come.
+    /// Answers to sessions without a known connection, oldest first, for connections that are made later.
     private var held: Deque<(session: String, answer: Answer, byteCount: Int)> = []
     private var heldByteCount = 0
     private let byteLimit: Int
 
-    /// - Parameter byteLimit: Bytes of answers that are held; beyond them the oldest are dropped. Their records stay.
+    /// - Parameter byteLimit: The most bytes of answers that are held; beyond the limit the oldest are dropped. Their records
+    ///   stay.
     package init(byteLimit: Int = 64 << 20) { self.byteLimit = byteLimit }
 
-    /// A client has connected.
+    /// Adds a connection, whose session is not known yet.
     ///
-    /// - Returns: The answers that may be the client's, oldest first.
+    /// - Returns: All answers that are held, oldest first, to be sent by the connection.
     package mutating func connected(_ identity: ByteBuffer) -> [Answer] {
         self.connections[identity] = .some(nil)
         return self.held.map(\.answer)
@@ -31,7 +34,9 @@ package struct ReturningClients<Answer> {
         if let session, self.bySession[session] == identity { self.bySession[session] = nil }
     }
 
-    /// A request of this session came by the connection, which has been sent every answer that is held.
+    /// Notes that a request of this session came by the connection.
+    ///
+    /// Answers that are held for the session are dropped, for the connection has been sent all of them.
     package mutating func spoke(_ identity: ByteBuffer, as session: String) {
         guard self.bySession[session] != identity else { return }
         self.connections[identity] = session
@@ -40,9 +45,9 @@ package struct ReturningClients<Answer> {
         self.heldByteCount = self.held.reduce(0) { $0 + $1.byteCount }
     }
 
-    /// An answer to a request of an earlier controller's is there.
+    /// Takes an answer to a request of an earlier controller, and holds it if the session's connection is not known.
     ///
-    /// - Returns: The connections to send it by now.
+    /// - Returns: The connections to send the answer by now.
     package mutating func take(_ answer: Answer, byteCount: Int, for session: String) -> [ByteBuffer] {
         if let identity = self.bySession[session] { return [identity] }
         self.held.append((session, answer, byteCount))
@@ -52,7 +57,7 @@ package struct ReturningClients<Answer> {
         return unknown.sorted { $0.readableBytesView.lexicographicallyPrecedes($1.readableBytesView) }
     }
 
-    /// Drops what is held: the clients have had long enough to connect again.
+    /// Drops the answers that are held, because the time for clients to connect again is over.
     package mutating func giveUp() {
         self.held = []
         self.heldByteCount = 0
