@@ -5,10 +5,10 @@ package import ApusTransport
 package import ApusWire
 package import Foundation
 
-/// An error of a lower module, whose description is a sentence for people.
+/// An error of a lower module, whose description is a sentence for users.
 ///
-/// Users meet such an error as the cause of an `ApusError`. Foundation asks for the sentence by another name, and without it says that
-/// the operation could not be completed. The modules have nothing below them in common, so what their errors share is said here, once.
+/// Users see such an error as the cause of an `ApusError`. Foundation reads `errorDescription`, and without it says that the
+/// operation could not be completed. The protocol stands here because the modules have no module below them in common.
 package protocol DescribedError: LocalizedError, CustomStringConvertible {}
 
 extension DescribedError {

@@ -2,17 +2,17 @@ package import ApusWire
 import NIOCore
 import Pickle
 
-/// Reads what a request asks of its engine: cells are Python, and so are calls but those of a closure, or of a function by its name.
+/// Reads what a request needs of its engine: a build for a closure, a name for a function called by its name, else Python.
 package struct TaskNeedReader: Sendable {
-    /// Consecutive tasks usually call the same function, so the last decision is kept: the function as it is sent, and what it needs;
-    /// nil if that is up to its arguments.
+    /// The last decision, kept because consecutive tasks usually call the same function: the function as it was sent, and its
+    /// need; a nil need if the arguments decide.
     private var lastCall: (function: ByteBuffer, need: TaskNeed?)?
 
     package init() {}
 
-    /// What the request needs, by its metadata, and where that does not say it, by its buffers.
+    /// Reads the request's need from its metadata, or if these name no build, from its buffers.
     ///
-    /// - Parameter metadata: What is to be heeded of the request's metadata.
+    /// - Parameter metadata: The request's metadata.
     package mutating func need(
         of message: Message, _ type: MessageType, _ metadata: RequestMetadata.ForScheduler
     ) -> TaskNeed {
@@ -26,18 +26,18 @@ package struct TaskNeedReader: Sendable {
         var need: TaskNeed? = .python
         if function.readableBytes < Self.readableFunction, let value = Self.value(in: function) {
             if let name = value.referenceName { need = .name(name) }
-            // What ipyparallel's mapping function maps decides.
+            // For a call of ipyparallel's mapping function, the function that is mapped decides.
             if value.pythonFunctionName == PythonCall.mapFunction.pythonFunctionName { need = nil }
         }
         self.lastCall = (function, need)
         return need ?? Self.needOfMapped(message)
     }
 
-    /// Names, and ipyparallel's own functions, are shorter than this, in bytes.
+    /// Bytes from which on a function is not read; names and ipyparallel's own functions are shorter.
     private static let readableFunction = 4096
 
     private static func needOfMapped(_ message: Message) -> TaskNeed {
-        // Function, counts, first argument.
+        // The buffers are the function, the counts and the first argument.
         guard let mapped = message.buffers.dropFirst(2).first, mapped.readableBytes < Self.readableFunction,
             let name = Self.value(in: mapped)?.referenceName
         else { return .python }

@@ -1,34 +1,34 @@
-/// The members of the metadata of requests and replies that ipyparallel knows as well, by name. ``ApusMember`` has those of Apus.
+/// The names of the metadata members of requests and replies that ipyparallel also has. ``ApusMember`` has the members of Apus.
 package enum MetadataMember {
     // MARK: Requests to the task scheduler
 
-    /// Tasks that must have ended before this one runs.
+    /// Tasks that must have ended before the request's task runs.
     @inlinable package static var after: StaticString { "after" }
-    /// Tasks on whose engine this one runs.
+    /// Tasks on whose engine the request's task runs.
     @inlinable package static var follow: StaticString { "follow" }
-    /// Seconds that the task may wait for its dependencies.
+    /// Seconds that the task may wait until it has an engine.
     @inlinable package static var timeout: StaticString { "timeout" }
-    /// Uuids of the engines that may run the task; of a broadcast those that it is for, each with its id.
+    /// Uuids of the engines that may run the task; in a broadcast, the uuids and ids of its engines.
     @inlinable package static var targets: StaticString { "targets" }
     /// How often the task is tried again.
     @inlinable package static var retries: StaticString { "retries" }
 
-    // MARK: All requests, and the replies that say it again
+    // MARK: All requests, and their replies
 
     /// The client's name for the work.
     @inlinable package static var label: StaticString { "label" }
     /// Whether the request is a broadcast.
     @inlinable package static var isBroadcast: StaticString { "is_broadcast" }
-    /// Whether the replies to a broadcast become one.
+    /// Whether the replies to a broadcast are joined into one.
     @inlinable package static var isCoalescing: StaticString { "is_coalescing" }
-    /// The id of the broadcast that a copy was made of.
+    /// The id of the broadcast of which a copy was made.
     @inlinable package static var originalMessageID: StaticString { "original_msg_id" }
 
     // MARK: Replies
 
     /// How the request ended (``ReplyMetadata/Status``).
     @inlinable package static var status: StaticString { "status" }
-    /// When the engine began.
+    /// When the engine began the request.
     @inlinable package static var started: StaticString { "started" }
     /// When the controller answered in the engine's place.
     @inlinable package static var date: StaticString { "date" }
@@ -36,12 +36,12 @@ package enum MetadataMember {
     @inlinable package static var engine: StaticString { "engine" }
     /// Whether the engine could run the task at all.
     @inlinable package static var dependenciesMet: StaticString { "dependencies_met" }
-    /// The engines whose replies became one, in the order of the results.
+    /// The engines whose replies were joined into one, in the order of the results.
     @inlinable package static var broadcastTargets: StaticString { "broadcast_targets" }
-    /// Error: the engine that answers, which an error content has as well.
+    /// The engine that answers with an error; also a member of an error's content.
     @inlinable package static var engineInfo: StaticString { "engine_info" }
-    /// In the engine info: its uuid.
+    /// The engine's uuid, in the engine info.
     @inlinable package static var engineUUID: StaticString { "engine_uuid" }
-    /// In the engine info: its id.
+    /// The engine's id, in the engine info.
     @inlinable package static var engineID: StaticString { "engine_id" }
 }

@@ -1,6 +1,6 @@
 package import NIOCore
 
-/// The metadata of a reply (protocol article, "Reply metadata"), by who reads it.
+/// The metadata of a reply (protocol article, "Reply metadata"), with a type for each reader.
 package enum ReplyMetadata {
     /// How a request ended.
     package enum Status: String, Sendable { case ok, error, aborted }
@@ -11,7 +11,7 @@ package enum ReplyMetadata {
     package struct ForController: Sendable {
         package var status: Status?
         package var dependenciesMet = true
-        /// Microseconds of work, from engines that count them.
+        /// Microseconds that the engine worked on the request; nil if the engine does not count them.
         package private(set) var work: UInt32?
 
         package init(scanning metadata: ByteBuffer) throws(WireError) {
@@ -30,16 +30,16 @@ package enum ReplyMetadata {
 
     // MARK: The client
 
-    /// What a client tells of a task, as its reply has it. How many output messages there are comes first, and alone:
+    /// What a client shows of a task, read from its reply. The number of output messages is needed earlier, and is read by
     /// ``outputCount(scanning:)``.
     package struct ForClient: Sendable {
-        /// When the engine began.
+        /// When the engine began the request.
         package private(set) var started: WireDate?
         package private(set) var engine: EngineUUID?
         package private(set) var label: String?
-        /// How many calls of a map were made, where not all were.
+        /// How many calls of a map were made; nil if all were.
         package private(set) var calls: Int?
-        /// Whether the engine keeps the run limit that it was told.
+        /// Whether the engine heeds the run limit of the request.
         package private(set) var saysLimit = false
 
         package init(scanning metadata: ByteBuffer) throws(WireError) {
@@ -61,7 +61,7 @@ package enum ReplyMetadata {
         }
     }
 
-    /// How many output messages belong to the request, which our engines say of quiet ones.
+    /// How many output messages belong to the request; nil if the reply does not say. Our engines write it for quiet requests.
     package static func outputCount(scanning metadata: ByteBuffer) -> Int? {
         let count = try? metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> Int? in
             guard try cursor.find(ApusMember.outputs) else { return nil }
@@ -72,7 +72,7 @@ package enum ReplyMetadata {
 
     // MARK: Replies of the controller
 
-    /// The metadata of a reply that the controller gives in the place of an engine.
+    /// The metadata of a reply that the controller sends in place of an engine.
     package static func standIn(_ status: Status, for engine: EngineUUID? = nil, at date: WireDate? = nil) -> JSONObject {
         var metadata: JSONObject = [:]
         metadata[MetadataMember.status] = .string(status.rawValue)
@@ -83,11 +83,11 @@ package enum ReplyMetadata {
 }
 
 extension JSONObject {
-    /// Adds what a reply says of the broadcast that it answers.
+    /// Adds the members of a reply to a broadcast.
     ///
     /// - Parameters:
-    ///   - original: The id that the client gave the broadcast, as it stands.
-    ///   - targets: The engines that a reply to all of them is for.
+    ///   - original: The id that the client gave the broadcast, unchanged.
+    ///   - targets: The engines whose replies were joined into this one; nil for a reply to a single copy.
     package func answering(broadcast original: JSONValue, isCoalescing: Bool, targets: JSONValue? = nil) -> JSONObject {
         var metadata = self
         metadata[MetadataMember.isBroadcast] = true
@@ -104,11 +104,11 @@ extension RequestMetadata.ForEngine {
     /// The metadata of the engine's reply.
     ///
     /// - Parameters:
-    ///   - started: When the request was begun; the time of the answer for one that never was.
-    ///   - outputs: How many output messages belong to the request. Only a quiet one's reply says so: its client waits for that
-    ///     many and for no idle.
-    ///   - work: Microseconds spent on the request, for the scheduler; said to quiet ones only, whose clients know the member.
-    ///   - calls: How many calls of a map were made, where not all were.
+    ///   - started: When the request was begun; the time of the answer if it never was.
+    ///   - outputs: How many output messages belong to the request. Written only for a quiet request, whose client waits for so
+    ///     many and for no idle status.
+    ///   - work: Microseconds spent on the request, for the scheduler; written only for a quiet request.
+    ///   - calls: How many calls of a map were made; nil if all were.
     package func reply(
         _ status: ReplyMetadata.Status, by engine: (id: EngineID, uuid: EngineUUID), started: WireDate,
         meetsDependencies: Bool = true, outputs: Int, work: Int? = nil, calls: Int? = nil
@@ -153,7 +153,7 @@ extension RequestMetadata.ForEngine {
             json.writeDecimal(calls)
         }
         if let limit = self.limit {
-            // Said again, so that the client knows that it was heeded.
+            // Repeated, so that the client knows that the limit was heeded.
             json.writeMember(ApusMember.limit)
             JSONValue.double(limit).write(into: &json)
         }
@@ -163,7 +163,7 @@ extension RequestMetadata.ForEngine {
 }
 
 extension ByteBuffer {
-    /// Writes a text that has nothing to escape.
+    /// Writes a text without characters to escape, in quotes.
     fileprivate mutating func writeQuoted(_ text: String) {
         self.writeStaticString("\"")
         self.writeString(text)

@@ -1,41 +1,43 @@
 package import NIOCore
 
-/// The metadata of a request (protocol article, "Request metadata"), by who reads it.
+/// The metadata of a request (protocol article, "Request metadata"), with a type for each reader.
 ///
-/// A client writes what it has to say to each; each reads its own, and passes over the rest. Members of the wrong kind count as left out.
+/// A client writes members for every reader; each reader reads its own, and ignores the rest. Members of the wrong type count as
+/// left out.
 package enum RequestMetadata {
-    /// No time of the metadata is longer, some thirty years: sums of such times are times.
+    /// The longest time in seconds that is read, some thirty years, so that sums of such times do not overflow.
     private static let longestTime = 1e9
 
     // MARK: The task scheduler
 
     /// What a request asks of the task scheduler.
     package struct ForScheduler: Sendable, Equatable {
-        /// Tasks that must have ended before.
+        /// Tasks that must have ended before the task runs.
         package var after: TaskDependency?
-        /// Tasks on whose engine it runs.
+        /// Tasks on whose engine the task runs.
         package var follow: TaskDependency?
-        /// How long it may wait for its dependencies; nil: for ever.
+        /// How long the task may wait until it has an engine; nil: for ever.
         package var timeout: Duration?
         /// The engines to choose among; empty for all.
         package var targets: [EngineUUID] = []
-        /// How often it is tried again.
+        /// How often the task is tried again.
         package var retries = 0
-        /// When, and after which errors.
+        /// When the task is tried again, and after which errors; nil: at once and after any.
         package var retryRule: RetryRule?
-        /// What an engine must own.
+        /// The amounts that an engine must own.
         package var resources: [String: Double] = [:]
-        /// How long it may wait while no engine is registered; zero: for ever; nil: as long as the controller says.
+        /// How long the task may wait while no engine is registered; zero: for ever; nil: as long as the controller's setting.
         package var engineTimeout: Duration?
-        /// How many tasks it was submitted within; nil where the client says nothing of it. The engine reads it as well.
+        /// How many nested tasks the task was submitted within; nil if the client did not write the member. The engine reads it
+        /// too.
         package var depth: Int?
-        /// Tasks of a higher one go first.
+        /// Tasks of a higher priority go first.
         package var priority = 0
-        /// Which of its arguments are results of other tasks.
+        /// The arguments that are results of other tasks.
         package var results = ResultPlaces()
-        /// The build that its function must be of. Read only: the engine's part says it.
+        /// The build that the function must come from. Read only: ``ForEngine`` writes it.
         package private(set) var build: String?
-        /// Whether its run time has a limit. Read only: the engine's part says it.
+        /// Whether the run time has a limit. Read only: ``ForEngine`` writes the limit.
         package private(set) var isLimited = false
 
         package init() {}
@@ -71,7 +73,7 @@ package enum RequestMetadata {
             }
         }
 
-        /// Begins the object with these members. Python's schedulers expect each of theirs, whether or not it says anything.
+        /// Begins the object with these members. Python's schedulers require each of their members, even without a value.
         package func begin(_ metadata: inout ByteBuffer) {
             metadata.writeFirstMember(MetadataMember.after)
             (self.after?.json ?? []).write(into: &metadata)
@@ -117,21 +119,21 @@ package enum RequestMetadata {
         package typealias Target = (uuid: EngineUUID, id: EngineID)
 
         package var targets: [Target]
-        /// Whether the replies become one.
+        /// Whether the replies are joined into one.
         package var isCoalescing: Bool
-        /// Whether the client counts on the replies to the copies, and on none to the request itself.
+        /// Whether the client waits for the replies to the copies, and for none to the request itself.
         package var countsOnCopies: Bool
-        /// The id that the client gave the broadcast; nil: the message's own.
+        /// The id that the client gave the broadcast; nil: the id of the message.
         package private(set) var original: MessageID?
 
-        /// A broadcast as our clients send it.
+        /// Makes a broadcast as our clients send it.
         package init(to targets: [Target], isCoalescing: Bool) {
             self.targets = targets
             self.isCoalescing = isCoalescing
             self.countsOnCopies = !isCoalescing
         }
 
-        /// Of a target without an id the id is -1, which no engine has.
+        /// Reads a broadcast. A target without an id gets the id -1, which no engine has.
         package init(_ metadata: JSONValue) {
             self.targets = (metadata[MetadataMember.targets]?.array ?? []).compactMap { pair in
                 guard let uuid = pair.array?.first?.string ?? pair.string else { return nil }
@@ -152,7 +154,7 @@ package enum RequestMetadata {
             if self.countsOnCopies { metadata.writeFlag(ApusMember.copies) }
         }
 
-        /// Begins the object of a request that is none.
+        /// Begins the object of a request that is not a broadcast.
         package static func beginNone(_ metadata: inout ByteBuffer) {
             metadata.writeFirstMember(MetadataMember.isBroadcast)
             metadata.writeStaticString("false")
@@ -165,30 +167,30 @@ package enum RequestMetadata {
 
     // MARK: The engine
 
-    /// What a request asks of its engine, and what the engine says again in its reply.
+    /// What a request asks of its engine, and the members that the engine repeats in its reply.
     package struct ForEngine: Sendable {
-        /// The client needs no busy and idle status for this request.
+        /// Whether the client needs no busy and idle status for the request.
         package var isQuiet = false
-        /// The arguments are sequences: call the function for each place and reply with the list of results.
+        /// Whether the arguments are sequences: the function is called for each place, and the reply has the list of results.
         package var maps = false
-        /// Each call of a map has an outcome of its own: a call that fails does not end the map.
+        /// Whether each call of a map has an outcome of its own, so that a call that fails does not end the map.
         package var keepsOutcomes = false
-        /// Microseconds after which a map begins no further call and gives the rest back; nil: it goes to its end.
+        /// Microseconds after which a map begins no further call and gives the rest back; nil: it makes all calls.
         package var slice: Int?
-        /// How many arguments from the first on are what a closure captured.
+        /// How many arguments, from the first on, are a closure's captured values.
         package var captureCount = 0
-        /// Seconds that the task may run.
+        /// Seconds that the task may run; nil: no limit.
         package var limit: Double?
-        /// The build that the function must be of.
+        /// The build that the function must come from; nil: any.
         package var build: String?
-        /// How many tasks it was submitted within. Read only: the scheduler's part says it.
+        /// How many nested tasks the task was submitted within. Read only: ``ForScheduler`` writes it.
         package private(set) var depth = 0
-        /// How often the task has been tried, this time among them. Read only: the controller says it.
+        /// How often the task has been tried, this time included. Read only: the controller writes it.
         package private(set) var attempt = 1
-        /// Where the buffers are that did not come with the message. Read only: ``SharedBuffers`` says it.
+        /// Where the buffers are that did not come with the message. Read only: ``SharedBuffers`` writes it.
         package private(set) var shared: JSONValue?
 
-        // Said again as they stand; nil where the request does not have them.
+        // The members that the reply repeats, as they came; nil if the request does not have them.
         private(set) var label: ByteBuffer?
         private(set) var isBroadcast: ByteBuffer?
         private(set) var isCoalescing: ByteBuffer?
@@ -222,7 +224,7 @@ package enum RequestMetadata {
             }
         }
 
-        /// Writes these members into an object that has others before them. Engines of ipyparallel read the label alone.
+        /// Writes these members into an object that has others before them. Engines of ipyparallel read only the label.
         package func write(label: String?, into metadata: inout ByteBuffer) {
             metadata.writeMember(MetadataMember.label)
             if let label { metadata.writeJSONString(label) } else { metadata.writeStaticString("null") }
@@ -251,23 +253,23 @@ package enum RequestMetadata {
 
 /// Amounts of resources, as engines own and tasks ask for them.
 package enum ResourceAmounts {
-    /// Nobody owns more of anything, and sums of so much are exact.
+    /// The largest amount that is read; sums of such amounts are exact.
     private static let most = 1e15
 
-    /// Negative amounts are none: whoever asked for less than nothing would leave an engine with more than it has.
+    /// Reads amounts; a negative one counts as zero.
     package static func reading(_ json: JSONValue) -> [String: Double] {
         (json.object ?? [:]).compactMapValues { $0.double.map { min(max($0, 0), Self.most) } }
     }
 }
 
-/// What a request's metadata says of results that are its arguments: `"apus_results": [[2, "<msg_id>"], …]`, each with the buffer
-/// that it takes the place of.
+/// The results of other tasks that are arguments of a request, in its metadata: `"apus_results": [[2, "<msg_id>"], …]`.
 package struct ResultPlaces: Sendable, Equatable {
+    /// The task that gives each result, by the index of the buffer that the result replaces.
     package private(set) var results: [Int: TaskID] = [:]
 
     package var isEmpty: Bool { self.results.isEmpty }
 
-    /// Each place occurs once.
+    /// - Parameter results: The results, at most one for each place.
     package init(_ results: [(place: Int, task: TaskID)] = []) {
         self.results = Dictionary(uniqueKeysWithValues: results.lazy.map { ($0.place, $0.task) })
     }
