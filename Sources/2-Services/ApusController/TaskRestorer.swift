@@ -13,7 +13,7 @@ struct TaskRestorer {
 
     /// Reads the unfinished tasks and hands them over. Engines must be expected before.
     ///
-    /// - Returns: How many unfinished tasks the store has, those that could not be taken up included.
+    /// - Returns: The number of unfinished tasks in the store, including tasks that could not be taken up.
     nonisolated(nonsending) func restore() async throws(TaskStoreError) -> Int {
         let records = try await self.store.unfinished()
         let balanced = records.filter { $0.queue == .balanced }

@@ -20,8 +20,8 @@ final class DirectDesk {
     private let iopubClient: Outlet
     private let broadcastClient: Outlet
 
-    /// - Parameter outlets: The desk sends by those of mux, control and output, and by that of broadcast clients when it answers
-    ///   in place of an engine that is gone.
+    /// - Parameter outlets: The desk sends by the sockets of mux, control and output, and by the one of broadcast clients when it
+    ///   answers in place of an engine that is gone.
     init(engines: EngineRoster, session: ControllerSession, loans: BufferLoans, recorder: Recorder, outlets: Outlets) {
         self.engines = engines
         self.session = session

@@ -65,7 +65,7 @@ extension TaskScheduler {
         }
     }
 
-    /// The serial numbers of those of these engines that are or were registered, in order.
+    /// The serial numbers of the engines, in order. Engines that the scheduler does not know are left out.
     private mutating func serials(of targets: [EngineUUID]) -> [Int32] {
         // A view gives all its tasks the same targets, so the last list is kept.
         if targets == self.lastTargets.uuids { return self.lastTargets.serials }

@@ -56,7 +56,8 @@ package struct TaskScheduler: Sendable {
         /// The store has a task without an outcome, with the number of its failed tries and the engine that was given it last, if
         /// any. Tasks come in order of submission.
         ///
-        /// Also a task that a client submits while engines have yet to report, or after one has reported that it holds the task.
+        /// The event is also sent for a task that a client submits while engines have yet to report, or that an engine has
+        /// reported.
         case restored(TaskRequest, failures: Int, on: EngineUUID?)
         /// The store has the outcome of a task on which restored tasks depend. Comes before these tasks.
         case ended(TaskID, succeeded: Bool, on: EngineUUID?)
@@ -82,7 +83,7 @@ package struct TaskScheduler: Sendable {
         case findResult(of: TaskID, for: TaskID)
         /// Drop the request just received, and do not store it: a task with this id is live or has ended.
         case refuse(TaskID)
-        /// Ask the engine to give back those of these tasks that it has not started.
+        /// Ask the engine to give back the listed tasks, as far as it has not started them.
         case recall([TaskID], from: EngineUUID)
         /// Send `timerFired` at this time. Replaces the time of the `setTimer` before.
         case setTimer(MonotonicTime)

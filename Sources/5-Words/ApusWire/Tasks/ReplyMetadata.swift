@@ -61,7 +61,7 @@ package enum ReplyMetadata {
         }
     }
 
-    /// How many output messages belong to the request; nil if the reply does not say. Our engines write it for quiet requests.
+    /// How many output messages belong to the request; nil if the reply has no count, which our engines write for quiet requests.
     package static func outputCount(scanning metadata: ByteBuffer) -> Int? {
         let count = try? metadata.withJSONCursor { (cursor: inout JSONCursor) throws(WireError) -> Int? in
             guard try cursor.find(ApusMember.outputs) else { return nil }
