@@ -2,15 +2,17 @@ public import ApusFunctions
 public import ApusWire
 import Pickle
 
-/// Several engines, reached by one message that the controller copies: for what is the same for all of them and large, or for very
-/// many engines.
+/// Several engines, reached by one message that the controller copies for each of them.
 ///
-/// Calls give a list in the order of the targets, as with a ``DirectView``. What differs from engine to engine (parts of a
-/// sequence) cannot be copied; use a direct view for it.
+/// A broadcast view suits large arguments that are the same for all engines, and very many engines. Calls give a list in the
+/// order of the targets, as with a ``DirectView``. Parts of a sequence differ from engine to engine and cannot be broadcast; use
+/// a direct view for them.
 public struct BroadcastView: Sendable {
     private var direct: DirectView
-    /// Whether the controller gathers the replies to a function's call and sends them as one: fewer messages for the client, but
-    /// none of the results before the last, an error that does not say which engines it came from, and no printed output.
+    /// Whether the controller gathers the engines' replies to a function's call and sends them to the client as one message.
+    ///
+    /// The client then gets fewer messages, but no result comes before the last one, an error does not say which engines it came
+    /// from, and printed output is not kept.
     public var isCoalescing: Bool
 
     init(_ client: Client, _ targets: Targets, isCoalescing: Bool) {
@@ -22,7 +24,7 @@ public struct BroadcastView: Sendable {
     public var client: Client { self.direct.client }
     /// The engines that the view addresses.
     public var targets: Targets { self.direct.targets }
-    /// A name for the work sent through this view, kept in its records.
+    /// A name for the work sent through this view, kept in the records of the tasks.
     public var label: String? {
         get { self.direct.label }
         set { self.direct.label = newValue }
@@ -37,8 +39,8 @@ public struct BroadcastView: Sendable {
 
     /// Calls the function on every target and gives the results in the order of the targets.
     ///
-    /// - Throws: ``CompositeError`` with each engine's error; ``RemoteError`` with one of them where replies are coalesced;
-    ///   ``ApusError`` with code `notSupported` from a controller that is too old to have broadcasts.
+    /// - Throws: ``CompositeError`` with each engine's error; ``RemoteError`` with one engine's error where replies are
+    ///   coalesced; ``ApusError`` with code `notSupported` from a controller that is too old to have broadcasts.
     public func apply<Output, each Input>(_ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input)
         async throws
         -> [Output]
@@ -46,7 +48,7 @@ public struct BroadcastView: Sendable {
         try await self.applyAsync(function, repeat each arguments).awaited(self.direct.whenCancelled).value
     }
 
-    /// The same without waiting.
+    /// Calls the function on every target, without waiting.
     public func applyAsync<Output, each Input>(
         _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input
     ) throws -> AsyncResult<[Output]> {
@@ -91,7 +93,7 @@ public struct BroadcastView: Sendable {
         try self.direct.pushAsync(values)
     }
 
-    /// Sets one name.
+    /// Sets one name in each engine's namespace.
     public func push(_ name: String, _ value: some Encodable & Sendable) async throws { try await self.push([name: value]) }
 
     /// The value of a name on each engine.
@@ -113,7 +115,7 @@ public struct BroadcastView: Sendable {
         }
     }
 
-    /// The results in one reply, which come in an order that it names, in the order of the targets.
+    /// The results in a coalesced reply, in the order of the targets; the reply names the order in which it has them.
     private static func results<Output>(
         in message: Message, of engines: [EngineUUID], _ decode: (PickleValue) throws -> Output
     ) throws -> [Output] {

@@ -45,7 +45,8 @@ extension DirectView {
 }
 
 extension NDArray {
-    /// Arrays one after the other along the first axis; the pattern says what an empty one is like.
+    /// Joins arrays along the first axis; the pattern gives the shape of a row and the scalar type, also where there is no array
+    /// to join.
     fileprivate init(joining parts: [NDArray], like pattern: NDArray) throws {
         let rowShape = pattern.shape.dropFirst()
         guard parts.allSatisfy({ $0.shape.dropFirst() == rowShape && $0.scalarType == pattern.scalarType && !$0.shape.isEmpty })

@@ -4,7 +4,7 @@
     private import Foundation
 #endif
 
-// What only Python engines do.
+// Methods that only Python engines can carry out.
 extension DirectView {
     /// Runs a local file's source text in each engine's namespace.
     @discardableResult
@@ -14,19 +14,19 @@ extension DirectView {
 
     /// Imports modules into each engine's namespace: `syncImports("numpy", "scipy.linalg as la")`.
     ///
-    /// - Parameter quiet: Whether nothing is said about it on standard error.
+    /// - Parameter quiet: Whether to import without a line for each module on standard error.
     public func syncImports(_ modules: String..., quiet: Bool = false) async throws {
         for module in modules where !quiet { ProgressLine.write("importing \(module) on engine(s)\n") }
         try await self.execute(modules.map { "import \($0)" }.joined(separator: "\n"))
     }
 
-    /// Has the engines serialise with Python's own pickle, as they do unless told.
+    /// Makes the engines serialise with Python's own pickle, the default.
     public func usePickle() async throws { try await self.serialize(with: "use_pickle") }
 
-    /// Has the engines serialise with dill, which knows closures.
+    /// Makes the engines serialise with dill, which can serialise closures.
     public func useDill() async throws { try await self.serialize(with: "use_dill") }
 
-    /// Has the engines serialise with cloudpickle.
+    /// Makes the engines serialise with cloudpickle.
     public func useCloudpickle() async throws { try await self.serialize(with: "use_cloudpickle") }
 
     private func serialize(with function: String) async throws {
@@ -49,7 +49,7 @@ private func sourceText(of file: String) throws -> String {
     }
 }
 
-/// Whatever a function gives, when nobody asks.
+/// Decodes from any result and keeps nothing of it, for calls whose result is not needed.
 private struct IgnoredValue: Decodable {
     init(from decoder: any Decoder) {}
 }

@@ -8,7 +8,7 @@ public struct DirectView: Sendable {
     public let client: Client
     /// The engines that the view addresses.
     public let targets: Targets
-    /// A name for the work sent through this view, kept in its records.
+    /// A name for the work sent through this view, kept in the records of the tasks.
     public var label: String?
     /// How long a function called through this view may run; nil: as long as it takes. See ``LoadBalancedView/runLimit``.
     public var runLimit: Duration?
@@ -41,7 +41,7 @@ public struct DirectView: Sendable {
         try await self.applyAsync(function, repeat each arguments).awaited(self.whenCancelled).value
     }
 
-    /// The same without waiting.
+    /// Calls the function on every target, without waiting.
     public func applyAsync<Output, each Input>(
         _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input
     ) throws
@@ -107,7 +107,7 @@ public struct DirectView: Sendable {
             decode: function.decodeResult)
     }
 
-    /// The same with two sequences or more, element by element, as far as the shortest goes.
+    /// Calls the function on the elements of two sequences or more, side by side, up to the end of the shortest.
     public func map<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
         _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
         _ second: Second, _ others: repeat each Other
@@ -139,7 +139,8 @@ public struct DirectView: Sendable {
 
     /// Sets names in each engine's namespace.
     ///
-    /// A value of a megabyte or more goes to the controller once, which copies it to the engines.
+    /// Values of a megabyte or more in all are sent to the controller once, which copies them to the engines, if the controller
+    /// has a broadcast scheduler and no target owes an answer.
     public func push(_ values: [String: any Encodable & Sendable]) async throws {
         try await AsyncResult<Void>(
             self.calls.pushAndWait(encode(namespace: values)), client: self.client, isSingle: false
@@ -151,7 +152,7 @@ public struct DirectView: Sendable {
         AsyncResult(try self.calls.push(encode(namespace: values)), client: self.client, isSingle: false) { _ in }
     }
 
-    /// Sets one name.
+    /// Sets one name in each engine's namespace.
     public func push(_ name: String, _ value: some Encodable & Sendable) async throws { try await self.push([name: value]) }
 
     /// The value of a name on each engine.
@@ -161,14 +162,14 @@ public struct DirectView: Sendable {
         try await self.pullAsync(name, as: type).value
     }
 
-    /// The value of a name on each engine, when it is there.
+    /// Gets the value of a name on each engine, without waiting.
     public func pullAsync<Value: Decodable & Sendable>(_ name: String, as type: Value.Type = Value.self) throws -> AsyncResult<
         [Value]
     > {
         self.many(try self.calls.pull(.string(name)), as: type)
     }
 
-    /// The values of several names on each engine, as data.
+    /// The values of several names on each engine, undecoded, in the order of the names.
     public func pull(_ names: [String]) async throws -> [[PickleValue]] {
         try await self.many(self.calls.pull(.list(names.map { .string($0) })), as: [PickleValue].self).value
     }
@@ -180,9 +181,9 @@ public struct DirectView: Sendable {
         try await self.scatterAsync(name, elements, partition, flatten: flatten).value
     }
 
-    /// The same without waiting.
+    /// Spreads a sequence over the engines, without waiting.
     ///
-    /// - Parameter flatten: Whether an engine whose part is one element gets the element, not a list of it.
+    /// - Parameter flatten: Whether an engine whose part is one element gets the element itself, not a list with it.
     public func scatterAsync<Element: Encodable & Sendable>(
         _ name: String, _ elements: some Sequence<Element>, _ partition: Partition = .block, flatten: Bool = false
     ) throws -> AsyncResult<Void> {
@@ -191,7 +192,7 @@ public struct DirectView: Sendable {
         return AsyncResult(try self.calls.scatter(name, values), client: self.client, isSingle: false) { _ in }
     }
 
-    /// Puts together again what was spread, in its original order.
+    /// Puts a spread sequence together again, in its original order.
     public func gather<Element: Decodable & Sendable>(
         _ name: String, as type: Element.Type = Element.self, _ partition: Partition = .block
     )
@@ -212,7 +213,7 @@ public struct DirectView: Sendable {
     }
 }
 
-/// Encodes a sequence's elements, telling which one cannot be.
+/// Encodes a sequence's elements; the error for an element that cannot be encoded names the element's index.
 func encode<Element: Encodable>(elements: some Sequence<Element>) throws -> [PickleValue] {
     let encoder = PickleEncoder()
     var values: [PickleValue] = []

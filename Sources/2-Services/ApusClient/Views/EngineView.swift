@@ -8,7 +8,7 @@ public struct EngineView: Sendable {
     public let client: Client
     /// The engine that the view addresses.
     public let id: EngineID
-    /// A name for the work sent through this view, kept in its records.
+    /// A name for the work sent through this view, kept in the records of the tasks.
     public var label: String?
     /// How long a function called through this view may run; nil: as long as it takes. See ``LoadBalancedView/runLimit``.
     public var runLimit: Duration?
@@ -34,7 +34,7 @@ public struct EngineView: Sendable {
         try await self.applyAsync(function, repeat each arguments).awaited(self.whenCancelled).value
     }
 
-    /// The same without waiting.
+    /// Calls the function on the engine, without waiting.
     public func applyAsync<Output, each Input>(
         _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input
     ) throws
@@ -46,7 +46,7 @@ public struct EngineView: Sendable {
         ) { try decodeResult(from: $0[0], function.decodeResult) }
     }
 
-    /// Calls a Python function on the engine. The result's type is what the caller expects of it.
+    /// Calls a Python function on the engine; the caller says the type of the result.
     public func apply<Output: Decodable & Sendable>(
         _ function: PythonFunction, _ arguments: any Encodable & Sendable..., returning type: Output.Type = Output.self
     ) async throws -> Output {
@@ -61,7 +61,7 @@ public struct EngineView: Sendable {
         self.single(try self.calls.apply(Call(function), encode(list: arguments)), as: type)
     }
 
-    /// Runs source text in the engine's namespace; what it prints comes back with the reply.
+    /// Runs source text in the engine's namespace; printed output comes back with the reply.
     @discardableResult
     public func execute(_ code: String, silent: Bool = true) async throws -> ExecuteReply {
         try await self.executeAsync(code, silent: silent).awaited(self.whenCancelled).value
@@ -86,7 +86,7 @@ public struct EngineView: Sendable {
         AsyncResult(try self.calls.push(encode(namespace: values)), client: self.client, isSingle: true) { _ in }
     }
 
-    /// Sets one name.
+    /// Sets one name in the engine's namespace.
     public func push(_ name: String, _ value: some Encodable & Sendable) async throws { try await self.push([name: value]) }
 
     /// The value of a name in the engine's namespace.
@@ -96,14 +96,14 @@ public struct EngineView: Sendable {
         try await self.pullAsync(name, as: type).value
     }
 
-    /// The value of a name in the engine's namespace, when it is there.
+    /// Gets the value of a name in the engine's namespace, without waiting.
     public func pullAsync<Value: Decodable & Sendable>(_ name: String, as type: Value.Type = Value.self) throws -> AsyncResult<
         Value
     > {
         self.single(try self.calls.pull(.string(name)), as: type)
     }
 
-    /// The values of several names, in their order, as data.
+    /// The values of several names, undecoded, in the order of the names.
     public func pull(_ names: [String]) async throws -> [PickleValue] {
         try await self.single(self.calls.pull(.list(names.map { .string($0) })), as: [PickleValue].self).value
     }

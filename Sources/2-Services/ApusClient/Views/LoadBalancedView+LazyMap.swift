@@ -7,7 +7,7 @@ extension LoadBalancedView {
     /// - Parameters:
     ///   - chunkSize: How many elements a task gets; the last may get fewer.
     ///   - ordered: Whether results come in the order of the input, or as they are ready.
-    ///   - maxOutstanding: The most tasks sent and not yet consumed; sixteen for each engine there is unless told.
+    ///   - maxOutstanding: The most tasks sent whose results are not yet consumed; nil: sixteen for each registered engine.
     public func lazyMap<Input, Output>(
         _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input> & Sendable, chunkSize: Int = 1,
         ordered: Bool = true, maxOutstanding: Int? = nil
@@ -21,7 +21,8 @@ extension LoadBalancedView {
         }
     }
 
-    /// The same with two sequences or more, element by element, as far as the shortest goes.
+    /// Calls the function on the elements of two sequences or more, side by side up to the end of the shortest, while the results
+    /// are consumed.
     public func lazyMap<First: Sequence & Sendable, Second: Sequence & Sendable, each Other: Sequence & Sendable, Output>(
         _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
         _ second: Second, _ others: repeat each Other, chunkSize: Int = 1, ordered: Bool = true, maxOutstanding: Int? = nil
@@ -35,7 +36,9 @@ extension LoadBalancedView {
         }
     }
 
-    /// The same with input that comes in its own time. A task is sent when its chunk is full.
+    /// Calls the function on every element of an asynchronous sequence while the results are consumed.
+    ///
+    /// A task is sent when its chunk is full, or when the sequence ends.
     public func lazyMap<Source: AsyncSequence & Sendable, Output>(
         _ function: RemoteFunction<Output, Source.Element>, _ elements: Source, chunkSize: Int = 1, ordered: Bool = true,
         maxOutstanding: Int? = nil
@@ -62,7 +65,7 @@ extension LoadBalancedView {
         }
     }
 
-    /// Calls the function on every element that comes, and gives all results in the order of the input.
+    /// Calls the function on every element of an asynchronous sequence and gives all results in the order of the input.
     public func map<Source: AsyncSequence & Sendable, Output>(
         _ function: RemoteFunction<Output, Source.Element>, _ elements: Source, chunkSize: Int = 1
     ) async throws -> [Output] where Source.Element: Codable & Sendable {

@@ -12,10 +12,10 @@ extension LoadBalancedView {
         try await self.applyAsync(function, repeat each arguments).awaited(self.whenCancelled).value
     }
 
-    /// The same without waiting.
+    /// Calls the function with values and with results of other tasks, without waiting.
     ///
-    /// - Throws: ``ApusError`` with code `notSupported` where the controller is ipyparallel's; `badArgument` for an argument that cannot
-    ///   be sent, and for a result of several tasks or of another cluster.
+    /// - Throws: ``ApusError`` with code `notSupported` where the controller is ipyparallel's, or its scheme is `pure`;
+    ///   `badArgument` for an argument that cannot be sent, and for a result of several tasks or of another cluster.
     @_disfavoredOverload
     public func applyAsync<Output, each Input>(
         _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat CallArgument<each Input>

@@ -4,9 +4,9 @@ public import ApusWire
 import NIOCore
 import Pickle
 
-/// Any engine: the controller's scheduler chooses for each task.
+/// Any engine: the controller's scheduler chooses one for each task.
 ///
-/// The flags hold for every task sent through the view; change a copy for a scope or a single call:
+/// The flags hold for every task sent through the view; change a copy of the view for a scope or a single call:
 ///
 /// ```swift
 /// var careful = client.loadBalancedView()
@@ -18,37 +18,43 @@ public struct LoadBalancedView: Sendable {
     public let client: Client
     /// The engines to choose among; nil: any.
     public var targets: Targets?
-    /// Run only once these tasks have ended so.
+    /// The tasks that must have ended, as the dependency says, before a task of this view runs.
     public var after: TaskDependency?
-    /// Run only where these tasks have run.
+    /// The tasks that must have run on an engine, as the dependency says, before the engine may run a task of this view.
     public var follow: TaskDependency?
-    /// How long a task may wait for its dependencies before it fails with code `taskTimeout`; nil: as long as it takes.
+    /// How long a task may wait for its dependencies; nil: as long as it takes. At the limit the task fails with code
+    /// `taskTimeout`.
     public var timeout: Duration?
-    /// How long a task may wait while no engine is registered before it fails with code `noEnginesRegistered`; nil: as long as the
-    /// controller says, which is for ever unless it was told otherwise; zero: for ever. A new view has the client's
-    /// (``Client/engineTimeout``).
+    /// How long a task may wait while no engine is registered.
+    ///
+    /// At the limit the task fails with code `noEnginesRegistered`. Nil: as long as the controller says, which is for ever unless
+    /// it was told otherwise; zero: for ever. A new view takes the client's limit (``Client/engineTimeout``).
     public var engineTimeout: Duration?
-    /// How many times more a task is tried when it fails or its engine dies.
+    /// How many times a task is tried again when it fails or its engine dies.
     public var retries = 0
-    /// When a task is tried again, and after which errors; nil: at once and after any.
+    /// When a task is tried again, and after which errors; nil: at once and after any error.
     public var retryRule: RetryRule?
-    /// Tasks with a higher one leave the scheduler's queue first; equal ones first in, first out.
+    /// The priority of tasks in the scheduler's queue: higher ones leave first, equal ones first in, first out.
     public var priority = 0
-    /// What an engine must own to run a task, at least so much of each: `["gpu": 1]`. Engines say what they own when they start
-    /// (`apus engine --resources gpu=1`); a task has it to itself, for an engine runs one task at a time. Where no engine owns
-    /// enough, a task waits for one.
+    /// The resources that an engine must own to run a task, with the least amount of each.
+    ///
+    /// An engine that starts with `apus engine --resources gpu=1` can run tasks that need `["gpu": 1]`. An engine runs one task
+    /// at a time, so the task has all of the engine's resources. While no engine owns enough, the task waits.
     public var resources: [String: Double] = [:]
     /// How long a function may run; nil: as long as it takes.
     ///
-    /// At the limit an asynchronous Swift function is cancelled, and a Python function interrupted, then its kernel replaced; the
-    /// result throws ``RemoteError`` named `RunLimitExceeded` of a Swift function, `KeyboardInterrupt` of Python. A synchronous Swift
-    /// function cannot be stopped: it runs to its end, and then the result throws the same. Engines of ipyparallel keep no limits: a task that would run on one is
-    /// refused with code `notSupported`; where only the engine's own answer tells which kind it is, the result throws that.
+    /// At the limit an asynchronous Swift function is cancelled. A Python function is interrupted, and its kernel replaced if the
+    /// function does not end. The result throws ``RemoteError`` named `RunLimitExceeded` of a Swift function, `KeyboardInterrupt`
+    /// of Python. A synchronous Swift function cannot be stopped: it runs to its end, and then the result throws the same error.
+    /// Engines of ipyparallel keep no limits: a task that would run on such an engine is refused with code `notSupported`; where
+    /// only the engine's own answer tells its kind, the result throws that code.
     public var runLimit: Duration?
-    /// A name for the work sent through this view, kept in its records.
+    /// A name for the work sent through this view, kept in the records of the tasks.
     public var label: String?
-    /// What cancelling a Swift task that waits for a result does to the work. Nil: where nobody else can wait for the result, as in `apply`
-    /// and `map`, and for the results of `mapAsync`, what has not started is aborted; a result of `applyAsync` leaves the work running.
+    /// What cancelling a Swift task that waits for a result does to the work.
+    ///
+    /// Nil: tasks that have not started are aborted where nobody else can wait for the result, as in `apply` and `map`, and for
+    /// the results of `mapAsync`; a result of `applyAsync` leaves its work running.
     public var whenCancelled: CancellationPolicy?
 
     init(_ client: Client, targets: Targets? = nil) {
@@ -75,7 +81,7 @@ public struct LoadBalancedView: Sendable {
         try await self.applyAsync(function, repeat each arguments).awaited(self.whenCancelled).value
     }
 
-    /// The same without waiting.
+    /// Calls the function on an engine of the scheduler's choice, without waiting.
     public func applyAsync<Output, each Input>(
         _ function: RemoteFunction<Output, repeat each Input>, _ arguments: repeat each Input
     ) throws
@@ -115,21 +121,24 @@ public struct LoadBalancedView: Sendable {
 
     /// Calls the function on every element and gives the results in the order of the input.
     ///
-    /// Each call has an outcome of its own, however many share a task: one that throws does not lose the others.
+    /// Each call has an outcome of its own, also where several calls share a task: a call that throws does not lose the others'
+    /// results.
     ///
-    /// - Parameter chunkSize: How many calls a task makes. Nil: as many as fill some milliseconds, measured while the map runs, with a
-    ///   bounded number of tasks under way; towards the end fewer, so that all engines finish together. Calls of a view with ``retries``,
-    ///   whose failing calls are tried again alone, of one with a ``runLimit``, which is each call's, and of a function that is known by a
-    ///   plain name are then a task each. With a chunk size, retries and limit are of a chunk as a whole.
-    /// - Throws: ``CompositeError`` with the error of each call that failed, once all have ended; the error itself where there is one
-    ///   element. Cancelling the waiting task throws `CancellationError` and aborts what has not started; see ``whenCancelled``.
+    /// - Parameter chunkSize: How many calls a task makes. Nil: as many as fill some milliseconds, measured while the map runs,
+    ///   with a bounded number of tasks under way, and fewer towards the end, so that all engines finish together. With nil, a
+    ///   task makes a single call in a view with ``retries``, so that a call that fails is tried again alone; in a view with a
+    ///   ``runLimit``, which then holds for each call; and for a function that is known by a plain name. With a chunk size,
+    ///   retries and limit hold for a chunk as a whole.
+    /// - Throws: ``CompositeError`` with the error of each call that failed, once all have ended; the error itself where there is
+    ///   one element. Cancelling the waiting task throws `CancellationError` and aborts tasks that have not started; see
+    ///   ``whenCancelled``.
     public func map<Input, Output>(
         _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int? = nil
     ) async throws -> [Output] {
         try await self.mapAsync(function, elements, chunkSize: chunkSize).value
     }
 
-    /// The same without waiting; the results can be iterated as they come.
+    /// Calls the function on every element, without waiting; the results can be iterated as they come.
     public func mapAsync<Input, Output>(
         _ function: RemoteFunction<Output, Input>, _ elements: some Sequence<Input>, chunkSize: Int? = nil, ordered: Bool = true
     ) throws -> AsyncMapResult<Output> {
@@ -137,7 +146,7 @@ public struct LoadBalancedView: Sendable {
             Call(function), [encode(elements: elements)], chunkSize: chunkSize, ordered: ordered, decode: function.decodeResult)
     }
 
-    /// The same with two sequences or more, element by element, as far as the shortest goes.
+    /// Calls the function on the elements of two sequences or more, side by side, up to the end of the shortest.
     public func map<First: Sequence, Second: Sequence, each Other: Sequence, Output>(
         _ function: RemoteFunction<Output, First.Element, Second.Element, repeat (each Other).Element>, _ first: First,
         _ second: Second, _ others: repeat each Other, chunkSize: Int? = nil
@@ -196,8 +205,8 @@ public struct LoadBalancedView: Sendable {
         return AsyncMapResult(run, isOrdered: ordered, whenCancelled: self.whenCancelled, decode: decode)
     }
 
-    /// Sends tasks with as many calls as were measured to suit; with one each where a task's retries or limit are to be a call's, or where
-    /// a call that fails would lose the others of its task.
+    /// Makes the sender of a map without a chunk size. Its tasks make as many calls as measurements suggest, or one call each
+    /// where retries or a limit must hold for each call, or where a call that fails would lose the others of its task.
     private func sender(of call: Call) throws -> MapRun.Sender {
         let isMeasured = call.keepsOutcomes && self.retries == 0 && self.runLimit == nil
         let single = try self.terms(call, .map)
@@ -210,7 +219,8 @@ public struct LoadBalancedView: Sendable {
         }
     }
 
-    /// How Python makes so many calls in a task: with an outcome each, unless the task is to fail so that it is tried again.
+    /// How a Python engine makes a task's calls: each with an outcome of its own, unless a failed call must fail its task to be
+    /// tried again.
     func manner(ofTasksWith calls: Int) -> Call.Manner { calls == 1 || self.retries > 0 ? .once : .map }
 
     /// How many engines may get the view's tasks now.
@@ -222,7 +232,7 @@ public struct LoadBalancedView: Sendable {
 
     // MARK: On the wire
 
-    /// What the view's flags make of a request; the same for all the tasks of a map.
+    /// The parts of a request that follow from the view's flags; the same for all tasks of a map.
     struct Terms: Sendable {
         let metadata: ByteBuffer
         /// See ``PendingTask/limitedOn``.

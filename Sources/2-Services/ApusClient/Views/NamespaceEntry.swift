@@ -1,11 +1,11 @@
-/// A name in the namespaces of a view's engines, for reading and setting it as one does a dictionary's key:
+/// A name in the namespaces of a view's engines, to get and set like a dictionary's key:
 ///
 /// ```swift
 /// try await view["a"].set(3)
 /// let values = try await view["a"].get(as: Int.self)
 /// ```
 ///
-/// Assigning to `view["a"]` itself cannot be: it would have to wait for the engines.
+/// `view["a"]` itself cannot be assigned to, because an assignment cannot wait for the engines.
 public struct NamespaceEntry<View: Sendable>: Sendable {
     let view: View
     /// The name.

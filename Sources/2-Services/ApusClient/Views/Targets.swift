@@ -4,7 +4,7 @@ public import ApusWire
 public enum Targets: Sendable, Hashable, CustomStringConvertible {
     /// These engines, in this order.
     case engines([EngineID])
-    /// Every engine there is at the moment of each call, so that later ones join in.
+    /// Every engine that is registered at the moment of each call, engines that register later included.
     case all
 
     public var description: String {

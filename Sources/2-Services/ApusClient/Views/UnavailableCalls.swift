@@ -1,9 +1,9 @@
 public import Pickle
 
-// What the compiler says of a call that a view cannot take. Of a call that fits no method it says that there is no match, or, where a
-// method takes any number of arguments, that it "failed to produce diagnostic". These fit, are unavailable, and say what to write.
+// Unavailable methods that match common mistakes, so that the compiler says what to write instead. Without them the compiler
+// reports that no method matches, or, for a method that takes any number of arguments, that it "failed to produce diagnostic".
 
-/// A view whose calls give one result. Public for the compiler's words only, as its kin are.
+/// A view whose calls give one result. This protocol and the next two are public only for the compiler's messages.
 public protocol __ResultView: Sendable {}
 
 /// A view whose calls give a result for each engine.

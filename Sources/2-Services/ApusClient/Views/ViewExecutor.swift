@@ -42,9 +42,9 @@ public final class ViewExecutor: Sendable {
         return result
     }
 
-    /// Takes no more work; engines go on. May be called again.
+    /// Refuses further work; the engines run on. May be called again.
     ///
-    /// - Parameter wait: Whether to wait until what was submitted has ended, well or not.
+    /// - Parameter wait: Whether to wait until all submitted work has ended, with results or errors.
     public func shutdown(wait: Bool = true) async throws {
         let (tasks, maps) = self.work.close()
         guard wait else { return }
@@ -54,7 +54,7 @@ public final class ViewExecutor: Sendable {
 }
 
 extension Client {
-    /// An executor on a load-balanced view of the targets; of any engine unless told.
+    /// An executor on a load-balanced view of the targets; nil: of any engine.
     public func executor(_ targets: Targets? = nil) -> ViewExecutor { self.loadBalancedView(targets).executor }
 }
 
