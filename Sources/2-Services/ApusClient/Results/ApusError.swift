@@ -2,9 +2,10 @@ public import Foundation
 
 /// Why a parallel operation could not give a result.
 ///
-/// Errors that user code raised on an engine are ``RemoteError``; several at once are ``CompositeError``. This is everything else.
+/// Errors that user code raised on an engine are ``RemoteError``; several at once are ``CompositeError``. All other failures are
+/// of this type.
 public struct ApusError: Error, Sendable, CustomStringConvertible {
-    /// What kind of thing went wrong. More codes may come, so a `switch` needs a `default`.
+    /// The kind of an error. More codes may come, so a `switch` needs a `default`.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
         private enum Value: String {
             case noEnginesRegistered, noSuchEngine, engineDied, taskAborted, taskTimeout, impossibleDependency, invalidDependency
@@ -32,29 +33,29 @@ public struct ApusError: Error, Sendable, CustomStringConvertible {
         public static let impossibleDependency = Code(.impossibleDependency)
         /// The task depends on itself, or on a task that the scheduler was never given.
         public static let invalidDependency = Code(.invalidDependency)
-        /// The task asked to run elsewhere, and there is no elsewhere.
+        /// The task refused the engines that it was offered, and there is no other engine.
         public static let unmetDependency = Code(.unmetDependency)
-        /// Nobody has that result: it was never there, or was purged.
+        /// There is no result: the task has not ended, or the hub does not know the task, or its result was purged.
         public static let resultNotFound = Code(.resultNotFound)
-        /// The wait was longer than it was allowed to be; the task itself goes on.
+        /// The wait took longer than its timeout; the task itself runs on.
         public static let timeout = Code(.timeout)
-        /// No connection file is where it should be.
+        /// There is no connection file at the place where it is looked for.
         public static let connectionFileNotFound = Code(.connectionFileNotFound)
-        /// The connection file is torn, or not one that can be used here.
+        /// The connection file is incomplete, or cannot be used here.
         public static let badConnectionFile = Code(.badConnectionFile)
-        /// Nobody answers at the connection file's address.
+        /// No controller answers at the connection file's address.
         public static let controllerUnreachable = Code(.controllerUnreachable)
-        /// The controller said that it stops, or has been out of reach for long.
+        /// The controller said that it stops, or has been out of reach for longer than the client waits.
         public static let controllerGone = Code(.controllerGone)
-        /// The connection to the controller broke before it answered; it may have done what it was asked to.
+        /// The connection to the controller broke before the answer came; the controller may have carried out the request.
         public static let connectionLost = Code(.connectionLost)
-        /// The task was with a controller that has ended, and nobody there now will bring a result of it.
+        /// The task was lost with its controller or connection: no controller will give a result of it.
         public static let taskLost = Code(.taskLost)
         /// The client was closed.
         public static let closed = Code(.closed)
-        /// An argument that cannot be sent, or makes no sense.
+        /// An argument cannot be sent, or is invalid.
         public static let badArgument = Code(.badArgument)
-        /// A reply that is not what it should be: the result has another type than was asked for, say.
+        /// A reply cannot be used: its result may have another type than was asked for.
         public static let badResult = Code(.badResult)
         /// The hub answered a request with an error.
         public static let hubError = Code(.hubError)
@@ -64,14 +65,14 @@ public struct ApusError: Error, Sendable, CustomStringConvertible {
         public static let launchFailed = Code(.launchFailed)
     }
 
-    /// What kind of thing went wrong; what a program decides by.
+    /// The kind of the error, for programs to decide by.
     public let code: Code
     /// What happened, to whom, and what to try.
     public let message: String
     /// The error behind this one, such as the system's; nil where there is none.
     public let cause: (any Error)?
 
-    /// An error of a kind, in words; for programs that report their own failures in the same way.
+    /// Makes an error of a kind; for programs that report their own failures in the same way.
     public init(_ code: Code, _ message: String, cause: (any Error)? = nil) {
         self.code = code
         self.message = message
@@ -87,6 +88,6 @@ public struct ApusError: Error, Sendable, CustomStringConvertible {
 extension ApusError: LocalizedError {
     /// The message.
     public var errorDescription: String? { self.message }
-    /// What the error behind this one says; nil where there is none.
+    /// The description of the error behind this one; nil where there is none.
     public var failureReason: String? { self.cause.map { $0.localizedDescription } }
 }

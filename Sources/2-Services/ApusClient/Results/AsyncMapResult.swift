@@ -1,20 +1,21 @@
 public import ApusWire
 import Pickle
 
-/// The results of a map that come later.
+/// The results of a map that was begun and may still run.
 ///
-/// Iterate it to have results as they come, in the order of the input or of their arrival; or await ``value`` for all of them. Each call
-/// has an outcome of its own, however many share a task; ``outcomes`` has them all.
+/// Iterate over the map's result to take results as they come, in the order of the input or of their arrival, or await ``value``
+/// for all of them. Each call has an outcome of its own, also where several calls share a task; see ``outcomes``.
 ///
-/// A map that was not told a chunk size sends its tasks while it runs, with as many calls in each as their measured times call for.
-/// ``count`` and ``progress`` are in calls. ``metadata``, ``timeline`` and ``messageIDs`` are of tasks.
+/// A map without a chunk size sends its tasks while it runs, with as many calls in each as the measured times suggest. ``count``
+/// and ``progress`` count calls. ``metadata``, ``timeline`` and ``messageIDs`` are of tasks.
 public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
     public typealias Failure = any Error
 
     let run: MapRun
     /// Whether iteration keeps the order of the input. ``value`` always does.
     public var isOrdered: Bool
-    /// What cancelling a Swift task that waits for the results does to the work; what has not started is aborted unless told.
+    /// What cancelling a Swift task that waits for the results does to the work; by default, tasks that have not started are
+    /// aborted.
     public var whenCancelled: CancellationPolicy
     private let decode: @Sendable (PickleValue) throws -> Element
 
@@ -35,14 +36,17 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
 
     /// All results in the order of the input.
     ///
-    /// - Throws: ``CompositeError`` with the error of each call that failed, once all have ended; the error itself where the map has one
-    ///   element. `CancellationError` when the waiting task is cancelled; ``whenCancelled`` says what becomes of the work.
+    /// - Throws: ``CompositeError`` with the error of each call that failed, once all have ended; the error itself where the map
+    ///   has one element. `CancellationError` when the waiting task is cancelled; ``whenCancelled`` says what becomes of the
+    ///   work.
     public var value: [Element] { get async throws { try await self.whole.value } }
 
-    /// The same, waiting no longer than the timeout.
+    /// Waits for all results, no longer than the timeout.
+    ///
+    /// - Throws: As ``value``; ``ApusError`` with code `timeout` when the time is over. The work goes on then.
     public func value(timeout: Duration) async throws -> [Element] { try await self.whole.value(timeout: timeout) }
 
-    /// Each call's result or error, in the order of the input, for callers who want the good ones in spite of the bad.
+    /// Each call's result or error, in the order of the input, for callers who want the results although some calls failed.
     public var outcomes: [Result<Element, any Error>] {
         get async throws {
             try await self.waitForAll()
@@ -71,18 +75,18 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
         }
     }
 
-    /// Does to the work what the policy says.
+    /// Applies the cancellation policy to the map's work.
     fileprivate func wasCancelled() {
         guard self.whenCancelled != .leaveRunning else { return }
         let tasks = self.run.stop()
         let interrupts = self.whenCancelled == .interrupt
         if tasks.isEmpty { return }
-        // The waiting has ended; that the engines have been told need not be waited for.
+        // The caller's wait is over: it does not wait for the engines' answers too.
         Task { [client = self.client] in try? await client.abort(tasks, interrupting: interrupts) }
     }
 
-    /// Calls the body with what each task of a finished map gave, in the order of the input; elements without a task are told like a task
-    /// that failed.
+    /// Calls the body with the outcomes of each task of a finished map, in the order of the input; elements without a task count
+    /// as a task that failed.
     private func forEachEnd(
         _ body: ([Element], [(place: Int, failure: TaskFailure)], _ calls: Int) throws -> Void
     ) rethrows {
@@ -116,7 +120,7 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
         throw CompositeError("\(failures.count) of \(self.count) calls failed", failures)
     }
 
-    /// The result as one, for its metadata, waiting, progress and abort.
+    /// The whole map as one result, for its metadata, waiting, progress and abort.
     public var whole: AsyncResult<[Element]> {
         let decode = self.decode
         var result = AsyncResult(self.run, combined: { try self.combined() }) { messages in
@@ -138,8 +142,8 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
 
     /// The ids of the tasks that make the calls, in the order of the input.
     ///
-    /// A map that sends its tasks while it runs sends the rest first, so that each call is in one of them: dependencies on the map wait
-    /// for all of it.
+    /// Reading the ids makes a map that sends its tasks while it runs send the rest at once. Each call is then in one of the
+    /// tasks, so a dependency on the map waits for all calls.
     public var messageIDs: [TaskID] { self.whole.messageIDs }
 
     /// Waits for all calls with a progress line on standard error. False when the time is over first; see
@@ -149,10 +153,10 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
         try await self.whole.waitInteractive(interval: interval, timeout: timeout)
     }
 
-    /// What is known of each task that was sent so far, in the order of the input. A task makes one call or several.
+    /// The metadata of each task that was sent so far, in the order of the input. A task makes one call or several.
     public var metadata: [TaskMetadata] { self.whole.metadata }
-    /// Stops the calls that have not started, those not yet sent among them; see ``AsyncResult/abort(interrupting:)``. The calls of a task
-    /// that has started go on to its end.
+    /// Aborts the calls that have not started, calls that are not yet sent included; see ``AsyncResult/abort(interrupting:)``.
+    /// The calls of a task that has started go on to its end.
     public func abort(interrupting: Bool = false) async throws { try await self.whole.abort(interrupting: interrupting) }
 
     // MARK: Iterating
@@ -161,20 +165,20 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
 
     /// Gives one result at a time, waiting for the task that it is in.
     ///
-    /// It runs where its caller runs: a loop on the main actor leaves it only to wait.
+    /// The iterator runs where its caller runs: a loop on the main actor leaves the actor only to wait.
     public struct AsyncIterator: AsyncIteratorProtocol {
         public typealias Failure = any Error
 
         private let result: AsyncMapResult
         private var endings: AsyncStream<MapRun.Chunk>.AsyncIterator
-        /// Where the order is kept, tasks that ended before their turn, by their first element.
+        /// Tasks that ended before their turn, by their first element; empty where the order is not kept.
         private var early: [Int: MapRun.Chunk] = [:]
-        /// What is left of the task at hand: the place of the next call, and what the others gave.
+        /// The rest of the task whose results are being given: the place of the next call, and the outcomes.
         private var place = 0
         private var calls = 0
         private var values: ArraySlice<Element> = []
         private var failures: ArraySlice<(place: Int, failure: TaskFailure)> = []
-        /// How many calls were given.
+        /// How many calls' results or errors were given.
         private var given = 0
 
         fileprivate init(result: AsyncMapResult) {
@@ -184,8 +188,8 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
 
         /// The next result; nil when all have been given.
         ///
-        /// - Throws: The error of a call that failed; the iteration may go on with the next. `CancellationError` when the waiting task is
-        ///   cancelled.
+        /// - Throws: The error of a call that failed; the iteration may go on with the next. `CancellationError` when the waiting
+        ///   task is cancelled.
         nonisolated(nonsending) public mutating func next() async throws -> Element? {
             try await self.next(isolation: #isolation)
         }
@@ -225,7 +229,7 @@ public struct AsyncMapResult<Element: Sendable>: Sendable, AsyncSequence {
             self.begin(chunk.elements.count, outcomes.values, outcomes.failures)
         }
 
-        /// Elements that were never sent fail, all of those before the next task at once.
+        /// Gives a failure for each element that was never sent, up to the next task.
         private mutating func takeMissing() {
             let next = self.result.isOrdered ? self.early.keys.min() : nil
             let missing = Swift.max(1, (next ?? self.result.count) - self.given)

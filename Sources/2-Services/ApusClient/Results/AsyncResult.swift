@@ -3,21 +3,21 @@ import NIOCore
 
 /// A result that comes later: of one task, or of one call on several engines.
 ///
-/// Any number of callers may wait for it, from anywhere. What cancelling one of them does to the work is ``whenCancelled``. To stop
-/// work that has not started, use ``abort(interrupting:)``.
+/// Any number of callers may wait for the result, from anywhere. ``whenCancelled`` says what cancelling a waiting caller does to
+/// the work. To abort work that has not started, use ``abort(interrupting:)``.
 public struct AsyncResult<Output: Sendable>: Sendable {
-    /// What the value is made of.
+    /// The tasks or the map that the value is made from.
     private enum Source: Sendable {
         case tasks([PendingTask], isSingle: Bool)
-        /// A map; the closure makes the value once it is finished.
+        /// A map; the closure makes the value once the map is finished.
         case map(MapRun, @Sendable () throws -> Output)
     }
 
     private let source: Source
     let client: Client
-    /// Makes the value of the tasks' replies, all of which went well.
+    /// Makes the value from the tasks' replies, all of which are without errors.
     let combine: @Sendable ([Message]) throws -> Output
-    /// What cancelling a Swift task that waits for the value does to the work; nothing unless told.
+    /// What cancelling a Swift task that waits for the value does to the work; by default nothing.
     public var whenCancelled = CancellationPolicy.leaveRunning
 
     /// - Parameter isSingle: Whether one failure is thrown as it is; with several targets failures are gathered into one error.
@@ -40,7 +40,7 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         self.combine = combine
     }
 
-    /// The tasks that there are so far: a map may send more.
+    /// The tasks sent so far; a map may send more.
     var tasks: [PendingTask] {
         switch self.source {
         case .tasks(let tasks, _): tasks
@@ -48,10 +48,11 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         }
     }
 
-    /// The map whose result this is.
+    /// The map whose result this is; nil for other results.
     var map: MapRun? { if case .map(let map, _) = self.source { map } else { nil } }
 
-    /// The same for a caller who waits at once, so that nobody else can ever have the result.
+    /// The result for a caller who waits at once. Nobody else can have this result, so by default cancelling the caller aborts
+    /// the work.
     func awaited(_ policy: CancellationPolicy?) -> AsyncResult {
         var result = self
         result.whenCancelled = policy ?? .abort
@@ -62,9 +63,9 @@ public struct AsyncResult<Output: Sendable>: Sendable {
 
     /// Waits until every task has ended and gives the value.
     ///
-    /// - Throws: What the function threw on the engine, where that is `Codable`, else a ``RemoteError`` that describes it
-    ///   (``CompositeError`` where several engines were called); ``ApusError`` with code `engineDied`, `taskTimeout` or another if it
-    ///   gave no answer.
+    /// - Throws: The error that the function threw on the engine, where its type is `Codable`, else a ``RemoteError`` that
+    ///   describes the error; ``CompositeError`` where several engines were called; ``ApusError`` with code `engineDied`,
+    ///   `taskTimeout` or another where no engine answered.
     public var value: Output {
         get async throws {
             try await self.waitForAll()
@@ -72,7 +73,7 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         }
     }
 
-    /// The same, waiting no longer than the timeout.
+    /// Waits until every task has ended, no longer than the timeout, and gives the value.
     ///
     /// - Throws: ``ApusError`` with code `timeout` when the time is over; the work goes on, and may be awaited again.
     public func value(timeout: Duration) async throws -> Output {
@@ -87,8 +88,8 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         return try self.combined()
     }
 
-    /// Each task's value or error, in the order of the tasks, for callers who want the good ones in spite of the bad. Of a map, see
-    /// ``AsyncMapResult/outcomes`` for those of its calls.
+    /// Each task's value or error, in the order of the tasks, for callers who want the values although some tasks failed. For the
+    /// calls of a map, see ``AsyncMapResult/outcomes``.
     public var outcomes: [Result<Output, any Error>] {
         get async throws {
             try await self.waitForAll()
@@ -101,7 +102,7 @@ public struct AsyncResult<Output: Sendable>: Sendable {
             if error is CancellationError, self.whenCancelled != .leaveRunning {
                 let interrupts = self.whenCancelled == .interrupt
                 let tasks = self.map.map { $0.stop() } ?? self.messageIDs
-                // The waiting has ended; that the engines have been told need not be waited for.
+                // The caller's wait is over: it does not wait for the engines' answers too.
                 if !tasks.isEmpty {
                     Task { [client = self.client] in try? await client.abort(tasks, interrupting: interrupts) }
                 }
@@ -110,7 +111,7 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         }
     }
 
-    /// Waits until all has ended. Cancelling the caller ends its waiting only.
+    /// Waits until every task has ended. Cancelling the caller ends its waiting only.
     nonisolated(nonsending) func waitForEnd() async throws {
         switch self.source {
         case .tasks(let tasks, _): for task in tasks { try await task.wait() }
@@ -118,7 +119,7 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         }
     }
 
-    /// One task's part of the value.
+    /// Waits for one task and gives its part of the value.
     func value(of task: PendingTask) async throws -> Output {
         try await task.wait()
         return try self.combine([self.client.connection.message(of: task)])
@@ -153,12 +154,15 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         return try await withDeadline(timeout) { try await map.wait(until: condition) } ?? false
     }
 
-    /// Why those of the tasks wait that no engine has, by id; nothing when all are with engines or have ended.
+    /// Asks the controller why the tasks that no engine has yet wait; gives the reasons by task id.
     ///
     /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot say; Apus's own can.
     public func whyWaiting() async throws -> [TaskID: String] { try await self.client.whyWaiting(self.messageIDs) }
 
-    /// Waits with a progress line on standard error: done of all, rate, time left, and whether engines are missing. Of a map, calls are counted.
+    /// Waits until every task has ended, with a progress line on standard error. False when the time is over first.
+    ///
+    /// The line shows how many tasks have ended, the rate, the time left, and whether engines are missing. For a map, calls are
+    /// counted.
     @discardableResult
     public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
         try await ProgressLine.wait(
@@ -170,7 +174,7 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     /// Whether every task has ended.
     public var isReady: Bool { self.map.map { $0.isFinished } ?? self.tasks.allSatisfy { $0.isDone } }
 
-    /// Whether every task has ended well.
+    /// Whether every task has ended without an error.
     ///
     /// - Throws: ``ApusError`` with code `resultNotFound` while not ready.
     public var isSuccessful: Bool {
@@ -186,10 +190,10 @@ public struct AsyncResult<Output: Sendable>: Sendable {
     /// How many tasks there are; of a map, how many calls.
     public var count: Int { self.map.map { $0.count } ?? self.tasks.count }
 
-    /// What is counted.
+    /// The noun for what is counted: task or call.
     var unit: String { self.map == nil ? "task" : "call" }
 
-    /// How many of what has ended has failed.
+    /// How many of the tasks or calls that have ended failed.
     var failureCount: Int {
         let connection = self.client.connection
         guard let map = self.map else { return self.tasks.count { $0.isDone && (try? connection.reply(of: $0)) == nil } }
@@ -202,13 +206,14 @@ public struct AsyncResult<Output: Sendable>: Sendable {
 
     /// The tasks' ids, in their order.
     ///
-    /// A map that sends its tasks while it runs sends the rest first, so that each call is in one of them.
+    /// Reading the ids makes a map that sends its tasks while it runs send the rest at once, so that each call is in one of the
+    /// tasks.
     public var messageIDs: [TaskID] {
         self.map?.sendRest()
         return self.tasks.map { $0.id }
     }
 
-    /// What is known of each task, in their order.
+    /// The metadata of each task, in the order of the tasks.
     public var metadata: [TaskMetadata] { self.tasks.map { self.client.connection.metadata(of: $0) } }
 
     /// Seconds from the first submission until now, or until the last reply when ready.
@@ -219,7 +224,7 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         return last.seconds(since: first)
     }
 
-    /// Seconds that the tasks computed, summed: what one engine alone would have needed.
+    /// The seconds that the tasks ran, summed: the time that one engine alone would have needed.
     public var serialTime: Double {
         self.metadata.reduce(0) { sum, task in
             guard let started = task.started, let completed = task.completed else { return sum }
@@ -227,12 +232,14 @@ public struct AsyncResult<Output: Sendable>: Sendable {
         }
     }
 
-    /// Seconds from the first submission to the last reply.
+    /// Seconds from the first submission until now, or until the last reply when ready.
+    ///
+    /// This is the same as ``elapsed``.
     public var wallTime: Double { self.elapsed }
 
-    /// Stops the tasks that have not started; their results throw ``ApusError`` with code `taskAborted`.
+    /// Aborts the tasks that have not started; their results throw ``ApusError`` with code `taskAborted`.
     ///
-    /// - Parameter interrupting: Whether those that run are interrupted; see ``Client/abort(_:interrupting:)``.
+    /// - Parameter interrupting: Whether running tasks are interrupted too; see ``Client/abort(_:interrupting:)``.
     public func abort(interrupting: Bool = false) async throws {
         let tasks = self.map.map { $0.stop() } ?? self.messageIDs
         if !tasks.isEmpty { try await self.client.abort(tasks, interrupting: interrupting) }
@@ -243,14 +250,14 @@ public struct AsyncResult<Output: Sendable>: Sendable {
 public enum CancellationPolicy: Sendable, Hashable {
     /// Only the waiting ends; the work goes on and may be awaited again.
     case leaveRunning
-    /// What has not started is aborted; what runs goes on to its end.
+    /// Tasks that have not started are aborted; running tasks go on to their end.
     case abort
-    /// What has not started is aborted, and what runs is interrupted; see ``Client/abort(_:interrupting:)``.
+    /// Tasks that have not started are aborted, and running tasks are interrupted; see ``Client/abort(_:interrupting:)``.
     case interrupt
 }
 
 extension TaskDependency {
-    /// The tasks of a result.
+    /// Makes a dependency on the tasks of a result.
     public init<Output>(_ result: AsyncResult<Output>, all: Bool = true, success: Bool = true, failure: Bool = false) {
         self.init(result.messageIDs, all: all, success: success, failure: failure)
     }

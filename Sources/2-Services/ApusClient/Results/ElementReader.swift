@@ -1,6 +1,6 @@
 import Pickle
 
-/// Reads a sequence's elements one by one as they travel.
+/// Reads a sequence's elements one by one, encoded.
 struct ElementReader {
     /// The next element; nil at the end.
     let next: () throws -> PickleValue?
@@ -25,7 +25,7 @@ struct ElementReader {
 }
 
 extension [ElementReader] {
-    /// Up to so many elements of each sequence, as far as the shortest goes; nil when there is none.
+    /// Reads up to this many elements of each sequence, up to the end of the shortest; nil when none is left.
     func nextChunk(_ size: Int) throws -> [PickleValue]? {
         var columns = [[PickleValue]](repeating: [], count: self.count)
         reading: for _ in 0..<size {
@@ -39,13 +39,13 @@ extension [ElementReader] {
         return columns.first?.isEmpty ?? true ? nil : columns.map { .list($0) }
     }
 
-    /// All elements of each sequence, as far as the shortest goes.
+    /// Reads all elements of each sequence, up to the end of the shortest.
     func columns() throws -> [[PickleValue]] {
         try (self.nextChunk(.max) ?? []).map { try $0.elements() }
     }
 }
 
-/// Encodes one element, telling which one it is when it cannot be.
+/// Encodes one element; the error for an element that cannot be encoded names the element's index.
 func encode<Element: Encodable>(element: Element, at index: Int, with encoder: PickleEncoder) throws -> PickleValue {
     do { return try encoder.encode(element) } catch {
         throw ApusError(.badArgument, "element \(index), a \(Element.self), cannot be sent", cause: error)

@@ -1,23 +1,23 @@
 public import ApusWire
 
-/// What a wait for several tasks waits for (ipyparallel's `return_when`).
+/// The condition that ends a wait for several tasks (ipyparallel's `return_when`).
 public enum WaitCondition: Sendable {
     /// Every task has ended, well or not.
     case allCompleted
-    /// One has ended, well or not.
+    /// One task has ended, well or not.
     case firstCompleted
-    /// One has ended badly, or all have ended.
+    /// One task has ended with an error, or all tasks have ended.
     case firstError
 }
 
 extension Sequence {
-    /// The results in the order in which they become ready, each when it is: first come, first served.
+    /// Gives each result as soon as it is ready, in the order in which the results become ready.
     ///
     /// ```swift
     /// for await result in results.asCompleted() { print(try await result.value) }
     /// ```
     ///
-    /// To leave the loop is to stop waiting; the work goes on.
+    /// Leaving the loop stops the waiting; the work goes on.
     public func asCompleted<Output>() -> AsyncStream<AsyncResult<Output>> where Element == AsyncResult<Output> {
         inOrderOfEnding(Array(self)) { $0.whenReady($1) }
     }
@@ -32,10 +32,12 @@ extension AsyncResult {
         for task in self.tasks { task.whenDone { if remaining.countDown() { body() } } }
     }
 
-    /// Each engine's value as it comes, in the order of the targets or of arrival. Of a map, iterate the ``AsyncMapResult``, which gives
-    /// each call's result; here its tasks are waited for first.
+    /// Gives each engine's value as it comes, in the order of the targets or of arrival.
     ///
-    /// The sequence ends with the first error that it meets, thrown as it was on its engine.
+    /// For a map, iterate over the ``AsyncMapResult`` instead, which gives each call's result as it comes; here the whole map is
+    /// waited for first.
+    ///
+    /// The sequence ends with the first error, thrown as it was on its engine.
     public func elements<Element>(ordered: Bool = true) -> AsyncThrowingStream<Element, any Error> where Output == [Element] {
         let (stream, continuation) = AsyncThrowingStream.makeStream(of: Element.self)
         let waiting = Task {
@@ -72,7 +74,7 @@ extension AsyncResult {
 /// The tasks in the order in which they end.
 func tasksAsDone(_ tasks: [PendingTask]) -> AsyncStream<PendingTask> { inOrderOfEnding(tasks) { $0.whenDone($1) } }
 
-/// Whatever ends, in the order in which it does.
+/// The items in the order in which they end.
 private func inOrderOfEnding<Item: Sendable>(
     _ items: [Item], _ whenEnded: (Item, @escaping @Sendable () -> Void) -> Void
 ) -> AsyncStream<Item> {

@@ -2,11 +2,11 @@ import ApusWire
 import Pickle
 import Locks
 
-/// The results of a map that is made while it is consumed: over input that may be endless, a bounded number of tasks at a time.
+/// The results of a map that sends a bounded number of tasks at a time while the results are consumed; the input may be endless.
 ///
-/// Nothing happens before it is iterated, and each iteration starts anew. Then as many tasks as allowed are kept under way; the next
-/// piece of input is read when a result has been taken, so memory stays the same however long the input is. When the consumer stops
-/// (it leaves the loop, is cancelled, or meets an error), no more input is read and what has not started is aborted.
+/// No task is sent before iteration begins, and each iteration starts anew. Then as many tasks as allowed are kept under way. The
+/// next piece of input is read when a task's results have been taken, so the use of memory does not grow with the input. When the
+/// consumer leaves the loop, is cancelled, or meets an error, no more input is read and tasks that have not started are aborted.
 ///
 /// ```swift
 /// for try await score in client.loadBalancedView().lazyMap($score, 0..., chunkSize: 100) {
@@ -15,7 +15,7 @@ import Locks
 /// ```
 public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
     let client: Client
-    /// The most tasks sent and not yet consumed.
+    /// The most tasks sent whose results are not yet consumed.
     let maxOutstanding: Int
     let isOrdered: Bool
     /// Reads input and sends it as the flight has room, until the input ends or the consumer stops.
@@ -26,7 +26,7 @@ public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
 
     /// Gives one result at a time, waiting for the task that it is in.
     ///
-    /// It runs where its caller runs: a loop on the main actor leaves it only to wait.
+    /// The iterator runs where its caller runs: a loop on the main actor leaves the actor only to wait.
     public struct AsyncIterator: AsyncIteratorProtocol {
         public typealias Failure = any Error
 
@@ -34,7 +34,7 @@ public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
         private let consumer: LazyMapConsumer
         private var tasks: AsyncThrowingStream<MapRun.Chunk, any Error>.AsyncIterator
         private var ready: ArraySlice<Element> = []
-        /// The first call that failed among those of the task at hand, behind the results that are ready.
+        /// The failure of the first failed call in the current task, thrown after the results that are ready.
         private var failure: TaskFailure?
         private var isOver = false
 
@@ -55,7 +55,7 @@ public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
 
         /// The next result; nil at the end of the input, and after an error.
         ///
-        /// - Throws: The error of the call, of the input, or `CancellationError`; the rest is then aborted.
+        /// - Throws: The error of the call, of the input, or `CancellationError`; tasks that have not started are then aborted.
         nonisolated(nonsending) public mutating func next() async throws -> Element? {
             try await self.next(isolation: #isolation)
         }
@@ -92,7 +92,7 @@ public struct LazyMap<Element: Sendable>: AsyncSequence, Sendable {
     }
 }
 
-/// What a lazy map has sent and its consumer has not taken: so many tasks and no more.
+/// The tasks that a lazy map has sent and its consumer has not taken, limited in number.
 final class LazyMapFlight: Sendable {
     /// The tasks for the consumer: in the order of the input, or as they end.
     let tasks: AsyncThrowingStream<MapRun.Chunk, any Error>
@@ -105,9 +105,9 @@ final class LazyMapFlight: Sendable {
     private let state = Mutex(State())
 
     private struct State {
-        /// Sent and not taken.
+        /// Tasks sent and not taken.
         var outstanding: Set<MessageID> = []
-        /// Sent and not ended; only counted where the consumer gets tasks as they end.
+        /// How many tasks were sent and have not ended; used only where the consumer gets tasks as they end.
         var running = 0
         var inputHasEnded = false
         var isStopped = false
@@ -123,7 +123,7 @@ final class LazyMapFlight: Sendable {
 
     // MARK: For the sender
 
-    /// Waits until another task may be sent. False when no more are wanted.
+    /// Waits until another task may be sent. False when no more tasks are wanted.
     func waitForRoom() async -> Bool {
         for await _ in self.room { return true }
         return false
@@ -169,7 +169,7 @@ final class LazyMapFlight: Sendable {
         self.roomContinuation.yield()
     }
 
-    /// Sends no more and aborts what was sent. May be called again.
+    /// Sends no more tasks and aborts the outstanding ones. May be called again.
     func stop() {
         let outstanding = self.state.withLock { state in
             defer { state.outstanding = [] }
@@ -184,7 +184,7 @@ final class LazyMapFlight: Sendable {
     private func abort(_ tasks: [MessageID]) {
         if tasks.isEmpty { return }
         let client = self.client
-        // Nobody waits for this: the consumer may be gone, and a client that is closed has nothing left to abort.
+        // The abort is not waited for and may fail: the consumer may be gone, and a closed client has nothing left to abort.
         Task { try? await client.abort(tasks) }
     }
 }

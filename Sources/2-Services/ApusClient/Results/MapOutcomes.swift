@@ -9,21 +9,21 @@ import Pickle
     private import Foundation
 #endif
 
-/// What the calls of one task of a map gave.
+/// The outcomes of the calls of one task of a map.
 struct MapOutcomes<Element> {
     /// The results of the calls that went well, in their order.
     var values: [Element] = []
-    /// The calls that failed, by their places among all, in their order.
+    /// The failures of the calls that failed, each with the call's place in the task, in order.
     var failures: [(place: Int, failure: TaskFailure)] = []
 }
 
 extension ClientConnection {
-    /// What the calls of a task gave that has ended.
+    /// The outcomes of the calls of an ended task.
     func outcomes<Element>(of chunk: MapRun.Chunk, _ decode: (PickleValue) throws -> Element) -> MapOutcomes<Element> {
         self.outcomes(of: chunk.task, calls: chunk.elements.count, decode)
     }
 
-    /// The same of a task that makes so many calls.
+    /// The outcomes of an ended task that was to make this many calls.
     func outcomes<Element>(of task: PendingTask, calls: Int, _ decode: (PickleValue) throws -> Element) -> MapOutcomes<Element> {
         var outcomes = MapOutcomes<Element>()
         let results: [PickleValue]
@@ -47,7 +47,7 @@ extension ClientConnection {
             }
         } catch {
             guard let partial = self.partialMap(of: task, calls: calls) else {
-                // The task as a whole failed, and every call in it.
+                // The task failed as a whole, and so did every call in it.
                 outcomes.failures = Self.repeated(error, calls)
                 return outcomes
             }
@@ -88,7 +88,8 @@ extension ClientConnection {
         return self.partialMap(of: chunk.task, calls: chunk.elements.count)?.failures.count ?? chunk.elements.count
     }
 
-    /// What an error reply says of each call (protocol article, "Maps"); nil for one that is about the task as a whole.
+    /// The outcomes that an error reply lists for each call (protocol article, "Maps"); nil for a reply about the task as a
+    /// whole.
     private func partialMap(
         of task: PendingTask, calls: Int
     ) -> (results: [PickleValue], failures: [(place: Int, failure: TaskFailure)])? {
@@ -110,7 +111,7 @@ extension ClientConnection {
     }
 }
 
-/// What Python's calls gave of which some failed; see ``PythonCall/outcomesMapFunction``.
+/// The outcomes of a Python engine's calls, some of which failed; see ``PythonCall/outcomesMapFunction``.
 private struct PythonOutcomes {
     let results: [PickleValue]
     /// In the order of the places.
@@ -138,7 +139,7 @@ private struct PythonOutcomes {
 }
 
 extension Message {
-    /// How many calls a map of Python's made.
+    /// How many calls a Python engine made for a map; nil where the reply cannot be read.
     var pythonCalls: Int? {
         var buffers = self.buffers
         guard let value = try? ObjectBuffers.deserialize(&buffers) else { return nil }

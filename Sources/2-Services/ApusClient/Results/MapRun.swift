@@ -4,9 +4,9 @@ import NIOCore
 import Pickle
 import Locks
 
-/// A map that was begun: the tasks that make its calls, those that are still to be sent among them, and their replies.
+/// A map that was begun: the elements still to be sent, the tasks that make its calls, and their replies.
 ///
-/// The end of a task, on the client's event loop, sends the next ones. So a map goes on whether or not somebody waits for it.
+/// When a task ends, the client's event loop sends the next ones. So a map goes on whether or not a caller waits for it.
 final class MapRun: Sendable {
     /// A task of the map, and the elements whose calls it is to make; of a task that has ended, those whose calls it made.
     struct Chunk: Sendable {
@@ -34,9 +34,9 @@ final class MapRun: Sendable {
         var scheduler: MapScheduler
         /// The elements as they travel, until the map is finished: a task may give some back.
         var columns: [[PickleValue]]
-        /// By the first element of each.
+        /// Tasks that have not ended, by the first element of each.
         var underWay: [Int: Chunk] = [:]
-        /// In the order in which they ended.
+        /// Tasks that have ended, in the order in which they ended.
         var ended: [Chunk] = []
         var endedCalls = 0
         var isFinished = false
@@ -64,7 +64,7 @@ final class MapRun: Sendable {
         self.sender = nil
         self.state = Mutex(State(scheduler: MapScheduler(count: 0, sizing: .single), columns: []))
         self.state.withLock { state in
-            // All of them first: the last one to end finishes the map.
+            // All tasks are noted before one is watched, because the last one to end finishes the map.
             for chunk in chunks { state.underWay[chunk.elements.lowerBound] = chunk }
             for chunk in chunks where !self.watch(chunk) { self.perform(self.note(chunk, &state), &state) }
             if chunks.isEmpty { self.finish(&state) }
@@ -74,7 +74,7 @@ final class MapRun: Sendable {
     // MARK: Tasks that are sent and end
 
     private func perform(_ effects: [MapScheduler.Effect], _ state: inout State) {
-        // A queue, for a client that has ended fails a task at once, whose end sends the next.
+        // The effects are a queue: a client that has ended fails a task at once, and the end of that task may send the next.
         var effects = effects[...]
         while let effect = effects.popFirst() {
             switch effect {
@@ -89,14 +89,14 @@ final class MapRun: Sendable {
         }
     }
 
-    /// False when the task has ended already.
+    /// Watches for the end of a task. False when the task has ended already.
     private func watch(_ chunk: Chunk) -> Bool {
         chunk.task.willBeDone { [self] in
             self.state.withLock { self.perform(self.note(chunk, &$0), &$0) }
         }
     }
 
-    /// Takes the end of a task.
+    /// Notes the end of a task and gives the effects that follow.
     private func note(_ chunk: Chunk, _ state: inout State) -> [MapScheduler.Effect] {
         // A task of one call, or of a number that its caller chose, gives nothing back.
         let end = chunk.task.mapEnd(mayGiveBack: self.sender != nil && chunk.elements.count > 1)
@@ -119,7 +119,7 @@ final class MapRun: Sendable {
         return effects + state.scheduler.handle(.ended(chunk.elements, calls: made, cost: end.cost))
     }
 
-    /// Why a task's failure would be that of every further one; nil where it may not be.
+    /// The failure of the task, if every further task would fail with it; nil otherwise.
     private func hopelessness(of task: PendingTask) -> TaskFailure? {
         do { _ = try self.client.connection.reply(of: task) } catch {
             let codes: [ApusError.Code] = [.noEnginesRegistered, .impossibleDependency, .invalidDependency]
@@ -139,12 +139,12 @@ final class MapRun: Sendable {
         self.client.connection.finished(self)
     }
 
-    // MARK: Reaching into it
+    // MARK: Sending the rest, and stopping
 
     /// Sends all elements that were not sent, so that every call is in a task.
     func sendRest() { self.state.withLock { self.perform($0.scheduler.handle(.restWanted), &$0) } }
 
-    /// Sends no more; the calls that were not sent end as aborted. Gives the tasks that have not ended.
+    /// Sends no more tasks; the calls that were not sent end as aborted. Gives the tasks that have not ended.
     @discardableResult
     func stop() -> [TaskID] {
         self.state.withLock { state in
@@ -157,7 +157,7 @@ final class MapRun: Sendable {
 
     private static let notSent = TaskFailure(ApusError(.taskAborted, "the map was called off before this call was sent"))
 
-    // MARK: Looking at it
+    // MARK: State and ends
 
     var isFinished: Bool { self.state.withLock { $0.isFinished } }
     /// Calls that have outcomes.
@@ -168,16 +168,16 @@ final class MapRun: Sendable {
             .map { $0.task }
     }
 
-    /// The tasks of a finished map in the order of their elements; and why elements that are in none of them have no call.
+    /// The tasks of a finished map in the order of their elements, and the failure of elements that are in no task.
     var ends: (chunks: [Chunk], missing: TaskFailure) {
         let (chunks, stopped) = self.state.withLock { ($0.ended, $0.stopped) }
         return (chunks.sorted { $0.elements.lowerBound < $1.elements.lowerBound }, stopped ?? Self.notSent)
     }
 
-    /// Why elements have no call, should some have none.
+    /// The failure of elements that were not sent.
     var missing: TaskFailure { self.state.withLock { $0.stopped } ?? Self.notSent }
 
-    /// The tasks as they end, those that have ended first.
+    /// Gives the tasks as they end, beginning with tasks that have ended already.
     func endings() -> AsyncStream<Chunk> {
         let (stream, continuation) = AsyncStream.makeStream(of: Chunk.self)
         self.state.withLock { state in
@@ -187,7 +187,7 @@ final class MapRun: Sendable {
         return givingUpTurn(in: stream)
     }
 
-    /// Calls the body with every task, at once with those that were sent.
+    /// Calls the body with every task, at once with tasks that were sent already.
     func whenSent(_ body: @escaping @Sendable (PendingTask) -> Void) {
         let sent = self.state.withLock { state in
             if !state.isFinished { state.sendWatchers.append(body) }
@@ -212,12 +212,12 @@ final class MapRun: Sendable {
     }
 }
 
-/// What the end of a task says to the map that it is part of.
+/// The parts of a task's end that its map needs.
 private struct MapEnd {
-    /// How many calls were made, where that was not all of them.
+    /// How many calls the task made, where it did not make all.
     var calls: Int?
     var cost: MapScheduler.Cost?
-    /// Why no further task makes sense.
+    /// The failure for which the map sends no further task.
     var stops: TaskFailure?
 }
 
@@ -227,7 +227,7 @@ extension PendingTask {
         switch self.outcome {
         case nil: break
         case .failed(let error):
-            // The next ones would wait for the same in vain.
+            // Further tasks would fail for the same reason.
             if [.closed, .controllerGone].contains(error.code) { end.stops = TaskFailure(error) }
         case .reply(let message, _):
             guard let metadata = try? ReplyMetadata.ForClient(scanning: message.metadata) else { break }
@@ -236,7 +236,8 @@ extension PendingTask {
                 end.stops = TaskFailure(
                     ApusError(.taskAborted, "a task of the map was aborted, and then no further ones were sent"))
             }
-            // What a call waited counts as well: calls that wait are not to wait for each other.
+            // The time that a call waits is part of its cost, so that calls that wait are not put one after another into one
+            // task.
             if let started = metadata.started, let completed = (try? MessageHeader(scanning: message.header))?.date {
                 end.cost = MapScheduler.Cost(
                     microseconds: completed.seconds(since: started) * 1_000_000,

@@ -10,7 +10,7 @@ public import ApusWire
 
 /// A piece of text that a task printed.
 public struct PrintedText: Sendable, Hashable {
-    /// Where a task printed to.
+    /// The stream that a task printed to.
     public enum Stream: String, Sendable {
         /// Standard output.
         case stdout
@@ -18,11 +18,11 @@ public struct PrintedText: Sendable, Hashable {
         case stderr
     }
 
-    /// The engine that printed it; nil for what was printed before anyone listened.
+    /// The engine that printed the text; nil for text that was printed before anyone listened.
     public let engineID: EngineID?
-    /// The task that printed it.
+    /// The task that printed the text.
     public let task: TaskID
-    /// Where the task printed it to.
+    /// The stream that the task printed to.
     public let stream: Stream
     /// The text as it came: a piece of a line, or several.
     public let text: String
@@ -36,7 +36,7 @@ public struct PrintedText: Sendable, Hashable {
 }
 
 extension AsyncResult {
-    /// What the tasks print, as they print it; ends when all have ended. What came before is given first.
+    /// Gives the text that the tasks print, as they print it, until all have ended. Text that was printed earlier is given first.
     public func streamOutput() -> AsyncStream<PrintedText> {
         let (stream, continuation) = AsyncStream.makeStream(of: PrintedText.self)
         let tasks = self.tasks
@@ -55,8 +55,10 @@ extension AsyncResult {
         return givingUpTurn(in: stream)
     }
 
-    /// Waits until every task has ended, and meanwhile shows on standard output what they print, a line at a time and behind the
-    /// engine's id: `[3] hello`. On a terminal each engine has a colour of its own; what went to standard error is shown there.
+    /// Waits until every task has ended, and meanwhile prints the tasks' output line by line.
+    ///
+    /// Each line begins with the engine's id: `[3] hello`. Lines that a task printed to standard error go to standard error.
+    /// Where standard output is a terminal, the ids have colours.
     public func printOutput() async throws {
         var lines = OutputLines(isColoured: isatty(STDOUT_FILENO) == 1)
         for await printed in self.streamOutput() { lines.write(lines.take(printed)) }
@@ -66,14 +68,14 @@ extension AsyncResult {
 }
 
 extension AsyncMapResult {
-    /// What the tasks print, as they print it; ends when all have ended.
+    /// Gives the text that the tasks print, as they print it, until all have ended. Text that was printed earlier is given first.
     public func streamOutput() -> AsyncStream<PrintedText> { self.whole.streamOutput() }
 
-    /// Waits until every task has ended, and meanwhile shows what they print; see ``AsyncResult/printOutput()``.
+    /// Waits until every task has ended, and meanwhile prints the tasks' output; see ``AsyncResult/printOutput()``.
     public func printOutput() async throws { try await self.whole.printOutput() }
 }
 
-/// Makes whole lines, each with its engine's id, of what many engines print at once.
+/// Makes whole lines, each with its engine's id, from text that many engines print at once.
 package struct OutputLines {
     struct Source: Hashable {
         let engine: EngineID?
@@ -81,12 +83,12 @@ package struct OutputLines {
     }
 
     let isColoured: Bool
-    /// Text without its end of line yet, by where it comes from.
+    /// Text whose end of line has not come yet, by its source.
     private var partial: [Source: String] = [:]
 
     package init(isColoured: Bool) { self.isColoured = isColoured }
 
-    /// The lines that are whole now.
+    /// Takes a piece of text and gives the lines that are whole now.
     package mutating func take(_ printed: PrintedText) -> [(stream: PrintedText.Stream, line: String)] {
         let source = Source(engine: printed.engineID, stream: printed.stream)
         let text = self.partial[source, default: ""] + printed.text
@@ -95,7 +97,7 @@ package struct OutputLines {
         return lines.map { (source.stream, self.line($0, from: source)) }
     }
 
-    /// What ended without an end of line.
+    /// The text that ended without an end of line.
     package var rest: [(stream: PrintedText.Stream, line: String)] {
         self.partial.filter { !$0.value.isEmpty }.sorted { ($0.key.engine?.number ?? -1) < ($1.key.engine?.number ?? -1) }.map {
             ($0.key.stream, self.line($0.value[...], from: $0.key))

@@ -9,7 +9,7 @@ import NIOCore
     private import Darwin
 #endif
 
-/// Shows how far a long wait is, on standard error: one line drawn again on a terminal, a plain line now and then elsewhere.
+/// Shows the progress of a long wait on standard error: one line drawn again on a terminal, elsewhere a line every ten seconds.
 struct ProgressLine {
     private let total: Int
     private let started = ContinuousClock.now
@@ -23,8 +23,8 @@ struct ProgressLine {
     ///
     /// - Parameters:
     ///   - done: How many of the total have ended.
-    ///   - lacksEngines: Whether what has not ended waits for an engine to be there.
-    ///   - end: Waits until all have.
+    ///   - lacksEngines: Whether tasks wait because no engine is registered.
+    ///   - end: Waits until all have ended.
     static func wait(
         total: Int, interval: Duration, timeout: Duration?, done: @Sendable () -> Int,
         lacksEngines: @Sendable () -> Bool, end: @escaping @Sendable () async throws -> Void
@@ -37,7 +37,7 @@ struct ProgressLine {
             line.show(done: done, lacksEngines: done < total && lacksEngines(), isLast: done == total || isOver)
             if done == total { return true }
             if isOver { return false }
-            // The interval may pass with many done; it is the drawing that it paces.
+            // The interval only sets how often the line is drawn.
             _ = try await withDeadline(interval) { try await end() }
         }
     }
@@ -46,7 +46,7 @@ struct ProgressLine {
         let now = ContinuousClock.now
         let text = Self.text(
             done: done, of: self.total, seconds: (now - self.started) / .seconds(1), lacksEngines: lacksEngines)
-        // That engines are missing is said at once, and once.
+        // A line is written at once when engines begin or cease to be missing.
         if lacksEngines != self.lackedEngines { self.lastPlain = nil }
         self.lackedEngines = lacksEngines
         if self.isTerminal {

@@ -5,17 +5,17 @@ public import Foundation
 /// An error that code raised on an engine.
 ///
 /// An error that is `Codable`, of a type that this program has too, is thrown as itself; ``Client/remoteError(of:)`` and
-/// ``TaskMetadata/remoteError`` say where it was raised. All others are thrown as this.
+/// ``TaskMetadata/remoteError`` say where it was raised. All other errors are thrown as ``RemoteError``.
 public struct RemoteError: Error, Sendable, Hashable, CustomStringConvertible {
-    /// The error's type there: a Swift type's name, or a Python class's.
+    /// The name of the error's type on the engine, a Swift type or a Python class.
     public let name: String
-    /// What it says: of a Swift `LocalizedError` its description.
+    /// The error's text; for a Swift `LocalizedError`, its description.
     public let value: String
-    /// Where it was raised, a line each, without the colours that some engines add.
+    /// The traceback on the engine, one line per element, without the colours that some engines add.
     public let traceback: [String]
     /// The engine that ran the code.
     public let engineID: EngineID?
-    /// What names that engine for as long as it lives; nil where the reply does not say.
+    /// The uuid that names the engine for as long as it lives; nil where the reply does not say.
     public let engineUUID: EngineUUID?
     /// How the code was called: `apply` or `execute`.
     public let method: String?
@@ -44,7 +44,7 @@ public struct RemoteError: Error, Sendable, Hashable, CustomStringConvertible {
         return "[\(engineID):\(self.method ?? "apply")] \(self.name): \(self.value)"
     }
 
-    /// The remote traceback, and the line that sums it up. A Python traceback has its colours where this process's standard output and
+    /// The remote traceback, and the summary line. A Python traceback has its colours where this process's standard output and
     /// standard error are terminals, and nowhere else.
     public var description: String {
         let traceback = self.shownTraceback(coloured: Terminal.showsColours)
@@ -57,13 +57,13 @@ public struct RemoteError: Error, Sendable, Hashable, CustomStringConvertible {
 }
 
 extension RemoteError: LocalizedError {
-    /// What the error says; its name where it says nothing.
+    /// The error's text; the name of its type where the text is empty.
     public var errorDescription: String? { self.value.isEmpty ? self.name : self.value }
     /// The reason that a Swift `LocalizedError` gave.
     public var failureReason: String? { self.texts.failureReason }
     /// The suggestion that a Swift `LocalizedError` made.
     public var recoverySuggestion: String? { self.texts.recoverySuggestion }
-    /// The help that a Swift `LocalizedError` named.
+    /// The help anchor of a Swift `LocalizedError`.
     public var helpAnchor: String? { self.texts.helpAnchor }
 }
 
@@ -71,11 +71,11 @@ extension RemoteError: RelayedError {}
 
 /// Errors of several calls at once: of several engines, or several elements of a map.
 public struct CompositeError: Error, Sendable, CustomStringConvertible {
-    /// What was being done.
+    /// A sentence that says how many calls failed.
     public let message: String
     /// The error of each call that failed, in the order of the targets or elements. An error that is `Codable` is here as itself.
     public let errors: [any Error]
-    /// Where each of the errors was raised, in the same order; nil for those that no code on an engine raised.
+    /// The engines' descriptions of the errors, in the same order; nil for an error that no code on an engine raised.
     public let remoteErrors: [RemoteError?]
 
     init(_ message: String, _ failures: [TaskFailure]) {
@@ -84,8 +84,8 @@ public struct CompositeError: Error, Sendable, CustomStringConvertible {
         self.remoteErrors = failures.map { $0.remote }
     }
 
-    /// The message and one line per error; the same traceback is shown once, with the engines that it came from. Of very many errors
-    /// the first ones are shown.
+    /// The message and one line per error. A traceback that several errors share is shown once, with the engines that it came
+    /// from. Only the first fifty errors are shown.
     public var description: String {
         let coloured = Terminal.showsColours
         var lines = [self.message]
@@ -116,7 +116,7 @@ public struct CompositeError: Error, Sendable, CustomStringConvertible {
         return lines.joined(separator: "\n")
     }
 
-    /// A page of errors helps; a map of a million elements may have as many.
+    /// How many errors the description shows; a map may have a million.
     private static let shown = 50
 }
 
@@ -125,9 +125,9 @@ extension CompositeError: LocalizedError {
     public var errorDescription: String? { self.message }
 }
 
-/// How a call failed: the error to throw and, where code on an engine raised it, what the engine says of it.
+/// How a call failed: the error to throw and, where code on an engine raised it, the engine's description of the error.
 ///
-/// A class, for the calls of a task that is lost share one, and there may be thousands.
+/// A class, because all calls of a lost task share one failure, and there may be thousands of them.
 final class TaskFailure: Error {
     let error: any Error
     let remote: RemoteError?
@@ -137,7 +137,8 @@ final class TaskFailure: Error {
         self.remote = remote ?? error as? RemoteError
     }
 
-    /// The error, about to be thrown at the caller. A function on an engine that is thrown it may pass it on.
+    /// The error, about to be thrown at the caller. Where the caller is a function on an engine, its turn notes the error's
+    /// origin, because the function may throw the error on.
     var thrown: any Error {
         if let remote, let travelling = remote.travelling { EngineContext.current?.turn?.met(travelling, of: remote) }
         return self.error

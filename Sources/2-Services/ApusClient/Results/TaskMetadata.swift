@@ -2,46 +2,46 @@ import ApusFunctions
 public import ApusWire
 import NIOCore
 
-/// What is known of one task: when, where, and how it ended.
+/// The metadata of one task: when and where it ran, and how it ended.
 public struct TaskMetadata: Sendable {
     /// How a task ended.
     public enum Status: String, Sendable {
-        /// Well: there is a result.
+        /// The task gave a result.
         case ok
-        /// Code on the engine raised an error, or nobody could run it.
+        /// Code on the engine raised an error, or no engine could run the task.
         case error
-        /// It was aborted before it started.
+        /// The task was aborted before it started.
         case aborted
     }
 
     /// The task's id.
     public let id: TaskID
-    /// When this client sent it.
+    /// When this client sent the task.
     public let submitted: WireDate
-    /// When the engine began; nil while it has not said so.
+    /// When the engine began the task; nil until a reply says so.
     public let started: WireDate?
-    /// When the engine had finished.
+    /// When the engine finished the task.
     public let completed: WireDate?
     /// When the reply reached this client.
     public let received: WireDate?
-    /// The engine that ran it; nil while nobody knows, and where that engine has left.
+    /// The engine that ran the task; nil while the client does not know it, and where that engine has left.
     public let engineID: EngineID?
-    /// What names that engine for as long as it lives, also when it has left.
+    /// The uuid that names that engine for as long as it lives, also known when the engine has left.
     public let engineUUID: EngineUUID?
-    /// Nil until the task has ended.
+    /// How the task ended; nil until it has ended.
     public let status: Status?
-    /// The label of the view that it was sent through.
+    /// The label of the view that the task was sent through.
     public let label: String?
-    /// What the task printed and displayed.
+    /// The task's printed and displayed output.
     public let output: TaskOutput
-    /// The error, if it ended with one, as ``AsyncResult/value`` throws it.
+    /// The error that the task ended with, as ``AsyncResult/value`` throws it; nil where there is none.
     public let error: (any Error)?
-    /// What the engine said of the error, and where it was raised; nil where no code on an engine raised one.
+    /// The engine's description of the error, with its traceback; nil where no code on an engine raised an error.
     public let remoteError: RemoteError?
 
-    /// What it printed to standard output.
+    /// Text that the task printed to standard output.
     public var stdout: String { self.output.stdout }
-    /// What it printed to standard error.
+    /// Text that the task printed to standard error.
     public var stderr: String { self.output.stderr }
 }
 
@@ -82,13 +82,13 @@ extension ClientConnection {
         do { return try self.reply(of: task) } catch { throw error.thrown }
     }
 
-    /// The reply of a task that went well; how it failed is thrown.
+    /// The reply of a task that went well; for any other task, the failure is thrown.
     func reply(of task: PendingTask) throws(TaskFailure) -> Message {
         switch task.outcome {
         case nil: throw TaskFailure(ApusError(.resultNotFound, "task '\(task.id)' has not ended"))
         case .failed(let error): throw TaskFailure(error)
         case .reply(let message, _):
-            // Most replies say no more than this, and there are hundreds of thousands.
+            // Nearly all replies have this content, and need not be parsed.
             if message.content == Self.plainOK, !task.mustSayLimit { return message }
             let content: JSONValue
             do { content = try JSONValue(parsing: message.content) } catch {
@@ -106,7 +106,7 @@ extension ClientConnection {
 
     private static let plainOK = ByteBuffer(string: "{\"status\": \"ok\"}")
 
-    /// What an error content says of a task, or of one of its calls.
+    /// The failure that an error content describes, of a task or of one of its calls.
     func failure(_ content: ErrorContent, of task: PendingTask, _ message: Message) -> TaskFailure {
         if content.engineInfo.isEmpty {
             // Made by a scheduler, not by code on an engine.

@@ -2,17 +2,17 @@ import ApusWire
 import NIOCore
 public import Pickle
 
-/// What a task printed and displayed while it ran.
+/// The printed and displayed output of a task.
 public struct TaskOutput: Sendable {
-    /// What it printed to standard output.
+    /// Text that the task printed to standard output.
     public internal(set) var stdout = ""
-    /// What it printed to standard error.
+    /// Text that the task printed to standard error.
     public internal(set) var stderr = ""
-    /// Rich displays in order: the JSON content of each, with `data` by MIME type and `metadata`.
+    /// Rich displays, in the order in which they came.
     public internal(set) var outputs: [DisplayedOutput] = []
     /// The value of the last expression of a cell, as the engine shows it.
     public internal(set) var result: DisplayedOutput?
-    /// The source text as the engine numbered it.
+    /// The source text that was run, as the engine published it.
     public internal(set) var input: String?
     /// Objects that the task published while it ran, by name.
     public internal(set) var data: [String: PickleValue] = [:]
@@ -42,6 +42,6 @@ public struct DisplayedOutput: Sendable, CustomStringConvertible {
         self.data = data
     }
 
-    /// The plain text, where there is one.
+    /// The plain text, where there is one; else the names of the MIME types.
     public var description: String { self.data["text/plain"] ?? "<\(self.data.keys.sorted().joined(separator: ", "))>" }
 }

@@ -6,13 +6,13 @@
     private import Darwin
 #endif
 
-/// What this process's output goes to, and text for it.
+/// Whether this process prints to a terminal, and text without a terminal's escape sequences.
 package enum Terminal {
-    /// Whether text may have colours wherever it is printed: standard output and standard error are both terminals, and `NO_COLOR` is not
-    /// set.
+    /// Whether text may have colours wherever it is printed: standard output and standard error are both terminals, and
+    /// `NO_COLOR` is not set.
     static let showsColours = isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil
 
-    /// The text without escape sequences, by which terminals are told of colours, links and places.
+    /// The text without the escape sequences that tell a terminal about colours, links and cursor positions.
     package static func plain(_ text: String) -> String {
         guard text.utf8.contains(0x1b) else { return text }
         var result: [UInt8] = []
@@ -24,7 +24,7 @@ package enum Terminal {
             }
             switch bytes.popFirst() {
             case UInt8(ascii: "["):
-                // Parameters, up to the letter that says what they are for.
+                // Parameters, up to the letter that ends the sequence.
                 while let next = bytes.first, !(0x40...0x7e).contains(next), next >= 0x20, next < 0x80 { bytes.removeFirst() }
                 if let last = bytes.first, (0x40...0x7e).contains(last) { bytes.removeFirst() }
             case UInt8(ascii: "]"):

@@ -1,22 +1,22 @@
 public import ApusWire
 
-/// When each of many tasks ran, and where: what a chart with a lane for each engine and a bar for each task shows.
+/// When and on which engine each of many tasks ran, for a chart with a lane for each engine and a bar for each task.
 public struct Timeline: Sendable {
     /// One task on its engine.
     public struct Bar: Sendable {
         /// The task's id.
         public let task: TaskID
-        /// Nil where the engine has left since.
+        /// The engine that ran the task; nil where the engine has left since.
         public let engine: EngineID?
         /// Seconds from the first submission of all tasks to when the engine began.
         public let start: Double
         /// Seconds from the first submission of all tasks to when the engine had finished.
         public let end: Double
-        /// Seconds from the first submission of all tasks to this one's.
+        /// Seconds from the first submission of all tasks to the submission of this task.
         public let submitted: Double
         /// How the task ended.
         public let status: TaskMetadata.Status?
-        /// The label of the view that it was sent through.
+        /// The label of the view that the task was sent through.
         public let label: String?
     }
 
@@ -25,7 +25,7 @@ public struct Timeline: Sendable {
     /// Seconds from the first submission to the last end.
     public let duration: Double
 
-    /// The timeline of any tasks, of several results if need be; those that have not ended are left out.
+    /// Makes the timeline of tasks, of one result or several; tasks that did not run, or have not ended, are left out.
     public init(_ tasks: [TaskMetadata]) {
         let origin = tasks.map { $0.submitted }.min() ?? WireDate(microseconds: 0)
         self.bars = tasks.compactMap { task in
@@ -81,7 +81,7 @@ public struct Timeline: Sendable {
         return text + "</svg>\n"
     }
 
-    /// Three places after the point are enough for pixels and for the eye.
+    /// Writes a number with three decimal places, which are enough for pixels.
     private static func text(_ number: Double) -> String {
         let rounded = (number * 1000).rounded() / 1000
         return rounded == rounded.rounded() ? "\(Int(rounded))" : "\(rounded)"
@@ -93,11 +93,11 @@ public struct Timeline: Sendable {
 }
 
 extension AsyncResult {
-    /// When and where the tasks ran, those that have ended.
+    /// When and where the tasks that have ended ran.
     public var timeline: Timeline { Timeline(self.metadata) }
 }
 
 extension AsyncMapResult {
-    /// When and where the tasks ran, those that have ended; a task makes one call or several.
+    /// When and where the tasks that have ended ran; a task makes one call or several.
     public var timeline: Timeline { Timeline(self.metadata) }
 }
