@@ -1,4 +1,4 @@
-// Names that ipyparallel's users look for and that have nothing behind them here: each says why, and what to do instead.
+// Names of ipyparallel's client that do nothing here: each says why, and what to do instead.
 extension Client {
     /// Does nothing: replies are taken as they come.
     @available(*, deprecated, message: "replies are taken as they come; there is nothing to do")
@@ -12,7 +12,7 @@ extension Client {
     @available(*, deprecated, message: "replies are taken as they come; there is no thread to stop")
     public func stopSpinThread() {}
 
-    /// Would reach the controller by SSH tunnels.
+    /// Throws an error: connecting through SSH tunnels is not supported.
     ///
     /// - Throws: ``ApusError`` with code `notSupported`, always.
     public static func connect(file: String, sshServer: String, sshKey: String? = nil) async throws -> Client {
@@ -22,7 +22,7 @@ extension Client {
                 + "of it with \"ssh\" empty and \"location\" localhost")
     }
 
-    /// Would make a view whose magics work in a notebook.
+    /// Throws an error: magics in a notebook are not supported.
     ///
     /// - Throws: ``ApusError`` with code `notSupported`, always.
     public func activate(_ targets: Targets = .all, suffix: String = "") throws {
@@ -31,7 +31,7 @@ extension Client {
             "magics (%px and its kin) need a notebook kernel of Apus, which there is not yet; use client[...].execute(…)")
     }
 
-    /// Would turn the Python engines into a dask.distributed cluster and give its scheduler's address.
+    /// Throws an error: making a dask.distributed cluster of the engines is not supported.
     ///
     /// - Throws: ``ApusError`` with code `notSupported`, always.
     public func becomeDask(_ targets: Targets = .all) async throws -> String {
@@ -41,7 +41,7 @@ extension Client {
         )
     }
 
-    /// Would undo ``becomeDask(_:)``.
+    /// Throws an error: there is no dask.distributed cluster to stop.
     ///
     /// - Throws: ``ApusError`` with code `notSupported`, always.
     public func stopDask(_ targets: Targets = .all) async throws {

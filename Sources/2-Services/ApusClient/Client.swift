@@ -3,7 +3,7 @@ public import ApusWire
 package import Logging
 package import NIOCore
 
-/// A connection to a controller, and the way to everything that its engines can do.
+/// A connection to a controller, through which calls reach its engines.
 ///
 /// ```swift
 /// let client = try await Client.connect()
@@ -18,11 +18,12 @@ public final class Client: Sendable {
     /// Connects to a controller whose addresses are known.
     ///
     /// - Parameters:
-    ///   - eventLoop: Where the client's sockets live; the caller keeps its group running until the client is closed.
+    ///   - eventLoop: The event loop of the client's sockets; the caller keeps its group running until the client is closed.
     ///   - timeout: How long to wait for the hub's answer.
-    ///   - patience: How long the controller may be out of reach before those who wait are told.
-    ///   - maximumMessageSize: Bytes of the largest message that is taken; nil for what the environment says, or half of the memory.
-    ///   - outputPatience: How long output may follow the reply that it belongs to.
+    ///   - patience: How long the controller may be out of reach before waiting calls fail.
+    ///   - maximumMessageSize: Bytes of the largest message that the client takes; nil: as the environment says, or half of the
+    ///     memory.
+    ///   - outputPatience: How long the client waits for output after the reply that the output belongs to.
     package init(
         _ info: ClientConnectionInfo, transport: any Transport, eventLoop: any EventLoop, timeout: Duration = .seconds(10),
         patience: Duration = .seconds(60), outputPatience: Duration = .seconds(5), username: String? = nil,
@@ -38,14 +39,14 @@ public final class Client: Sendable {
     /// The ids of the registered engines, in order.
     public var ids: [EngineID] { self.connection.engines.keys.sorted() }
 
-    /// Waits until so many engines are registered; ``ids`` has them then.
+    /// Waits until at least this many engines are registered; ``ids`` has them then.
     ///
-    /// - Throws: ``ApusError`` with code `timeout`, saying how many there are, or `noEnginesRegistered` when whoever starts the engines
-    ///   says that none is coming, and why.
+    /// - Throws: ``ApusError`` with code `timeout` and the number of engines that are registered, or with code
+    ///   `noEnginesRegistered` and the reason when the controller knows that no engine is coming.
     public func waitForEngines(_ count: Int = 1, timeout: Duration? = nil) async throws {
         let enough: Void? = try await withDeadline(timeout) {
             while true {
-                // Before the look, so that no engine comes unseen between the two.
+                // Watched before the engines are counted, so that an engine that comes between the two is not missed.
                 let change = self.connection.nextEngineChange()
                 if let ended = self.connection.ended { throw ended }
                 if self.connection.engines.count >= count { return }
@@ -66,8 +67,10 @@ public final class Client: Sendable {
         }
     }
 
-    /// How long tasks of load-balanced views that are made from now on may wait while no engine is registered; nil: as long as the
-    /// controller says, which is for ever unless it was told otherwise. See ``LoadBalancedView/engineTimeout``.
+    /// How long tasks of load-balanced views that are made from now on may wait while no engine is registered.
+    ///
+    /// Nil: as long as the controller says, which is for ever unless it was told otherwise. See
+    /// ``LoadBalancedView/engineTimeout``.
     public var engineTimeout: Duration? {
         get { self.connection.engineTimeout }
         set { self.connection.engineTimeout = newValue }
@@ -75,39 +78,41 @@ public final class Client: Sendable {
 
     // MARK: Views
 
-    /// One engine: calls give one value.
+    /// A view of one engine: calls give one value.
     public subscript(_ id: Int) -> EngineView { EngineView(self, EngineID(id)) }
     @_disfavoredOverload
     public subscript(_ id: EngineID) -> EngineView { EngineView(self, id) }
 
-    /// Every engine there is now: calls give a list.
+    /// A view of every engine that is registered now: calls give a list.
     public subscript(_ range: UnboundedRange) -> DirectView { DirectView(self, .engines(self.ids)) }
 
-    /// The engines with these ids that are registered now, in order.
+    /// A view of the engines with these ids that are registered now, in order.
     public subscript(_ range: some RangeExpression<Int>) -> DirectView {
         DirectView(self, .engines(self.ids.filter { range.contains($0.number) }))
     }
 
-    /// The engines with these ids, in the order given.
+    /// A view of the engines with these ids, in the order given.
     @_disfavoredOverload
     public subscript(_ ids: some Sequence<Int>) -> DirectView { DirectView(self, .engines(ids.map { EngineID($0) })) }
 
-    /// Several engines, addressed directly; all of them, also later ones, unless told.
+    /// A view of the targets, addressed directly; by default of all engines, engines that register later included.
     public func directView(_ targets: Targets = .all) -> DirectView { DirectView(self, targets) }
 
-    /// Several engines, reached by one message that the controller copies; all of them, also later ones, unless told.
+    /// A view of the targets, reached by one message that the controller copies; by default of all engines, engines that register
+    /// later included.
     ///
-    /// - Parameter isCoalescing: Whether the controller makes one reply of all; see ``BroadcastView/isCoalescing``.
+    /// - Parameter isCoalescing: Whether the controller gathers all replies into one; see ``BroadcastView/isCoalescing``.
     public func broadcastView(_ targets: Targets = .all, isCoalescing: Bool = false) -> BroadcastView {
         BroadcastView(self, targets, isCoalescing: isCoalescing)
     }
 
-    /// Any engine, or any of the targets, as the controller's scheduler chooses.
+    /// A view of any engine, or of any of the targets: the controller's scheduler chooses one for each task.
     public func loadBalancedView(_ targets: Targets? = nil) -> LoadBalancedView { LoadBalancedView(self, targets: targets) }
 
     // MARK: Waiting
 
-    /// Waits until everything sent so far has been answered, and every map begun so far has ended. False when the time is over first.
+    /// Waits until every request sent so far has been answered, and every map begun so far has ended. False when the time is over
+    /// first.
     @discardableResult
     public func wait(timeout: Duration? = nil) async throws -> Bool {
         let (maps, tasks) = (self.connection.maps, self.connection.pendingTasks)
@@ -118,7 +123,8 @@ public final class Client: Sendable {
         } ?? false
     }
 
-    /// The same with a progress line on standard error.
+    /// Waits until every request and map begun so far has ended, with a progress line on standard error. False when the time is
+    /// over first.
     @discardableResult
     public func waitInteractive(interval: Duration = .milliseconds(200), timeout: Duration? = nil) async throws -> Bool {
         let (maps, tasks) = (self.connection.maps, self.connection.pendingTasks)
@@ -135,13 +141,13 @@ public final class Client: Sendable {
         }
     }
 
-    /// The ids of what was sent and not yet answered.
+    /// The ids of requests that were sent and are not yet answered.
     public var outstanding: Set<TaskID> { Set(self.connection.pendingTasks.lazy.filter { !$0.isDone }.map { $0.id }) }
 
     // MARK: Ending
 
-    /// Closes the sockets. Whoever still waits for a result gets an error with code `closed`.
+    /// Closes the client's sockets. Calls that still wait for a result throw an error with code `closed`.
     ///
-    /// - Parameter linger: How long what was sent may take to leave; then it is dropped.
+    /// - Parameter linger: How long to wait until the messages sent have left; messages that have not left by then are dropped.
     public func close(linger: Duration = .milliseconds(500)) async { await self.connection.close(linger: linger) }
 }

@@ -1,6 +1,6 @@
 import ApusWire
 
-// What print and a debugger show: enough to know what one has in hand.
+// Short descriptions for print and a debugger.
 
 extension Client: CustomStringConvertible {
     /// "client of 4 engines (0, 1, 2, 3)".
@@ -50,7 +50,7 @@ extension LoadBalancedView: CustomStringConvertible {
 }
 
 extension AsyncResult: CustomStringConvertible {
-    /// "2 of 4 tasks have ended", and how when all have; of a map, its calls.
+    /// How many tasks have ended, and how many failed when all have; for a map, how many calls.
     public var description: String {
         let (done, count) = (self.progress, self.count)
         let counted = "\(self.unit)\(count == 1 ? "" : "s")"

@@ -4,21 +4,21 @@ import ApusWire
 import NIOCore
 import Pickle
 
-/// A function on its way to engines, whichever language it is in.
+/// A function to be called on engines, of Swift or of Python.
 struct Call: Sendable {
     /// How the engine finds the function.
     let function: PickleValue
-    /// Values that a closure took with it; they come before the arguments.
+    /// Values that a closure captured, sent before the arguments.
     let captures: [PickleValue]
-    /// The build that the function must be of; nil for functions that are not Swift's.
+    /// The build that an engine must run, for a closure; nil for other functions.
     let build: String?
     private let language: Language
 
     private enum Language {
         case swift
-        /// What only Python knows.
+        /// A function that only Python knows.
         case python
-        /// A name that the engine looks up, in whichever language it has it.
+        /// A name that the engine looks up, of a Swift or a Python function.
         case either
     }
 
@@ -49,7 +49,8 @@ struct Call: Sendable {
         ).encode()
     }
 
-    /// The same where some arguments are results of other tasks; and which of the buffers stand for which.
+    /// The buffers of a request some of whose arguments are results of other tasks, and which buffer stands for which task's
+    /// result.
     func buffers(_ arguments: [SentArgument]) -> (buffers: [ByteBuffer], results: [(place: Int, task: TaskID)]) {
         let values = arguments.map { argument -> PickleValue in
             if case .value(let value) = argument { value } else { .none }
@@ -67,9 +68,9 @@ struct Call: Sendable {
 
     /// The buffers of a request that calls the function for each place of the sequences and gives the list of results.
     ///
-    /// - Parameter manner: As in the request's metadata; `once` where the calls are to end with the first that fails.
+    /// - Parameter manner: As in the request's metadata; `once` where the calls are to end at the first that fails.
     func mapBuffers(_ sequences: [PickleValue], _ manner: Manner) -> [ByteBuffer] {
-        // A Swift engine maps by itself when the metadata asks for it; Python's needs a mapping function before ours.
+        // A Swift engine maps when the metadata asks for it; a Python engine needs a mapping function before the called one.
         if self.language == .swift { return self.buffers(sequences) }
         if self.language == .python, manner != .once {
             let seconds = manner == .slice ? Double(Self.slice) / 1_000_000 : 0
@@ -80,8 +81,8 @@ struct Call: Sendable {
         return ApplyPayload(function: PythonCall.mapFunction, arguments: [self.function] + sequences, keywords: []).encode()
     }
 
-    /// Microseconds after which an engine gives the rest of a task back whose calls were expected to take less: they have become longer,
-    /// and other engines can take their part.
+    /// Microseconds after which an engine gives back the rest of a task whose calls take longer than expected, so that other
+    /// engines can take a part of it.
     static let slice = Int(5 * MapScheduler.taskMicroseconds)
 
     /// How often a request calls the function.
@@ -90,11 +91,11 @@ struct Call: Sendable {
         case once
         /// For each element, each call with an outcome of its own.
         case map
-        /// The same, until a slice of time is over; the rest is given back.
+        /// For each element until a slice of time is over; the engine gives the rest back.
         case slice
     }
 
-    /// What the request's metadata says to our engines; others pass over it.
+    /// The members of the request's metadata for Apus's engines; other engines ignore them.
     func metadata(_ manner: Manner, limit: Duration?) -> RequestMetadata.ForEngine {
         var metadata = RequestMetadata.ForEngine()
         metadata.isQuiet = true
@@ -110,7 +111,7 @@ struct Call: Sendable {
     }
 }
 
-/// Encodes arguments, telling that they cannot be when they cannot.
+/// Encodes a function's arguments; the error for an argument that cannot be encoded names the function.
 func encode<Output, each Input>(_ arguments: repeat each Input, for function: RemoteFunction<Output, repeat each Input>) throws
     -> [PickleValue]
 {
@@ -134,7 +135,7 @@ func decodeResult<Output: Decodable>(_ type: Output.Type, from message: Message)
     try decodeResult(from: message) { try PickleDecoder().decode(Output.self, from: $0) }
 }
 
-/// The same for a value that its function decodes.
+/// Decodes the result in an `apply` reply with a closure.
 func decodeResult<Output>(from message: Message, _ decode: (PickleValue) throws -> Output) throws -> Output {
     do {
         var buffers = message.buffers

@@ -9,14 +9,14 @@ import Pickle
 /// let scores = try await view.apply($score, .result(of: model), .result(of: table))
 /// ```
 ///
-/// A task that takes a result waits until the other has ended well. The result goes from engine to engine by way of the controller
-/// and not through this client, and its type is checked here: what `$fit` takes must be what `$load` gives. If the other task fails,
-/// or is aborted, this one ends with ``ApusError`` of code `impossibleDependency`, which names it.
+/// A task that takes the result of another task waits until the other has succeeded. The result goes from engine to engine by way
+/// of the controller and not through this client. The compiler checks its type: `$fit` must take what `$load` gives. If the other
+/// task fails or is aborted, the waiting task ends with an ``ApusError`` of code `impossibleDependency` that names the other.
 ///
-/// Only views that leave the choice of the engine to the controller take such arguments, for it is there that a task waits; name the
-/// engines that may run it with ``Client/loadBalancedView(_:)``. The result itself may be of any task of the cluster: one that
-/// was sent to an engine directly, one of another client, Python's among them, or one that ended long ago, as long as the hub has
-/// a record of it. Controllers of ipyparallel do not know such arguments: there the call throws code `notSupported`.
+/// Only load-balanced views take such arguments, because the task waits in the controller's scheduler; to name the engines that
+/// may run it, use ``Client/loadBalancedView(_:)`` with targets. The result may be of any task of the cluster: a task that was
+/// sent to an engine directly, a task of another client (Python's too), or a task that ended long ago, as long as the hub has a
+/// record of it. Controllers of ipyparallel do not know such arguments: there the call throws code `notSupported`.
 public struct CallArgument<Value: Sendable>: Sendable {
     enum Source: Sendable {
         case value(Value)
@@ -28,16 +28,16 @@ public struct CallArgument<Value: Sendable>: Sendable {
     /// A value, sent with the call.
     public static func value(_ value: Value) -> CallArgument { CallArgument(source: .value(value)) }
 
-    /// The result of a task, when it is there.
+    /// The result of a task; the call waits until the task has succeeded.
     public static func result(of result: AsyncResult<Value>) -> CallArgument {
         CallArgument(source: .result(ResultSource(result)))
     }
 
-    /// The result of any task of the cluster, by its id; whether it is of the type that is needed is found when the function is called.
+    /// The result of any task of the cluster, by the task's id; the result's type is checked only when the function is called.
     public static func result(ofTask task: TaskID) -> CallArgument { CallArgument(source: .result(ResultSource(task))) }
 }
 
-/// An argument of a Python function's call: a value, or the result of another task, of whatever type. See ``CallArgument``.
+/// An argument of a Python function's call: a value, or the result of another task, of any type. See ``CallArgument``.
 public struct PythonArgument: Sendable {
     enum Source: Sendable {
         case value(any Encodable & Sendable)
@@ -49,19 +49,19 @@ public struct PythonArgument: Sendable {
     /// A value, sent with the call.
     public static func value(_ value: some Encodable & Sendable) -> PythonArgument { PythonArgument(source: .value(value)) }
 
-    /// The result of a task, when it is there.
+    /// The result of a task; the call waits until the task has succeeded.
     public static func result<Value>(of result: AsyncResult<Value>) -> PythonArgument {
         PythonArgument(source: .result(ResultSource(result)))
     }
 
-    /// The result of any task of the cluster, by its id.
+    /// The result of any task of the cluster, by the task's id.
     public static func result(ofTask task: TaskID) -> PythonArgument { PythonArgument(source: .result(ResultSource(task))) }
 }
 
 /// The task that gives an argument.
 struct ResultSource: Sendable {
     private let tasks: [TaskID]
-    /// The key of the cluster that the task is of; nil where nobody knows.
+    /// The key of the task's cluster; nil where only the task's id is known.
     private let clusterKey: String?
 
     init<Output>(_ result: AsyncResult<Output>) {
@@ -74,7 +74,9 @@ struct ResultSource: Sendable {
         self.clusterKey = nil
     }
 
-    /// - Throws: ``ApusError`` with code `badArgument` where it is no one task of this cluster.
+    /// Gives the id of the task.
+    ///
+    /// - Throws: ``ApusError`` with code `badArgument` for a result of several tasks, or of another cluster.
     func task(for client: Client) throws -> TaskID {
         guard let task = self.tasks.first, self.tasks.count == 1 else {
             throw ApusError(

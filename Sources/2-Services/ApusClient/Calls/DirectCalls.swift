@@ -4,7 +4,7 @@ import ApusWire
 import NIOCore
 import Pickle
 
-/// What the views of one engine and of several share: a request for each target.
+/// Sends the requests of views that name their engines: one for each target, or one broadcast.
 struct DirectCalls: Sendable {
     let client: Client
     let targets: Targets
@@ -12,11 +12,11 @@ struct DirectCalls: Sendable {
     var limit: Duration?
     var route = Route.direct
 
-    /// How what is the same for all targets gets to them.
+    /// How a request that is the same for all targets is sent.
     enum Route: Sendable {
-        /// A message each.
+        /// As one message for each target.
         case direct
-        /// One message that the controller copies.
+        /// As one message that the controller copies.
         case broadcast
     }
 
@@ -60,15 +60,16 @@ struct DirectCalls: Sendable {
         }
     }
 
-    /// Sets the same names on every target; encoded once, however many there are.
+    /// Sets the same names on every target; the values are encoded once for all targets.
     func push(_ values: [(String, PickleValue)]) throws -> [PendingTask] {
         try self.sendToAll(nil, buffers: Self.pushBuffers(values))
     }
 
-    /// The same for a caller who waits: a large value that is not shared goes to the controller once and not once for each target.
+    /// Sets the same names on every target, for a caller who waits: a large value that is not in shared memory goes to the
+    /// controller once and not once for each target.
     ///
-    /// The way of a broadcast is another connection, on which it may overtake what was sent to an engine directly; so it is
-    /// taken only while no target owes an answer.
+    /// A broadcast takes another connection, on which it may overtake requests sent to an engine directly, so it is used only
+    /// while no target owes an answer.
     func pushAndWait(_ values: [(String, PickleValue)]) throws -> [PendingTask] {
         let engines = try self.engines()
         let buffers = self.outgoing(Self.pushBuffers(values), to: engines)
@@ -82,7 +83,7 @@ struct DirectCalls: Sendable {
         return try calls.send(nil, buffers, to: engines)
     }
 
-    /// From so many bytes on the second copy of a value costs more than the way of a broadcast.
+    /// The bytes from which sending a second copy of a value costs more than a broadcast.
     private static let largePush = 1 << 20
 
     /// Sets a name to each target's own part.
@@ -101,7 +102,7 @@ struct DirectCalls: Sendable {
         return try self.sendToAll(nil, buffers: buffers)
     }
 
-    /// One call whose replies the controller makes one.
+    /// Broadcasts a call whose replies the controller gathers into one.
     func applyCoalescing(_ call: Call, _ arguments: [PickleValue]) throws -> PendingTask {
         let engines = try self.engines()
         let buffers = self.outgoing(call.buffers(arguments), to: engines)
@@ -146,7 +147,8 @@ struct DirectCalls: Sendable {
         return engines.map { $0.uuid }
     }
 
-    /// Large buffers go by memory where all these engines can map ours, and by the network otherwise.
+    /// Puts large buffers into shared memory where all these engines can map this process's memory; otherwise they go by the
+    /// network.
     private func outgoing(_ buffers: [ByteBuffer], to engines: [Engine]) -> SharedBuffers {
         guard buffers.contains(where: { $0.readableBytes >= SharedBuffers.smallest }),
             self.connection.sharesMemory(with: engines.map { $0.uuid })
@@ -167,7 +169,7 @@ struct DirectCalls: Sendable {
         guard self.connection.info.broadcast != nil else {
             throw ApusError(.notSupported, "this controller has no broadcast scheduler; use a direct view")
         }
-        // What moves values only ends by itself.
+        // A request that only moves values runs no user code, so it needs no limit.
         let limitedOn = call == nil && !waitsForOutput ? nil : try self.limited(on: engines)
         var metadata = ByteBuffer()
         RequestMetadata.ForBroadcast(to: engines.map { ($0.uuid, $0.id) }, isCoalescing: isCoalescing).begin(&metadata)
@@ -194,7 +196,7 @@ struct DirectCalls: Sendable {
         var members = call?.metadata(manner, limit: self.limit) ?? RequestMetadata.ForEngine()
         if call == nil {
             members.isQuiet = isQuiet
-            // What moves values only ends by itself.
+            // A request that only moves values runs no user code, so it needs no limit.
             if !isQuiet { members.limit = self.limit.map { $0 / .seconds(1) } }
         }
         members.write(label: self.label, into: &metadata)
@@ -203,12 +205,12 @@ struct DirectCalls: Sendable {
 
 /// How sequences are spread over engines.
 public enum Partition: Sendable {
-    /// Neighbours stay together (ipyparallel's `b`).
+    /// Each engine gets neighbouring elements (ipyparallel's `b`).
     case block
-    /// Dealt out one by one (ipyparallel's `r`).
+    /// The elements are dealt out one by one (ipyparallel's `r`).
     case roundRobin
 
-    /// The parts of a sequence, one per engine; the first ones get an item more where it does not come out even.
+    /// Splits a sequence into one part per engine; the first parts have an element more where the count does not divide evenly.
     func split<Element>(_ elements: [Element], over parts: Int) -> [[Element]] {
         switch self {
         case .block: Self.blocks(of: elements.count, over: parts).map { Array(elements[$0]) }

@@ -1,18 +1,18 @@
 public import ApusWire
 import NIOCore
 
-/// What running source text on an engine gave.
+/// An engine's reply to source text that it ran.
 public struct ExecuteReply: Sendable, CustomStringConvertible {
     /// The engine that ran the text.
     public let engineID: EngineID
     /// How many cells the engine had run.
     public let executionCount: Int
-    /// What the cell printed and displayed, and the value of its last expression unless it ran silently.
+    /// The cell's printed and displayed output, and the value of its last expression unless the cell ran silently.
     public let output: TaskOutput
 
-    /// What was printed to standard output.
+    /// Text that was printed to standard output.
     public var stdout: String { self.output.stdout }
-    /// What was printed to standard error.
+    /// Text that was printed to standard error.
     public var stderr: String { self.output.stderr }
     /// The value of the last expression.
     public var result: DisplayedOutput? { self.output.result }

@@ -1,6 +1,6 @@
 import Locks
 
-/// What an executor was given and has not seen the end of.
+/// The tasks and maps of an executor that have not ended.
 final class ExecutorWork: Sendable {
     private struct State {
         var isClosed = false
@@ -31,7 +31,7 @@ final class ExecutorWork: Sendable {
         }
     }
 
-    /// Takes no more, and gives what has not ended.
+    /// Refuses further work, and gives the tasks and maps that have not ended.
     func close() -> (tasks: [PendingTask], maps: [MapRun]) {
         self.state.withLock { state in
             state.isClosed = true

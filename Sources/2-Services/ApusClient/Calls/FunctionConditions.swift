@@ -2,13 +2,13 @@ public import ApusFunctions
 import ApusWire
 import Pickle
 
-// What must hold on an engine before it runs a function (ipyparallel's `@depend` and `@require`).
+// Conditions that must hold on an engine before it runs a function (ipyparallel's `@depend` and `@require`).
 
 extension RemoteFunction {
-    /// The function for those engines where the condition holds: it is called first, on the same engine.
+    /// Restricts the function to engines where a condition holds.
     ///
-    /// Where it gives false, a load-balanced task is offered to another engine; on an engine that was named the call throws
-    /// ``RemoteError`` named `UnmetDependency`.
+    /// The condition is called first, on the same engine. Where the condition gives false, a load-balanced task is offered to
+    /// another engine; a call that was addressed to the engine throws ``RemoteError`` named `UnmetDependency`.
     ///
     /// ```swift
     /// @Remote func hasLicence(_ product: String) -> Bool { … }
@@ -17,8 +17,7 @@ extension RemoteFunction {
     /// let answer = try await client.loadBalancedView().apply(solve, problem)
     /// ```
     ///
-    /// - Throws: ``ApusError`` with code `badArgument` when an argument cannot be sent, or the condition is a closure that captured
-    ///   values.
+    /// - Throws: ``ApusError`` with code `badArgument` when an argument cannot be sent, or the condition is a closure.
     public func depending<each Argument>(
         on condition: RemoteFunction<Bool, repeat each Argument>, _ arguments: repeat each Argument
     ) throws -> RemoteFunction {
@@ -29,22 +28,24 @@ extension RemoteFunction {
             on: .reference(condition.name), arguments: try encode(repeat each arguments, for: condition), keywords: [])
     }
 
-    /// The function with names that are set in the engine's namespace before it runs.
+    /// Gives the function values that are set in the engine's namespace, by their names, before the function runs.
     public func requiring(_ values: [String: any Encodable & Sendable]) throws -> RemoteFunction {
         self.dependent(on: requireFunction, arguments: [], keywords: try encode(namespace: values))
     }
 }
 
 extension PythonFunction {
-    /// The function for those engines where the condition holds: it is called first, on the same engine.
+    /// Restricts the function to engines where a condition holds; the condition is called first, on the same engine.
     public func depending(on condition: PythonFunction, _ arguments: any Encodable & Sendable...) throws -> PythonFunction {
         self.dependent(on: condition.pickled, arguments: try encode(list: arguments), keywords: [])
     }
 
-    /// The function for those engines that can import the modules; each is imported into the namespace first: "numpy as np".
+    /// Restricts the function to engines that can import the modules.
+    ///
+    /// Each module is imported into the engine's namespace first; "numpy as np" imports it by another name.
     public func requiring(_ modules: String...) -> PythonFunction {
-        // An expression, because it is evaluated in the engine's namespace, where the modules are to be; ipyparallel's own helper
-        // works only as code of the client's Python.
+        // The condition is an expression, because an expression is evaluated in the engine's namespace, where the modules belong.
+        // ipyparallel's own helper works only as code of the client's Python.
         let lines =
             ["try:"] + modules.map { "    import \($0)" } + [
                 "except ImportError as error:", "    from ipyparallel.error import UnmetDependency",

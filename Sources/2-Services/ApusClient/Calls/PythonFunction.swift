@@ -11,7 +11,7 @@ public struct PythonFunction: Sendable, Hashable, ExpressibleByStringLiteral {
     private enum Form: Hashable {
         case imported(module: String, name: String)
         case expression(String)
-        /// What a request says of a function that depends on something.
+        /// A function with a condition, as a request carries it.
         case dependent(PickleValue)
     }
 
@@ -31,8 +31,10 @@ public struct PythonFunction: Sendable, Hashable, ExpressibleByStringLiteral {
 
     private init(form: Form) { self.form = form }
 
-    /// A function by a name that engines know without importing anything: one that their namespace has, or a Swift function of their
-    /// program that this one has not, by its whole name ("Statistics.mean") or a shorter one.
+    /// A function by a name that engines know without an import.
+    ///
+    /// The name is of an object in the engine's namespace, or of a Swift function that the engine's program has and this one has
+    /// not, whole ("Statistics.mean") or shorter.
     public static func named(_ name: String) -> PythonFunction { PythonFunction(form: .expression(name)) }
 
     /// A function as a Python expression, such as `lambda x: x + 1`, evaluated in the engine's namespace.

@@ -15,7 +15,8 @@ extension LoadBalancedView {
         try await self.mapAsync(function, first, second, repeat each others, chunkSize: chunkSize, returning: type).value
     }
 
-    /// The same without waiting; the results can be iterated as they come.
+    /// Calls a Python function on the elements of two sequences or more, without waiting; the results can be iterated as they
+    /// come.
     public func mapAsync<First: Sequence, Second: Sequence, each Other: Sequence, Output: Decodable & Sendable>(
         _ function: PythonFunction, _ first: First, _ second: Second, _ others: repeat each Other, chunkSize: Int? = nil,
         ordered: Bool = true, returning type: Output.Type = Output.self

@@ -1,9 +1,10 @@
 import ApusCore
 import ApusWire
 
-// Engines of ipyparallel pass over a run limit and run on. Nobody who set one should wait for such an engine in silence.
+// Engines of ipyparallel ignore a run limit. A caller who set one gets an error, and does not wait for such an engine.
 extension ClientConnection {
-    /// What is known of engines that a task with a run limit may run on; those not in it keep limits.
+    /// The engines that do not keep run limits, and the engines of which that is unknown, among those that a limited task may run
+    /// on.
     private struct LimitKnowledge {
         var refusing: [EngineID] = []
         var unknown: [(id: EngineID, uuid: EngineUUID)] = []
@@ -14,7 +15,7 @@ extension ClientConnection {
         return self.withDirectory { directory in
             var knowledge = LimitKnowledge()
             for engine in engines {
-                // It tells of those that do.
+                // A controller with this feature lists all engines that keep limits.
                 switch directory.keepsLimits(engine.uuid) ?? (controllerTells ? false : nil) {
                 case true: break
                 case false: knowledge.refusing.append(engine.id)
@@ -25,25 +26,26 @@ extension ClientConnection {
         }
     }
 
-    /// Looks whether engines that are addressed directly keep run limits.
+    /// Checks that engines that are addressed directly keep run limits.
     ///
-    /// - Throws: ``ApusError`` with code `notSupported` when one is known not to. One of which that is not known is asked, and
-    ///   the limited tasks sent to it fail when it says no.
+    /// - Throws: ``ApusError`` with code `notSupported` when an engine is known not to keep limits. An engine of which that is
+    ///   unknown is asked, and the limited tasks sent to it fail when it answers that it keeps none.
     func requireLimits(of engines: [(id: EngineID, uuid: EngineUUID)]) throws {
         let knowledge = self.limitKnowledge(of: engines)
         if let engine = knowledge.refusing.first { throw Self.noLimits(on: engine) }
         self.ask(knowledge.unknown)
     }
 
-    /// Looks whether a scheduler will find an engine that keeps run limits for a task, and gives those that the task depends on
-    /// for that.
+    /// Checks that a scheduler will find an engine that keeps run limits, and gives the engines that must all keep the task's
+    /// limit; none where the controller chooses an engine that does.
     ///
-    /// - Parameter engines: Those to choose among; empty for any that may yet come.
-    /// - Throws: ``ApusError`` with code `notSupported`.
+    /// - Parameter engines: The engines to choose among; empty for any engine that may yet come.
+    /// - Throws: ``ApusError`` with code `notSupported` where the task would run, or might run, on an engine that keeps no
+    ///   limits.
     func requireLimits(amongAnyOf engines: [(id: EngineID, uuid: EngineUUID)]) throws -> [EngineUUID] {
         let knowledge = self.limitKnowledge(of: engines)
         if self.knows(.limits) {
-            // That controller chooses one that does.
+            // Such a controller chooses an engine that keeps limits.
             if let engine = knowledge.refusing.first, knowledge.refusing.count == engines.count {
                 throw Self.noLimits(on: engine)
             }
@@ -61,12 +63,12 @@ extension ClientConnection {
                 + "engines of Apus")
     }
 
-    /// Asks engines what they are, by the way that is not held up by what they run.
+    /// Asks engines what they are, on the control channel, which is not held up by tasks that run.
     private func ask(_ engines: [(id: EngineID, uuid: EngineUUID)]) {
         for engine in engines {
             Task {
                 let kind = MessageType(rawValue: "kernel_info_request")
-                // One that does not answer may yet do what is asked of it.
+                // An engine that does not answer may still keep limits.
                 guard let about = try? await self.request(kind, content: [:], on: .control, to: engine.uuid) else { return }
                 let keepsLimits = about["implementation"]?.string == "apus"
                 self.handle(.engineTold(engine.uuid, keepsLimits: keepsLimits))
@@ -75,7 +77,7 @@ extension ClientConnection {
         }
     }
 
-    /// Looks whether the engine that answered a limited task knew of the limit: one may have come that nobody had asked.
+    /// Checks that the engine that answered a limited task knew of the limit: an engine that came later was not asked.
     ///
     /// - Throws: ``ApusError`` with code `notSupported`.
     func requireLimit(heededIn reply: Message, of task: PendingTask) throws(TaskFailure) {
@@ -93,10 +95,10 @@ extension ClientConnection {
 
     private func failLimitedTasks(on engine: (id: EngineID, uuid: EngineUUID)) {
         let tasks = self.pendingTasks.filter { $0.limitedOn?.contains(engine.uuid) == true }.map { $0.id }
-        // To abort nothing in particular is to abort everything.
+        // An abort request without ids would abort all tasks.
         guard !tasks.isEmpty else { return }
         self.handleOnLoop(.limitsAreNotKept(by: engine.id, tasks))
-        // Those that wait in its queue need not run at all.
+        // Tasks that wait in the engine's queue need not run at all.
         let ids = JSONValue.array(tasks.map { .string($0.text) })
         Task { _ = try? await self.request(.abortRequest, content: ["msg_ids": ids], on: .control, to: engine.uuid) }
     }
