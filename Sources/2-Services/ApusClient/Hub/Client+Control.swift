@@ -2,13 +2,14 @@ import ApusCore
 public import ApusWire
 
 extension Client {
-    /// Stops tasks that have not started, wherever they wait. Their results throw ``ApusError`` with code `taskAborted`.
+    /// Aborts tasks that have not started, at the controller and on engines. Their results throw ``ApusError`` with code
+    /// `taskAborted`.
     ///
     /// - Parameters:
-    ///   - tasks: Which; nil: all that are outstanding.
-    ///   - interrupting: Whether those that run are interrupted too: asynchronous Swift functions are cancelled, Python gets its
-    ///     `KeyboardInterrupt`. Synchronous Swift functions, engines of ipyparallel, and what begins at this very moment go on to
-    ///     their end.
+    ///   - tasks: The tasks to abort; nil: all that are outstanding.
+    ///   - interrupting: Whether running tasks are interrupted too: asynchronous Swift functions are cancelled, Python gets its
+    ///     `KeyboardInterrupt`. Synchronous Swift functions, tasks on engines of ipyparallel, and tasks that begin at this very
+    ///     moment go on to their end.
     public func abort(_ tasks: [TaskID]? = nil, interrupting: Bool = false) async throws {
         if tasks == nil { for map in self.connection.maps { map.stop() } }
         let ids = tasks ?? Array(self.outstanding)
@@ -16,8 +17,8 @@ extension Client {
         var content: JSONObject = ["msg_ids": .array(ids.map { .string($0.text) })]
         if interrupting { content[ApusMember.running] = true }
         if self.ids.isEmpty {
-            // Tasks that wait for an engine are stopped by the controller, on the way to whichever engine the abort is for: here to
-            // none, which the answer says. Stock controllers would not answer.
+            // The controller aborts tasks that wait for an engine when it passes an abort request on. Here the request is for no
+            // engine, so the answer is an error, which is ignored. Controllers of ipyparallel would not answer.
             guard self.connection.knows(.aborts) else { return }
             do {
                 _ = try await self.connection.request(.abortRequest, content: content, on: .control, to: EngineUUID("none"))
@@ -35,13 +36,13 @@ extension Client {
         try await self.control(.signalRequest, ["sig": Int(signal).map { .int($0) } ?? .string(signal)], targets)
     }
 
-    /// Stops engines, or with `hub` all engines and the controller.
+    /// Stops engines, or all engines and the controller.
     ///
     /// - Parameters:
-    ///   - targets: Which engines; with `hub`, all.
-    ///   - restart: Whether engines that run Python stay, with a new interpreter whose namespace is empty. What one was running
-    ///     ends with an error. Engines without Python stop.
-    ///   - hub: Whether the controller stops too; the client is then at its end.
+    ///   - targets: The engines to stop; with `hub`, all engines.
+    ///   - restart: Whether engines that run Python stay, with a new interpreter whose namespace is empty. A task that such an
+    ///     engine was running ends with an error. Engines without Python stop.
+    ///   - hub: Whether the controller stops too; the client cannot be used any more then.
     public func shutdown(_ targets: Targets = .all, restart: Bool = false, hub: Bool = false) async throws {
         if !self.ids.isEmpty {
             try await self.control(.shutdownRequest, ["restart": .bool(restart && !hub)], hub ? .all : targets)
@@ -58,7 +59,7 @@ extension Client {
             }
             var errors: [any Error] = []
             while let outcome = await group.nextResult() {
-                // An engine that ends while it is told to stop has done what it was told, and one that is gone has nothing to abort.
+                // An engine that ends while it is told to stop has obeyed, and an engine that is gone has nothing to abort.
                 let isMet = type == .shutdownRequest || type == .abortRequest
                 if case .failure(let error) = outcome, !isMet || !Self.saysEngineIsGone(error) { errors.append(error) }
             }

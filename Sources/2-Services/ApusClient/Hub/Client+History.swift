@@ -1,6 +1,6 @@
 public import ApusWire
 
-/// The tasks that a client has sent, oldest first, as many as it is told to remember.
+/// The latest tasks that a client has sent, oldest first, up to a limit.
 ///
 /// Results belong to those who hold an ``AsyncResult``; the history keeps no result alive.
 struct TaskHistory: Sendable {
@@ -17,7 +17,7 @@ struct TaskHistory: Sendable {
     mutating func append(_ task: PendingTask) {
         if self.limit == 0 { return }
         self.entries.append(Entry(id: task.id, task: task))
-        // Now and then, so that a task costs no move of all others.
+        // Trimmed only at twice the limit, so that not every task moves all others.
         if self.entries.count >= 2 * self.limit { self.trim(to: self.limit) }
     }
 
@@ -25,14 +25,14 @@ struct TaskHistory: Sendable {
 
     var ids: [TaskID] { self.entries.suffix(self.limit).map { $0.id } }
 
-    /// The tasks of these ids that somebody still holds.
+    /// The tasks of these ids whose results are still held.
     func tasks(_ ids: Set<TaskID>) -> [TaskID: PendingTask] {
         var tasks: [TaskID: PendingTask] = [:]
         for entry in self.entries where ids.contains(entry.id) { tasks[entry.id] = entry.task }
         return tasks
     }
 
-    /// Forgets these tasks, or all.
+    /// Forgets these tasks; nil: all tasks.
     mutating func forget(_ ids: Set<TaskID>?) {
         if let ids { self.entries.removeAll { ids.contains($0.id) } } else { self.entries = [] }
     }
@@ -48,7 +48,7 @@ extension Client {
         set { self.connection.withHistory { $0.limit = max(0, newValue) } }
     }
 
-    /// What is known of a task that this client has sent and whose result somebody still holds; nil for others.
+    /// The metadata of a task that this client has sent and whose result is still held; nil for other tasks.
     public func metadata(of task: TaskID) -> TaskMetadata? {
         self.connection.task(task).map { self.connection.metadata(of: $0) }
     }
@@ -59,7 +59,7 @@ extension Client {
         for tasks: [TaskID], until condition: WaitCondition = .allCompleted, timeout: Duration? = nil
     ) async throws -> Bool {
         let wanted = Set(tasks)
-        // What is not pending has ended.
+        // A task that is not pending has ended.
         let pending = self.connection.pendingTasks.filter { wanted.contains($0.id) }
         if condition == .firstCompleted, pending.count < wanted.count { return true }
         return try await self.wait(for: pending, until: condition, timeout: timeout)

@@ -2,31 +2,31 @@ import ApusCore
 public import ApusWire
 import NIOCore
 
-/// What an engine has to do, as the hub counts it.
+/// The work of engines, and the tasks that no engine has yet, as the hub counts them.
 public struct QueueStatus: Sendable {
     /// One engine's work.
     public struct Engine: Sendable {
-        /// Direct messages that it has not answered.
+        /// How many direct messages the engine has not answered.
         public let queue: Int
-        /// Tasks of the load-balanced kind that it has not answered.
+        /// How many load-balanced tasks the engine has not answered.
         public let tasks: Int
-        /// How many requests of either kind it has answered since it registered.
+        /// How many requests of either kind the engine has answered since it registered.
         public let completed: Int
     }
 
-    /// Each target's work, by its id.
+    /// Each target's work, by the engine's id.
     public let engines: [EngineID: Engine]
-    /// Tasks that no engine has yet.
+    /// How many tasks no engine has yet.
     public let unassigned: Int
-    /// Why tasks wait, by id, where the controller can say (ours can).
+    /// Why tasks wait, by task id; empty where the controller cannot say (Apus's own can).
     public let waiting: [TaskID: String]
 }
 
-/// How long a controller has run, and which one it is.
+/// How long a controller has run, and its version.
 public struct ControllerUptime: Sendable, Hashable {
     /// The time since the controller began.
     public let time: Duration
-    /// The version of Apus that the controller is of.
+    /// The controller's version of Apus.
     public let version: String
 }
 
@@ -43,7 +43,7 @@ extension Client {
         return ControllerUptime(time: .seconds(seconds), version: version)
     }
 
-    /// How busy the engines are, as the hub knows.
+    /// Asks the hub how much work each engine has, and how many tasks no engine has yet.
     public func queueStatus(_ targets: Targets = .all) async throws -> QueueStatus {
         let reply = try await self.queueReply(targets, verbose: false)
         var engines: [EngineID: QueueStatus.Engine] = [:]
@@ -61,7 +61,7 @@ extension Client {
     /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot say; Apus's own can.
     public func whyWaiting(_ task: TaskID) async throws -> String? { try await self.whyWaiting([task])[task] }
 
-    /// Why those of the tasks wait that no engine has.
+    /// Why those of the tasks wait that no engine has yet, by task id.
     ///
     /// - Throws: ``ApusError`` with code `notSupported` when the controller cannot say; Apus's own can.
     public func whyWaiting(_ tasks: [TaskID]) async throws -> [TaskID: String] {
@@ -79,13 +79,13 @@ extension Client {
         return reasons
     }
 
-    /// The ids of all tasks that the hub keeps, by the time of their submission.
+    /// The ids of all tasks that the hub keeps, in order of submission.
     public func hubHistory() async throws -> [TaskID] {
         let reply = try await self.connection.request(.historyRequest, content: [:], on: .query)
         return (reply["history"]?.array ?? []).compactMap { $0.string.map { TaskID($0) } }
     }
 
-    /// Which of the tasks the hub knows to be pending, and which completed.
+    /// Asks the hub which of the tasks are pending, and which have completed.
     ///
     /// - Throws: ``ApusError`` with code `resultNotFound` when the hub does not know one of them.
     public func resultStatus(_ tasks: [TaskID]) async throws -> (pending: [TaskID], completed: [TaskID]) {
@@ -120,9 +120,10 @@ extension Client {
 
     // MARK: Forgetting
 
-    /// Forgets finished tasks at the hub: these, and all of these engines; all that there are when neither is named.
+    /// Deletes the hub's records of finished tasks: of these tasks, and of all tasks of these engines; of all tasks when neither
+    /// is named.
     ///
-    /// - Throws: ``ApusError`` with code `badArgument` when one of the tasks has not ended; nothing is forgotten then.
+    /// - Throws: ``ApusError`` with code `badArgument` when one of the tasks has not ended; nothing is deleted then.
     public func purgeHubResults(_ tasks: [TaskID]? = nil, of engines: [EngineID] = []) async throws {
         let ids: JSONValue
         if let tasks { ids = .array(tasks.map { .string($0.text) }) } else { ids = engines.isEmpty ? "all" : [] }
@@ -130,10 +131,13 @@ extension Client {
             .purgeRequest, ["msg_ids": ids, "engine_ids": .array(engines.map { .int($0.number) })])
     }
 
-    /// Forgets finished tasks here: they are no longer in ``history``, and `getResult` asks the hub for them. Results that
-    /// somebody holds stay what they are.
+    /// Forgets finished tasks at this client: these tasks, or all.
     ///
-    /// - Throws: ``ApusError`` with code `badArgument` when one of the tasks has not ended; nothing is forgotten then.
+    /// The tasks are no longer in ``history``, and `getResult` asks the hub for them. Results that are still held keep their
+    /// values.
+    ///
+    /// - Throws: ``ApusError`` with code `badArgument` when one of the tasks (nil: any task of this client) has not ended;
+    ///   nothing is forgotten then.
     public func purgeLocalResults(_ tasks: [TaskID]? = nil) throws {
         let outstanding = self.outstanding
         let pending = tasks.map { $0.filter(outstanding.contains) } ?? Array(outstanding)
@@ -143,29 +147,29 @@ extension Client {
         self.connection.withHistory { $0.forget(tasks.map { Set($0) }) }
     }
 
-    /// Forgets finished tasks here and at the hub.
+    /// Forgets finished tasks at this client, and deletes the hub's records of them.
     public func purgeResults(_ tasks: [TaskID]? = nil) async throws {
         try self.purgeLocalResults(tasks)
         try await self.purgeHubResults(tasks)
     }
 
-    /// Forgets everything that has ended, here and at the hub.
+    /// Forgets all finished tasks at this client, and deletes all the hub's records of finished tasks.
     public func purgeEverything() async throws { try await self.purgeResults() }
 }
 
-/// The tasks that each engine has or had, by id.
+/// The ids of the tasks that each engine has or had, and of the tasks that no engine has yet.
 public struct QueuedTasks: Sendable {
     /// One engine's tasks.
     public struct Engine: Sendable {
-        /// Direct messages that it has not answered.
+        /// Direct messages that the engine has not answered.
         public let queue: [TaskID]
-        /// Tasks of the load-balanced kind that it has not answered.
+        /// Load-balanced tasks that the engine has not answered.
         public let tasks: [TaskID]
-        /// What it has answered; our controller gives the last 1,024.
+        /// Requests that the engine has answered; Apus's controller gives the last 1,024.
         public let completed: [TaskID]
     }
 
-    /// Each target's tasks, by its id.
+    /// Each target's tasks, by the engine's id.
     public let engines: [EngineID: Engine]
     /// Tasks that no engine has yet.
     public let unassigned: [TaskID]

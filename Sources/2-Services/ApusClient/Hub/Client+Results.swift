@@ -4,9 +4,11 @@ import ApusFunctions
 import Pickle
 
 extension Client {
-    /// The results of tasks that anyone has sent: this client's own where somebody still holds them, else from the hub's database.
+    /// Gets the results of tasks that this or any other client has sent.
     ///
-    /// - Parameter type: What the tasks gave; a task that is a map's chunk gave an array.
+    /// A result that this client still holds is used; every other comes from the hub's database, once it is there.
+    ///
+    /// - Parameter type: The type of the tasks' results; a task that is a map's chunk has an array.
     /// - Throws: ``ApusError`` with code `resultNotFound` when the hub does not know one of them.
     public func getResult<Output: Decodable & Sendable>(_ tasks: [TaskID], as type: Output.Type = Output.self) async throws
         -> AsyncResult<[Output]>
@@ -16,7 +18,7 @@ extension Client {
         }
     }
 
-    /// The result of one task.
+    /// Gets the result of a task that this or any other client has sent.
     public func getResult<Output: Decodable & Sendable>(_ task: TaskID, as type: Output.Type = Output.self) async throws
         -> AsyncResult<Output>
     {
@@ -44,7 +46,7 @@ extension Client {
         let held = self.connection.tasks(Set(ids))
         let missing = ids.filter { held[$0] == nil }
         if missing.isEmpty { return ids.compactMap { held[$0] } }
-        // Asked first, so that an id that nobody knows is an error now and not a wait for ever.
+        // The hub is asked for the status first, so that an unknown id is an error now and not a wait for ever.
         _ = try await self.resultStatus(missing)
         let fetched = Dictionary(zip(missing, await self.tasks(fromHub: missing))) { first, _ in first }
         return ids.compactMap { held[$0] ?? fetched[$0] }
@@ -54,13 +56,13 @@ extension Client {
     private func tasks(fromHub ids: [TaskID]) async -> [PendingTask] {
         let tasks = ids.map { PendingTask(id: $0, targets: [], submitted: .now, ignoresOutput: true) }
         let polling = HubPolling(connection: self.connection, tasks: tasks)
-        // What is there already is there at once.
+        // Results that the hub has already are given at once.
         await polling.ask()
         Task { await polling.run() }
         return tasks
     }
 
-    /// A request to the hub, whose error for an id that it does not know becomes ours.
+    /// Sends a request to the hub and gives the answer's content; an error of the hub is thrown as ``ApusError``.
     func hubRequest(_ type: MessageType, _ content: JSONObject) async throws -> JSONValue {
         do { return try await self.connection.request(type, content: content, on: .query) } catch let error as RemoteError {
             throw ApusError(hub: error)
@@ -69,7 +71,7 @@ extension Client {
 }
 
 extension ApusError {
-    /// What the hub's error means here.
+    /// Makes the error that the hub's error stands for.
     init(hub error: RemoteError) {
         switch ErrorName(rawValue: error.name) {
         case .keyError: self.init(.resultNotFound, "the hub has no such task: \(error.value)", cause: error)

@@ -2,7 +2,7 @@ import ApusCore
 public import ApusWire
 import NIOCore
 
-/// What the hub's database knows of one task, as far as a query asked for it.
+/// The hub's record of one task, with the fields that a query asked for.
 public struct HubRecord: Sendable, CustomStringConvertible {
     /// The task's id.
     public let id: TaskID
@@ -14,33 +14,33 @@ public struct HubRecord: Sendable, CustomStringConvertible {
     /// Bytes of each buffer of the result; empty unless the query's keys name `result_buffers`.
     public let resultBufferSizes: [Int]
 
-    /// When the client sent it.
+    /// When the client sent the task.
     public var submitted: WireDate? { self.date("submitted") }
-    /// When the engine began.
+    /// When the engine began the task.
     public var started: WireDate? { self.date("started") }
-    /// When the engine had finished.
+    /// When the engine finished the task.
     public var completed: WireDate? { self.date("completed") }
     /// When the result reached the hub.
     public var received: WireDate? { self.date("received") }
-    /// The id under which it was last run again.
+    /// The id under which the task was last run again.
     public var resubmitted: TaskID? { self.fields["resubmitted"]?.string.map { TaskID($0) } }
-    /// The engine that ran it, or has it; nil while none does.
+    /// The engine that ran the task, or has it; nil while no engine has it.
     public var engineUUID: EngineUUID? { self.fields["engine_uuid"]?.string.map { EngineUUID($0) } }
-    /// The session of the client that sent it.
+    /// The session of the client that sent the task.
     public var clientID: String? { self.fields["client_uuid"]?.string }
-    /// Which way it went: `mux` for a direct view, `task` for a load-balanced one.
+    /// The channel by which the task went: `mux` for a direct view, `task` for a load-balanced one.
     public var queue: String? { self.fields["queue"]?.string }
-    /// The label of the view that it was sent through.
+    /// The label of the view that the task was sent through.
     public var label: String? { self.fields["label"]?.string ?? self.fields["metadata"]?[MetadataMember.label]?.string }
-    /// What it printed to standard output.
+    /// Text that the task printed to standard output.
     public var stdout: String { self.fields["stdout"]?.string ?? "" }
-    /// What it printed to standard error.
+    /// Text that the task printed to standard error.
     public var stderr: String { self.fields["stderr"]?.string ?? "" }
-    /// How it ended; nil while it has not.
+    /// How the task ended; nil while it has not ended.
     public var status: TaskMetadata.Status? {
         self.fields["result_content"]?["status"]?.string.flatMap { TaskMetadata.Status(rawValue: $0) }
     }
-    /// The error, if it ended with one that code on an engine raised.
+    /// The error that the task ended with; nil where its status is not `error`.
     public var error: RemoteError? {
         guard self.status == .error, let content = self.fields["result_content"] else { return nil }
         return RemoteError(ErrorContent(content), engineID: nil, engineUUID: self.engineUUID)
@@ -58,7 +58,7 @@ public struct HubRecord: Sendable, CustomStringConvertible {
 }
 
 extension Client {
-    /// The records of all tasks that match a query, by the time of their submission.
+    /// The records of all tasks that match a query, in order of submission.
     ///
     /// ```swift
     /// let failed = try await client.dbQuery(["label": "fit", "result_content.status": ["$ne": "ok"]])
@@ -68,7 +68,7 @@ extension Client {
     /// - Parameters:
     ///   - query: Conditions as in MongoDB: a field and a value, or an object of operators (`$lt`, `$in`, `$exists`, `$regex` …).
     ///   - keys: The fields wanted, besides the id; nil: everything but buffers.
-    /// - Throws: ``ApusError`` with code `badArgument` for a query that makes no sense.
+    /// - Throws: ``ApusError`` with code `badArgument` for a query that the hub refuses.
     public func dbQuery(_ query: JSONObject, keys: [String]? = nil) async throws -> [HubRecord] {
         let wanted: JSONValue = keys.map { .array($0.map { .string($0) }) } ?? .null
         let reply: (content: JSONValue, buffers: [ByteBuffer])

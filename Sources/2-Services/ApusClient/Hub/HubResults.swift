@@ -5,9 +5,9 @@ import NIOCore
 
 // Results from the hub's database.
 extension ClientConnection {
-    /// Asks the hub for these tasks' results, and gives those that are there.
+    /// Asks the hub for these tasks' results, and gives the results that are there.
     ///
-    /// - Throws: What the hub answers; it refuses the request as a whole when it does not know one of the tasks.
+    /// - Throws: The error in the hub's answer; the hub refuses the request as a whole when it does not know one of the tasks.
     func fetchResults(of tasks: [TaskID]) async throws -> [TaskID: RecordedResult] {
         if tasks.isEmpty { return [:] }
         let reply = try await self.requestWithBuffers(
@@ -43,7 +43,7 @@ struct RecordedResult: Sendable {
     }
 }
 
-/// Asks the hub for results until all are there, or nobody holds the tasks any more.
+/// Asks the hub for results until all are there, or the tasks are no longer held.
 final class HubPolling: Sendable {
     private struct Wanted: Sendable {
         let id: TaskID
@@ -86,7 +86,7 @@ final class HubPolling: Sendable {
     }
 }
 
-/// The growing time between two questions to the hub.
+/// The growing pause between two questions to the hub.
 struct PollingPause {
     private var next = Duration.milliseconds(20)
 
