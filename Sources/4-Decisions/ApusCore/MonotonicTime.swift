@@ -1,4 +1,4 @@
-/// A moment on the clock of whoever drives a core: nanoseconds since an arbitrary start, never going back, 292 years at most.
+/// A moment on the clock that drives a core: nanoseconds since an arbitrary start, never going back, 292 years at most.
 ///
 /// Cores read no clock. They are told the time with each event and name moments at which they want to be called again.
 package struct MonotonicTime: Hashable, Comparable, Sendable, CustomStringConvertible {
@@ -37,7 +37,7 @@ package struct MonotonicTime: Hashable, Comparable, Sendable, CustomStringConver
 }
 
 extension Duration {
-    /// The span in nanoseconds, between zero and what fits.
+    /// The span in nanoseconds: zero for a negative span, the largest number for a span that does not fit.
     var wholeNanoseconds: UInt64 {
         let (seconds, attoseconds) = self.components
         guard seconds >= 0, attoseconds >= 0 else { return 0 }

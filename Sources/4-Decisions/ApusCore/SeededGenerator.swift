@@ -1,4 +1,4 @@
-/// A random generator whose whole future follows from its seed (SplitMix64).
+/// A random generator that gives the same numbers for the same seed (SplitMix64).
 ///
 /// Cores draw from one of these, so that a run can be repeated. Not for secrets.
 package struct SeededGenerator: RandomNumberGenerator, Sendable {

@@ -1,14 +1,15 @@
 internal import ApusWire
 
-// What becomes of what was on its way when a channel loses the controller.
+// Requests whose answers may be lost when a channel loses the controller.
 //
-// A socket that connects again is a stranger to the controller, which has nowhere to send what it owed to the old one; and the
-// controller may be another, started where the old one ended. So whoever waits must be told in every case.
+// The controller does not know a socket that connects again, so it cannot send the answers that it owed to the old one; and the
+// controller may be another, started after the old one ended. So every request without an answer is looked up at the hub, or
+// fails.
 extension ClientSession {
     mutating func noteConnected(_ channel: Channel, at now: MonotonicTime, _ effects: inout [Effect]) {
         let isBack = !self.connected.insert(channel).inserted
         effects.append(.announceChange)
-        // What was published meanwhile is lost.
+        // Notifications that were published in between are lost.
         if isBack, channel == .notification { effects.append(.refreshEngines) }
         guard let loss = self.lost.removeValue(forKey: channel) else { return }
         if channel == .query { self.patienceEnd = nil }

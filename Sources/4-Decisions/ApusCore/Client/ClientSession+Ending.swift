@@ -1,14 +1,14 @@
 internal import ApusWire
 
-// The timer that all waits share, and the end.
+// The timer that all waits share, and the end of the session.
 extension ClientSession {
     /// How long the last replies may take to come after the controller has said that it shuts down.
     static let shutdownDelay = Duration.milliseconds(200)
 
     // MARK: The end
 
-    /// From now on nothing can be sent, so nothing can be asked about lost tasks: those who wait for them are told with all others.
-    /// Channels that are lost, and may come back, matter no more.
+    /// Begins the end: nothing can be sent from now on. Lost tasks cannot be asked about any more, and fail with all others. Lost
+    /// channels, which may come back, no longer matter.
     mutating func beginEnd(_ ending: Ending) {
         if self.ending == nil { self.ending = ending }
         self.patienceEnd = nil
@@ -34,7 +34,7 @@ extension ClientSession {
 
     // MARK: Time
 
-    /// Has the timer fire at this time, or earlier.
+    /// Makes the timer fire at this time, or earlier.
     mutating func wake(at time: MonotonicTime, _ effects: inout [Effect]) {
         if let timer, timer <= time { return }
         if time == .distantFuture { return }
@@ -43,7 +43,7 @@ extension ClientSession {
     }
 
     mutating func takeTime(_ now: MonotonicTime, _ effects: inout [Effect]) {
-        // What is named on the way is named once, at the end.
+        // Set to now, so that the steps below set no timer; the timer is set once, after them.
         self.timer = now
         self.giveUpLateOutput(at: now, &effects)
         self.failDeparted(at: now, &effects)

@@ -1,16 +1,16 @@
 internal import ApusWire
 
-// Which engines there are, and what ends with them.
+// The registered engines, and the tasks that fail when an engine leaves.
 extension ClientSession {
-    /// How long the last replies of an engine may take to come after the news of its end: they come by another connection.
+    /// How long an engine's last replies may take to come after the news of its end: replies come by another connection.
     static let replyDelay = Duration.milliseconds(100)
 
-    /// How long after the last engine has gone the lack of engines is spoken of: what it had may end with it, and another may take
-    /// its place.
+    /// How long after the last engine has gone a warning is given that there is none: the tasks may end with the engine, and
+    /// another engine may take its place.
     static let warningDelay = Duration.seconds(1)
 
-    /// Opens a question to the hub for all engines; `enginesAnswered` closes it. Notifications that come meanwhile may be newer than
-    /// the answer, and hold.
+    /// Opens a question to the hub for all engines; `enginesAnswered` closes it. Notifications that come in between may be newer
+    /// than the answer, so they are applied again after it.
     package mutating func askForEngines() -> EngineDirectory.Question { self.directory.ask() }
 
     mutating func take(
@@ -36,7 +36,7 @@ extension ClientSession {
         }
     }
 
-    /// Fails what engines had that have left, and whose last replies would have come.
+    /// Fails the tasks of engines that have left, once their last replies would have come.
     mutating func failDeparted(at now: MonotonicTime, _ effects: inout [Effect]) {
         while let departure = self.departures.first, departure.end <= now {
             self.departures.removeFirst()
@@ -60,7 +60,7 @@ extension ClientSession {
         self.wake(at: time, &effects)
     }
 
-    /// Says once, until engines have been there again, that tasks wait while there are none.
+    /// Warns that tasks wait while no engine is registered; once, until engines have been there again.
     mutating func warnOfNoEngines(_ effects: inout [Effect]) {
         guard self.directory.engines.isEmpty, !self.hasWarnedOfNoEngines, self.ending == nil, self.lost[.query] == nil else {
             return

@@ -26,7 +26,7 @@ extension ClientSession {
         try demand(self.lateOutput.map { $0.end } == self.lateOutput.map { $0.end }.sorted(), "late output ends out of order")
         try demand(self.departures.map { $0.end } == self.departures.map { $0.end }.sorted(), "departures end out of order")
 
-        // The lack of engines is spoken of only where there is one.
+        // A warning of missing engines is due or given only while no engine is registered.
         let hasEngines = !self.directory.engines.isEmpty
         try demand(!hasEngines || !self.hasWarnedOfNoEngines && self.warningTime == nil, "engines that are here are missed")
 
@@ -48,7 +48,7 @@ extension ClientSession {
         }
         try demand(self.ending == nil || self.recoveries.isEmpty, "tasks are looked for after the end")
 
-        // Nothing that is to happen is slept through.
+        // The timer fires no later than the first thing that is to be done.
         if let next = self.nextTime, next != .distantFuture {
             try demand(self.timer.map { $0 <= next } ?? false, "nobody wakes at \(next)")
         }

@@ -1,6 +1,6 @@
 internal import ApusWire
 
-// What the hub is asked for tasks whose answers may be lost, and what its answers mean for them.
+// Questions to the hub about tasks whose answers may be lost, and the meaning of its answers for the tasks.
 extension ClientSession {
     mutating func recover(
         _ tasks: [TaskID], earlierHub: String?, at now: MonotonicTime, _ effects: inout [Effect]
@@ -77,14 +77,15 @@ extension ClientSession {
                 }
             self.fail(asked[0], .lost(loss), &effects)
         } else {
-            // It refuses the question as a whole where it does not know one of the tasks; so each is asked for by itself.
+            // The hub refuses a question as a whole where it does not know one of the tasks, so each task is asked for by itself.
             recovery.questions += asked.reversed().map { .results([$0]) }
         }
         self.advance(recovery, number, at: now, &effects)
     }
 
-    /// The task's slot, if its request may be sent again: the controller, which took up all that an earlier one had accepted, does not
-    /// know it. A direct request is not, for its engine may have run it though the controller had no time to write that down.
+    /// The task's slot, if its request may be sent again: the controller took up all tasks that an earlier one had accepted, and
+    /// does not know this one. A direct request may not be sent again, because its engine may have run it before the controller
+    /// could record it.
     private func slotToSendAgain(_ task: TaskID) -> Slot? {
         guard self.features.contains(.restoration), self.isUnsettled(task), let slot = self.pending.slot(of: task),
             self.pending[slot].request.channel == .task
@@ -92,7 +93,8 @@ extension ClientSession {
         return slot
     }
 
-    /// Fails what no engine has that a new controller knows. A controller that takes up the tasks of an earlier one ends them itself.
+    /// Fails the tasks that no engine known to a new controller has. A controller that takes up the tasks of an earlier one ends
+    /// them itself.
     mutating func takeEngines(
         _ engines: [TaskID: EngineUUID], _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
     ) {

@@ -1,19 +1,19 @@
 internal import ApusWire
 internal import DequeModule
 
-// Which reply and which output belong to which task. Both come by connections of their own, so in any order.
+// Matches replies and output with tasks. Replies and output come by connections of their own, so in any order.
 extension ClientSession {
     /// The slot of the task that a reply answers.
     func slot(of reply: Reply) -> Slot? {
-        // Replies that became one answer the request; each of them had a copy of it for its parent.
+        // The parent of a coalesced reply is a copy of the request, which is not pending; the original request is.
         self.pending.slot(of: reply.request) ?? reply.original.flatMap { self.pending.slot(of: $0) }
     }
 
     mutating func take(_ reply: Reply, at now: MonotonicTime, _ effects: inout [Effect]) {
         guard let slot = self.slot(of: reply) else { return }
-        // Who the hub is, only a signed and new answer to a question of ours can say.
+        // Only a verified answer to a pending request may say which hub it is from.
         if let hub = reply.hub { self.hub = hub }
-        // Whoever has read the first reply must not find another.
+        // A task keeps its first reply, because callers may have read it.
         guard let next = self.pending[slot].take(reply) else { return }
         effects.append(.keepReply(of: slot, next))
         if next == .end { return self.pending.remove(at: slot) }
@@ -42,8 +42,8 @@ extension ClientSession {
         return true
     }
 
-    /// Stops waiting for output that does not follow its reply: something may have dropped it, or an engine died between the two.
-    /// Tasks whose results are there already, for nobody needs their output, are kept as long and no longer.
+    /// Stops waiting for output that has not followed its reply: the output may have been dropped, or an engine died between the
+    /// two. Tasks that were told before their output, which no caller needs, are kept as long and no longer.
     mutating func giveUpLateOutput(at now: MonotonicTime, _ effects: inout [Effect]) {
         while let first = self.lateOutput.first, first.end <= now {
             self.lateOutput.removeFirst()
@@ -53,13 +53,13 @@ extension ClientSession {
 
     // MARK: Failing
 
-    /// Ends a task that gets no more: its reply holds, if there was one, and the reason is told else.
+    /// Ends a task for which nothing more will come: with its reply, if there was one, and otherwise with the failure.
     mutating func fail(_ slot: Slot, _ failure: Failure, _ effects: inout [Effect]) {
         effects.append(self.pending[slot].stage == .waiting ? .fail(slot, failure) : .conclude(slot))
         self.pending.remove(at: slot)
     }
 
-    /// The same by the task's id; nothing happens when the task is not pending.
+    /// Ends the task of this id in the same way; nothing happens when the task is not pending.
     mutating func fail(_ task: TaskID, _ failure: Failure, _ effects: inout [Effect]) {
         if let slot = self.pending.slot(of: task) { self.fail(slot, failure, &effects) }
     }
@@ -70,7 +70,7 @@ extension ClientSession {
         self.lateOutput.removeAll()
     }
 
-    /// Whether the task's outcome is not there.
+    /// Whether the task is pending and its callers have not been told its outcome.
     func isUnsettled(_ task: TaskID) -> Bool { self.pending.slot(of: task).map { self.pending[$0].stage != .told } ?? false }
 
     /// The pending tasks that the condition holds of, in order of submission.
@@ -88,7 +88,8 @@ extension ClientSession.Pending {
         // Replies that no user code made have no output to wait for.
         if policy == .awaited, self.outputsExpected == nil, reply.isSynthetic { self.isIdle = true }
         if self.hasAllOutput { return .end }
-        // An engine that does not say how much output there is says that it is idle; nobody waits for that who has not asked to.
+        // An engine that does not say how much output there is says later that it is idle; only tasks that ask for all output
+        // wait for that message.
         let mustWait = policy == .awaited || self.outputsExpected != nil
         self.stage = mustWait ? .replied : .told
         return mustWait ? .wait : .tell

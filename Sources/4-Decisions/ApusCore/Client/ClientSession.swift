@@ -1,37 +1,37 @@
 package import ApusWire
 internal import DequeModule
 
-/// Decides what a client makes of what comes from its controller, and what becomes of each task that it has sent.
+/// Decides what each message from the controller means for a client, and how each task that the client has sent ends.
 ///
-/// The session is a value. An event goes in, the effects it calls for are appended to the caller's list, and nothing else happens:
-/// no socket, lock, clock or log is reachable from here. Whoever holds the session keeps the messages and those who wait,
-/// and performs the effects in order, before the next event.
+/// The session is a value. An event goes in, the effects it calls for are appended to the caller's list, and nothing else
+/// happens: no socket, lock, clock or log is reachable from here. The holder of the session keeps the messages and the waiting
+/// callers, and performs the effects in order, before the next event.
 ///
-/// A task is pending from its submission until an effect ends it. Those who wait for it are told exactly once: that its outcome is
-/// there, or why there will be none. Messages name a task by its id, effects by the slot that its submission gave it, so that one
-/// table of ids does for the session and its holder.
+/// A task is pending from its submission until an effect ends it. Callers that wait for the task are told exactly once: that its
+/// outcome is there, or why there will be none. Messages name a task by its id, effects by the slot that its submission gave it,
+/// so that the session and its holder need only one table of ids.
 ///
 /// | where | what is decided |
 /// |---|---|
-/// | `ClientSession+Tasks` | which reply and which output belong to which task, and how long output is waited for |
-/// | `ClientSession+Engines` | which engines there are, and what ends with them |
-/// | `ClientSession+Channels` | what a lost and regained channel means for what was on its way |
-/// | `ClientSession+Recovery` | what the hub is asked for tasks whose answers may be lost |
-/// | `ClientSession+Ending` | the timer, and the end |
+/// | `ClientSession+Tasks` | which reply and which output belong to which task, and how long the session waits for output |
+/// | `ClientSession+Engines` | which engines are registered, and which tasks fail when one leaves |
+/// | `ClientSession+Channels` | which requests are looked up or fail when a channel loses the controller |
+/// | `ClientSession+Recovery` | which questions the hub is asked about tasks whose answers may be lost |
+/// | `ClientSession+Ending` | the timer, and the end of the session |
 package struct ClientSession: Sendable {
     /// The small number that a pending task has for itself. Once an effect has ended the task, another task may get its slot.
     package typealias Slot = Int
 
-    /// What a submission comes to.
+    /// The outcome of a submission.
     package enum Submission: Sendable, Equatable {
         /// The request is to be sent, and effects will name the task by the slot.
         case accepted(Slot)
-        /// The request is not to be sent, and those who wait for the task are told why.
+        /// The request is not to be sent, and callers that wait for the task are told why.
         case refused(Failure)
     }
 
     package enum Event: Sendable, Equatable {
-        /// Nobody waits for the task any more.
+        /// No caller waits for the task any more.
         case abandoned(TaskID)
         case replied(Reply)
         /// A reply is larger than this client takes, so that only its first parts came.
@@ -41,7 +41,8 @@ package struct ClientSession: Sendable {
         /// The engine says that it has finished the task, and sent all output.
         case idled(after: TaskID)
 
-        /// The hub answered who is registered, with the content of its `connection_reply`; nil: the question will have no answer.
+        /// The hub answered which engines are registered, with the content of its `connection_reply`; nil: the question will have
+        /// no answer.
         case enginesAnswered(EngineDirectory.Question, JSONValue?)
         case engineNews(EngineDirectory.News)
         /// An engine has said whether it stops tasks at their run limits.
@@ -59,14 +60,14 @@ package struct ClientSession: Sendable {
         case hubIdentified(recovery: Int)
         /// Results came of these tasks; the others that were asked for have none yet.
         case resultsCame([TaskID], recovery: Int)
-        /// No results came, of none of the tasks that were asked for.
+        /// The question for results failed, for all tasks that were asked for.
         case resultsFailed(ResultProblem, recovery: Int)
-        /// Which engines the hub has given tasks to, of those tasks that it has given to one.
+        /// The engines that the hub has given the tasks to; a task that it has given to none is missing.
         case enginesFound([TaskID: EngineUUID], recovery: Int)
-        /// The hub could not be asked, or gave no answer that means anything.
+        /// The hub could not be asked, or its answer could not be understood.
         case recoveryFailed(Int)
 
-        /// The client is being closed: nothing can be submitted any more, and what was sent leaves.
+        /// The client is being closed: nothing can be submitted any more, and requests that were sent still leave.
         case closing
         /// The sockets are closed.
         case closed
@@ -79,23 +80,24 @@ package struct ClientSession: Sendable {
         case keepReply(of: Slot, Next)
         /// The output that the event brought is the task's.
         case keepOutput(of: Slot, Next)
-        /// The result that the event brought, with its output, is the task's outcome: tell those who wait, and forget the task.
+        /// The result that the event brought, with its output, is the task's outcome: tell the waiting callers, and forget the
+        /// task.
         case restore(Slot)
-        /// Nothing more is waited for: tell those who wait, if they have not been told, and forget the task. It has an outcome.
+        /// Nothing more will come: tell the waiting callers, if they have not been told, and forget the task. It has an outcome.
         case conclude(Slot)
-        /// Tell those who wait why there will be no outcome, and forget the task.
+        /// Tell the waiting callers why there will be no outcome, and forget the task.
         case fail(Slot, Failure)
-        /// Forget the task, for which nobody waits.
+        /// Forget the task, for which no caller waits.
         case forget(Slot)
         /// Send the task's request again, as it was.
         case sendAgain(Slot)
-        /// Wake those who wait for engines to come or go, or for sockets to connect.
+        /// Wake callers that wait for engines to come or go, or for sockets to connect.
         case announceChange
         /// Log that so many tasks wait for an engine while there is none.
         case warnOfNoEngines(waiting: Int)
-        /// Ask the hub who is registered; nobody waits for the answer.
+        /// Ask the hub which engines are registered; no recovery waits for the answer.
         case refreshEngines
-        /// Ask the hub who is registered, and so who it is.
+        /// Ask the hub which engines are registered; the answer also says which hub it is from.
         case identifyHub(recovery: Int)
         /// Ask the hub for the tasks' results.
         case fetchResults([TaskID], recovery: Int)
@@ -105,13 +107,13 @@ package struct ClientSession: Sendable {
         case setTimer(MonotonicTime)
     }
 
-    /// What becomes of a task after something of it was kept.
+    /// What becomes of a task after its reply or output was kept.
     package enum Next: Sendable, Equatable {
-        /// Those who wait for the task wait on.
+        /// The callers wait on.
         case wait
-        /// Those who wait are told. The task is kept for output that may follow, which nobody needs for the result.
+        /// The callers are told. The task is kept for output that may follow, which the result does not need.
         case tell
-        /// Those who wait are told, if they have not been told, and the task is forgotten: nothing more is expected.
+        /// The callers are told, if they have not been told, and the task is forgotten: nothing more is expected.
         case end
     }
 
@@ -121,24 +123,26 @@ package struct ClientSession: Sendable {
         case iopub, notification
 
         package var takesRequests: Bool { self != .iopub && self != .notification }
-        /// Whether what is sent there is work, and not about it.
+        /// Whether requests on this channel are tasks, and not requests about tasks.
         package var takesTasks: Bool { self.takesRequests && self != .query && self != .control }
     }
 
-    /// What must be in, besides the reply, for the result to be there.
+    /// The output that must have come, besides the reply, for the result to be there.
     package enum OutputPolicy: Sendable, Equatable {
         /// As much output as the reply says there is.
         case counted
         /// All output: the engine has said that it is idle again.
         case awaited
-        /// None: many engines' output belongs to one reply, and nobody counts it; or there is none, for it is no work.
+        /// None: a coalesced reply stands for many engines, whose output is not counted; or the request is no task and has no
+        /// output.
         case ignored
     }
 
-    /// What the session has to know of a request.
+    /// The parts of a request that the session needs.
     package struct Request: Sendable, Equatable {
         package var channel: Channel
-        /// The engines that the request was addressed to; empty where a scheduler chooses. Several share one coalesced reply.
+        /// The engines that the request was addressed to; empty where a scheduler chooses. Several engines share one coalesced
+        /// reply.
         package var targets: [EngineUUID]
         package var output: OutputPolicy
 
@@ -149,11 +153,11 @@ package struct ClientSession: Sendable {
         }
     }
 
-    /// What the session has to know of a reply that was verified and never came before.
+    /// The parts that the session needs of a reply that was verified and never came before.
     package struct Reply: Sendable, Equatable {
         /// The request that the reply names as its parent.
         package var request: TaskID
-        /// The request whose copy the parent is, of a broadcast.
+        /// The request that the parent is a copy of, where the request was broadcast.
         package var original: TaskID?
         /// How many messages of output the engine says it sent; nil for engines that do not say.
         package var outputs: Int?
@@ -184,21 +188,21 @@ package struct ClientSession: Sendable {
         case tooLarge(limit: Int)
         /// The connection broke before the question was answered.
         case unanswered
-        /// The connection broke before the task was, and the hub cannot help.
+        /// The connection broke before the task was answered, and the hub cannot give its result.
         case lost(Loss)
     }
 
     /// Why a task is lost with its connection.
     package enum Loss: Sendable, Equatable {
-        /// The hub that is there now has no record of it.
+        /// The hub that is there now has no record of the task.
         case unknown(isAnotherHub: Bool)
         /// The task's result could not be fetched, or not be read.
         case unreadable
-        /// The controller that had it has ended, and had given it to no engine.
+        /// The controller that had the task has ended, and had given it to no engine.
         case unassigned
-        /// The controller that had it has ended, and its engine has not come to the one there now.
+        /// The controller that had the task has ended, and the task's engine has not come to the controller there now.
         case engineStayedAway
-        /// What became of it could not be asked.
+        /// The hub could not be asked about the task.
         case unaskable
     }
 
@@ -218,7 +222,7 @@ package struct ClientSession: Sendable {
         case controllerShutDown
     }
 
-    /// A task that is not forgotten.
+    /// A task that has not ended, or that output may still follow.
     struct Pending: Sendable {
         enum Stage { case waiting, replied, told }
 
@@ -239,22 +243,22 @@ package struct ClientSession: Sendable {
 
     /// A channel that has lost the controller.
     struct LostChannel: Sendable {
-        /// What was submitted later waits in the socket, and goes to the controller that is there then.
+        /// The number of the last task sent before the loss. Later requests wait in the socket, and go to the next controller.
         let lastSequence: UInt64
-        /// Who the hub was.
+        /// The session of the hub before the loss.
         let hub: String?
     }
 
-    /// An engine that has left, whose last replies get a moment.
+    /// An engine that has left and whose last replies may still come.
     struct Departure: Sendable {
         let end: MonotonicTime
         let id: EngineID
         let uuid: EngineUUID
-        /// An engine that comes back under the uuid has what is sent to it later.
+        /// The number of the last task sent before the engine left. An engine that comes back under the uuid gets later tasks.
         let lastSequence: UInt64
     }
 
-    /// How long the controller may be out of reach before those who wait are told.
+    /// How long the controller may be out of reach before all tasks fail.
     let patience: Duration
     /// How long output may follow the reply that it belongs to.
     let outputPatience: Duration
@@ -265,15 +269,15 @@ package struct ClientSession: Sendable {
     var lateOutput: Deque<(end: MonotonicTime, task: TaskID)> = []
 
     package internal(set) var directory = EngineDirectory()
-    /// In the order of their ends.
+    /// Engines that have left, in the order in which the times for their last replies end.
     var departures: Deque<Departure> = []
-    /// Whether it has been said that tasks wait while no engine is registered. Said again after engines have been there.
+    /// Whether a warning was given that tasks wait while no engine is registered. Given again after engines have been there.
     var hasWarnedOfNoEngines = false
-    /// When that is looked at; nil while it need not be.
+    /// When a warning of missing engines is due; nil while none is.
     var warningTime: MonotonicTime?
-    /// Why no engine is coming, by the words of whoever starts them; nil while one may.
+    /// Why no engine is coming, in the controller's words; nil while one may come.
     package internal(set) var noEngineIsComing: String?
-    /// What the controller can do beyond ipyparallel's.
+    /// The controller's features that ipyparallel's has not.
     package internal(set) var features: Set<ControllerFeature> = []
 
     /// The session of the hub that answered last; another hub has another.
@@ -281,15 +285,15 @@ package struct ClientSession: Sendable {
     /// Channels that have reached the controller, so that nothing published from now on is missed.
     package internal(set) var connected: Set<Channel> = []
     var lost: [Channel: LostChannel] = [:]
-    /// When those who wait are told that the controller is out of reach; nil while it is within reach.
+    /// When all tasks fail because the controller is out of reach; nil while it is within reach.
     var patienceEnd: MonotonicTime?
-    /// What is being asked about tasks whose answers may be lost, by numbers that are given once.
+    /// Recoveries of tasks whose answers may be lost, by numbers that are used once.
     var recoveries: [Int: Recovery] = [:]
     var lastRecovery = 0
 
     /// Why nothing can be sent any more; nil while it can.
     package internal(set) var ending: Ending?
-    /// When those who still wait are told of a shutdown.
+    /// When the tasks that have not ended fail because of an announced shutdown.
     var shutdownEnd: MonotonicTime?
     /// The time last named by `setTimer`, if it has not come.
     var timer: MonotonicTime?
@@ -299,7 +303,8 @@ package struct ClientSession: Sendable {
         self.outputPatience = outputPatience
     }
 
-    /// Takes a task that a caller submits. This is no event, for it needs no time, and the caller needs the slot.
+    /// Takes a task that a caller submits. This is a method and not an event, because it needs no time and the caller needs the
+    /// slot.
     package mutating func submit(_ task: TaskID, _ request: consuming Request, effects: inout [Effect]) -> Submission {
         if let ending { return .refused(.ended(ending)) }
         self.lastSequence += 1
@@ -311,7 +316,7 @@ package struct ClientSession: Sendable {
 
     package mutating func handle(_ event: Event, at now: MonotonicTime, effects: inout [Effect]) {
         switch event {
-        // By far the most frequent first.
+        // The most frequent events first.
         case .replied(let reply): self.take(reply, at: now, &effects)
         case .outputCame(let task): self.takeOutput(of: task, &effects)
         case .idled(let task): self.endOutput(of: task, &effects)
@@ -345,15 +350,15 @@ package struct ClientSession: Sendable {
     /// The slot of the task of this id; nil when it is not pending.
     package func slot(of task: TaskID) -> Slot? { self.pending.slot(of: task) }
 
-    /// Whether any of the engines owes an answer to something that was sent to it directly.
+    /// Whether any of the engines owes an answer to a request that was sent to it directly.
     package func isAwaiting(anyOf engines: Set<EngineUUID>) -> Bool {
         self.pending.tasks.contains { $0.stage != .told && !engines.isDisjoint(with: $0.request.targets) }
     }
 }
 
 extension MessageType {
-    /// Whether a request changes nothing, so that it may be asked again when the connection lost its answer. What changes something
-    /// may have been done, and only its asker can know whether to ask again.
+    /// Whether a request changes nothing, so that it may be sent again when its answer was lost with the connection. A request
+    /// that changes something may have been carried out, so only its sender can decide whether to repeat it.
     package var isQuestion: Bool {
         switch self {
         case .connectionRequest, .queueRequest, .loadRequest, .uptimeRequest, .resultRequest, .historyRequest, .databaseRequest:

@@ -1,9 +1,9 @@
 package import ApusWire
 
-/// What a client knows of the engines: who is there, and what each can do that ipyparallel's cannot.
+/// The engines that a client knows of, and the abilities of each that ipyparallel's engines do not have.
 ///
-/// It learns of them in two ways that do not keep step: the hub's answers to questions for all engines, and notifications. A
-/// notification that comes while a question is open may be newer than its answer, so it holds also after that.
+/// Two sources fill the directory independently: notifications, and the hub's answers to questions for all engines. A
+/// notification that comes while a question is open may be newer than the answer, so it is applied again after the answer.
 package struct EngineDirectory: Sendable {
     /// A notification that an engine has come or gone.
     package enum News: Sendable, Equatable {
@@ -18,11 +18,11 @@ package struct EngineDirectory: Sendable {
     }
 
     package private(set) var engines: [EngineID: EngineUUID] = [:]
-    /// Whose memory an engine can map, of those that say so.
+    /// The place whose processes' memory an engine can map, for engines that say so.
     private var memoryPlaces: [EngineUUID: String] = [:]
-    /// Whether an engine stops a task at its run limit, of those of which it is known.
+    /// Whether an engine stops a task at its run limit; an engine of which that is unknown is missing.
     private var limits: [EngineUUID: Bool] = [:]
-    /// What has come since the first of the open questions was asked, in order.
+    /// Notifications that came since the first of the open questions was asked, in order.
     private var news: [News] = []
     /// How many questions are open.
     private(set) var openQuestions = 0
@@ -36,7 +36,7 @@ package struct EngineDirectory: Sendable {
         return Question(newsBefore: self.news.count)
     }
 
-    /// The question has its answer, or will have none.
+    /// Closes a question that has its answer, or will have none.
     package mutating func close(_ question: Question) {
         precondition(self.openQuestions > 0, "a question is closed that is not open")
         self.openQuestions -= 1
@@ -48,7 +48,7 @@ package struct EngineDirectory: Sendable {
         guard let engines = answer["engines"]?.object else { return false }
         let apus = answer["apus"]
         let limiting = apus?["limits"]?.array.map { Set($0.compactMap { $0.int }) }
-        // What was found out of engines stays known.
+        // Answers of engines that were asked about their limits are kept.
         let knownLimits = self.limits
         (self.engines, self.memoryPlaces, self.limits) = ([:], [:], [:])
         for (id, uuid) in engines {
@@ -82,19 +82,19 @@ package struct EngineDirectory: Sendable {
         }
     }
 
-    /// The controller has ended: no engine can be reached.
+    /// Removes all engines, because the controller has ended.
     mutating func removeAll() { (self.engines, self.memoryPlaces, self.limits) = ([:], [:], [:]) }
 
     // MARK: What is known
 
     package func id(of uuid: EngineUUID) -> EngineID? { self.engines.first { $0.value == uuid }?.key }
 
-    /// Whether all these engines can map the memory of processes there.
+    /// Whether all these engines can map the memory of processes at the place.
     package func shareMemory(_ engines: [EngineUUID], of place: String) -> Bool {
         engines.allSatisfy { self.memoryPlaces[$0] == place }
     }
 
-    /// Whether the engine stops a task at its run limit; nil while nobody knows.
+    /// Whether the engine stops a task at its run limit; nil while that is unknown.
     package func keepsLimits(_ engine: EngineUUID) -> Bool? { self.limits[engine] }
 
     mutating func note(_ engine: EngineUUID, keepsLimits: Bool) {

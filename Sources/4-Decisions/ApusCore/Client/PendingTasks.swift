@@ -7,7 +7,7 @@ struct PendingTasks: Sendable {
     typealias Slot = ClientSession.Slot
 
     private struct Entry {
-        /// The hash of the task's id, so that the id is hashed once when the task is submitted, and once for each message about it.
+        /// The hash of the task's id, kept so that the id need not be hashed again when the task is removed.
         let fingerprint: UInt64
         var task: ClientSession.Pending
         var isTaken = true
@@ -26,8 +26,8 @@ struct PendingTasks: Sendable {
 
     /// A hash of the id's bytes, eight at a time.
     ///
-    /// Swift's own hash stands against ids that a stranger chooses so that they collide. Here it would cost more than all else that
-    /// the session does for a submission, and the ids in this table are chosen by the client itself.
+    /// Swift's own hash resists ids that a stranger chooses so that they collide. Here it would cost more than all other work of
+    /// the session for a submission, and the client itself chooses the ids in this table.
     private static func fingerprint(of id: TaskID) -> UInt64 {
         var text = id.text
         return text.withUTF8 { text in
@@ -82,7 +82,7 @@ struct PendingTasks: Sendable {
         return slot
     }
 
-    /// Frees a slot, which must not be free.
+    /// Frees a slot, which must be taken.
     mutating func remove(at slot: Slot) {
         self.slots.remove(self.entries[slot].fingerprint, Int32(slot))
         self.entries[slot].isTaken = false

@@ -2,14 +2,14 @@ internal import ApusWire
 
 /// A search in the hub's database for the results of tasks whose replies a broken connection may have lost.
 ///
-/// Each task is looked up in the hub's database: its result is there, or will be, or nobody is left to bring one. A round asks for the
-/// results of all tasks that have none, and rounds follow each other until none is left.
+/// Each task is looked up in the hub's database: its result is there, or will come, or never will. A round asks for the results
+/// of all tasks that have none, and rounds follow each other until no such task is left.
 struct Recovery: Sendable {
     /// A question to the hub.
     enum Question: Sendable, Equatable {
         /// For the tasks' results.
         case results([TaskID])
-        /// Which engines it has given the tasks to.
+        /// Which engines the hub has given the tasks to.
         case engines([TaskID])
     }
 
@@ -18,23 +18,23 @@ struct Recovery: Sendable {
         case identifying
         /// The hub has the question. Becomes `asking` the next, or `resting`.
         case asking(Question)
-        /// The round is over. Becomes `asking` then.
+        /// The round is over. Becomes `asking` when the next round begins.
         case resting(until: MonotonicTime)
     }
 
-    /// As many tasks as the hub is asked for at a time: their results come in one message.
+    /// The most tasks in one question: their results come in one message.
     static let askedAtOnce = 1000
-    /// How long engines may take to find a new controller, in which they do what they were told by the old one.
+    /// How long engines may take to come to a new controller; meanwhile they go on with the tasks of the old one.
     static let engineReturn = Duration.seconds(10)
     static let firstPause = Duration.milliseconds(20)
     static let longestPause = Duration.seconds(1)
 
-    /// Those that had no outcome when the round began, in order of submission.
+    /// Tasks that had no outcome when the round began, in order of submission.
     var tasks: [TaskID]
-    /// Who the hub was when the connection broke.
+    /// The session of the hub when the connection broke.
     let earlierHub: String?
     let began: MonotonicTime
-    /// Whether the hub that is there now is another than that; known once it has said who it is.
+    /// Whether the hub that is there now is another one; known once the hub has said who it is.
     var isAnotherHub = false
     var state = State.identifying
     /// The questions of the round that are left, the next one last.
@@ -48,7 +48,7 @@ struct Recovery: Sendable {
         self.began = now
     }
 
-    /// Names the questions of a round.
+    /// Sets the questions of a round.
     mutating func beginRound() {
         self.questions = []
         for start in stride(from: 0, to: self.tasks.count, by: Self.askedAtOnce) {
