@@ -16,12 +16,14 @@ extension ControllerService {
         case .peerConnected(let identity) where socket == .taskClient: self.tasks.clientConnected(identity)
         case .peerConnected(let identity) where socket == .muxClient: self.direct.clientConnected(identity)
         case .peerConnected(let identity):
+            if socket.isForEachEngine { self.outlets[socket]?.note(.connected(identity)) }
             if let line = socket.line { self.hub.connected(identity, by: line) }
         case .peerDisconnected(let identity):
             if socket == .taskClient, let number = self.tasks.clientLeft(identity) {
                 self.logger.debug("a client left", metadata: ["client": "\(number)"])
             }
             if socket == .muxClient { self.direct.clientLeft(identity) }
+            if socket.isForEachEngine { self.outlets[socket]?.note(.disconnected(identity)) }
             if let line = socket.line { self.hub.disconnected(identity, by: line) }
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "\(socket)"])
         }
@@ -144,4 +146,7 @@ extension ControllerSocket {
         default: nil
         }
     }
+
+    /// Whether it is one of ``Outlets/engineSide``.
+    fileprivate var isForEachEngine: Bool { self == .taskEngine || self == .muxEngine || self == .controlEngine }
 }

@@ -66,6 +66,8 @@ struct Outlets {
     let broadcastClient = Outlet(.broadcastClient)
     /// One for each leaf of the broadcast tree.
     let leaves: [Outlet]
+    /// The outlets to which every engine connects under its uuid.
+    var engineSide: [Outlet] { [self.taskEngine, self.muxEngine, self.controlEngine] }
     /// All outlets, in the order in which they are flushed.
     let all: [Outlet]
 

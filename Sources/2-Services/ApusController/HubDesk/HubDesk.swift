@@ -86,6 +86,8 @@ final class HubDesk {
     private let heartbeatPing: Outlet
     private let heartbeatPong: Outlet
     private let control: Outlet
+    /// Where engines are sent to, which must know who is registered.
+    private let engineSide: [Outlet]
     private let options: ControllerOptions
     private let work: LoopTasks
     private let loop: any EventLoop
@@ -124,6 +126,7 @@ final class HubDesk {
         self.heartbeatPing = outlets.heartbeatPing
         self.heartbeatPong = outlets.heartbeatPong
         self.control = outlets.controlEngine
+        self.engineSide = outlets.engineSide
         self.work = work
         self.loop = loop
         self.logger = logger
@@ -336,6 +339,15 @@ final class HubDesk {
         }
     }
 
+    /// Looks for contradictions in what the core keeps; for tests.
+    func checkInvariants() throws {
+        try self.engines.hub.checkInvariants()
+        let registered = Set(self.engines.all.map { $0.uuid })
+        guard registered == Set(self.engines.names.keys) else {
+            throw BrokenInvariant(description: "engines have names that are not registered, or the other way round")
+        }
+    }
+
     // MARK: Effects
 
     private func handle(_ event: Hub.Event) {
@@ -406,7 +418,9 @@ final class HubDesk {
     }
 
     private func announce(_ engine: EngineRegistry.Engine) {
-        self.engines.names[engine.uuid] = (ByteBuffer(string: engine.uuid.text), engine.id)
+        let identity = ByteBuffer(string: engine.uuid.text)
+        self.engines.names[engine.uuid] = (identity, engine.id)
+        for outlet in self.engineSide { outlet.note(.registered(identity)) }
         self.direct.engineJoined(engine.uuid)
         self.logger.info("engine \(engine.id) registered", metadata: ["uuid": "\(engine.uuid)"])
         self.tasks.engineJoined(engine)
@@ -417,6 +431,7 @@ final class HubDesk {
 
     private func withdraw(_ engine: EngineRegistry.Engine, _ departure: EngineRegistry.Departure) {
         self.engines.names[engine.uuid] = nil
+        for outlet in self.engineSide { outlet.note(.withdrawn(ByteBuffer(string: engine.uuid.text))) }
         self.logger.info("engine \(engine.id) is gone", metadata: ["uuid": "\(engine.uuid)", "reason": "\(departure)"])
         let hadWork = !self.tasks.assigned(to: engine.uuid).isEmpty || self.direct.queueCount(of: engine.uuid) > 0
         defer { self.onPresence?(.left(engine.uuid, departure, hadWork: hadWork)) }

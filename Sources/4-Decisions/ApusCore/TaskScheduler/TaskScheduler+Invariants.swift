@@ -1,9 +1,11 @@
 internal import ApusWire
 internal import HeapModule
 
-/// A state that the scheduler must never be in.
+/// A state that a core, or the service that holds it, must never be in.
 package struct BrokenInvariant: Error, CustomStringConvertible {
     package let description: String
+
+    package init(description: String) { self.description = description }
 }
 
 extension TaskScheduler {
