@@ -14,7 +14,13 @@ package final class ClusterAccess: Sendable {
     package let eventLoop: any EventLoop
     /// Tells the hub which functions the engine has besides those of its registration.
     let tellFunctions: @Sendable ([String]) async throws -> Void
-    private let state = Mutex<Shared?>(nil)
+    private let state = Mutex(State())
+
+    private struct State {
+        var shared: Shared?
+        /// Whether nothing is made any more: nobody would close it.
+        var isClosed = false
+    }
 
     private struct Shared {
         let making: Task<any Sendable, any Error>
@@ -35,15 +41,19 @@ package final class ClusterAccess: Sendable {
     /// tries again.
     ///
     /// - Parameter close: Called with the value when the engine ends.
+    /// - Throws: The error of `make`; an ``EngineTaskError`` when the engine has ended, or registers again.
     package func shared<Value: Sendable>(
         _ make: @escaping @Sendable () async throws -> Value, close: @escaping @Sendable (Value) async -> Void
     ) async throws -> Value {
-        let shared = self.state.withLock { state in
-            if let shared = state { return shared }
+        let shared = try self.state.withLock { state in
+            if let shared = state.shared { return shared }
+            guard !state.isClosed else {
+                throw EngineTaskError(.engineError, "the engine ends, or registers again: its functions have no client any more")
+            }
             // Detached, so that cancelling the function that asked first does not fail the others.
             let shared = Shared(
                 making: Task.detached { try await make() }, close: { if let value = $0 as? Value { await close(value) } })
-            state = shared
+            state.shared = shared
             return shared
         }
         do {
@@ -52,15 +62,15 @@ package final class ClusterAccess: Sendable {
             }
             return value
         } catch {
-            self.state.withLock { if $0?.making == shared.making { $0 = nil } }
+            self.state.withLock { if $0.shared?.making == shared.making { $0.shared = nil } }
             throw error
         }
     }
 
     func close() async {
         let shared = self.state.withLock { state in
-            defer { state = nil }
-            return state
+            defer { state = State(isClosed: true) }
+            return state.shared
         }
         guard let shared, let value = try? await shared.making.value else { return }
         await shared.close(value)
