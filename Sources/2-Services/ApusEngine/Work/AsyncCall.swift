@@ -66,7 +66,9 @@ final class AsyncCall: EngineTurn {
 
     /// Begins the call and blocks the calling thread for its first turn; at the limit, in seconds from now, the function is
     /// cancelled.
-    func begin(limit: Double?, _ body: @escaping @Sendable () async throws -> PickleValue) -> TurnEnd {
+    ///
+    /// - Returns: How the turn ended; nil where ``AsyncCalls/endTurns(with:)`` replaces blocking by a call.
+    func begin(limit: Double?, _ body: @escaping @Sendable () async throws -> PickleValue) -> TurnEnd? {
         // The lock is held until the task is stored, so that an interrupt that the function itself causes finds it.
         self.state.withLock { state in
             state.task = Task {
@@ -74,7 +76,7 @@ final class AsyncCall: EngineTurn {
             }
         }
         if let limit { self.startTimer(limit) }
-        return self.waitForTurnsEnd()
+        return self.calls.waitForTurnsEnd() ? self.turnEnd : nil
     }
 
     private func startTimer(_ limit: Double) {
@@ -111,15 +113,15 @@ final class AsyncCall: EngineTurn {
         }
     }
 
-    /// Lets the function go on, and blocks the calling thread for its turn.
-    func goOn(_ continuation: CheckedContinuation<Void, Never>?) -> TurnEnd {
+    /// Lets the function go on, and blocks the calling thread for its turn; gives the same as ``begin(limit:_:)``.
+    func goOn(_ continuation: CheckedContinuation<Void, Never>?) -> TurnEnd? {
         continuation?.resume()
-        return self.waitForTurnsEnd()
+        return self.calls.waitForTurnsEnd() ? self.turnEnd : nil
     }
 
-    private func waitForTurnsEnd() -> TurnEnd {
-        self.calls.turnEnded.wait()
-        return self.state.withLock { state in
+    /// How the turn ended that is over.
+    var turnEnd: TurnEnd {
+        self.state.withLock { state in
             if case .ended(let outcome) = state.phase { return .ended(Self.outcome(outcome, state)) }
             // The function may want its turn again by now; then the worker has been told, and takes it up like any other.
             return .aside
@@ -163,7 +165,7 @@ final class AsyncCall: EngineTurn {
         timer?.cancel()
         // The continuation of a wait that the function has begun and not awaited.
         left?.resume()
-        if hadTurn { self.calls.turnEnded.signal() } else { self.calls.wantsTurn(self.number) }
+        if hadTurn { self.calls.turnHasEnded() } else { self.calls.wantsTurn(self.number) }
     }
 
     func expectWait() throws { try self.calls.countWaiting(self.number) }
@@ -184,7 +186,7 @@ final class AsyncCall: EngineTurn {
             }
         }
         goesOn?.resume()
-        if gaveUpTurn { self.calls.turnEnded.signal() }
+        if gaveUpTurn { self.calls.turnHasEnded() }
     }
 
     func endWait() async {
@@ -245,7 +247,9 @@ final class AsyncCalls: Sendable {
 
     private let state = Mutex(State())
     /// Signalled once for each turn that was given.
-    fileprivate let turnEnded = DispatchSemaphore(value: 0)
+    private let turnEnded = DispatchSemaphore(value: 0)
+    /// Called in place of that where no thread waits.
+    private let endTurn = Mutex<(@Sendable () -> Void)?>(nil)
     private let engineID: EngineID
     /// How many calls may be in `waiting`.
     private let limit: Int
@@ -256,6 +260,20 @@ final class AsyncCalls: Sendable {
         self.engineID = engineID
         self.limit = limit
         self.wantsTurn = wantsTurn
+    }
+
+    /// Has the end of each turn told by a call, from any thread: the worker has no thread that could wait for it.
+    func endTurns(with endTurn: @escaping @Sendable () -> Void) { self.endTurn.withLock { $0 = endTurn } }
+
+    fileprivate func turnHasEnded() {
+        if let endTurn = self.endTurn.withLock({ $0 }) { endTurn() } else { self.turnEnded.signal() }
+    }
+
+    /// Waits for the end of the turn that was just given. False where it will be told by a call.
+    fileprivate func waitForTurnsEnd() -> Bool {
+        guard self.endTurn.withLock({ $0 }) == nil else { return false }
+        self.turnEnded.wait()
+        return true
     }
 
     func add(for request: MessageID?) -> AsyncCall {

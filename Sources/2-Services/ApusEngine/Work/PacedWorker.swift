@@ -6,20 +6,28 @@ import Locks
 final class PacedWorker: Sendable {
     private let worker: Mutex<RequestWorker>
     private let exchange: WorkExchange
+    private let calls: AsyncCalls
     private let pace: @Sendable (_ turn: @escaping @Sendable () -> Void) -> Void
     private let whenEnded: @Sendable () -> Void
 
     init(
-        _ worker: consuming sending RequestWorker, _ exchange: WorkExchange,
+        _ worker: consuming sending RequestWorker, _ exchange: WorkExchange, _ calls: AsyncCalls,
         _ pace: @escaping @Sendable (_ turn: @escaping @Sendable () -> Void) -> Void, whenEnded: @escaping @Sendable () -> Void
     ) {
         self.worker = Mutex(worker)
         self.exchange = exchange
+        self.calls = calls
         self.pace = pace
         self.whenEnded = whenEnded
     }
 
     func start() {
+        self.calls.endTurns {
+            self.pace {
+                self.worker.withLock { $0.endTurn() }
+                self.look()
+            }
+        }
         self.exchange.wakePaced { self.look() }
         self.look()
     }
@@ -32,7 +40,11 @@ final class PacedWorker: Sendable {
                 self.look()
             }
         case .sleep: break
-        case .end: self.whenEnded()
+        case .end:
+            // Nobody holds the other any more.
+            self.exchange.wakePaced {}
+            self.calls.endTurns {}
+            self.whenEnded()
         }
     }
 }

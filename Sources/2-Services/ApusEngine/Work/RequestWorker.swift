@@ -45,6 +45,8 @@ struct RequestWorker: ~Copyable {
     private var lastCall: (function: ByteBuffer, isSwift: Bool)?
     /// Requests whose functions wait for other tasks, by the number of the call.
     private var aside: [Int: OpenRequest] = [:]
+    /// The request whose function has its turn, in a worker without a thread: it takes no other meanwhile.
+    private var turning: (request: OpenRequest, call: AsyncCall)?
 
     /// A request that was begun and is not answered.
     private struct OpenRequest {
@@ -83,7 +85,7 @@ struct RequestWorker: ~Copyable {
     static func start(_ setup: WorkSetup, whenEnded: @escaping @Sendable () -> Void) {
         if let pace = setup.options.pace {
             let worker = RequestWorker(setup, Self.context(setup))
-            return PacedWorker(worker, setup.exchange, pace, whenEnded: whenEnded).start()
+            return PacedWorker(worker, setup.exchange, setup.calls, pace, whenEnded: whenEnded).start()
         }
         let thread = Thread {
             // A stack for signals, so that an endless recursion, which leaves no other stack, can be reported.
@@ -123,9 +125,17 @@ struct RequestWorker: ~Copyable {
 
     /// Hands over the last request's messages and takes the next work, for a worker without a thread.
     mutating func step() -> WorkExchange.Step {
+        if self.turning != nil { return .sleep }
         let step = self.setup.exchange.step(sending: &self.outgoing)
         if case .end = step { self.setup.calls.abandon() }
         return step
+    }
+
+    /// The function that has its turn has given it up, or ended, for a worker without a thread.
+    mutating func endTurn() {
+        guard let (request, call) = self.turning else { return }
+        self.turning = nil
+        self.settle(request, call, call.turnEnd)
     }
 
     /// Does work that was taken, for a worker without a thread.
@@ -261,8 +271,9 @@ struct RequestWorker: ~Copyable {
     }
 
     /// Answers the request, or sets it aside while its function waits for other tasks.
-    private mutating func settle(_ request: OpenRequest, _ call: AsyncCall, _ end: AsyncCall.TurnEnd) {
+    private mutating func settle(_ request: OpenRequest, _ call: AsyncCall, _ end: AsyncCall.TurnEnd?) {
         switch end {
+        case nil: self.turning = (request, call)
         case .ended(let outcome):
             self.setup.exchange.noteAnswering(MessageHeader.messageID(scanning: request.message.header))
             self.setup.calls.remove(call)
