@@ -144,6 +144,15 @@ package actor ControllerService {
         }
     }
 
+    /// Throws if the stored values of the desks, their cores or the sockets contradict each other; slow, for tests between events.
+    package func checkInvariants() throws {
+        try self.tasks.checkInvariants()
+        try self.direct.checkInvariants()
+        try self.broadcasts.checkInvariants()
+        try self.hub.checkInvariants()
+        for outlet in self.outlets.all { try outlet.checkInvariants() }
+    }
+
     /// How many messages were malformed, not signed with the cluster's key, at the wrong port, or replayed.
     package var badMessages: Int { self.gate.dropped }
 }

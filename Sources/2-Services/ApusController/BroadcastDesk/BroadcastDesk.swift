@@ -156,6 +156,17 @@ final class BroadcastDesk {
         self.clients.flush()
     }
 
+    /// Looks for contradictions in what the desk and its core keep; for tests.
+    func checkInvariants() throws {
+        try self.scheduler.checkInvariants()
+        for id in self.open.keys where !self.scheduler.isPending(id) {
+            throw BrokenInvariant(description: "broadcast \(id) is kept, which waits for nobody")
+        }
+        for engine in self.heldCopies.keys where self.places[engine] != nil || !self.engines.isRegistered(engine) {
+            throw BrokenInvariant(description: "copies are held for \(engine), which is here or will not come")
+        }
+    }
+
     // MARK: Effects
 
     private func perform(_ effect: BroadcastScheduler.Effect, reply: Message?) {

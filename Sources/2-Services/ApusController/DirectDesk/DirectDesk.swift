@@ -254,4 +254,7 @@ final class DirectDesk {
     /// The ids that the engine completed last, oldest first, as many as are kept.
     func completed(of engine: EngineUUID) -> [TaskID] { self.queues.completed(of: engine) }
     func completedCount(of engine: EngineUUID) -> Int { self.queues.completedCount(of: engine) }
+
+    /// Looks for contradictions in what the core keeps; for tests.
+    func checkInvariants() throws { try self.queues.checkInvariants() }
 }

@@ -456,6 +456,18 @@ final class TaskDesk {
 
     private var now: MonotonicTime { MonotonicTime(nanoseconds: self.loop.now.uptimeNanoseconds) }
 
+    /// Looks for contradictions in what the desk and its cores keep; slow, for tests.
+    func checkInvariants() throws {
+        try self.scheduler.checkInvariants(at: self.now)
+        try self.inputs.checkInvariants()
+        for task in self.live.keys where !self.scheduler.isLive(task) {
+            throw BrokenInvariant(description: "the request of task \(task) is kept, which the scheduler does not have")
+        }
+        if self.currentReply != nil || !self.followUps.isEmpty {
+            throw BrokenInvariant(description: "an event at the task desk was not brought to its end")
+        }
+    }
+
     // MARK: Effects
 
     private func perform(_ event: TaskScheduler.Event) {

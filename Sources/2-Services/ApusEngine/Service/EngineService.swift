@@ -257,6 +257,17 @@ package actor EngineService {
         Task { await access?.close() }
     }
 
+    /// Looks for contradictions in what the core and the service keep; for tests. To be called between events.
+    package func checkInvariants() throws {
+        try self.core.checkInvariants()
+        if self.core.engineID == nil, !self.sockets.isEmpty || self.heart != nil {
+            throw BrokenInvariant(description: "engine \(self.uuid) has sockets for requests and no id")
+        }
+        if !self.unconnected.isSubset(of: self.sockets.keys), !self.sockets.isEmpty {
+            throw BrokenInvariant(description: "engine \(self.uuid) waits for the connection of a socket that it does not have")
+        }
+    }
+
     // MARK: Registration
 
     private func register() {

@@ -102,6 +102,9 @@ package struct BroadcastScheduler: Sendable {
 
     package init(_ position: Position = .alone) { self.position = position }
 
+    /// Whether replies to the request are waited for.
+    package func isPending(_ request: MessageID) -> Bool { self.pending[request] != nil }
+
     /// How many requests wait for replies.
     package var pendingCount: Int { self.pending.count }
 
@@ -228,5 +231,22 @@ package struct BroadcastScheduler: Sendable {
             request: id, parts: parts.map(\.outlet), last: last, targets: parts.flatMap(\.targets),
             asPairs: !self.isLeaf || self.position == .alone)
         return [.gather(gathering)]
+    }
+
+    /// Looks for contradictions in what is kept; for tests.
+    package func checkInvariants() throws(BrokenInvariant) {
+        for (id, pending) in self.pending {
+            if self.isOver(pending) { throw BrokenInvariant(description: "broadcast \(id) is over and is kept") }
+            guard pending.outlets.count == pending.answered.count, pending.index.count == pending.outlets.count else {
+                throw BrokenInvariant(description: "broadcast \(id) miscounts its targets")
+            }
+            for index in pending.awaited {
+                if pending.answered[index] { throw BrokenInvariant(description: "broadcast \(id) waits for who has answered") }
+                if !self.mayAnswer(pending.outlets[index].outlet) {
+                    throw BrokenInvariant(
+                        description: "broadcast \(id) waits for \(pending.outlets[index].outlet), which is gone")
+                }
+            }
+        }
     }
 }

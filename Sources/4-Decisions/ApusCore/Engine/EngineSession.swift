@@ -146,6 +146,15 @@ package struct EngineSession: Sendable {
         }
     }
 
+    /// Looks for contradictions in what is kept; for tests.
+    package func checkInvariants() throws(BrokenInvariant) {
+        guard case .serving(let id, let heartbeat) = self.state else { return }
+        let limit = self.options.missedHeartbeatLimit
+        if limit > 0, heartbeat.missed >= limit {
+            throw BrokenInvariant(description: "engine \(id) serves a controller that has missed \(heartbeat.missed) pings")
+        }
+    }
+
     package mutating func handle(_ event: Event) -> [Effect] {
         switch event {
         case .started: return self.register()
