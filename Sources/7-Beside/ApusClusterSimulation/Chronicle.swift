@@ -1,4 +1,4 @@
-internal import ApusFunctions
+internal import ApusClient
 internal import ApusWire
 internal import Locks
 internal import Logging
@@ -24,6 +24,8 @@ final class Chronicle: Sendable {
         let text: String
         /// How often the function may run to its end.
         let runs: Int
+        /// Whether its functions submit tasks.
+        let isNested: Bool
         var isOver = false
         var completions = 0
         /// The tasks that it became.
@@ -36,6 +38,16 @@ final class Chronicle: Sendable {
         var requests: [Int: Request] = [:]
         var happened: Set<Misfortune> = []
         var lostAtEngines: Set<TaskID> = []
+        var losses = ControllerLosses()
+        /// Engines that own what few own.
+        var owners: Set<String> = []
+        /// The names of engines that a controller has given up and has not registered again, by the controller's process.
+        var givenUp: [Int: Set<String>] = [:]
+        /// The ids of answers that came from those.
+        var lateAnswers: Set<String> = []
+        /// Requests that engines have given back, and whether one of them was played again: an engine may run it, beside the one that has it.
+        var givenBack: Set<String> = []
+        var mayRunAgain = false
     }
 
     private let time: VirtualTime
@@ -68,6 +80,11 @@ final class Chronicle: Sendable {
         self.state.withLock { $0.violations.append(line) }
     }
 
+    /// Tells of a contradiction that a process of the world has in what it keeps.
+    func demand(_ process: String, _ check: () throws -> Void) {
+        do { try check() } catch { self.violate("\(process) contradicts itself: \(error)") }
+    }
+
     // MARK: What is lost
 
     /// The request of a task, or its answer, was lost between the controller and an engine.
@@ -82,13 +99,87 @@ final class Chronicle: Sendable {
 
     func wasLostAtEngine(_ task: TaskID) -> Bool { self.state.withLock { $0.lostAtEngines.contains(task) } }
 
+    /// Whether any task was lost on its way to or from an engine, or with a controller: the functions that wait for it may be of any request.
+    var mayHaveLostInnerTasks: Bool { self.state.withLock { !$0.lostAtEngines.isEmpty || $0.losses.mayHaveLostInnerTasks } }
+
+    /// What the deaths of controllers may have cost.
+    var losses: ControllerLosses { self.state.withLock { $0.losses } }
+    /// Whether the task's function submits tasks.
+    func isNested(_ task: TaskID) -> Bool {
+        self.state.withLock { $0.requests.values.contains { $0.isNested && $0.tasks.contains(task) } }
+    }
+    func tasks(of number: Int) -> Set<TaskID> { self.state.withLock { $0.requests[number]?.tasks ?? [] } }
+
+    /// A message has come to a controller.
+    func came(_ message: SimulatedNetwork.Letter, toController process: Int) {
+        self.state.withLock { state in
+            switch message.type {
+            case "apply_request": state.losses.came(message.id, toController: process)
+            case "apply_reply": if let request = message.parent { state.losses.came(request, toController: process) }
+            default:
+                for request in message.given {
+                    state.losses.came(request, toController: process)
+                    state.givenBack.insert(request)
+                }
+            }
+            guard message.type.hasSuffix("_reply"), let names = state.givenUp[process], names.contains(message.session) else {
+                return
+            }
+            state.lateAnswers.insert(message.id)
+        }
+    }
+
+    /// A message has come to an engine or a client.
+    func came(_ message: SimulatedNetwork.Letter, to process: Int) {
+        switch message.type {
+        case "apply_request": self.state.withLock { $0.losses.came(message.id, toEngine: process) }
+        case "apply_reply": if let request = message.parent { self.state.withLock { $0.losses.ended(request) } }
+        default: break
+        }
+    }
+
+    /// A message was played again.
+    func cameAgain(_ message: SimulatedNetwork.Letter) {
+        self.state.withLock { if $0.givenBack.contains(message.id) { $0.mayRunAgain = true } }
+    }
+
+    func controllerDied(_ process: Int) {
+        self.state.withLock { $0.losses.died(process) }
+        self.note(.controller, "the controller is killed")
+    }
+
+    // MARK: Engines
+
+    func noteOwner(_ engine: String) { self.state.withLock { _ = $0.owners.insert(engine) } }
+    func isOwner(_ engine: String) -> Bool { self.state.withLock { $0.owners.contains(engine) } }
+
+    /// The controller has registered the engine, or given it up.
+    func note(_ engine: String, isRegistered: Bool, by controller: Int) {
+        self.state.withLock { state in
+            if isRegistered {
+                state.givenUp[controller]?.remove(engine)
+            } else {
+                state.givenUp[controller, default: []].insert(engine)
+                if let process = SimulatedEngine.process(of: engine) { state.losses.gaveUp(engine: process, by: controller) }
+            }
+        }
+    }
+
+    var knowsLateAnswers: Bool { self.state.withLock { !$0.lateAnswers.isEmpty } }
+
+    /// A controller passes a message on. What an engine sent that was given up comes too late: who asked was told that the engine is gone.
+    func passes(_ message: SimulatedNetwork.Letter) {
+        guard self.state.withLock({ $0.lateAnswers.contains(message.id) }) else { return }
+        self.violate("the answer \(message.id) of an engine that was given up is passed on")
+    }
+
     // MARK: Requests
 
     func note(_ number: Int, became tasks: [TaskID]) { self.state.withLock { $0.requests[number]?.tasks.formUnion(tasks) } }
 
-    func began(_ number: Int, _ text: String, runs: Int) {
+    func began(_ number: Int, _ text: String, runs: Int, isNested: Bool = false) {
         self.note("request \(number): \(text)")
-        self.state.withLock { $0.requests[number] = Request(number: number, text: text, runs: runs) }
+        self.state.withLock { $0.requests[number] = Request(number: number, text: text, runs: runs, isNested: isNested) }
     }
 
     func ended(_ number: Int, _ outcome: String) {
@@ -107,48 +198,9 @@ final class Chronicle: Sendable {
             state.requests[number]?.completions += 1
             return state.requests[number].map { $0.completions > $0.runs } ?? true
         }
-        if isTooOften, !self.has(.controller) { self.violate("request \(number) ran more often than it may") }
-    }
-}
-
-/// Functions that engines of a simulated world have. The first argument of each is the number of the request.
-struct SimulatedFunctions: Sendable {
-    /// Gives its second argument times two; fails if that is negative.
-    let double: RemoteFunction<Int, Int, Int>
-    /// Gives the sum of the other two.
-    let add: RemoteFunction<Int, Int, Int, Int>
-    private let records: [String: FunctionRecord]
-
-    struct Refusal: Error {}
-
-    init(_ chronicle: Chronicle) {
-        func declaration(_ name: String, _ names: [String]) -> RemoteDeclaration {
-            RemoteDeclaration(
-                fileID: "World/World.swift", line: 1, column: 1, path: name,
-                signature: "\(name)(\(names.map { "_ \($0): Int" }.joined(separator: ", "))) -> Int",
-                parameters: names.map { RemoteDeclaration.Parameter(label: nil, name: $0, type: "Int") })
+        if isTooOften, !self.losses.mayRunAgain, !self.state.withLock({ $0.mayRunAgain }) {
+            self.violate("request \(number) ran more often than it may")
         }
-        @Sendable func ran(_ number: Int) { chronicle.ran(number, at: EngineContext.current?.uuid ?? "nobody") }
-        self.double = RemoteFunction(__declared: declaration("double", ["request", "x"])) {
-            (request: Int, x: Int) throws -> Int in
-            ran(request)
-            if x < 0 { throw Refusal() }
-            return x * 2
-        }
-        self.add = RemoteFunction(__declared: declaration("add", ["request", "x", "y"])) {
-            (request: Int, x: Int, y: Int) throws -> Int in
-            ran(request)
-            return x + y
-        }
-        let all = [FunctionRecord(self.double), FunctionRecord(self.add)]
-        self.records = Dictionary(uniqueKeysWithValues: all.map { ($0.qualifiedName, $0) })
-    }
-
-    var names: [String] { self.records.keys.sorted() }
-
-    func lookUp(_ name: String) throws(FunctionCallError) -> FunctionRecord {
-        if let record = self.records[name] { return record }
-        return try FunctionRegistry.shared.lookup(name)
     }
 }
 

@@ -10,11 +10,29 @@ struct ClientScript: Sendable {
     private let client: Client
     private let life: WorldLife
     private let numbers: Counter
+    /// How long anything may take, slow engines included.
+    private static let patience = Duration.seconds(240)
     /// The last balanced results, for those that depend on them.
     private let earlier = Results()
 
     private final class Results: Sendable {
         let list = Mutex<[AsyncResult<Int>]>([])
+    }
+
+    /// What may come of a request besides its value.
+    private struct Terms {
+        /// How often its function may run to its end; nil where it is not counted.
+        var runs: Int?
+        /// Whether the function, or what the request depends on, may fail.
+        var mayFail = false
+        /// How long it may wait for what it depends on.
+        var timeout: Duration?
+        /// Whether it is at its run limit, so that either is right.
+        var mayExceed = false
+        /// Whether it changes nothing, so that the client asks again when its connection has lost the answer.
+        var isQuestion = false
+        /// Whether its functions submit tasks, which may be lost.
+        var isNested = false
     }
 
     init(_ client: SimulatedClient, _ life: WorldLife, _ numbers: Counter) {
@@ -38,14 +56,14 @@ struct ClientScript: Sendable {
         let time = self.life.time
         let x = Int(time.below(1000))
         let function = self.life.functions.double
-        switch time.below(10) {
-        case 0...4: await self.balanced(number, x)
-        case 5:
+        switch time.below(20) {
+        case 0...7: await self.balanced(number, x)
+        case 8...9:
             await self.request(number, "double(\(x)) at every engine") {
                 let values = try await self.value(number, try self.client.directView().applyAsync(function, number, x))
                 return values.allSatisfy { $0 == x * 2 } ? nil : "\(values)"
             }
-        case 6:
+        case 10...11:
             await self.request(number, "double(\(x)) at one engine") {
                 let ids = self.client.ids
                 guard !ids.isEmpty else { throw ApusError(.noEnginesRegistered, "none is there") }
@@ -53,15 +71,25 @@ struct ClientScript: Sendable {
                 let value = try await self.value(number, try view.applyAsync(function, number, x))
                 return value == x * 2 ? nil : "\(value)"
             }
-        case 7...8:
+        case 12...13:
             let isCoalescing = time.chance(50)
             await self.request(number, "double(\(x)) by \(isCoalescing ? "coalescing " : "")broadcast") {
                 let view = self.client.broadcastView(isCoalescing: isCoalescing)
                 let values = try await self.value(number, try view.applyAsync(function, number, x))
                 return values.allSatisfy { $0 == x * 2 } ? nil : "\(values)"
             }
+        case 14: await self.map(number)
+        case 15: await self.nested(number, x)
+        case 16: await self.limited(number)
+        case 17:
+            await self.request(number, "use(\(x)), which few engines may", Terms(runs: 1)) {
+                let view = self.client.loadBalancedView().with { $0.resources = [SimulatedFunctions.resource: 1] }
+                let value = try await self.value(number, try view.applyAsync(self.life.functions.use, number, x))
+                return value == x * 2 ? nil : "\(value)"
+            }
+        case 18: await self.purge(number)
         default:
-            await self.request(number, "the hub's queues and history") {
+            await self.request(number, "the hub's queues and history", Terms(isQuestion: true)) {
                 for _ in 0..<3 {
                     _ = try await self.client.queueStatus()
                     _ = try await self.client.hubHistory()
@@ -70,6 +98,8 @@ struct ClientScript: Sendable {
             }
         }
     }
+
+    // MARK: Kinds of requests
 
     /// A task of the scheduler's, with whatever a view can say of one.
     private func balanced(_ number: Int, _ x: Int) async {
@@ -80,21 +110,31 @@ struct ClientScript: Sendable {
             view.retries = Int(time.below(3))
             text += ", retries \(view.retries)"
         }
+        if time.chance(10) {
+            view.engineTimeout = .milliseconds(50 + time.below(3000))
+            text += ", engine time-out"
+        }
+        view.priority = Int(time.below(3))
         let fails = time.chance(15)
         let before = self.earlier.list.withLock { $0 }
         let other = before.isEmpty ? nil : before[Int(time.below(Int64(before.count)))]
         let takes = other != nil && !fails && time.chance(25)
-        var mayFail = fails || takes
+        var terms = Terms(runs: view.retries + 1, mayFail: fails || takes)
         if let other, time.chance(20) {
             let dependency = TaskDependency(other, success: true, failure: time.chance(50))
             if time.chance(70) { view.after = dependency } else { view.follow = dependency }
             text += ", depends"
-            mayFail = true
+            terms.mayFail = true
+        }
+        if time.chance(20) {
+            view.timeout = .milliseconds(10 + time.below(2000))
+            terms.timeout = view.timeout
+            text += ", time-out"
         }
         let isAborted = self.life.nature.hasAborts && time.chance(20)
+        let isForgotten = time.chance(10)
         await self.request(
-            number, "balanced \(takes ? "add(result, \(x))" : "double(\(fails ? -1 - x : x))")\(text)", runs: view.retries + 1,
-            mayFail: mayFail
+            number, "balanced \(takes ? "add(result, \(x))" : "double(\(fails ? -1 - x : x))")\(text)", terms
         ) { [view] in
             let result: AsyncResult<Int>
             if takes, let other {
@@ -109,55 +149,137 @@ struct ClientScript: Sendable {
                 try await result.abort()
             }
             let value = try await self.value(number, result)
-            if let task = result.messageIDs.first { self.life.results.withLock { $0.append((task, value)) } }
+            if let task = result.messageIDs.first {
+                if isForgotten {
+                    self.life.chronicle.note("task \(task) is to be forgotten")
+                    try await self.client.purgeHubResults([task])
+                } else {
+                    self.life.results.withLock { $0.append((task, value)) }
+                }
+            }
             if takes, let other { return try await value == other.value + x ? nil : "\(value)" }
             return value == x * 2 && !fails ? nil : "\(value)"
         }
     }
 
+    /// A map, whose chunks are of one size or follow what the engines make of them.
+    private func map(_ number: Int) async {
+        let time = self.life.time
+        let count = 1 + Int(time.below(40))
+        let size = time.chance(50) ? 1 + Int(time.below(7)) : nil
+        let retries = time.chance(30) ? 1 : 0
+        let elements = (0..<count).map { number * SimulatedFunctions.elements + $0 }
+        await self.request(
+            number, "a map of \(count), \(size.map { "chunks of \($0)" } ?? "measured"), retries \(retries)",
+            Terms(runs: count * (retries + 1))
+        ) {
+            let view = self.client.loadBalancedView().with { $0.retries = retries }
+            let result = try view.mapAsync(self.life.functions.doubleElement, elements, chunkSize: size)
+            defer { self.life.chronicle.note(number, became: result.messageIDs) }
+            let values = try await result.value(timeout: Self.patience)
+            return values == elements.map { $0 * 2 } ? nil : "\(values)"
+        }
+    }
+
+    /// A task whose function submits tasks and waits for them.
+    private func nested(_ number: Int, _ x: Int) async {
+        let depth = Int(self.life.time.below(3))
+        await self.request(number, "nest(\(x)), \(depth) deep", Terms(isNested: true)) {
+            let view = self.client.loadBalancedView()
+            let value = try await self.value(number, try view.applyAsync(self.life.functions.nest, number, x, depth))
+            return value == x << (depth + 1) ? nil : "\(value)"
+        }
+    }
+
+    /// A task that takes its time, and may take more than it has.
+    private func limited(_ number: Int) async {
+        let time = self.life.time
+        let milliseconds = Int(time.below(3000))
+        let limit = time.chance(60) ? 1 + Int(time.below(4000)) : nil
+        var terms = Terms(runs: 1)
+        // It is told that it has ended when its engine comes to it, which may stand still.
+        if let limit { terms.mayExceed = milliseconds + 1 >= limit || self.life.nature.hangs > 0 || limit - milliseconds < 1500 }
+        await self.request(number, "wait(\(milliseconds))\(limit.map { ", no longer than \($0)" } ?? "")", terms) {
+            let view = self.client.loadBalancedView().with { $0.runLimit = limit.map { .milliseconds($0) } }
+            let value = try await self.value(number, try view.applyAsync(self.life.functions.wait, number, milliseconds))
+            if let limit, milliseconds > limit { return "a value beyond its limit" }
+            return value == milliseconds ? nil : "\(value)"
+        }
+    }
+
+    /// Has the hub forget a task that has ended.
+    private func purge(_ number: Int) async {
+        await self.request(number, "forget a task that has ended") {
+            let task = self.life.results.withLock { results in
+                results.isEmpty ? nil : results.remove(at: Int(self.life.time.below(Int64(results.count)))).0
+            }
+            guard let task else { return nil }
+            self.life.chronicle.note("task \(task) is to be forgotten")
+            try await self.client.purgeHubResults([task])
+            return nil
+        }
+    }
+
+    // MARK: Judging
+
     /// The value of a result, as long as anybody may have to wait for one.
     private func value<Output>(_ number: Int, _ result: AsyncResult<Output>) async throws -> Output {
         self.life.chronicle.note(number, became: result.messageIDs)
-        return try await result.value(timeout: .seconds(120))
+        return try await result.value(timeout: Self.patience)
     }
 
     /// Sends a request, waits for its end and judges it.
     ///
     /// - Parameter body: Gives what is wrong with the value; nil if it is right.
     private func request(
-        _ number: Int, _ text: String, runs: Int? = nil, mayFail: Bool = false,
-        _ body: @escaping @Sendable () async throws -> String?
+        _ number: Int, _ text: String, _ terms: Terms = Terms(), _ body: @escaping @Sendable () async throws -> String?
     ) async {
         let chronicle = self.life.chronicle
         // Where each of several engines runs it, they are not counted.
-        chronicle.began(number, "\(self.name): \(text)", runs: runs ?? 1000)
+        chronicle.began(number, "\(self.name): \(text)", runs: terms.runs ?? 1000, isNested: terms.isNested)
+        let start = ContinuousClock.now
         do {
             if let wrong = try await body() { chronicle.violate("request \(number) gave \(wrong)") }
             chronicle.ended(number, "well")
         } catch {
             chronicle.ended(number, "\(error)")
-            let isLate = (error as? ApusError)?.code == .timeout
-            if !mayFail || isLate, !self.isExcused(error, number) {
+            if !self.isExcused(error, number, terms, after: ContinuousClock.now - start) {
                 chronicle.violate("request \(number) failed without a cause: \(error)")
             }
         }
     }
 
     /// Whether something that happened explains the error.
-    private func isExcused(_ error: any Error, _ number: Int) -> Bool {
+    private func isExcused(_ error: any Error, _ number: Int, _ terms: Terms, after duration: Duration) -> Bool {
         let chronicle = self.life.chronicle
+        let losses = chronicle.losses
         let lostController = chronicle.has(.controller) || chronicle.has(.clientConnection)
+        // These say that a promise is broken, whatever else has happened.
+        switch (error as? ApusError)?.code {
+        case .timeout:
+            return chronicle.wasLostAtEngine(number) || losses.mayWaitForEver(chronicle.tasks(of: number))
+                || terms.isNested && chronicle.mayHaveLostInnerTasks
+        case .taskTimeout: return terms.timeout.map { duration >= $0 } ?? false
+        default: break
+        }
+        if terms.mayFail { return true }
+        // What happens to tasks within a task its function tells in words of its own.
+        if terms.isNested, error is RemoteError, chronicle.has(.engine) || lostController { return true }
         switch error {
-        case let error as CompositeError: return error.errors.allSatisfy { self.isExcused($0, number) }
+        case let error as CompositeError: return error.errors.allSatisfy { self.isExcused($0, number, terms, after: duration) }
         case let error as ApusError:
             switch error.code {
             case .engineDied, .noEnginesRegistered, .noSuchEngine: return chronicle.has(.engine) || lostController
             case .taskAborted: return chronicle.has(.abort)
-            case .timeout: return chronicle.wasLostAtEngine(number)
-            case .taskLost, .connectionLost, .controllerGone: return lostController
+            case .taskLost: return losses.excuses(.taskLost) || chronicle.has(.clientConnection)
+            case .connectionLost: return lostController && !terms.isQuestion
+            case .controllerGone: return lostController
             default: return false
             }
-        case let error as RemoteError: return error.name == "EngineError" && (chronicle.has(.engine) || lostController)
+        case let error as RemoteError:
+            if error.name == "RunLimitExceeded" { return terms.mayExceed }
+            if losses.excuses(error) { return true }
+            return error.name == "EngineError" && (chronicle.has(.engine) || lostController)
         default: return false
         }
     }

@@ -12,6 +12,8 @@ struct LyingTransport: Transport {
     private let engine: String
     private let lies: Int
     private let signer: Signer
+    /// What an error is called that is a lie.
+    static let errorName = "Lie"
     /// The controller's port for engines' tasks.
     fileprivate let taskPort: Int
 
@@ -58,7 +60,8 @@ struct LyingTransport: Transport {
         var parts = message.parts
         parts.content =
             JSONValue.object([
-                "status": "error", "ename": "Lie", "evalue": "this is not so", "traceback": [], "engine_info": [:],
+                "status": "error", "ename": .string(Self.errorName), "evalue": "this is not so", "traceback": [],
+                "engine_info": [:],
             ]).packed
         metadata["status"] = "error"
         var identities = Array(message.identities)
@@ -115,8 +118,14 @@ struct StutteringTransport: Transport {
     private let surroundings: Surroundings
     private let stutters: Int
     private let signer: Signer
-    /// Where broadcasts are sent, if they are not to be sent twice.
+    /// Where broadcasts are sent, if they are to be sent again only while none of their answers has come.
     fileprivate let broadcastPort: Int?
+    private let unanswered = Unanswered()
+
+    /// The ids of requests that have no answer.
+    private final class Unanswered: Sendable {
+        let ids = Mutex<Set<String>>([])
+    }
 
     init(_ network: any Transport, _ surroundings: Surroundings, stutters: Int, signer: Signer, exceptAt broadcastPort: Int?) {
         self.broadcastPort = broadcastPort
@@ -130,23 +139,44 @@ struct StutteringTransport: Transport {
         _ role: SocketRole, options: SocketOptions, on eventLoop: any EventLoop,
         handler: @escaping @Sendable (SocketEvent) -> Void
     ) -> any TransportSocket {
-        let socket = self.network.makeSocket(role, options: options, on: eventLoop, handler: handler)
-        guard self.stutters > 0, role == .dealer, let loop = eventLoop as? VirtualLoop else { return socket }
+        guard self.stutters > 0, role == .dealer, let loop = eventLoop as? VirtualLoop else {
+            return self.network.makeSocket(role, options: options, on: eventLoop, handler: handler)
+        }
+        let socket = self.network.makeSocket(role, options: options, on: eventLoop) { event in
+            if case .received(let messages) = event { for frames in messages { self.noteAnswer(frames) } }
+            handler(event)
+        }
         return StutteringSocket(socket: socket, client: self, loop: loop, isSteady: Flag())
     }
 
-    fileprivate func stutter(_ frames: [ByteBuffer], on loop: VirtualLoop, send: @escaping @Sendable ([ByteBuffer]) -> Void) {
+    private func noteAnswer(_ frames: [ByteBuffer]) {
+        guard let message = try? Message(frames: frames), let id = message.parent.textMember("msg_id") else { return }
+        // The id of a broadcast's copy is that of the broadcast, and its engine's name.
+        let original = id.split(separator: "_").prefix(2).joined(separator: "_")
+        self.unanswered.ids.withLock { ids in
+            ids.remove(id)
+            ids.remove(original)
+        }
+    }
+
+    /// - Parameter isSteady: Whether the request is sent again only while it has no answer.
+    fileprivate func stutter(
+        _ frames: [ByteBuffer], isSteady: Bool, on loop: VirtualLoop, send: @escaping @Sendable ([ByteBuffer]) -> Void
+    ) {
         let time = self.surroundings.time
         guard time.chance(self.stutters), let message = try? Message(frames: frames),
             message.header.textMember("msg_type") == "apply_request"
         else { return }
+        let id = message.header.textMember("msg_id") ?? "?"
+        self.unanswered.ids.withLock { _ = $0.insert(id) }
         var parts = message.parts
         parts.metadata.writeStaticString(" ")
         let again = Message(
             identities: Array(message.identities), signature: self.signer.signature(of: parts), parts: parts,
             buffers: Array(message.buffers))
         time.plan(in: time.below(400_000_000), on: loop) {
-            self.surroundings.chronicle.note("a client sends \(message.header.textMember("msg_id") ?? "?") again")
+            guard !isSteady || self.unanswered.ids.withLock({ $0.contains(id) }) else { return }
+            self.surroundings.chronicle.note("a client sends \(id) again")
             send(again.frames)
         }
     }
@@ -156,13 +186,12 @@ private struct StutteringSocket: TransportSocket {
     let socket: any TransportSocket
     let client: StutteringTransport
     let loop: VirtualLoop
-    /// Whether it sends nothing twice.
+    /// Whether it sends again only what has no answer.
     let isSteady: Flag
 
     func send(_ frames: [ByteBuffer]) {
         self.socket.send(frames)
-        if self.isSteady.isSet { return }
-        self.client.stutter(frames, on: self.loop) { self.socket.send($0) }
+        self.client.stutter(frames, isSteady: self.isSteady.isSet, on: self.loop) { self.socket.send($0) }
     }
 
     func bind(to endpoint: Endpoint) async throws -> Endpoint { try await self.socket.bind(to: endpoint) }

@@ -31,6 +31,7 @@ final class SimulatedNetwork: Sendable {
         /// Sockets that seek a listener, by port.
         var seekers: [Int: [Int]] = [:]
         var engines: Set<Int> = []
+        var controllers: Set<Int> = []
         var ended: Set<Int> = []
         var nextSocket = 1
         var nextConnection = 1
@@ -38,6 +39,34 @@ final class SimulatedNetwork: Sendable {
         var nextName: UInt32 = 1
         var replayed = 0
         var lost = 0
+
+        func isOfController(_ socket: Int) -> Bool {
+            self.sockets[socket].map { self.controllers.contains($0.process) } ?? false
+        }
+    }
+
+    /// What a message says of itself.
+    struct Letter: Sendable {
+        let type: String
+        let id: String
+        let session: String
+        /// What it answers.
+        let parent: String?
+        /// The requests that an engine gives back by it.
+        let given: [String]
+
+        /// Nil where the frames are no message.
+        init?(_ frames: [ByteBuffer]) {
+            guard frames.count > 4, let message = try? Message(frames: frames),
+                let type = message.header.textMember("msg_type"), let id = message.header.textMember("msg_id")
+            else { return nil }
+            self.type = type
+            self.id = id
+            self.session = message.header.textMember("session") ?? ""
+            self.parent = message.parent.textMember("msg_id")
+            let content = type == "apus_recall_reply" ? try? JSONValue(parsing: message.content) : nil
+            self.given = (content?["msg_ids"]?.array ?? []).compactMap { $0.string }
+        }
     }
 
     private struct SocketState {
@@ -86,8 +115,11 @@ final class SimulatedNetwork: Sendable {
     var counts: (replayed: Int, lost: Int) { self.state.withLock { ($0.replayed, $0.lost) } }
 
     /// The network as one process has it.
-    func transport(of process: Int, isEngine: Bool = false) -> any Transport {
-        if isEngine { self.state.withLock { _ = $0.engines.insert(process) } }
+    func transport(of process: Int, isEngine: Bool = false, isController: Bool = false) -> any Transport {
+        self.state.withLock { state in
+            if isEngine { state.engines.insert(process) }
+            if isController { state.controllers.insert(process) }
+        }
         return ProcessTransport(network: self, process: process)
     }
 
@@ -229,12 +261,19 @@ final class SimulatedNetwork: Sendable {
     }
 
     fileprivate func send(_ frames: [ByteBuffer], from socket: Int) {
+        if self.chronicle.knowsLateAnswers, self.state.withLock({ $0.isOfController(socket) }), let letter = Letter(frames) {
+            self.chronicle.passes(letter)
+        }
+        var nowhere = false
         let messages = self.state.withLock { state -> [(peer: Peer, frames: [ByteBuffer])] in
             guard var sender = state.sockets[socket] else { return [] }
             defer { state.sockets[socket] = sender }
             switch sender.role {
             case .router:
-                guard let target = frames.first, let peer = sender.peers.first(where: { $0.name == target }) else { return [] }
+                guard let target = frames.first, let peer = sender.peers.first(where: { $0.name == target }) else {
+                    nowhere = true
+                    return []
+                }
                 return [(peer, Array(frames.dropFirst()))]
             case .dealer:
                 guard !sender.peers.isEmpty else {
@@ -247,6 +286,7 @@ final class SimulatedNetwork: Sendable {
             case .subscriber: return []
             }
         }
+        if nowhere { self.trace("goes nowhere", frames, to: nil) }
         for (peer, frames) in messages { self.carry(frames, over: peer.connection, from: socket, isOfEngine: peer.isOfEngine) }
     }
 
@@ -287,6 +327,15 @@ final class SimulatedNetwork: Sendable {
         }
         guard let ready else { return false }
         self.trace(isAgain ? "comes again" : "comes", frames, to: socket)
+        if let letter = Letter(frames) {
+            let (process, isController) = self.state.withLock { ($0.sockets[socket]?.process, $0.isOfController(socket)) }
+            switch process {
+            case _ where isAgain: self.chronicle.cameAgain(letter)
+            case let process? where isController: self.chronicle.came(letter, toController: process)
+            case let process?: self.chronicle.came(letter, to: process)
+            case nil: break
+            }
+        }
         self.schedule(ready)
         return true
     }

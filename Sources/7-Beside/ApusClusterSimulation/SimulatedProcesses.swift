@@ -21,15 +21,24 @@ struct Surroundings: Sendable {
 
     /// The last requests that engines were sent.
     final class Overheard: Sendable {
-        private let list = Mutex<[(message: Message, engine: String)]>([])
-        func add(_ message: Message, by engine: String) { self.list.withLock { $0 = $0.suffix(9) + [(message, engine)] } }
+        private let state = Mutex(State())
+
+        private struct State {
+            var last: [Message] = []
+            /// The headers of all requests that an engine was ever sent.
+            var own: [String: Set<ByteBuffer>] = [:]
+        }
+
+        func add(_ message: Message, by engine: String) {
+            self.state.withLock { state in
+                state.last = state.last.suffix(9) + [message]
+                state.own[engine, default: []].insert(message.header)
+            }
+        }
 
         /// Those that the engine was not sent itself: what it says of its own is its own.
         func last(notBy engine: String) -> [Message] {
-            self.list.withLock { list in
-                let own = Set(list.filter { $0.engine == engine }.map { $0.message.header })
-                return list.map { $0.message }.filter { !own.contains($0.header) }
-            }
+            self.state.withLock { state in state.last.filter { state.own[engine]?.contains($0.header) != true } }
         }
     }
 
@@ -61,21 +70,37 @@ final class SimulatedController: Sendable {
 
     /// What of a controller outlives it.
     final class Remains: Sendable {
-        let tasks = MemoryTaskStore()
+        let disk: SimulatedDisk
         let engines = Mutex<EngineRegistry.State?>(nil)
+
+        init(_ disk: SimulatedDisk) { self.disk = disk }
     }
 
     /// Starts a controller where an earlier one ended, if there was one.
     init(_ surroundings: Surroundings, _ options: ControllerOptions, _ remains: Remains) async throws {
         self.surroundings = surroundings
         self.process = surroundings.nextProcess()
-        let store = SimulatedStore(remains.tasks)
+        let store = SimulatedStore(remains.disk)
         self.store = store
+        let loop = VirtualLoop(surroundings.time)
         self.service = try ControllerService(
-            options: options, transport: surroundings.network.transport(of: self.process), store: store,
-            eventLoop: VirtualLoop(surroundings.time),
+            options: options, transport: surroundings.network.transport(of: self.process, isController: true), store: store,
+            eventLoop: loop,
             onStateChange: { state in if store.isOpen { remains.engines.withLock { $0 = state } } },
+            onPresence: { [chronicle = surroundings.chronicle, process] presence in
+                switch presence {
+                case .joined(let uuid, _): chronicle.note(uuid.text, isRegistered: true, by: process)
+                case .left(let uuid, let departure, _):
+                    if !departure.mayStillAnswer { chronicle.note(uuid.text, isRegistered: false, by: process) }
+                }
+            },
             logger: StoryLogHandler.logger("controller \(self.process)", surroundings.chronicle))
+        loop.check { [weak service, process] in
+            guard let service else { return }
+            surroundings.chronicle.demand("controller \(process)") {
+                try service.assumeIsolated { try $0.checkInvariants() }
+            }
+        }
         if let saved = remains.engines.withLock({ $0 }) { try await self.service.restore(saved) }
         (self.clientInfo, self.engineInfo) = try await self.service.start()
         self.running.withLock { $0 = Task { [service] in try await service.run() } }
@@ -96,9 +121,14 @@ final class SimulatedController: Sendable {
         return options
     }
 
+    /// Task records that have not ended.
+    var unfinished: Int { get async throws { try await self.store.counts().unfinished } }
+
     /// Ends the process without a word to anyone.
     func kill() {
-        self.store.isOpen = false
+        self.surroundings.chronicle.controllerDied(self.process)
+        let lost = self.store.kill()
+        if lost > 0 { self.surroundings.chronicle.note("\(lost) changes of its records are lost") }
         self.surroundings.network.end(self.process)
         self.service.stop()
     }
@@ -109,46 +139,11 @@ final class SimulatedController: Sendable {
     }
 }
 
-/// A store as a process has it: what it does after its end does not happen.
-private final class SimulatedStore: TaskStore {
-    private let tasks: MemoryTaskStore
-    private let open = Atomic(true)
-
-    init(_ tasks: MemoryTaskStore) { self.tasks = tasks }
-
-    var isOpen: Bool {
-        get { self.open.load(ordering: .relaxed) }
-        set { self.open.store(newValue, ordering: .relaxed) }
-    }
-
-    func apply(_ changes: [TaskChange]) { if self.isOpen { self.tasks.apply(changes) } }
-
-    nonisolated(nonsending) func states(of ids: [TaskID]) async throws(TaskStoreError) -> [TaskState] {
-        try await self.tasks.states(of: ids)
-    }
-
-    nonisolated(nonsending) func records(of ids: [TaskID], fields: Set<TaskField>) async throws(TaskStoreError) -> [TaskRecord] {
-        try await self.tasks.records(of: ids, fields: fields)
-    }
-
-    nonisolated(nonsending) func records(
-        matching query: TaskQuery, fields: Set<TaskField>
-    ) async throws(TaskStoreError) -> [TaskRecord] {
-        try await self.tasks.records(matching: query, fields: fields)
-    }
-
-    nonisolated(nonsending) func unfinished() async throws(TaskStoreError) -> [TaskRecord] { try await self.tasks.unfinished() }
-    nonisolated(nonsending) func history() async throws(TaskStoreError) -> [TaskID] { try await self.tasks.history() }
-    nonisolated(nonsending) func counts() async throws(TaskStoreError) -> TaskCounts { try await self.tasks.counts() }
-    var backlogByteCount: Int { 0 }
-    var isDurable: Bool { false }
-    nonisolated(nonsending) func flush() async throws(TaskStoreError) {}
-    nonisolated(nonsending) func close() async throws(TaskStoreError) {}
-}
-
 /// An engine's process: the real service, whose functions take simulated time.
 final class SimulatedEngine: Sendable {
     let name: String
+    /// Whether it owns what few own.
+    let isOwner: Bool
     private let surroundings: Surroundings
     private let process: Int
     private let loop: VirtualLoop
@@ -161,31 +156,43 @@ final class SimulatedEngine: Sendable {
         var running: Task<Void, Never>?
     }
 
-    /// - Parameter lies: Of a hundred of its answers, how many it follows by a lie.
-    init(_ surroundings: Surroundings, _ connection: EngineConnectionInfo, lies: Int) throws {
+    /// - Parameters:
+    ///   - lies: Of a hundred of its answers, how many it follows by a lie.
+    ///   - isOwner: Whether it owns what few own.
+    ///   - mayBeSlow: Whether it may take seconds for a task.
+    init(_ surroundings: Surroundings, _ connection: EngineConnectionInfo, lies: Int, isOwner: Bool, mayBeSlow: Bool) throws {
         let process = surroundings.nextProcess()
         let transport = LyingTransport(
-            surroundings.network.transport(of: process, isEngine: true), surroundings, of: "engine-\(process)", lies: lies,
+            surroundings.network.transport(of: process, isEngine: true), surroundings, of: "\(Self.prefix)\(process)", lies: lies,
             signer: try Signer(key: connection.common.key, scheme: connection.common.signatureScheme),
             taskPort: connection.task)
-        let (name, loop) = ("engine-\(process)", VirtualLoop(surroundings.time))
+        let (name, loop) = ("\(Self.prefix)\(process)", VirtualLoop(surroundings.time))
         self.surroundings = surroundings
         self.process = process
         self.name = name
+        self.isOwner = isOwner
         self.loop = loop
         let time = surroundings.time
         // Some engines are a hundred times slower than others.
-        let slowness = 1 + time.below(100)
+        let slowness = mayBeSlow && time.chance(30) ? 300 : 1 + time.below(100)
         var options = EngineOptions()
         options.uuid = EngineUUID(name)
         options.lookUp = { [functions = surroundings.functions] name throws(FunctionCallError) in try functions.lookUp(name) }
         options.functionNames = surroundings.functions.names
+        if isOwner {
+            options.resources = [SimulatedFunctions.resource: 1]
+            surroundings.chronicle.noteOwner(name)
+        }
         options.pace = { [isDead] turn in
             time.plan(in: time.below(slowness * 2_000_000), on: loop) { if !isDead.isSet { turn() } }
         }
         self.service = try EngineService(
             connection: connection, host: "simulated", transport: transport, eventLoop: loop, options: options,
             logger: StoryLogHandler.logger(name, surroundings.chronicle))
+        loop.check { [weak service] in
+            guard let service else { return }
+            surroundings.chronicle.demand(name) { try service.assumeIsolated { try $0.checkInvariants() } }
+        }
         surroundings.chronicle.note("\(name) starts")
         let running = Task { [self] in
             let ending = await self.service.run()
@@ -194,6 +201,11 @@ final class SimulatedEngine: Sendable {
         }
         self.state.withLock { $0.running = running }
     }
+
+    private static let prefix = "engine-"
+
+    /// The process of an engine by its name.
+    static func process(of name: String) -> Int? { Int(name.dropFirst(Self.prefix.count)) }
 
     var isAlive: Bool { self.state.withLock { $0.isAlive } }
 
@@ -241,7 +253,7 @@ final class SimulatedClient: Sendable {
 
     /// - Parameters:
     ///   - stutters: Of a hundred of its requests, how many it sends twice.
-    ///   - isHarsh: Whether broadcasts are among those.
+    ///   - isHarsh: Whether broadcasts that have ended are among those.
     init(_ surroundings: Surroundings, _ connection: ClientConnectionInfo, stutters: Int, isHarsh: Bool) async throws {
         self.surroundings = surroundings
         self.process = surroundings.nextProcess()
@@ -250,9 +262,14 @@ final class SimulatedClient: Sendable {
             surroundings.network.transport(of: self.process), surroundings, stutters: stutters,
             signer: try Signer(key: connection.common.key, scheme: connection.common.signatureScheme),
             exceptAt: isHarsh ? nil : connection.broadcast)
+        let loop = VirtualLoop(surroundings.time)
         self.client = try await Client(
-            connection, transport: transport, eventLoop: VirtualLoop(surroundings.time),
+            connection, transport: transport, eventLoop: loop,
             logger: StoryLogHandler.logger(self.name, surroundings.chronicle))
+        loop.check { [weak client, name] in
+            guard let client else { return }
+            surroundings.chronicle.demand(name) { try client.checkInvariants() }
+        }
     }
 
     /// Cuts one of its connections, or all.

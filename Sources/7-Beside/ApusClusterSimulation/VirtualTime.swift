@@ -103,6 +103,7 @@ final class VirtualTime: Sendable {
         guard let next else { return false }
         apus_simulation_set_time(self.nanoseconds)
         next.body()
+        next.loop?.look()
         self.state.withLock { $0.current = nil }
         return true
     }
@@ -117,9 +118,15 @@ final class VirtualLoop: EventLoop, NIOSerialEventLoopExecutor {
         /// When the last of what was to happen at once happens.
         var last: Int64 = 0
         var pauseEnd: Int64 = 0
+        var check: (@Sendable () -> Void)?
     }
 
     init(_ time: VirtualTime) { self.time = time }
+
+    /// Has the loop call this after each thing that has happened on it, to look whether all is well in its process.
+    func check(_ check: @escaping @Sendable () -> Void) { self.state.withLock { $0.check = check } }
+
+    fileprivate func look() { self.state.withLock { $0.check }?() }
 
     /// Until when the process stands still.
     var pauseEnd: Int64 {
