@@ -18,8 +18,8 @@ internal import NIOCore
 /// Promises that are checked: every request ends once, with the right value or an error that something which happened excuses; no
 /// function runs to its end more often than its retries allow, beyond its limit, or where what it needs is not owned; no answer of an engine
 /// that was given up is passed on; when all has ended nothing is pending at the controller, every record is finished, those of results that were
-/// told say what was told, and a new client is served; a world that is told to stop becomes quiet; and after each thing that happens nothing
-/// contradicts itself in the process that it happened to.
+/// told say what was told, and a new client is served; a world that is told to stop becomes quiet; and after every fourth
+/// thing that happens in a process nothing contradicts itself there.
 public struct SimulatedWorld: Sendable {
     /// The number that everything follows from.
     public let seed: UInt64

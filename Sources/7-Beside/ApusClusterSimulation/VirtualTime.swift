@@ -119,14 +119,27 @@ final class VirtualLoop: EventLoop, NIOSerialEventLoopExecutor {
         var last: Int64 = 0
         var pauseEnd: Int64 = 0
         var check: (@Sendable () -> Void)?
+        /// How many things have happened since the last check.
+        var unchecked = 0
     }
+
+    /// Checks are as slow as all the rest, so not every thing that happens is followed by one.
+    private static let checkInterval = 4
 
     init(_ time: VirtualTime) { self.time = time }
 
-    /// Has the loop call this after each thing that has happened on it, to look whether all is well in its process.
+    /// Has the loop call this after every fourth thing that has happened on it, to look whether all is well in its process.
     func check(_ check: @escaping @Sendable () -> Void) { self.state.withLock { $0.check = check } }
 
-    fileprivate func look() { self.state.withLock { $0.check }?() }
+    fileprivate func look() {
+        let check = self.state.withLock { state -> (@Sendable () -> Void)? in
+            state.unchecked += 1
+            guard state.unchecked >= Self.checkInterval else { return nil }
+            state.unchecked = 0
+            return state.check
+        }
+        check?()
+    }
 
     /// Until when the process stands still.
     var pauseEnd: Int64 {
