@@ -67,11 +67,14 @@ struct RestoringTests {
         let world = try await World(self.options, store: self.store, restoring: ["0": "ada"])
         let client = world.socket(.dealer, world.client.task, identity: "customer")
         let ada = try await world.startEngine("ada", restored: true)
-        let probe = try await ada.task.next()
-        ada.task.send(
-            world.message(
-                MessageType(rawValue: "kernel_info_reply"), content: ["status": "ok"], parent: probe.header,
-                identities: Array(probe.identities)))
+        // It may read the messages of its old connection and of the new one in turns, so it is asked once for each task, and once more.
+        for _ in 0..<2 {
+            let probe = try await ada.task.next()
+            ada.task.send(
+                world.message(
+                    MessageType(rawValue: "kernel_info_reply"), content: ["status": "ok"], parent: probe.header,
+                    identities: Array(probe.identities)))
+        }
         let answer = try await client.next()
         #expect(answer.json["ename"] == "EngineError")
         #expect(answer.json["evalue"]?.string?.contains("the answer was lost with the controller") == true)
@@ -129,6 +132,34 @@ struct RestoringTests {
         let answer = try await client.next()
         #expect(MessageHeader.messageID(scanning: answer.parent) == MessageID(again.id))
         #expect(ada.task.received == 0)
+        await world.stop()
+    }
+
+    @Test("A task that an engine answers before its client sends it again has that answer")
+    func answeredBefore() async throws {
+        _ = try await self.firstLife(1)
+        let world = try await World(
+            self.options, store: self.store, restoring: ["0": "ada"],
+            describedAs: ["ada": ["reports": true, "recall": true, "python": true]])
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let ada = try await world.startEngine("ada", restored: true)
+        let question = try await ada.control.next()
+        let again = world.message(.applyRequest, session: "customer", buffers: [ByteBuffer(string: "function")])
+        ada.task.send(ada.reply(to: try Message(frames: [ByteBuffer(string: "old")] + again.frames)))
+        let asked = try #require(question.json["msg_ids"])
+        ada.control.send(
+            world.message(
+                .reportReply,
+                content: ["status": "ok", "asked": asked, "has": .array((asked.array ?? []) + [.string(again.id)]), "lost": []],
+                parent: question.header, identities: Array(question.identities)))
+        // A question by the same socket is answered after the reply has been read.
+        let query = world.socket(.dealer, world.client.common.registration)
+        while try await query.ask(world.message(.queueRequest, content: ["targets": [], "verbose": true])).json["status"] == nil {
+        }
+        client.send(again)
+        let answer = try await client.next()
+        #expect(MessageHeader.messageID(scanning: answer.parent) == MessageID(again.id))
+        #expect(answer.texts == ["result of ada"])
         await world.stop()
     }
 

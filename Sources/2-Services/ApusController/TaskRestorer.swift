@@ -24,9 +24,8 @@ struct TaskRestorer {
         let ended = needed.isEmpty ? [] : try await self.store.records(of: needed.sorted(), fields: fields)
         self.tasks.restore(balanced, ended: ended.filter(\.isFinished))
         for record in records where record.queue != .balanced {
-            if let request = try? RestoredTask(record, signing: self.session) {
-                self.direct.restore(record, as: request.message, on: self.loop)
-            }
+            let request = try? RestoredTask(record, signing: self.session)
+            self.direct.restore(record, as: request?.message, on: self.loop)
         }
         return records.count
     }

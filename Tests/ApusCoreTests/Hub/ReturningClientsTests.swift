@@ -46,5 +46,8 @@ struct ReturningClientsTests {
         #expect(clients.connected(self.one) == ["b", "c"])
         clients.giveUp()
         #expect(clients.connected(self.two) == [])
+        // A later answer goes to those that are there, and waits for nobody.
+        #expect(clients.take("d", byteCount: 4, for: "ada") == [self.one, self.two])
+        #expect(clients.connected(ByteBuffer(string: "3")) == [])
     }
 }

@@ -21,7 +21,7 @@ struct RestoringTests {
         #expect(world.scheduler.whyWaiting(a) == .engineReports([ada, bob]))
         #expect(world.on(.engineReported(ada, EngineReport(asked: [], has: []))) == [])
         #expect(world.on(.engineJoined(bob, understandsRecall: true)) == [])
-        #expect(world.on(.engineReported(bob, EngineReport(asked: [], has: []))) == [.send(a, to: bob)])
+        #expect(world.on(.engineReported(bob, EngineReport(asked: [], has: []))) == [.sendAgain(a, to: bob)])
     }
 
     @Test("An engine that never comes back is not waited for any longer")
@@ -32,7 +32,7 @@ struct RestoringTests {
         world.on(.restored(self.restored(a), failures: 0, on: nil))
         world.on(.engineJoined(ada, understandsRecall: true))
         world.on(.engineReported(ada, EngineReport(asked: [], has: [])))
-        #expect(world.on(.engineLeft(bob)) == [.send(a, to: ada)])
+        #expect(world.on(.engineLeft(bob)) == [.sendAgain(a, to: ada)])
     }
 
     @Test("A restored task that may run twice is given out at once")
@@ -41,7 +41,7 @@ struct RestoringTests {
         world.on(.engineExpected(ada))
         world.on(.engineExpected(bob))
         world.on(.restored(self.restored(a, retries: 1), failures: 0, on: nil))
-        #expect(world.on(.engineJoined(bob, understandsRecall: true)) == [.send(a, to: bob)])
+        #expect(world.on(.engineJoined(bob, understandsRecall: true)) == [.sendAgain(a, to: bob)])
     }
 
     @Test("What an engine holds is its own, and ends with its answer")
@@ -110,7 +110,7 @@ struct RestoringTests {
         #expect(world.on(.restored(self.restored(a), failures: 0, on: bob)) == [.fail(a, .engineDied(bob))])
         world.on(.restored(self.restored(b, retries: 1), failures: 0, on: ada))
         #expect(world.on(.engineLeft(ada)) == [])
-        #expect(world.on(.engineJoined(eve, understandsRecall: true)) == [.send(b, to: eve)])
+        #expect(world.on(.engineJoined(eve, understandsRecall: true)) == [.sendAgain(b, to: eve)])
     }
 
     @Test("Order, dependencies and how others ended are kept")
@@ -123,8 +123,49 @@ struct RestoringTests {
         world.on(.restored(self.restored(b, after: TaskDependency([a, c])), failures: 0, on: nil))
         #expect(world.on(.restored(self.restored(e, after: TaskDependency([d])), failures: 0, on: nil)).count == 1)
         world.on(.engineJoined(ada, understandsRecall: true))
-        #expect(world.on(.engineReported(ada, EngineReport(asked: [], has: []))) == [.send(a, to: ada)])
-        #expect(world.reply(a, from: ada) == [.relay(a, from: ada), .send(b, to: ada)])
+        #expect(world.on(.engineReported(ada, EngineReport(asked: [], has: []))) == [.sendAgain(a, to: ada)])
+        #expect(world.reply(a, from: ada) == [.relay(a, from: ada), .sendAgain(b, to: ada)])
+    }
+
+    @Test("A restored task that an engine had has its arguments when it is given out again")
+    func inputs() {
+        var world = Transcript()
+        world.on(.engineExpected(ada))
+        world.on(.ended(c, succeeded: true, on: ada))
+        let request = TaskRequest(a, inputs: [c])
+        #expect(world.on(.restored(request, failures: 0, on: ada)) == [.findResult(of: c, for: a)])
+        #expect(world.on(.resultFound(of: c, for: a)) == [])
+        world.on(.engineJoined(ada, understandsRecall: true))
+        #expect(world.on(.engineReported(ada, EngineReport(asked: [a], has: []))) == [.sendAgain(a, to: ada)])
+    }
+
+    @Test("A restored task that an engine had ends when it is given out again and an argument is not to be had")
+    func missingInputs() {
+        var world = Transcript()
+        world.on(.engineExpected(ada))
+        world.on(.restored(TaskRequest(a, inputs: [c]), failures: 0, on: ada))
+        #expect(world.on(.resultMissing(of: c, for: a, why: "gone")) == [])
+        world.on(.engineJoined(ada, understandsRecall: true))
+        #expect(
+            world.on(.engineReported(ada, EngineReport(asked: [a], has: []))) == [.fail(a, .inputMissing(c, "gone"))])
+    }
+
+    @Test("A restored task with retries that an engine has queued is that engine's")
+    func claimedWithRetries() {
+        var world = Transcript()
+        world.on(.engineExpected(ada))
+        world.on(.restored(TaskRequest(a, retries: 1), failures: 0, on: nil))
+        #expect(world.reply(a, from: ada) == [.relay(a, from: ada)])
+    }
+
+    @Test("A task for two engines of which one is gone waits for the other to come back")
+    func otherTarget() {
+        var world = Transcript()
+        world.on(.engineExpected(bob))
+        let request = TaskRequest(a, retries: 1, targets: [ada, bob])
+        #expect(world.on(.restored(request, failures: 0, on: ada)) == [])
+        world.on(.engineJoined(bob, understandsRecall: true))
+        #expect(world.on(.engineReported(bob, EngineReport(asked: [], has: []))) == [.sendAgain(a, to: bob)])
     }
 
     @Test("A restored task for one engine waits for that engine")
@@ -136,7 +177,7 @@ struct RestoringTests {
         world.on(.engineJoined(ada, understandsRecall: true))
         world.on(.engineReported(ada, EngineReport(asked: [], has: [])))
         world.on(.engineJoined(bob, understandsRecall: true))
-        #expect(world.on(.engineReported(bob, EngineReport(asked: [], has: []))) == [.send(a, to: bob)])
+        #expect(world.on(.engineReported(bob, EngineReport(asked: [], has: []))) == [.sendAgain(a, to: bob)])
     }
 
     @Test("A task that is restored twice, or has ended, is refused")

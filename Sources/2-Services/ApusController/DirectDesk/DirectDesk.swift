@@ -93,16 +93,24 @@ final class DirectDesk {
 
     /// Takes up a request without an outcome. A copy of a broadcast, or a request to an engine that is not expected, ends as
     /// lost.
-    func restore(_ record: TaskRecord, as request: Message, on loop: any EventLoop) {
-        guard let engine = record.assignedEngine else { return }
+    ///
+    /// - Parameter request: The request; nil if the record's is torn, which ends as lost.
+    func restore(_ record: TaskRecord, as request: Message?, on loop: any EventLoop) {
         self.returning.expectClients(on: loop)
-        let isBroadcast = (try? JSONValue(parsing: request.metadata))?["is_broadcast"]?.bool == true
-        if !isBroadcast, self.queues.restored(record.id, to: engine, DirectRequest(request, at: .mux, returning: record.client)) {
+        let engine = record.assignedEngine
+        if let request, let engine, !Self.isBroadcast(request),
+            self.queues.restored(record.id, to: engine, DirectRequest(request, at: .mux, returning: record.client))
+        {
             return
         }
-        let function = FunctionName.text(in: request.buffers.first)
-        self.recorder.note(
-            .lost(record.id, on: engine, error: self.engines.lostAnswer(engine, record.id, function, tries: nil), at: .now))
+        let function = FunctionName.text(in: request?.buffers.first)
+        let error = self.engines.lostAnswer(engine ?? EngineUUID("?"), record.id, function, tries: nil)
+        self.recorder.note(.lost(record.id, on: engine, error: error, at: .now))
+    }
+
+    private static func isBroadcast(_ request: Message) -> Bool {
+        guard let metadata = try? JSONValue(parsing: request.metadata) else { return false }
+        return metadata[MetadataMember.isBroadcast]?.bool == true
     }
 
     /// Ends, as lost, the requests that the controller before this one sent to the engine and that the engine does not have.

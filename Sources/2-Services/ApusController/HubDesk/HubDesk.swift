@@ -169,7 +169,6 @@ final class HubDesk {
             return self.gate.drop("an engine's report is torn", at: .controlEngine)
         }
         self.tasks.take(report, from: engine)
-        self.tasks.directRequestsLost(self.direct.take(report, from: engine))
     }
 
     /// Has the list of engines written if it has changed.

@@ -27,13 +27,12 @@ final class TaskDesk {
     /// Whether the unfinished tasks of the controller before this one were taken up, so that a task unknown here was never
     /// accepted.
     private(set) var restores = false
-    /// Engines of the controller before this one whose reports are awaited, each with the timer of the next request. A stock
-    /// engine is probed once instead.
-    private var reports: [EngineUUID: (timer: Scheduled<Void>, isProbed: Bool)] = [:]
-    /// The tasks that each probed engine had been given. A task without an answer when the probe is answered is lost.
-    private var probes: [EngineUUID: Set<TaskID>] = [:]
     /// Tasks that engines have reported and that were not known here, each with its engine. Their clients send them again.
     private var unknownHeld: [TaskID: EngineUUID] = [:]
+    /// Answers to tasks that were not known here; nil in place of one that was too large to be kept.
+    private var unknownAnswers: [TaskID: VerifiedMessage?] = [:]
+    /// The questions to engines of the controller before this one.
+    private let inquiries: EngineInquiries
     /// Numbers for clients, by their identity at the task socket.
     private var clientNumbers: [ByteBuffer: Int] = [:]
     /// Counts up, so that no number is ever given to two clients.
@@ -85,6 +84,9 @@ final class TaskDesk {
         self.returning = ReturningClientsOutlet(outlets.taskClient, recorder: recorder)
         self.engineSide = outlets.taskEngine
         self.control = outlets.controlEngine
+        self.inquiries = EngineInquiries(
+            engines: engines, session: session, control: outlets.controlEngine, tasks: outlets.taskEngine, on: loop)
+        self.inquiries.onReport = { [unowned self] in self.take($0, from: $1) }
     }
 
     // MARK: Requests
@@ -101,8 +103,8 @@ final class TaskDesk {
             let arguments = request.inputs.isEmpty ? nil : try TaskArguments(of: message)
             self.recorder.note(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .balanced, engine: nil))
-            self.submit(message, request, arguments)
-            if let claimed = self.unknownHeld.removeValue(forKey: header.id) { self.askForReport(claimed, of: [header.id]) }
+            self.submit(message, request, arguments, of: header.session)
+            if self.restores { self.settleUnknown(header.id, self.unknownHeld.removeValue(forKey: header.id)) }
         } catch {
             self.gate.drop("\(error)", at: .taskClient)
         }
@@ -127,20 +129,27 @@ final class TaskDesk {
         self.clients.send(reply.frames)
     }
 
-    private func submit(_ message: Message, _ request: TaskRequest, _ arguments: TaskArguments?) {
+    /// - Parameter client: The session of the client; nil where nobody waits for the reply.
+    private func submit(
+        _ message: Message, _ request: TaskRequest, _ arguments: TaskArguments?, of client: String? = nil
+    ) {
         var request = request
         if let arguments {
             self.perform(self.inputs.handle(.submitted(request.id, taking: arguments.tasks)))
             request.inputs = self.inputs.missing(for: request.id)
         }
-        self.live[request.id] = LiveTask(message: message, arguments: arguments)
-        let holder = self.unknownHeld.isEmpty ? nil : self.unknownHeld[request.id]
-        // While engines have yet to report, one of them may have a task that a client sends again.
-        if holder != nil || self.scheduler.awaitsReports {
-            self.perform(.restored(request, failures: 0, on: holder))
-        } else {
-            self.perform(.submitted(request))
-        }
+        let holder = self.restores ? self.holder(ofUnknown: request.id) : nil
+        // While engines have yet to report, one of them may have a task that a client sends again, and answer it by the name that the
+        // client's connection had at the controller before this one.
+        let mayBeHeld = holder != nil || self.scheduler.awaitsReports
+        self.live[request.id] = LiveTask(message: message, arguments: arguments, returning: mayBeHeld ? client : nil)
+        self.perform(mayBeHeld ? .restored(request, failures: 0, on: holder) : .submitted(request))
+    }
+
+    /// The engine that has reported or answered a task before it was known here.
+    private func holder(ofUnknown task: TaskID) -> EngineUUID? {
+        if let engine = self.unknownHeld[task] { return engine }
+        return self.unknownAnswers[task]??.message.identities.first.map { EngineUUID(String(buffer: $0)) }
     }
 
     /// Forgets a task that has ended or was refused.
@@ -214,7 +223,7 @@ final class TaskDesk {
     ///   - ended: Records of ended tasks on which these depend.
     func restore(_ records: [TaskRecord], ended: [TaskRecord]) {
         self.restores = true
-        if !records.isEmpty { self.returning.expectClients(on: self.loop) }
+        self.returning.expectClients(on: self.loop)
         for record in ended {
             let succeeded = record.reply?.content.textMember("status") == "ok"
             self.perform(.ended(record.id, succeeded: succeeded, on: record.engine))
@@ -240,87 +249,53 @@ final class TaskDesk {
         self.perform(.restored(request, failures: task.failures, on: task.engine))
     }
 
-    /// Takes an engine's report of what it holds.
+    /// Takes an engine's report of what it holds, for this desk and the direct one.
     ///
     /// A reported task that is not known here is kept for the client that sends it again.
     func take(_ report: EngineReport, from engine: EngineUUID) {
-        self.reports[engine]?.timer.cancel()
-        self.reports[engine] = nil
+        self.inquiries.answered(report, by: engine)
         self.perform(.engineReported(engine, report))
+        self.directRequestsLost(self.direct.take(report, from: engine))
         let others = report.has.subtracting(report.asked)
         // The engine may have answered a task that it was not asked about, and the answer may be lost.
         let claimed = others.filter { self.scheduler.engine(of: $0) == engine }
-        if !claimed.isEmpty { self.askForReport(engine, of: claimed) }
+        if !claimed.isEmpty { self.inquiries.ask(engine, of: claimed) }
         for task in others where self.live[task] == nil { self.unknownHeld[task] = engine }
         self.clients.flush()
     }
 
-    /// Asks an engine of the controller before this one what it holds, again and again until it reports, is gone, or has had all
-    /// rounds.
+    /// Asks an engine of the controller before this one what it holds.
     private func expectReport(of engine: EngineRegistry.Engine) {
         guard self.scheduler.awaitsReport(of: engine.uuid) else { return }
         let asked = Set(self.scheduler.assigned(to: engine.uuid) + self.direct.queue(of: engine.uuid))
-        if engine.announcement?["reports"]?.bool == true {
-            self.askForReport(engine.uuid, of: asked)
-        } else {
-            self.probe(engine.uuid)
-        }
-        self.awaitReport(of: engine.uuid, asked, rounds: Self.reportRounds)
+        self.inquiries.ask(engine.uuid, of: asked, byProbe: engine.announcement?["reports"]?.bool != true)
     }
 
-    /// How often an engine is asked, once per ``reportPause``, before its tasks count as lost.
-    private static let reportRounds = 50
-    private static let reportPause = TimeAmount.milliseconds(200)
-
-    /// Waits one ``reportPause`` for the engine's report, then asks again, or gives the engine's tasks up as lost.
-    private func awaitReport(of engine: EngineUUID, _ asked: Set<TaskID>, rounds: Int) {
-        let timer = self.loop.assumeIsolated().scheduleTask(in: Self.reportPause) { [weak self] in
-            guard let self, let awaited = self.reports[engine] else { return }
-            guard self.scheduler.awaitsReport(of: engine) else { return self.reports[engine] = nil }
-            if awaited.isProbed {
-                // A stock engine answers in order, so it may run a task for days before it answers the probe.
-                self.awaitReport(of: engine, asked, rounds: rounds)
-            } else if rounds > 1 {
-                self.askForReport(engine, of: asked)
-                self.awaitReport(of: engine, asked, rounds: rounds - 1)
-            } else {
-                self.take(EngineReport(asked: asked, has: [], lost: asked), from: engine)
-            }
-        }
-        let isProbed = self.probes[engine] != nil
-        self.reports[engine] = (timer, isProbed)
-    }
-
-    private func askForReport(_ engine: EngineUUID, of tasks: Set<TaskID>) {
-        guard let identity = self.engines.identity(of: engine) else { return }
-        let message = self.session.message(
-            .reportRequest, identities: [identity, ControllerSession.identity],
-            content: ["msg_ids": .array(tasks.sorted().map { .string($0.text) })])
-        self.control.send(message.frames)
-        self.control.flush()
-    }
-
-    /// Probes a stock engine by a `kernel_info_request`, which it answers after all tasks that it was given before.
-    ///
-    /// A task without an answer by then will have none.
-    private func probe(_ engine: EngineUUID) {
-        guard let identity = self.engines.identity(of: engine) else { return }
-        self.probes[engine] = Set(self.scheduler.assigned(to: engine))
-        let message = self.session.message(
-            .kernelInfoRequest, identities: [identity, ControllerSession.identity], content: [:])
-        self.engineSide.send(message.frames)
-        self.engineSide.flush()
-    }
-
-    /// Takes the reply if it answers a probe, as a report that the engine has none of its tasks.
-    ///
-    /// - Returns: Whether the reply was taken.
     private func takesProbeReply(_ message: Message, from engine: EngineUUID) -> Bool {
-        guard message.identities.count > 1, message.identities[1] == ControllerSession.identity,
-            let asked = self.probes.removeValue(forKey: engine)
-        else { return false }
-        self.take(EngineReport(asked: asked, has: [], lost: asked), from: engine)
-        return true
+        self.inquiries.takesReply(message, from: engine) { asked in
+            !asked.isDisjoint(with: self.scheduler.assigned(to: engine) + self.direct.queue(of: engine))
+        }
+    }
+
+    /// Keeps the answer to a task that is not known here, for the client that sends the task again.
+    private func keepUnknown(_ answer: VerifiedMessage, to task: TaskID) {
+        guard self.restores, self.unknownAnswers.count < Self.unknownLimit else { return }
+        // An answer that is too large to be kept is missed when the task comes.
+        self.unknownAnswers[task] = .some(answer.message.byteCount > Self.largestUnknown ? nil : answer)
+    }
+
+    /// How many answers to unknown tasks are kept, and the bytes of the largest.
+    private static let unknownLimit = 4096
+    private static let largestUnknown = 16 << 10
+
+    /// Settles a task that a client has sent again, though an engine has it or has answered it.
+    private func settleUnknown(_ task: TaskID, _ holder: EngineUUID?) {
+        if let answer = self.unknownAnswers.removeValue(forKey: task) {
+            if let answer { return self.takeReply(answer) }
+            if let holder { self.take(EngineReport(asked: [task], has: [], lost: [task]), from: holder) }
+        } else if let holder {
+            self.inquiries.ask(holder, of: [task])
+        }
     }
 
     // MARK: Replies
@@ -333,9 +308,12 @@ final class TaskDesk {
             return self.gate.drop("a reply has no parent", at: .taskEngine)
         }
         guard self.engines.isTimely(message, from: EngineUUID(String(buffer: engine))) else { return }
-        if !self.probes.isEmpty, self.takesProbeReply(message, from: EngineUUID(String(buffer: engine))) { return }
+        if self.restores, self.takesProbeReply(message, from: EngineUUID(String(buffer: engine))) { return }
         // A task that is not live was an earlier controller's. No client is known, but clients can ask the hub for the record.
-        if self.live[id] == nil { self.recorder.note(.completed(id, reply: message, received: .now)) }
+        if self.live[id] == nil {
+            self.recorder.note(.completed(id, reply: message, received: .now))
+            self.keepUnknown(verified, to: id)
+        }
         do {
             var metadata = try ReplyMetadata.ForController(scanning: message.metadata)
             // If the metadata has no status, the content's is taken, so that the task ends.
@@ -396,8 +374,7 @@ final class TaskDesk {
     ///
     /// - Parameter begun: The tasks that the engine had begun; nil if that is not known.
     func engineLeft(_ engine: EngineUUID, begun: Set<TaskID>? = nil) {
-        self.reports.removeValue(forKey: engine)?.timer.cancel()
-        self.probes[engine] = nil
+        self.inquiries.drop(engine)
         if !self.unknownHeld.isEmpty { self.unknownHeld = self.unknownHeld.filter { $0.value != engine } }
         self.perform(.engineLeft(engine, begun: begun))
         self.clients.flush()
@@ -549,11 +526,12 @@ final class TaskDesk {
         self.recorder.note(.assigned(task, to: engine, failures: failures))
     }
 
-    /// The request with one more space in its metadata, signed anew, because an engine refuses a signature that it has seen.
+    /// The request with white space after its metadata, signed anew, because an engine refuses a signature that it has seen.
     private func resigned(_ task: LiveTask) -> Message {
         let message = task.message
         var parts = message.parts
-        parts.metadata.writeStaticString(" ")
+        // Random, because an earlier controller may have sent the engine such a copy.
+        parts.metadata.writeBytes((0..<16).map { _ in Bool.random() ? UInt8(ascii: " ") : UInt8(ascii: "\t") })
         let again = self.session.signedAgain(
             parts, identities: Array(message.identities), buffers: Array(message.buffers))
         if let id = MessageHeader.messageID(scanning: parts.header) {

@@ -444,7 +444,9 @@ package actor EngineService {
             case .received(let messages): service.receive(messages, on: channel)
             case .tooLarge(let frames, let limit): service.refuse(frames, limit: limit, on: channel)
             case .peerConnected: service.noteConnection(of: channel)
-            case .peerDisconnected: break
+            case .peerDisconnected:
+                guard channel.takesTasks else { break }
+                service.sentAnswers.connectionLost(at: MonotonicTime(nanoseconds: NIODeadline.now().uptimeNanoseconds))
             case .problem(let problem): service.logger.debug("\(channel) socket", metadata: ["problem": "\(problem)"])
             }
         }
@@ -648,6 +650,7 @@ package actor EngineService {
         let lost = self.sentAnswers.isComplete(at: now) ? [] : asked.subtracting(has)
         let report = EngineReport(asked: asked, has: has, lost: lost)
         self.reply(.reportReply, report.json)
+        self.sentAnswers.reported()
     }
 
     /// Whether a request that waits is signed with the cluster's key: a forged one must not pass for the true one.

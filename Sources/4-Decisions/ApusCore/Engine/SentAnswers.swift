@@ -3,7 +3,8 @@ internal import DequeModule
 /// The answers that an engine sent last, to be sent again when a controller that took the place of another asks for them.
 ///
 /// A value, generic over the type of answers. An answer is kept for at least two seconds, which is longer than a controller takes
-/// to store it, unless the limits are exceeded. Older answers are dropped when the next one is kept.
+/// to store it, unless the limits are exceeded. Older answers are dropped when the next one is kept. Time without a controller does
+/// not count: nobody stored anything in it.
 package struct SentAnswers<Answer> {
     /// Nanoseconds that an answer is kept at least, within the limits.
     private static var age: UInt64 { 2_000_000_000 }
@@ -14,6 +15,8 @@ package struct SentAnswers<Answer> {
     private var byteCount = 0
     /// When an answer was last dropped before its age, because of a limit.
     private var lastGap: MonotonicTime?
+    /// When the last connection to a controller broke, until a controller has asked.
+    private var lossTime: MonotonicTime?
     private let countLimit: Int
     private let byteLimit: Int
 
@@ -26,8 +29,9 @@ package struct SentAnswers<Answer> {
     package mutating func keep(_ answer: Answer, byteCount: Int, at now: MonotonicTime) {
         self.answers.append((now, byteCount, answer))
         self.byteCount += byteCount
+        let stored = self.lossTime ?? now
         while let first = self.answers.first {
-            let isYoung = now.nanoseconds(since: first.time) < Self.age
+            let isYoung = stored.nanoseconds(since: first.time) < Self.age
             guard !isYoung || self.answers.count > self.countLimit || self.byteCount > self.byteLimit else { return }
             self.answers.removeFirst()
             self.byteCount -= first.byteCount
@@ -35,11 +39,17 @@ package struct SentAnswers<Answer> {
         }
     }
 
+    /// A connection to the controller broke: what was sent in the last moments may be lost.
+    package mutating func connectionLost(at now: MonotonicTime) { self.lossTime = now }
+
+    /// A controller has the answers that it asked for.
+    package mutating func reported() { (self.lossTime, self.lastGap) = (nil, nil) }
+
     /// The answers that are kept, oldest first.
     package var all: [Answer] { self.answers.map(\.answer) }
 
     /// Whether every answer that a controller may have failed to store is kept.
     package func isComplete(at now: MonotonicTime) -> Bool {
-        self.lastGap.map { now.nanoseconds(since: $0) > Self.gapAge } ?? true
+        self.lastGap.map { (self.lossTime ?? now).nanoseconds(since: $0) > Self.gapAge } ?? true
     }
 }

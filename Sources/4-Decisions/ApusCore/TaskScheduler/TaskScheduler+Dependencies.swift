@@ -52,16 +52,17 @@ extension TaskScheduler {
 
     /// Notes that the driver has found a result, or cannot get it. Ignored unless the task is blocked.
     mutating func takeInput(_ input: TaskID, for task: TaskID, missing reason: String?) {
-        guard let slot = self.slot(of: task), self.tasks[Int(slot)].status == .blocked,
+        // A restored task that an engine has needs its arguments if it is given out again.
+        guard let slot = self.slot(of: task), case let status = self.tasks[Int(slot)].status, status != .ready,
             case let index = self.tasks[Int(slot)].details, index >= 0,
             let place = self.details[Int(index)].inputs.sought.firstIndex(of: input)
         else { return }
         if let reason {
             self.details[Int(index)].doom = .inputMissing(input, reason)
-            self.doomed.append(self.handle(slot))
+            if status == .blocked { self.doomed.append(self.handle(slot)) }
         } else {
             self.details[Int(index)].inputs.sought.remove(at: place)
-            self.awakened.append(self.handle(slot))
+            if status == .blocked { self.awakened.append(self.handle(slot)) }
         }
     }
 

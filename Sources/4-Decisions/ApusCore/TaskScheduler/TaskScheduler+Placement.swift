@@ -91,6 +91,7 @@ extension TaskScheduler {
     mutating func consider(_ slot: Int32) {
         let index = self.tasks[Int(slot)].details
         if index >= 0 {
+            if self.details[Int(index)].doom != nil { return self.doomed.append(self.handle(slot)) }
             if self.details[Int(index)].pausedUntil != nil || self.details[Int(index)].awaitsReports {
                 return self.leaveQueue(slot)
             }
@@ -247,7 +248,10 @@ extension TaskScheduler {
         let uuid = self.engines[Int(engine)].uuid
         let index = self.tasks[Int(slot)].details
         let serial = self.engines[Int(engine)].serial
-        if index >= 0, self.details[Int(index)].attempts.contains(where: { $0.engine == serial }) {
+        // An earlier controller may have given a restored task to this engine, though nobody wrote that down.
+        let isKnown = index >= 0 && self.details[Int(index)].attempts.contains(where: { $0.engine == serial })
+        if isKnown || self.tasks[Int(slot)].isRestored {
+            self.tasks[Int(slot)].isRestored = false
             effects.append(.sendAgain(id, to: uuid))
         } else {
             effects.append(.send(id, to: uuid))
@@ -287,7 +291,6 @@ extension TaskScheduler {
         self.tasks[Int(slot)].status = .blocked
         self.tasks[Int(slot)].isWaiting = false
         self.tasks[Int(slot)].hasWaited = false
-        self.tasks[Int(slot)].isRestored = false
         self.tasks[Int(slot)].place = -1
         self.tasks[Int(slot)].next = -1
         self.tasks[Int(slot)].previous = -1

@@ -89,15 +89,17 @@ extension TaskScheduler {
         let slot = self.addTask(request, fingerprint)
         self.log.note(request.id, .restored(uuid), at: now)
         self.tasks[Int(slot)].failures = Int32(clamping: failures)
+        self.tasks[Int(slot)].isRestored = true
         if failures > 0 { self.hasRetried = true }
         self.rememberAble(for: request.need)
-        if let failure = self.addConditions(of: request, to: slot, effects: &effects), uuid == nil {
-            return self.fail(slot, failure, at: now, effects: &effects)
+        if let failure = self.addConditions(of: request, to: slot, effects: &effects) {
+            if uuid == nil { return self.fail(slot, failure, at: now, effects: &effects) }
+            // The engine may answer all the same; another engine is not to be found.
+            self.details[self.makeDetails(of: slot)].doom = failure
         }
         if let uuid {
             if let engine = self.engineSlots[uuid] {
                 self.assign(slot, to: engine, at: now)
-                self.tasks[Int(slot)].isRestored = true
             } else {
                 self.loseEngine(of: slot, uuid, serial: self.serial(of: uuid), at: now, effects: &effects)
             }
@@ -105,12 +107,23 @@ extension TaskScheduler {
         }
         // A task with retries may run twice, so it need not wait for the engines' reports, unless it can run on certain engines
         // only.
-        let isPlain = request.targets.isEmpty && request.follow == nil && request.resources.isEmpty
-        if !self.unreported.isEmpty, request.retries == 0 || !isPlain {
-            self.details[self.makeDetails(of: slot)].awaitsReports = true
-            self.suspended.append(self.handle(slot))
-        }
+        if request.retries == 0 || self.needsCertainEngines(slot) { self.suspend(slot) }
         self.awakened.append(self.handle(slot))
+    }
+
+    /// Has a task without an engine wait for the reports of all engines, if any are outstanding.
+    private mutating func suspend(_ slot: Int32) {
+        guard !self.unreported.isEmpty else { return }
+        self.details[self.makeDetails(of: slot)].awaitsReports = true
+        self.suspended.append(self.handle(slot))
+    }
+
+    /// Whether the task can run on certain engines only, which may not have come back yet.
+    private func needsCertainEngines(_ slot: Int32) -> Bool {
+        let index = self.tasks[Int(slot)].details
+        guard index >= 0 else { return false }
+        let details = self.details[Int(index)]
+        return details.targets != nil || details.follow != nil || !details.resources.isEmpty
     }
 
     /// Compares an engine's report with the tasks that it was given by the controller before this one.
@@ -142,14 +155,12 @@ extension TaskScheduler {
         self.settle(uuid)
     }
 
-    /// Assigns a task that waits for reports to the engine that has reported or answered it.
+    /// Assigns a restored task without an engine to the engine that has reported or answered it.
     mutating func claim(_ task: TaskID, by uuid: EngineUUID, at now: MonotonicTime) {
         guard self.unreported.contains(uuid), let engine = self.engineSlots[uuid], let slot = self.slot(of: task),
-            self.tasks[Int(slot)].status != .assigned, case let index = self.tasks[Int(slot)].details, index >= 0,
-            self.details[Int(index)].awaitsReports
+            self.tasks[Int(slot)].status != .assigned, self.tasks[Int(slot)].isRestored
         else { return }
         self.assign(slot, to: engine, at: now)
-        self.tasks[Int(slot)].isRestored = true
     }
 
     /// Stops waiting for the engine's report. After the last one, the tasks that waited for reports are looked at again.
@@ -182,6 +193,7 @@ extension TaskScheduler {
     ) {
         if self.mayRetry(slot, after: serial) {
             self.details[self.makeDetails(of: slot)].lastLost = uuid
+            if self.needsCertainEngines(slot) { self.suspend(slot) }
             self.retry(slot, at: now, effects: &effects)
         } else {
             let tries = Int(self.tasks[Int(slot)].failures) + 1
@@ -195,6 +207,7 @@ extension TaskScheduler {
             self.isWorthARetry(slot, after: ErrorName.engineError.rawValue)
         else { return false }
         self.noteAttempt(slot, on: serial, .failed)
-        return self.rule(for: slot) != nil
+        // While engines are expected, the right one may be among them.
+        return !self.unreported.isEmpty || self.rule(for: slot) != nil
     }
 }

@@ -35,7 +35,7 @@ struct TaskState: Sendable {
     var isWaiting = false
     /// Whether the task has waited for others at its present engine.
     var hasWaited = false
-    /// Whether an earlier controller gave the task to its engine.
+    /// Whether an earlier controller had the task, and may have given it to an engine; until this controller gives it out anew.
     var isRestored = false
     /// How many nested tasks the task was submitted within.
     var depth: UInt16
