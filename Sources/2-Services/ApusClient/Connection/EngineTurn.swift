@@ -1,9 +1,9 @@
 import ApusFunctions
 
-// Waits of functions that run on engines. One that waits for tasks of its own lets its engine run others meanwhile; else engines that
-// all wait would wait for ever.
+// Waits of functions that run on engines. A function that waits for tasks of its own lets its engine run others in the meantime;
+// otherwise engines that all wait would wait for ever.
 
-/// Waits with the body. On an engine, the function that waits gives up its turn and returns when it has it again.
+/// Waits with the body. On an engine, the function that waits gives up its turn, and returns when it has a turn again.
 nonisolated(nonsending) func givingUpTurn<Value>(_ body: nonisolated(nonsending) () async throws -> Value) async throws -> Value {
     guard let turn = EngineContext.current?.turn else { return try await body() }
     try turn.beginWait()
@@ -25,7 +25,7 @@ func givingUpTurn<Element: Sendable>(in stream: AsyncStream<Element>) -> AsyncSt
             for await element in stream { return element }
             return nil
         }
-        // Where too many functions wait it waits all the same, with its turn.
+        // Where too many functions wait already, this one waits without giving up its turn.
         do { return try await givingUpTurn { await next() } } catch { return await next() }
     }
 }

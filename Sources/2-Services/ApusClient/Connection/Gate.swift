@@ -3,9 +3,9 @@ import ApusWire
 import Logging
 import NIOCore
 
-/// Checks every message that comes to the client, and is the only maker of those that the connection takes.
+/// Checks every message that comes to the client, and is the only maker of verified messages.
 ///
-/// What passes is whole, is signed with the cluster's key, and was never here before. What does not pass is counted and dropped.
+/// A message that passes is whole, is signed with the cluster's key, and was never here before. Any other is counted and dropped.
 struct Gate {
     /// A message whose shape, signature and freshness the gate has checked.
     struct VerifiedMessage: Sendable {
@@ -39,10 +39,10 @@ struct Gate {
     private let signer: Signer
     private let logger: Logger
     private var memory = ReplayMemory(lanes: Lane.allCases.count)
-    /// Messages that did not pass.
+    /// How many messages did not pass.
     private var dropped = 0
 
-    /// Whose signatures are forgotten together.
+    /// Groups of messages; the signatures of one group are forgotten together.
     private enum Lane: Int, CaseIterable { case answers, published }
 
     init(signer: Signer, logger: Logger) {
@@ -50,7 +50,7 @@ struct Gate {
         self.logger = logger
     }
 
-    /// The replies that came by the channel, without those that did not pass, or answer nothing.
+    /// The replies that came by the channel, without replies that did not pass, or that answer nothing.
     mutating func replies(_ messages: [[ByteBuffer]], from channel: ClientSession.Channel) -> [VerifiedReply] {
         var replies: [VerifiedReply] = []
         replies.reserveCapacity(messages.count)
@@ -71,7 +71,7 @@ struct Gate {
         return VerifiedMessage(message)
     }
 
-    /// A reply whose last frames were not taken. Its signature is for those that were, but the whole never comes.
+    /// A reply whose last frames were not taken: its signature covers the frames that were taken, and the whole never comes.
     mutating func truncated(_ frames: [ByteBuffer], from channel: ClientSession.Channel, limit: Int) -> VerifiedReply? {
         self.signed(frames).flatMap { VerifiedReply($0, from: channel, tooLargeFor: limit) }
     }
@@ -93,7 +93,7 @@ struct Gate {
 extension Message {
     /// Whether no user code made the reply: a dead engine, an impossible dependency, an abort.
     fileprivate var isSynthetic: Bool {
-        // Nearly all, and found without a look at the rest.
+        // Nearly all replies have this content, and are recognised without a look at the rest.
         if self.content.textMember("status") == "ok" { return false }
         guard let content = try? JSONValue(parsing: self.content) else { return true }
         switch content["status"]?.string {

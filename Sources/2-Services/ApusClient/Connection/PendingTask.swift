@@ -4,15 +4,15 @@ import Locks
 
 /// One request that was sent, and what has come back for it so far.
 ///
-/// Any number of callers may wait. The connection's event loop completes it; callers read it from wherever they are.
+/// Any number of callers may wait for the task and read it, on any thread. The connection's event loop completes the task.
 final class PendingTask: Sendable {
     let id: MessageID
     /// The engines that the request was addressed to; empty where a scheduler chooses.
     let targets: [EngineUUID]
     let submitted: WireDate
-    /// The engines that must keep its run limit, as far as the client chose them; nil where there is no limit.
+    /// The engines that must keep the task's run limit, as far as the client chose them; nil where there is no limit.
     let limitedOn: [EngineUUID]?
-    /// Where it was sent; nil for one that somebody else sent.
+    /// The channel that the request was sent by; nil for a task whose result comes from the hub.
     let channel: ClientConnection.Channel?
     /// How large the request's buffers are.
     let requestBytes: Int
@@ -52,17 +52,17 @@ final class PendingTask: Sendable {
     var isDone: Bool { self.state.withLock { $0.isDone } }
     var outcome: Outcome? { self.state.withLock { $0.isDone ? $0.outcome : nil } }
     var output: TaskOutput { self.state.withLock { $0.output } }
-    /// Whether its reply must say that the run limit was heeded. One made of many replies says nothing.
+    /// Whether the task's reply must say that the run limit was heeded. A reply made of many replies says nothing.
     var mustSayLimit: Bool { self.limitedOn != nil && !self.ignoresOutput }
 
     // MARK: What the connection's session decides
 
-    /// Keeps the reply as the outcome, for when those who wait are told.
+    /// Keeps the reply as the outcome, for when the waiting callers are told.
     func keep(_ reply: Message, received: WireDate) {
         self.state.withLock { $0.outcome = .reply(reply, received: received) }
     }
 
-    /// Shows and keeps output, also what comes after those who wait were told.
+    /// Shows and keeps output, also output that comes after the waiting callers were told.
     func keep(output type: MessageType, _ message: Message) {
         if type == .stream { self.show(message) }
         self.state.withLock { $0.output.take(type, message) }
@@ -90,7 +90,7 @@ final class PendingTask: Sendable {
         for watcher in watchers { watcher(PrintedText(engineID: engine, task: self.id, stream: stream, text: text)) }
     }
 
-    /// Calls the body with everything that the task prints, what came before first.
+    /// Calls the body with everything that the task prints, beginning with the text that was printed earlier.
     func whenPrinted(_ body: @escaping @Sendable (PrintedText) -> Void) {
         let output = self.state.withLock { state in
             if !state.isDone { state.printWatchers.append(body) }
@@ -106,7 +106,7 @@ final class PendingTask: Sendable {
         self.finish { state in if state.outcome == nil { state.outcome = .failed(error) } }
     }
 
-    /// Tells those who wait that the outcome is there, if they have not been told.
+    /// Tells the waiting callers that the outcome is there, if they have not been told.
     func finish() { self.finish { _ in } }
 
     private func finish(_ change: (inout State) -> Void) {
@@ -144,7 +144,7 @@ final class PendingTask: Sendable {
     }
 }
 
-/// Waits until the event has called what it is given. Cancelling the caller ends its waiting.
+/// Waits until the event has called the closure that it is given. Cancelling the caller ends its waiting.
 nonisolated(nonsending) func waitForEvent(_ whenDone: (@escaping @Sendable () -> Void) -> Void) async throws {
     try await givingUpTurn {
         let waiter = Waiter()

@@ -1,10 +1,10 @@
 import ApusFunctions
 
-/// The latest errors that were thrown at this client as themselves, and what the engines said of them.
+/// The latest errors that were thrown at this client as themselves, with the engines' descriptions of them.
 struct RaisedErrors: Sendable {
-    /// Oldest first.
+    /// The errors, oldest first.
     private var latest: [RemoteError] = []
-    /// An error is asked about soon after it was caught.
+    /// The number of errors kept: an error is asked about soon after it was caught.
     private static let limit = 100
 
     mutating func note(_ error: RemoteError) {
@@ -26,8 +26,8 @@ extension Client {
     /// }
     /// ```
     ///
-    /// Errors are told apart by their type and their encoded value: of several equal ones the latest counts. ``TaskMetadata/remoteError``
-    /// and ``CompositeError/remoteErrors`` say the same of one task or call.
+    /// Errors are told apart by their type and their encoded value: of several equal ones the latest counts.
+    /// ``TaskMetadata/remoteError`` and ``CompositeError/remoteErrors`` say the same of one task or call.
     ///
     /// - Returns: Nil for an error that no engine raised, or that a hundred others have followed; a ``RemoteError`` itself.
     public func remoteError(of error: any Error) -> RemoteError? {
