@@ -6,7 +6,8 @@ import Locks
 
 // Events, through the session, to effects.
 extension ClientConnection {
-    /// A message or an error that came with an event. The session does not look at the cargo; its effects say what the cargo is for.
+    /// A message or an error that came with an event. The session does not look at the cargo; its effects say what the cargo is
+    /// for.
     enum Cargo {
         case nothing
         case reply(Message, received: WireDate)
@@ -15,7 +16,8 @@ extension ClientConnection {
         case cause(any Error)
     }
 
-    /// A part of an effect that is done without the lock, because it takes time or calls waiting code, which may submit more tasks.
+    /// A part of an effect that is done without the lock, because it takes time or calls waiting code, which may submit more
+    /// tasks.
     enum Deed: Sendable {
         case finish(PendingTask)
         /// Indirect, because this case is many times as large as the frequent ones.
@@ -42,8 +44,8 @@ extension ClientConnection {
         self.perform(deeds)
     }
 
-    /// Handles an event on the event loop, from any thread. Events that end tasks take this way, so that they do not overtake a reply
-    /// that the event loop has taken.
+    /// Handles an event on the event loop, from any thread. Events that end tasks take this way, so that they do not overtake a
+    /// reply that the event loop has taken.
     func handleOnLoop(_ event: ClientSession.Event, with cargo: Cargo = .nothing) {
         self.eventLoop.execute { self.handle(event, with: cargo) }
     }
@@ -57,7 +59,8 @@ extension ClientConnection {
         self.carryOut(with: cargo, &state, &deeds)
     }
 
-    /// Does what must be done of the effects before the next event: finds the tasks that are meant, keeps outcomes, sets the timer.
+    /// Does what must be done of the effects before the next event: finds the tasks that they name, keeps outcomes, sets the
+    /// timer.
     func carryOut(with cargo: Cargo = .nothing, _ state: inout State, _ deeds: inout [Deed]) {
         for index in state.effects.indices {
             switch state.effects[index] {

@@ -8,9 +8,10 @@ import NIOCore
 
 /// A client's sockets, and the tasks that wait for what comes by them.
 ///
-/// A ``ClientSession`` decides what each message, and each silence, means; the connection performs its effects. Requests are made and
-/// signed on the caller's thread, handed over under a lock, and sent in batches from the event loop. Replies are taken on the event
-/// loop, which wakes those who wait for them. So callers on many threads share one client and seldom wait for each other.
+/// A ``ClientSession`` decides what each message, and each silence, means; the connection performs its effects. Requests are made
+/// and signed on the caller's thread, handed over under a lock, and sent in batches from the event loop. Replies are taken on the
+/// event loop, which wakes the callers that wait for them. So callers on many threads share one client and seldom wait for each
+/// other.
 ///
 /// | where | what is done |
 /// |---|---|
@@ -37,7 +38,8 @@ final class ClientConnection: Sendable {
 
     struct State {
         var core: ClientSession
-        /// The effects of the event that is being handled; empty between events. The array is kept so that a reply costs no new memory.
+        /// The effects of the event that is being handled; empty between events. The array is kept so that a reply costs no new
+        /// memory.
         var effects: [ClientSession.Effect] = []
         /// The core's timer, where it runs.
         var timer: Scheduled<Void>?
@@ -213,13 +215,14 @@ final class ClientConnection: Sendable {
         return self.withDirectory { $0.shareMemory(engines, of: place) }
     }
 
-    /// Whether any of the engines owes an answer to something that was sent to it directly.
+    /// Whether any of the engines owes an answer to a request that was sent to it directly.
     func isAwaiting(anyOf targets: [EngineUUID]) -> Bool {
         let targets = Set(targets)
         return self.state.withLock { $0.core.isAwaiting(anyOf: targets) }
     }
 
-    /// Whether there is no engine and something that has not ended waits for one: a load-balanced task, or a map that has yet to send some.
+    /// Whether there is no engine, and a load-balanced task that has not ended, or a map that has yet to send tasks, waits for
+    /// one.
     func lacksEngines(for tasks: [PendingTask], isMap: Bool) -> Bool {
         self.engines.isEmpty && (isMap || tasks.contains { $0.channel == .task && !$0.isDone })
     }
@@ -251,7 +254,7 @@ final class ClientConnection: Sendable {
 
     var pendingTasks: [PendingTask] { self.state.withLock { $0.tasks.compactMap { $0 } } }
 
-    /// The tasks of these ids that are pending, or whose results somebody still holds.
+    /// The tasks of these ids that are pending, or whose results are still held.
     func tasks(_ ids: Set<MessageID>) -> [MessageID: PendingTask] {
         self.state.withLock { state in
             var tasks = state.history.tasks(ids)

@@ -42,7 +42,7 @@ extension Client {
     /// The ids of the tasks that this client has sent, oldest first; the latest ``historyLimit`` of them.
     public var history: [TaskID] { self.connection.withHistory { $0.ids } }
 
-    /// How many ids ``history`` keeps; 10,000 unless told. A client that streams a million tasks need not keep a million ids.
+    /// How many ids ``history`` keeps; by default 10,000. A client that streams a million tasks need not keep a million ids.
     public var historyLimit: Int {
         get { self.connection.withHistory { $0.limit } }
         set { self.connection.withHistory { $0.limit = max(0, newValue) } }
