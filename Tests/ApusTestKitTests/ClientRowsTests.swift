@@ -70,6 +70,17 @@ struct ClientRowsTests {
         }
     }
 
+    @Test("A wait for the first error ends at once when a task has failed already")
+    func waitForError() async throws {
+        try await withInMemoryCluster(engines: 2) { client, _ in
+            let failed = try client[0].applyAsync("no_such_function", returning: Int.self)
+            #expect(try await failed.wait(timeout: .seconds(10)))
+            let long = try client[1].applyAsync($nap, 30)
+            #expect(try await client.wait(for: failed.messageIDs + long.messageIDs, until: .firstError, timeout: .seconds(10)))
+            try await client.abort(interrupting: true)
+        }
+    }
+
     @Test("Any client can have any task's result")
     func getResult() async throws {
         try await withInMemoryCluster(engines: 2) { client, cluster in

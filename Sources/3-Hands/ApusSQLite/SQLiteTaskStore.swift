@@ -107,15 +107,25 @@ package final class SQLiteTaskStore: TaskStore {
             }
         } catch let error as DatabaseError where !error.mayPass {
             // At least one of the changes can never be written. The others can, each in a transaction of its own.
-            for change in changes {
-                do { try self.write([change], to: database) } catch {
-                    self.onProblem(
-                        TaskFile.error("a change of a task's record is lost: \(TaskFile.error(error, self.path).message)"))
-                }
-            }
-            self.state.withLock { $0.inFlightByteCount = 0 }
+            self.writeOneByOne(changes, to: database)
         } catch {
             self.keep(changes, because: TaskFile.error(error, self.path))
+        }
+    }
+
+    /// Writes changes of which one cannot be written. Where the disk fails on the way, the rest is kept for later.
+    private func writeOneByOne(_ changes: [TaskChange], to database: Database) {
+        for (index, change) in changes.enumerated() {
+            do { try self.write([change], to: database) } catch let error as DatabaseError where error.mayPass {
+                return self.keep(Array(changes[index...]), because: TaskFile.error(error, self.path))
+            } catch {
+                self.onProblem(
+                    TaskFile.error("a change of a task's record is lost: \(TaskFile.error(error, self.path).message)"))
+            }
+        }
+        self.state.withLock { state in
+            state.inFlightByteCount = 0
+            state.problem = nil
         }
     }
 

@@ -64,8 +64,12 @@ final class PendingTask: Sendable {
 
     /// Shows and keeps output, also output that comes after the waiting callers were told.
     func keep(output type: MessageType, _ message: Message) {
-        if type == .stream { self.show(message) }
-        self.state.withLock { $0.output.take(type, message) }
+        // In one step, so that a watcher that comes now gets the text once: as it is printed, or with what was printed before.
+        let watchers = self.state.withLock { state in
+            state.output.take(type, message)
+            return type == .stream ? state.printWatchers : []
+        }
+        self.show(message, to: watchers)
     }
 
     /// Keeps a reply and output that were recorded, as the outcome.
@@ -78,8 +82,7 @@ final class PendingTask: Sendable {
     }
 
     /// Calls the print watchers with the text of a stream message.
-    private func show(_ message: Message) {
-        let watchers = self.state.withLock { $0.printWatchers }
+    private func show(_ message: Message, to watchers: [@Sendable (PrintedText) -> Void]) {
         guard !watchers.isEmpty, let content = try? JSONValue(parsing: message.content), let text = content["text"]?.string else {
             return
         }

@@ -62,6 +62,8 @@ extension Client {
         // A task that is not pending has ended.
         let pending = self.connection.pendingTasks.filter { wanted.contains($0.id) }
         if condition == .firstCompleted, pending.count < wanted.count { return true }
-        return try await self.wait(for: pending, until: condition, timeout: timeout)
+        // Among those that have ended may be one that failed.
+        let known = condition == .firstError ? Array(self.connection.tasks(wanted).values) : pending
+        return try await self.wait(for: known, until: condition, timeout: timeout)
     }
 }
