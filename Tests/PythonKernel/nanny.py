@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 
-KERNEL = pathlib.Path(__file__).resolve().parents[2] / "Sources" / "ApusEngine" / "Python" / "kernel"
+KERNEL = pathlib.Path(__file__).resolve().parents[2] / "Sources" / "2-Services" / "ApusEngine" / "Python" / "kernel"
 
 
 # In a length: the part is lent (memory.py).
