@@ -278,8 +278,16 @@ final class TaskDesk {
     }
 
     /// Keeps the answer to a task that is not known here, for the client that sends the task again.
-    private func keepUnknown(_ answer: VerifiedMessage, to task: TaskID) {
-        guard self.restores, self.unknownAnswers.count < Self.unknownLimit else { return }
+    ///
+    /// The earlier controller may have given the task out and died before the store had it. A stock client does not send it again, so the
+    /// answer also goes to the client whose session the answer names.
+    private func takeUnknown(_ answer: VerifiedMessage, to task: TaskID) {
+        if let client = try? MessageHeader(scanning: answer.message.parent).session, answer.message.identities.count > 1 {
+            var frames = answer.message.frames
+            frames.remove(at: 1)
+            self.returning.answer(frames, to: client)
+        }
+        guard self.unknownAnswers.count < Self.unknownLimit else { return }
         // An answer that is too large to be kept is missed when the task comes.
         self.unknownAnswers[task] = .some(answer.message.byteCount > Self.largestUnknown ? nil : answer)
     }
@@ -312,7 +320,7 @@ final class TaskDesk {
         // A task that is not live was an earlier controller's. No client is known, but clients can ask the hub for the record.
         if self.live[id] == nil {
             self.recorder.note(.completed(id, reply: message, received: .now))
-            self.keepUnknown(verified, to: id)
+            if self.restores, !self.scheduler.hasEnded(id) { self.takeUnknown(verified, to: id) }
         }
         do {
             var metadata = try ReplyMetadata.ForController(scanning: message.metadata)

@@ -66,7 +66,17 @@ package actor EngineService {
     /// A buffer for the worker's messages, kept between uses.
     private var batch: [OutgoingMessage] = []
     /// The last answers, for a controller that takes the place of this one.
-    private var sentAnswers = SentAnswers<OutgoingMessage>()
+    private var sentAnswers = SentAnswers<SentAnswer>()
+
+    /// An answer that has been sent.
+    private struct SentAnswer {
+        /// The header of the request.
+        let parent: ByteBuffer
+        /// Nil where the answer is too large to be kept: its buffers may be memory that a client or a kernel shares.
+        let message: OutgoingMessage?
+
+        static let largest = 64 << 10
+    }
     private var looksAgain = false
 
     /// - Parameters:
@@ -510,7 +520,10 @@ package actor EngineService {
             self.sockets[outgoing.channel]?.send(outgoing.message.frames)
             used.insert(outgoing.channel)
             if outgoing.channel.takesTasks {
-                self.sentAnswers.keep(outgoing, byteCount: outgoing.message.byteCount, at: now)
+                let size = outgoing.message.byteCount
+                let isLarge = size > SentAnswer.largest
+                let sent = SentAnswer(parent: outgoing.message.parent, message: isLarge ? nil : outgoing)
+                self.sentAnswers.keep(sent, byteCount: isLarge ? sent.parent.readableBytes : size, at: now)
             }
         }
         self.batch.removeAll(keepingCapacity: true)
@@ -641,13 +654,15 @@ package actor EngineService {
         held.formUnion(setup.calls.requests)
         held.formUnion(setup.exchange.held(where: self.isSigned))
         let kept = self.sentAnswers.all.compactMap { answer in
-            MessageHeader.messageID(scanning: answer.message.parent).map { (id: $0, answer: answer) }
+            MessageHeader.messageID(scanning: answer.parent).map { (id: $0, message: answer.message) }
         }
-        for (id, answer) in kept where asked.contains(id) { self.send(answer) }
-        let has = held.union(kept.map(\.id))
+        for (id, message) in kept where asked.contains(id) { if let message { self.send(message) } }
+        // An answer that cannot be sent again is named as held until the controller asks for it.
+        let has = held.union(kept.filter { $0.message != nil || !asked.contains($0.id) }.map(\.id))
         let now = MonotonicTime(nanoseconds: NIODeadline.now().uptimeNanoseconds)
-        // A request that is not here never came, or was answered so long ago, or so largely, that its answer is not kept.
-        let lost = self.sentAnswers.isComplete(at: now) ? [] : asked.subtracting(has)
+        // A request that is not here never came, or was answered so long ago that its answer is not kept.
+        let missing = asked.subtracting(has)
+        let lost = self.sentAnswers.isComplete(at: now) ? missing.intersection(kept.map(\.id)) : missing
         let report = EngineReport(asked: asked, has: has, lost: lost)
         self.reply(.reportReply, report.json)
         self.sentAnswers.reported()

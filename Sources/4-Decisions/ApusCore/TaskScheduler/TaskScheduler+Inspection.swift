@@ -98,6 +98,9 @@ extension TaskScheduler {
         self.engineSlots[engine].map { Int(self.engines[Int($0)].load) } ?? 0
     }
 
+    /// Whether the task is among those that ended last.
+    package func hasEnded(_ task: TaskID) -> Bool { self.finished.outcome(of: Self.fingerprint(of: task)) != nil }
+
     /// Whether the task has been submitted and not ended.
     package func isLive(_ task: TaskID) -> Bool { self.slot(of: task) != nil }
 
