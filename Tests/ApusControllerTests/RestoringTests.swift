@@ -177,6 +177,31 @@ struct RestoringTests {
         await world.stop()
     }
 
+    @Test("A task that is run again ends at a controller that takes up tasks, too")
+    func resubmitted() async throws {
+        let world = try await World(self.options, store: self.store, restoring: ["0": "ada"])
+        let ada = try await world.startEngine("ada", restored: true)
+        let probe = try await ada.task.next()
+        ada.task.send(
+            world.message(
+                MessageType(rawValue: "kernel_info_reply"), content: ["status": "ok"], parent: probe.header,
+                identities: Array(probe.identities)))
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let request = world.message(.applyRequest, session: "customer", buffers: [ByteBuffer(string: "function")])
+        client.send(request)
+        ada.task.send(ada.reply(to: try await ada.task.next()))
+        _ = try await client.next()
+        let query = world.socket(.dealer, world.client.common.registration)
+        let answer = try await query.ask(world.message(.resubmitRequest, content: ["msg_ids": [.string(request.id)]]))
+        let again = try #require(answer.json["resubmitted"]?[request.id]?.string)
+        ada.task.send(ada.reply(to: try await ada.task.next()))
+        while try await !self.store.unfinished().isEmpty { await Task.yield() }
+        let result = try await query.ask(
+            world.message(.resultRequest, content: ["msg_ids": [.string(again)], "status_only": true]))
+        #expect(result.json["completed"] == [.string(again)])
+        await world.stop()
+    }
+
     @Test("Clients are told that tasks outlive this controller")
     func feature() async throws {
         let world = try await World(self.options, store: self.store, restoring: ["0": "eve"])

@@ -72,7 +72,10 @@ final class EngineInquiries {
     /// - Parameter isOwing: Whether the engine has not answered one of these tasks.
     /// - Returns: Whether the reply was taken.
     func takesReply(_ message: Message, from engine: EngineUUID, isOwing: (Set<TaskID>) -> Bool) -> Bool {
-        guard message.identities.count > 1, message.identities[1] == ControllerSession.identity else { return false }
+        // The replies to tasks that are run again name the controller in place of a client, too.
+        guard message.identities.count > 1, message.identities[1] == ControllerSession.identity,
+            (try? MessageHeader(scanning: message.header))?.type == MessageType.kernelInfoRequest.reply
+        else { return false }
         guard let inquiry = self.inquiries[engine], inquiry.isProbe else { return true }
         if inquiry.probesLeft > 0, isOwing(inquiry.asked) {
             self.inquiries[engine]?.probesLeft -= 1

@@ -315,8 +315,9 @@ final class TaskDesk {
         guard let id = MessageHeader.messageID(scanning: message.parent) else {
             return self.gate.drop("a reply has no parent", at: .taskEngine)
         }
-        guard self.engines.isTimely(message, from: EngineUUID(String(buffer: engine))) else { return }
-        if self.restores, self.takesProbeReply(message, from: EngineUUID(String(buffer: engine))) { return }
+        let uuid = EngineUUID(String(buffer: engine))
+        guard self.engines.isTimely(message, from: uuid) else { return }
+        if self.restores, self.takesProbeReply(message, from: uuid) { return }
         // A task that is not live was an earlier controller's. No client is known, but clients can ask the hub for the record.
         if self.live[id] == nil {
             self.recorder.note(.completed(id, reply: message, received: .now))
@@ -333,7 +334,6 @@ final class TaskDesk {
                 }
             }
             if self.scheme == .pure { metadata.dependenciesMet = true }
-            let uuid = EngineUUID(String(buffer: engine))
             self.currentReply = message
             let error = metadata.status == .error && self.scheduler.needsErrorName(id) ? message.content.textMember("ename") : nil
             let lacks = metadata.dependenciesMet ? nil : MissingModule.name(in: message)
