@@ -119,11 +119,7 @@ final class DirectDesk {
     func take(_ report: EngineReport, from engine: EngineUUID) -> [TaskID] {
         let left = self.queues.engineReported(engine, report)
         for (task, request) in left {
-            let function = request.function.flatMap { FunctionName.text(in: $0) }
-            let error = self.engines.lostAnswer(engine, task, function, tries: nil)
-            guard let reply = self.reply(to: request, of: engine, error) else { continue }
-            self.recorder.note(.completed(task, reply: reply, received: .now))
-            self.answer(reply, to: request)
+            self.end(task, request, of: engine, self.engines.lostAnswer(engine, task, request.functionName, tries: nil))
         }
         self.muxClient.flush()
         return left.map(\.task)
@@ -146,10 +142,9 @@ final class DirectDesk {
         let engine = EngineUUID(String(buffer: message.identities[0]))
         guard self.engines.isTimely(message, from: engine) else { return nil }
         let task = MessageHeader.messageID(scanning: message.parent)
-        let returning = task.flatMap { self.queues.returningClient(of: $0, at: engine) }
-        if let task { self.noteReply(message, to: task, from: engine) }
+        let request = task.flatMap { self.noteReply(message, to: $0, from: engine) }
         var relayed = message.frames
-        if let returning {
+        if let returning = request?.returning {
             relayed.remove(at: 1)
             self.returning.answer(relayed, to: returning)
         } else {
@@ -167,10 +162,14 @@ final class DirectDesk {
     }
 
     /// Records the reply to a request, and frees what was kept for it.
-    func noteReply(_ reply: Message, to task: TaskID, from engine: EngineUUID) {
-        self.queues.replied(task, by: engine, wasAborted: reply.content.textMember("status") == "aborted")
+    ///
+    /// - Returns: The request; nil if the engine had no such request.
+    @discardableResult
+    func noteReply(_ reply: Message, to task: TaskID, from engine: EngineUUID) -> DirectRequest? {
+        let request = self.queues.replied(task, by: engine, wasAborted: reply.content.textMember("status") == "aborted")
         self.loans.letGo(of: task)
         self.recorder.note(.completed(task, reply: reply, received: .now))
+        return request
     }
 
     /// Sends output, `[topic, delimiter, …]` or without a topic, to every client, and records the output of a task.
@@ -199,14 +198,7 @@ final class DirectDesk {
     func answerRequests(of engine: EngineUUID) -> [TaskID] {
         let left = self.queues.engineLeft(engine)
         for (task, request) in left {
-            self.loans.letGo(of: task)
-            let function = FunctionName.text(in: request.function)
-            if let reply = self.reply(to: request, of: engine, self.engines.died(engine, task, function, tries: nil)) {
-                self.recorder.note(.completed(task, reply: reply, received: .now))
-                self.answer(reply, to: request)
-            } else {
-                self.recorder.note(.stranded(task, on: engine, at: .now))
-            }
+            self.end(task, request, of: engine, self.engines.died(engine, task, request.functionName, tries: nil))
         }
         self.muxClient.flush()
         self.broadcastClient.flush()
@@ -224,8 +216,13 @@ final class DirectDesk {
         }
     }
 
-    /// Sends a reply that is made in an engine's place.
-    private func answer(_ reply: Message, to request: DirectRequest) {
+    /// Ends a request that its engine will not answer: sends and records a reply in the engine's place.
+    private func end(_ task: TaskID, _ request: DirectRequest, of engine: EngineUUID, _ error: ErrorContent) {
+        self.loans.letGo(of: task)
+        guard let reply = self.reply(to: request, of: engine, error) else {
+            return self.recorder.note(.stranded(task, on: engine, at: .now))
+        }
+        self.recorder.note(.completed(task, reply: reply, received: .now))
         if let returning = request.returning { return self.returning.answer(Array(reply.frames.dropFirst()), to: returning) }
         self.recorder.answer(reply.frames, by: request.port == .mux ? self.muxClient : self.broadcastClient)
     }
@@ -265,4 +262,9 @@ final class DirectDesk {
 
     /// Looks for contradictions in what the core keeps; for tests.
     func checkInvariants() throws { try self.queues.checkInvariants() }
+}
+
+extension DirectRequest {
+    /// The name of the function that the request calls; nil where it has none.
+    fileprivate var functionName: String? { FunctionName.text(in: self.function) }
 }

@@ -133,17 +133,27 @@ final class TaskDesk {
     private func submit(
         _ message: Message, _ request: TaskRequest, _ arguments: TaskArguments?, of client: String? = nil
     ) {
+        let holder = self.restores ? self.holder(ofUnknown: request.id) : nil
+        // While engines have yet to report, one of them may have a task that a client sends again, and answer it by the name that the
+        // client's connection had at the controller before this one.
+        let mayBeHeld = holder != nil || self.scheduler.awaitsReports
+        self.admit(message, request, arguments, returning: mayBeHeld ? client : nil) {
+            mayBeHeld ? .restored($0, failures: 0, on: holder) : .submitted($0)
+        }
+    }
+
+    /// Keeps a task from now on, and tells the scheduler of it by this event.
+    private func admit(
+        _ message: Message, _ request: TaskRequest, _ arguments: TaskArguments?, returning: String?,
+        by event: (TaskRequest) -> TaskScheduler.Event
+    ) {
         var request = request
         if let arguments {
             self.perform(self.inputs.handle(.submitted(request.id, taking: arguments.tasks)))
             request.inputs = self.inputs.missing(for: request.id)
         }
-        let holder = self.restores ? self.holder(ofUnknown: request.id) : nil
-        // While engines have yet to report, one of them may have a task that a client sends again, and answer it by the name that the
-        // client's connection had at the controller before this one.
-        let mayBeHeld = holder != nil || self.scheduler.awaitsReports
-        self.live[request.id] = LiveTask(message: message, arguments: arguments, returning: mayBeHeld ? client : nil)
-        self.perform(mayBeHeld ? .restored(request, failures: 0, on: holder) : .submitted(request))
+        self.live[request.id] = LiveTask(message: message, arguments: arguments, returning: returning)
+        self.perform(event(request))
     }
 
     /// The engine that has reported or answered a task before it was known here.
@@ -241,12 +251,9 @@ final class TaskDesk {
         var request = try self.request(in: message, header, from: message.identities[0])
         request.timeout = task.remaining(of: request.timeout, at: .now)
         let arguments = request.inputs.isEmpty ? nil : try TaskArguments(of: message)
-        if let arguments {
-            self.perform(self.inputs.handle(.submitted(request.id, taking: arguments.tasks)))
-            request.inputs = self.inputs.missing(for: request.id)
+        self.admit(message, request, arguments, returning: header.session) {
+            .restored($0, failures: task.failures, on: task.engine)
         }
-        self.live[request.id] = LiveTask(message: message, arguments: arguments, returning: header.session)
-        self.perform(.restored(request, failures: task.failures, on: task.engine))
     }
 
     /// Takes an engine's report of what it holds, for this desk and the direct one.

@@ -36,19 +36,12 @@ package struct DirectQueues: Sendable {
         var isExpected = false
         /// Requests without a reply, each with its place in the order sent.
         var queue: [TaskID: (place: UInt64, request: DirectRequest)] = [:]
-        /// Those of them that an earlier controller sent.
-        var restored: Set<TaskID> = []
         var completed = 0
         /// The ids that were completed last, oldest first. Limited, because a hub may run for months; the count is exact.
         var lastCompleted: Deque<TaskID> = []
 
         var inOrder: [(task: TaskID, request: DirectRequest)] {
             self.queue.sorted { $0.value.place < $1.value.place }.map { (task: $0.key, request: $0.value.request) }
-        }
-
-        mutating func remove(_ task: TaskID) {
-            self.queue[task] = nil
-            self.restored.remove(task)
         }
 
         mutating func complete(_ task: TaskID) {
@@ -87,7 +80,6 @@ package struct DirectQueues: Sendable {
     package mutating func restored(_ task: TaskID, to engine: EngineUUID, _ request: DirectRequest) -> Bool {
         guard self.engines[engine] != nil else { return false }
         self.submitted(task, to: engine, request)
-        self.engines[engine]?.restored.insert(task)
         return true
     }
 
@@ -97,10 +89,11 @@ package struct DirectQueues: Sendable {
     package mutating func engineReported(
         _ engine: EngineUUID, _ report: EngineReport
     ) -> [(task: TaskID, request: DirectRequest)] {
-        guard let restored = self.engines[engine]?.restored else { return [] }
-        let missing = restored.intersection(report.asked).subtracting(report.has)
-        let left = self.engines[engine]?.inOrder.filter { missing.contains($0.task) } ?? []
-        for (task, _) in left { self.engines[engine]?.remove(task) }
+        let left =
+            self.engines[engine]?.inOrder.filter { task, request in
+                request.returning != nil && report.asked.contains(task) && !report.has.contains(task)
+            } ?? []
+        for (task, _) in left { self.engines[engine]?.queue[task] = nil }
         return left
     }
 
@@ -119,9 +112,13 @@ package struct DirectQueues: Sendable {
     }
 
     /// An engine has answered a request. An aborted request does not count as completed.
-    package mutating func replied(_ task: TaskID, by engine: EngineUUID, wasAborted: Bool) {
-        self.engines[engine]?.remove(task)
+    ///
+    /// - Returns: The request; nil if the engine had no such request.
+    @discardableResult
+    package mutating func replied(_ task: TaskID, by engine: EngineUUID, wasAborted: Bool) -> DirectRequest? {
+        let request = self.engines[engine]?.queue.removeValue(forKey: task)?.request
         if !wasAborted { self.engines[engine]?.complete(task) }
+        return request
     }
 
     /// A load-balanced task ended on the engine.
@@ -135,19 +132,11 @@ package struct DirectQueues: Sendable {
     /// The ids that the engine completed last, oldest first, up to ``completedLimit``.
     package func completed(of engine: EngineUUID) -> [TaskID] { self.engines[engine].map { Array($0.lastCompleted) } ?? [] }
     package func completedCount(of engine: EngineUUID) -> Int { self.engines[engine]?.completed ?? 0 }
-    /// The session of the client whose request an earlier controller sent to the engine; nil for other requests.
-    package func returningClient(of task: TaskID, at engine: EngineUUID) -> String? {
-        self.engines[engine]?.queue[task]?.request.returning
-    }
-
     package func isQueued(_ task: TaskID) -> Bool { self.engines.values.contains { $0.queue[task] != nil } }
 
     /// Throws if the stored values contradict each other; for tests.
     package func checkInvariants() throws(BrokenInvariant) {
         for (uuid, engine) in self.engines {
-            if !engine.restored.isSubset(of: engine.queue.keys) {
-                throw BrokenInvariant(description: "a restored request at \(uuid) is in no queue")
-            }
             let places = engine.queue.values.map(\.place)
             if Set(places).count != places.count { throw BrokenInvariant(description: "two requests at \(uuid) share a place") }
             if engine.lastCompleted.count != min(engine.completed, Self.completedLimit) {

@@ -134,22 +134,22 @@ extension TaskScheduler {
         _ report: EngineReport, from uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]
     ) {
         guard let engine = self.engineSlots[uuid] else { return }
-        for task in report.has.sorted(by: { $0.text < $1.text }) { self.claim(task, by: uuid, at: now) }
+        for task in report.has.sorted() { self.claim(task, by: uuid, at: now) }
         var slot = self.engines[Int(engine)].first
         while slot >= 0 {
             let (current, id) = (slot, self.tasks[Int(slot)].id)
             slot = self.tasks[Int(slot)].next
             guard self.tasks[Int(current)].isRestored, report.asked.contains(id), !report.has.contains(id) else { continue }
-            self.detach(current, from: engine)
+            let serial = self.engines[Int(engine)].serial
             if report.lost.contains(id) {
-                self.loseAnswer(of: current, uuid, at: now, effects: &effects)
+                self.detach(current, from: engine)
+                self.loseEngine(of: current, uuid, serial: serial, isAnswered: true, at: now, effects: &effects)
             } else if self.tasks[Int(current)].isAborted {
+                self.detach(current, from: engine)
                 self.fail(current, .aborted, at: now, effects: &effects)
             } else {
                 // The request was lost on its way to the engine.
-                self.log.note(id, .givenBack(uuid), at: now)
-                self.noteAttempt(current, on: self.engines[Int(engine)].serial, .recalled)
-                self.awakened.append(self.handle(current))
+                self.takeBack(current, from: engine, at: now)
             }
         }
         self.settle(uuid)
@@ -174,31 +174,23 @@ extension TaskScheduler {
         self.suspended = []
     }
 
-    /// Tries a task again, or fails it, because its answer was lost with the controller before this one.
-    private mutating func loseAnswer(
-        of slot: Int32, _ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]
-    ) {
-        let serial = self.serial(of: uuid)
-        if self.mayRetry(slot, after: serial) {
-            self.retry(slot, at: now, effects: &effects)
-        } else {
-            let tries = Int(self.tasks[Int(slot)].failures) + 1
-            self.fail(slot, .answerLost(uuid, tries: tries), at: now, effects: &effects)
-        }
-    }
-
-    /// Gives a task whose engine is gone to another engine, or fails it.
+    /// Gives a task that its engine will not answer to another engine, or fails it.
+    ///
+    /// - Parameter isAnswered: Whether the engine lives and has answered the task, to the controller before this one.
     mutating func loseEngine(
-        of slot: Int32, _ uuid: EngineUUID, serial: Int32, at now: MonotonicTime, effects: inout [Effect]
+        of slot: Int32, _ uuid: EngineUUID, serial: Int32, isAnswered: Bool = false, at now: MonotonicTime,
+        effects: inout [Effect]
     ) {
-        if self.mayRetry(slot, after: serial) {
+        guard self.mayRetry(slot, after: serial) else {
+            let tries = Int(self.tasks[Int(slot)].failures) + 1
+            let failure: TaskFailure = isAnswered ? .answerLost(uuid, tries: tries) : .engineDied(uuid, tries: tries)
+            return self.fail(slot, failure, at: now, effects: &effects)
+        }
+        if !isAnswered {
             self.details[self.makeDetails(of: slot)].lastLost = uuid
             if self.needsCertainEngines(slot) { self.suspend(slot) }
-            self.retry(slot, at: now, effects: &effects)
-        } else {
-            let tries = Int(self.tasks[Int(slot)].failures) + 1
-            self.fail(slot, .engineDied(uuid, tries: tries), at: now, effects: &effects)
         }
+        self.retry(slot, at: now, effects: &effects)
     }
 
     /// Whether a task whose engine gave no answer is tried again. Notes that the task failed on that engine.

@@ -418,12 +418,17 @@ package struct TaskScheduler: Sendable {
         }
         for id in ids {
             guard let slot = self.slot(of: id), self.holder(of: slot) == engine else { continue }
-            self.detach(slot, from: engine)
-            self.log.note(id, .givenBack(uuid), at: now)
-            self.noteAttempt(slot, on: self.engines[Int(engine)].serial, .recalled)
-            self.details[self.makeDetails(of: slot)].deadline = nil
-            self.awakened.append(self.handle(slot))
+            self.takeBack(slot, from: engine, at: now)
         }
+    }
+
+    /// Takes back a task that its engine has not started.
+    mutating func takeBack(_ slot: Int32, from engine: Int32, at now: MonotonicTime) {
+        self.detach(slot, from: engine)
+        self.log.note(self.tasks[Int(slot)].id, .givenBack(self.engines[Int(engine)].uuid), at: now)
+        self.noteAttempt(slot, on: self.engines[Int(engine)].serial, .recalled)
+        self.details[self.makeDetails(of: slot)].deadline = nil
+        self.awakened.append(self.handle(slot))
     }
 
     // MARK: Abort
