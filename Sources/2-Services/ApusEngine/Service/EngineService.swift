@@ -665,12 +665,12 @@ package actor EngineService {
         let lost = self.sentAnswers.isComplete(at: now) ? missing.intersection(kept.map(\.id)) : missing
         let report = EngineReport(asked: asked, has: has, lost: lost)
         self.reply(.reportReply, report.json)
-        self.sentAnswers.reported()
+        self.sentAnswers.reported(at: now)
     }
 
     /// Whether a request that waits is signed with the cluster's key: a forged one must not pass for the true one.
     private func isSigned(_ request: IncomingRequest) -> Bool {
-        (try? Message(frames: request.frames)).map { self.signer.accepts($0.signature, for: $0.parts) } ?? false
+        self.signer.accepts(frames: request.frames)
     }
 
     private func interrupt(answeringAs kind: ControlReply.Kind) {

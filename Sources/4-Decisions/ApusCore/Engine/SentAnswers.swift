@@ -15,8 +15,10 @@ package struct SentAnswers<Answer> {
     private var byteCount = 0
     /// When an answer was last dropped before its age, because of a limit.
     private var lastGap: MonotonicTime?
-    /// When the last connection to a controller broke, until a controller has asked.
+    /// When the last connection to a controller broke, until a while after a controller has asked: it may ask for more.
     private var lossTime: MonotonicTime?
+    /// When a controller last asked; nil if none has since the loss.
+    private var reportTime: MonotonicTime?
     private let countLimit: Int
     private let byteLimit: Int
 
@@ -29,6 +31,9 @@ package struct SentAnswers<Answer> {
     package mutating func keep(_ answer: Answer, byteCount: Int, at now: MonotonicTime) {
         self.answers.append((now, byteCount, answer))
         self.byteCount += byteCount
+        if let reportTime, now.nanoseconds(since: reportTime) > Self.gapAge {
+            (self.lossTime, self.lastGap, self.reportTime) = (nil, nil, nil)
+        }
         let stored = self.lossTime ?? now
         while let first = self.answers.first {
             let isYoung = stored.nanoseconds(since: first.time) < Self.age
@@ -40,10 +45,10 @@ package struct SentAnswers<Answer> {
     }
 
     /// A connection to the controller broke: what was sent in the last moments may be lost.
-    package mutating func connectionLost(at now: MonotonicTime) { self.lossTime = now }
+    package mutating func connectionLost(at now: MonotonicTime) { (self.lossTime, self.reportTime) = (now, nil) }
 
-    /// A controller has the answers that it asked for.
-    package mutating func reported() { (self.lossTime, self.lastGap) = (nil, nil) }
+    /// A controller has asked for answers. It may ask again for others that it has only now heard of.
+    package mutating func reported(at now: MonotonicTime) { self.reportTime = now }
 
     /// The answers that are kept, oldest first.
     package var all: [Answer] { self.answers.map(\.answer) }
