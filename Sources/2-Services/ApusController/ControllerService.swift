@@ -123,7 +123,8 @@ package actor ControllerService {
         if let state { self.hub.restore(state, withTasks: self.store.isDurable) }
         guard self.store.isDurable else { return 0 }
         let restorer = TaskRestorer(
-            store: self.store, tasks: self.tasks, direct: self.direct, session: self.session, loop: self.eventLoop)
+            store: self.store, tasks: self.tasks, direct: self.direct, session: self.session, recorder: self.recorder,
+            loop: self.eventLoop)
         return try await restorer.restore()
     }
 

@@ -9,31 +9,35 @@ struct TaskRestorer {
     let tasks: TaskDesk
     let direct: DirectDesk
     let session: ControllerSession
+    let recorder: Recorder
     let loop: any EventLoop
 
-    /// Reads the unfinished tasks and hands them over. Engines must be expected before.
+    /// Reads the unfinished tasks and hands them over; a task whose record cannot be read ends as lost. Engines must be expected
+    /// before.
     ///
     /// - Returns: The number of unfinished tasks in the store, including tasks that could not be taken up.
     nonisolated(nonsending) func restore() async throws(TaskStoreError) -> Int {
         let records = try await self.store.unfinished()
-        let balanced = records.filter { $0.queue == .balanced }
-        let ids = Set(balanced.map(\.id))
+        let tasks = records.map { record in Result { try RestoredTask(record, signing: self.session) } }
         // The outcomes of tasks on which the unfinished ones depend.
-        let needed = Set(balanced.flatMap { Self.dependencies(of: $0) }).subtracting(ids)
+        let needed = Set(tasks.flatMap { (try? $0.get())?.dependencies ?? [] }).subtracting(records.map(\.id))
         let fields: Set<TaskField> = [.resultMetadata, .resultContent, .engine]
         let ended = needed.isEmpty ? [] : try await self.store.records(of: needed.sorted(), fields: fields)
-        self.tasks.restore(balanced, ended: ended.filter(\.isFinished))
-        for record in records where record.queue != .balanced {
-            let request = try? RestoredTask(record, signing: self.session)
-            self.direct.restore(record, as: request?.message, on: self.loop)
+        self.tasks.beginRestoring(ended.filter(\.isFinished))
+        self.direct.beginRestoring(on: self.loop)
+        for (record, task) in zip(records, tasks) {
+            do {
+                let task = try task.get()
+                if record.queue == .balanced {
+                    try self.tasks.restore(task)
+                } else {
+                    self.direct.restore(record, as: task.message)
+                }
+            } catch {
+                let error = ErrorContent(.engineError, "task '\(record.id)' cannot be taken up again: \(error)")
+                self.recorder.note(.lost(record.id, on: record.assignedEngine, error: error, at: .now))
+            }
         }
         return records.count
-    }
-
-    private static func dependencies(of record: TaskRecord) -> [TaskID] {
-        guard let metadata = record.request?.metadata, let asked = try? RequestMetadata.ForScheduler(scanning: metadata) else {
-            return []
-        }
-        return (asked.after?.tasks ?? []) + (asked.follow?.tasks ?? [])
     }
 }

@@ -91,19 +91,19 @@ final class DirectDesk {
     func clientConnected(_ client: ByteBuffer) { self.returning.connected(client) }
     func clientLeft(_ client: ByteBuffer) { self.returning.disconnected(client) }
 
+    /// Begins to take up requests without an outcome.
+    func beginRestoring(on loop: any EventLoop) { self.returning.expectClients(on: loop) }
+
     /// Takes up a request without an outcome. A copy of a broadcast, or a request to an engine that is not expected, ends as
     /// lost.
-    ///
-    /// - Parameter request: The request; nil if the record's is torn, which ends as lost.
-    func restore(_ record: TaskRecord, as request: Message?, on loop: any EventLoop) {
-        self.returning.expectClients(on: loop)
+    func restore(_ record: TaskRecord, as request: Message) {
         let engine = record.assignedEngine
-        if let request, let engine, !Self.isBroadcast(request),
+        if let engine, !Self.isBroadcast(request),
             self.queues.restored(record.id, to: engine, DirectRequest(request, at: .mux, returning: record.client))
         {
             return
         }
-        let function = FunctionName.text(in: request?.buffers.first)
+        let function = FunctionName.text(in: request.buffers.first)
         let error = self.engines.lostAnswer(engine ?? EngineUUID("?"), record.id, function, tries: nil)
         self.recorder.note(.lost(record.id, on: engine, error: error, at: .now))
     }

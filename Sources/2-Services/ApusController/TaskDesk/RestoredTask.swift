@@ -14,8 +14,10 @@ struct RestoredTask {
     let failures: Int
     /// When the client submitted the task.
     let submitted: WireDate?
+    /// What the request of a load-balanced task asks of the scheduler; nothing for a direct request.
+    let asked: RequestMetadata.ForScheduler
 
-    /// - Throws: ``WireError`` when the record has no request, or its header cannot be read.
+    /// - Throws: ``WireError`` when the record has no request, or its header or metadata cannot be read.
     init(_ record: TaskRecord, signing session: ControllerSession) throws(WireError) {
         guard let request = record.request else { throw WireError("task '\(record.id)' has no request") }
         self.header = try MessageHeader(scanning: request.header)
@@ -25,7 +27,11 @@ struct RestoredTask {
         self.engine = record.assignedEngine
         self.failures = record.failures
         self.submitted = record.submitted
+        self.asked = record.queue == .balanced ? try RequestMetadata.ForScheduler(scanning: request.metadata) : .init()
     }
+
+    /// The tasks on whose ends this one depends.
+    var dependencies: [TaskID] { (self.asked.after?.tasks ?? []) + (self.asked.follow?.tasks ?? []) }
 
     /// The rest of a time-out that began when the task was submitted, at least a millisecond; nil or zero stay as they are.
     func remaining(of timeout: Duration?, at now: WireDate) -> Duration? {

@@ -98,7 +98,7 @@ final class TaskDesk {
         self.returning.spoke(client, as: header.session)
         do {
             guard self.scheme != .none else { return self.refuse(message, header, client) }
-            let request = try self.request(in: message, header, from: client)
+            let request = try self.request(in: message, header, .init(scanning: message.metadata), from: client)
             guard self.live[header.id] == nil else { throw WireError("task '\(header.id)' is here already") }
             let arguments = request.inputs.isEmpty ? nil : try TaskArguments(of: message)
             self.recorder.note(
@@ -111,10 +111,13 @@ final class TaskDesk {
     }
 
     /// Reads what a request asks of the scheduler; a pure scheduler ignores all of it.
-    private func request(in message: Message, _ header: MessageHeader, from client: ByteBuffer) throws -> TaskRequest {
+    private func request(
+        in message: Message, _ header: MessageHeader, _ asked: @autoclosure () throws -> RequestMetadata.ForScheduler,
+        from client: ByteBuffer
+    ) rethrows -> TaskRequest {
         let number = self.number(of: client)
         if self.scheme == .pure { return TaskRequest(header.id, client: number) }
-        let asked = try RequestMetadata.ForScheduler(scanning: message.metadata)
+        let asked = try asked()
         return TaskRequest(header.id, client: number, asked, need: self.needs.need(of: message, header.type, asked))
     }
 
@@ -226,29 +229,22 @@ final class TaskDesk {
     /// Expects an engine of the controller before this one to come back. Must be called before tasks are restored.
     func expect(_ engine: EngineUUID) { self.perform(.engineExpected(engine)) }
 
-    /// Takes up tasks without an outcome. A task whose record cannot be read ends as lost.
+    /// Begins to take up tasks without an outcome.
     ///
-    /// - Parameters:
-    ///   - records: The records of the tasks, in the order in which they were submitted.
-    ///   - ended: Records of ended tasks on which these depend.
-    func restore(_ records: [TaskRecord], ended: [TaskRecord]) {
+    /// - Parameter ended: Records of ended tasks on which these depend.
+    func beginRestoring(_ ended: [TaskRecord]) {
         self.restores = true
         self.returning.expectClients(on: self.loop)
         for record in ended {
             let succeeded = record.reply?.content.textMember("status") == "ok"
             self.perform(.ended(record.id, succeeded: succeeded, on: record.engine))
         }
-        for record in records {
-            do { try self.restore(try RestoredTask(record, signing: self.session)) } catch {
-                let error = ErrorContent(.engineError, "task '\(record.id)' cannot be taken up again: \(error)")
-                self.recorder.note(.lost(record.id, on: record.assignedEngine, error: error, at: .now))
-            }
-        }
     }
 
-    private func restore(_ task: RestoredTask) throws {
+    /// Takes up a task without an outcome. Tasks come in the order in which they were submitted.
+    func restore(_ task: RestoredTask) throws {
         let (message, header) = (task.message, task.header)
-        var request = try self.request(in: message, header, from: message.identities[0])
+        var request = self.request(in: message, header, task.asked, from: message.identities[0])
         request.timeout = task.remaining(of: request.timeout, at: .now)
         let arguments = request.inputs.isEmpty ? nil : try TaskArguments(of: message)
         self.admit(message, request, arguments, returning: header.session) {
