@@ -97,13 +97,13 @@ struct EngineProcessTests {
         process.terminationHandler = { exits.yield($0.terminationReason == .exit ? $0.terminationStatus : -$0.terminationStatus) }
         try process.run()
         do {
-            let request = try Answer(Array(await controller.nextFrames("registration").dropFirst()))
+            let request = try await Answer(Array(controller.nextFrames("registration").dropFirst()))
             let uuid = EngineUUID(request.session)
             #expect(request.content["apus"]?["pid"]?.int == Int(process.processIdentifier))
             #expect(request.content["apus"]?["build"]?.string == BuildFingerprint.current)
             try await controller.answerRegistrar(
                 controller.makeRequest(.registrationReply, to: uuid, content: ["id": 3, "status": "ok", "hb_period": 60_000]))
-            _ = await controller.nextFrames("hb_ping connected")
+            _ = try await controller.nextFrames("hb_ping connected")
             // A subscription arrives after its connection, so the first beat may be missed and is sent again.
             let beats = Task {
                 while !Task.isCancelled {
@@ -111,7 +111,7 @@ struct EngineProcessTests {
                     try await Task.sleep(for: .milliseconds(20))
                 }
             }
-            _ = await controller.nextFrames("hb_pong")
+            _ = try await controller.nextFrames("hb_pong")
             beats.cancel()
             try await body(Child(controller: controller, process: process, uuid: uuid, exit: exit))
         } catch {
@@ -190,7 +190,7 @@ struct EngineProcessTests {
     func terminates() async throws {
         try await self.withProcess { child in
             kill(child.process.processIdentifier, SIGTERM)
-            let farewell = try Answer(Array(await child.controller.nextFrames("registration").dropFirst()))
+            let farewell = try await Answer(Array(child.controller.nextFrames("registration").dropFirst()))
             #expect(farewell.type == .unregistrationRequest)
             let code = await child.exitCode()
             #expect(code == 0)

@@ -76,12 +76,12 @@ struct EngineServiceTests {
             _ = try await world.request()
             try await world.admit()
             for name in ["mux", "task", "control", "broadcast", "iopub"] where name != late {
-                _ = await world.controller.nextFrames(name + " connected")
+                _ = try await world.controller.nextFrames(name + " connected")
             }
             #expect(!world.controller.hasFrames("hb_ping connected"))
             try await world.controller.bind(late)
-            _ = await world.controller.nextFrames("hb_ping connected")
-            _ = await world.controller.nextFrames(late + " connected")
+            _ = try await world.controller.nextFrames("hb_ping connected")
+            _ = try await world.controller.nextFrames(late + " connected")
             #expect(try await world.beat("1.5") == "1.5")
             try await world.controller.apply(.reference("squareOf"), 3.0, to: world.uuid, metadata: ["apus_quiet": true])
             #expect(try await world.controller.next("mux").value == .float(9))
@@ -142,7 +142,7 @@ struct EngineServiceTests {
                 _ = try await world.request()
                 try await world.answer(["id": -1, "status": "ok", "hb_period": period])
                 try await world.answer(["id": 3, "status": "ok", "hb_period": period, "connection_info": [:]])
-                _ = await world.controller.nextFrames("hb_ping connected")
+                _ = try await world.controller.nextFrames("hb_ping connected")
                 #expect(try await world.beat("1.5") == "1.5")
             }
         }

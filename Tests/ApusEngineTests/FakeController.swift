@@ -79,8 +79,8 @@ final class FakeController: Sendable {
     /// Whether a message came by the socket that was not taken yet.
     func hasFrames(_ socket: String) -> Bool { self.inbox.holds(socket) }
 
-    func nextFrames(_ socket: String) async -> [ByteBuffer] {
-        let frames = await self.inbox.next(socket)
+    func nextFrames(_ socket: String) async throws -> [ByteBuffer] {
+        let frames = try await self.inbox.next(socket)
         if socket == "registration", let name = frames.first { self.registrar.withLock { $0 = name } }
         return frames
     }
@@ -91,7 +91,7 @@ final class FakeController: Sendable {
     }
 
     /// The next message that came by the socket.
-    func next(_ socket: String) async throws -> Answer { try Answer(await self.nextFrames(socket)) }
+    func next(_ socket: String) async throws -> Answer { try await Answer(self.nextFrames(socket)) }
 
     func close() async { for socket in self.sockets.values { await socket.close(linger: .zero) } }
 
@@ -207,30 +207,51 @@ struct Answer {
 private final class Inbox: Sendable {
     private struct Box {
         var messages: [[ByteBuffer]] = []
-        var waiting: [CheckedContinuation<[ByteBuffer], Never>] = []
+        var waiting: [(waiter: Int, continuation: CheckedContinuation<[ByteBuffer], any Error>)] = []
     }
 
-    private let boxes = Mutex<[String: Box]>([:])
+    private struct State {
+        var boxes: [String: Box] = [:]
+        var waiterCount = 0
+    }
+
+    private let state = Mutex(State())
 
     func deliver(_ frames: [ByteBuffer], to socket: String) {
-        let waiter: CheckedContinuation<[ByteBuffer], Never>? = self.boxes.withLock { boxes in
-            if boxes[socket]?.waiting.isEmpty == false { return boxes[socket]!.waiting.removeFirst() }
-            boxes[socket, default: Box()].messages.append(frames)
+        let waiter: CheckedContinuation<[ByteBuffer], any Error>? = self.state.withLock { state in
+            if state.boxes[socket]?.waiting.isEmpty == false { return state.boxes[socket]!.waiting.removeFirst().continuation }
+            state.boxes[socket, default: Box()].messages.append(frames)
             return nil
         }
         waiter?.resume(returning: frames)
     }
 
-    func holds(_ socket: String) -> Bool { self.boxes.withLock { $0[socket]?.messages.isEmpty == false } }
+    func holds(_ socket: String) -> Bool { self.state.withLock { $0.boxes[socket]?.messages.isEmpty == false } }
 
-    func next(_ socket: String) async -> [ByteBuffer] {
-        await withCheckedContinuation { continuation in
-            let frames: [ByteBuffer]? = self.boxes.withLock { boxes in
-                if boxes[socket]?.messages.isEmpty == false { return boxes[socket]!.messages.removeFirst() }
-                boxes[socket, default: Box()].waiting.append(continuation)
-                return nil
+    /// - Throws: `CancellationError` when the test's time is over.
+    func next(_ socket: String) async throws -> [ByteBuffer] {
+        let waiter = self.state.withLock { state in
+            state.waiterCount += 1
+            return state.waiterCount
+        }
+        return try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                let answer: Result<[ByteBuffer], any Error>? = self.state.withLock { state in
+                    if Task.isCancelled { return .failure(CancellationError()) }
+                    if state.boxes[socket]?.messages.isEmpty == false {
+                        return .success(state.boxes[socket]!.messages.removeFirst())
+                    }
+                    state.boxes[socket, default: Box()].waiting.append((waiter, continuation))
+                    return nil
+                }
+                if let answer { continuation.resume(with: answer) }
             }
-            if let frames { continuation.resume(returning: frames) }
+        } onCancel: {
+            let cancelled: CheckedContinuation<[ByteBuffer], any Error>? = self.state.withLock { state in
+                guard let index = state.boxes[socket]?.waiting.firstIndex(where: { $0.waiter == waiter }) else { return nil }
+                return state.boxes[socket]?.waiting.remove(at: index).continuation
+            }
+            cancelled?.resume(throwing: CancellationError())
         }
     }
 }

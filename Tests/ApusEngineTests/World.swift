@@ -50,7 +50,7 @@ struct World {
     func accept(period: Int = 60_000) async throws -> Answer {
         let request = try await self.request()
         try await self.admit(period: period)
-        _ = await self.controller.nextFrames("hb_ping connected")
+        _ = try await self.controller.nextFrames("hb_ping connected")
         #expect(try await self.beat("1.5") == "1.5")
         _ = try await self.controller.output(until: .status)
         return request
@@ -60,7 +60,7 @@ struct World {
         try await self.answer(["id": 3, "status": "ok", "hb_period": .int(period), "connection_info": [:]])
     }
 
-    func request() async throws -> Answer { try Answer(Array(await self.controller.nextFrames("registration").dropFirst())) }
+    func request() async throws -> Answer { try await Answer(Array(self.controller.nextFrames("registration").dropFirst())) }
 
     func answer(_ content: JSONObject, _ type: MessageType = .registrationReply) async throws {
         try await self.controller.answerRegistrar(self.controller.makeRequest(type, to: self.uuid, content: content))
@@ -69,7 +69,7 @@ struct World {
     /// Sends a beat and gives what comes back from this engine.
     func beat(_ text: String) async throws -> String {
         try await self.controller.send([ByteBuffer(string: text)], by: "hb_ping")
-        let pong = await self.controller.nextFrames("hb_pong")
+        let pong = try await self.controller.nextFrames("hb_pong")
         try #require(pong.count == 2 && String(buffer: pong[0]) == self.uuid.text)
         return String(buffer: pong[1])
     }

@@ -242,6 +242,7 @@ final class PythonKernel: Sendable {
     /// Has the session handle an event, and performs the effects, with the lock held.
     private func handle(_ event: KernelSession.Event, _ state: inout State, _ frame: KernelFrame? = nil) -> Orders {
         var orders = Orders()
+        var reports: [KernelSession.Report] = []
         var isAnswered = false
         for effect in state.session.handle(event) {
             switch effect {
@@ -267,10 +268,12 @@ final class PythonKernel: Sendable {
                 state.outlet.answer(end, goesOn: goesOn, outputs: outputs)
                 state.stopsOthers = false
                 isAnswered = true
-            case .report(let report): self.pass(on: report, frame)
+            case .report(let report): reports.append(report)
             }
         }
         state.outlet.flush()
+        // After the messages: the engine may end when it is told, and drops what it has not got by then.
+        for report in reports { self.pass(on: report, frame) }
         // The reply is sent first; the worker's next request can wait.
         if isAnswered { self.eventLoop.execute { self.answered.signal() } }
         return orders
