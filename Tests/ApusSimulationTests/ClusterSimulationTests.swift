@@ -16,8 +16,8 @@ import Testing
             #expect(status == 0, "\(text)")
         }
 
-        /// Runs the program that simulates clusters, which was built beside the tests; gives its status and all that it printed. The program
-        /// is killed when the test's time is over, or the test would wait for its output for ever.
+        /// Runs the program that simulates clusters, which was built beside the tests; gives its status and its output. The program
+        /// is killed when the test is cancelled at its time limit, because the test would otherwise wait for the output for ever.
         private static func simulate(_ arguments: String...) async throws -> (status: Int32, text: String) {
             let process = Process()
             process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
@@ -27,7 +27,7 @@ import Testing
             process.standardOutput = pipe
             process.standardError = pipe
             try process.run()
-            // Everything is read, so that the program never waits for room in the pipe.
+            // All output is read, so that the program never waits for room in the pipe.
             let (program, output) = (process.processIdentifier, pipe.fileHandleForReading)
             let text = try await withTaskCancellationHandler {
                 String(decoding: try output.readToEnd() ?? Data(), as: UTF8.self)

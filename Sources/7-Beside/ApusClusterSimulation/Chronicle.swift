@@ -3,18 +3,18 @@ internal import ApusWire
 internal import Locks
 internal import Logging
 
-/// What happens in a simulated world: a story for people, what was found broken, and the facts by which outcomes are judged.
+/// Records what happens in a simulated world: a story to read, the promises that were broken, and the facts that excuse errors.
 final class Chronicle: Sendable {
-    /// Misfortunes that have happened, each of which excuses some errors.
+    /// A kind of misfortune, which excuses some errors once it has happened.
     enum Misfortune: Hashable, Sendable {
-        /// An engine died, was stopped, stood still, or was not there yet.
+        /// An engine died, was stopped, was paused, or had not started yet.
         case engine
         /// A connection of a client was cut.
         case clientConnection
         /// A connection of an engine was cut.
         case engineConnection
         case controller
-        /// A client has aborted something.
+        /// A client has aborted a task.
         case abort
     }
 
@@ -22,13 +22,13 @@ final class Chronicle: Sendable {
     struct Request: Sendable {
         let number: Int
         let text: String
-        /// How often the function may run to its end.
+        /// How often the functions of the request may run.
         let runs: Int
-        /// Whether its functions submit tasks.
+        /// Whether the request's function submits tasks.
         let isNested: Bool
         var isOver = false
         var completions = 0
-        /// The tasks that it became.
+        /// The tasks that the client sent for the request.
         var tasks: Set<TaskID> = []
     }
 
@@ -39,13 +39,13 @@ final class Chronicle: Sendable {
         var happened: Set<Misfortune> = []
         var lostAtEngines: Set<TaskID> = []
         var losses = ControllerLosses()
-        /// Engines that own what few own.
+        /// The names of the engines that own the scarce resource.
         var owners: Set<String> = []
         /// The names of engines that a controller has given up and has not registered again, by the controller's process.
         var givenUp: [Int: Set<String>] = [:]
-        /// The ids of answers that came from those.
+        /// The ids of answers that came from engines after these had been given up.
         var lateAnswers: Set<String> = []
-        /// Requests that engines have given back, and whether one of them was played again: an engine may run it, beside the one that has it.
+        /// Requests that engines have given back, and whether the network has replayed such a request: two engines may run it.
         var givenBack: Set<String> = []
         var mayRunAgain = false
     }
@@ -74,35 +74,35 @@ final class Chronicle: Sendable {
         self.note(line)
     }
 
-    /// Tells of a promise that was broken.
+    /// Records a broken promise, and adds it to the story.
     func violate(_ line: String) {
         self.note("BROKEN: \(line)")
         self.state.withLock { $0.violations.append(line) }
     }
 
-    /// Tells of a contradiction that a process of the world has in what it keeps.
+    /// Runs a check of a process's invariants, and records a broken promise if the check throws.
     func demand(_ process: String, _ check: () throws -> Void) {
         do { try check() } catch { self.violate("\(process) contradicts itself: \(error)") }
     }
 
     // MARK: What is lost
 
-    /// The request of a task, or its answer, was lost between the controller and an engine.
+    /// Notes that a task's request or answer was lost between the controller and an engine.
     func noteLoss(of task: TaskID) { self.state.withLock { _ = $0.lostAtEngines.insert(task) } }
 
-    /// Whether a task of the request was lost on its way to or from an engine.
+    /// Whether a message about one of the request's tasks was lost between the controller and an engine.
     ///
-    /// Nothing promises that such a task ends yet: neither controller nor engine knows that the other has lost it.
+    /// Such a task may never end, because neither the controller nor the engine notices the loss.
     func wasLostAtEngine(_ number: Int) -> Bool {
         self.state.withLock { !$0.lostAtEngines.isDisjoint(with: $0.requests[number]?.tasks ?? []) }
     }
 
     func wasLostAtEngine(_ task: TaskID) -> Bool { self.state.withLock { $0.lostAtEngines.contains(task) } }
 
-    /// Whether any task was lost on its way to or from an engine, or with a controller: the functions that wait for it may be of any request.
+    /// Whether any task was lost between the controller and an engine, or with a controller. Any function may wait for it.
     var mayHaveLostInnerTasks: Bool { self.state.withLock { !$0.lostAtEngines.isEmpty || $0.losses.mayHaveLostInnerTasks } }
 
-    /// What the deaths of controllers may have cost.
+    /// The tasks that may have been lost with controllers, and the errors that their loss excuses.
     var losses: ControllerLosses { self.state.withLock { $0.losses } }
     /// Whether the task's function submits tasks.
     func isNested(_ task: TaskID) -> Bool {
@@ -110,7 +110,7 @@ final class Chronicle: Sendable {
     }
     func tasks(of number: Int) -> Set<TaskID> { self.state.withLock { $0.requests[number]?.tasks ?? [] } }
 
-    /// A message has come to a controller.
+    /// Notes that a message has come to a controller.
     func came(_ message: SimulatedNetwork.Letter, toController process: Int) {
         self.state.withLock { state in
             switch message.type {
@@ -129,7 +129,7 @@ final class Chronicle: Sendable {
         }
     }
 
-    /// A message has come to an engine or a client.
+    /// Notes that a message has come to an engine or a client.
     func came(_ message: SimulatedNetwork.Letter, to process: Int) {
         switch message.type {
         case "apply_request": self.state.withLock { $0.losses.came(message.id, toEngine: process) }
@@ -138,7 +138,7 @@ final class Chronicle: Sendable {
         }
     }
 
-    /// A message was played again.
+    /// Notes that the network has replayed a message.
     func cameAgain(_ message: SimulatedNetwork.Letter) {
         self.state.withLock { if $0.givenBack.contains(message.id) { $0.mayRunAgain = true } }
     }
@@ -153,7 +153,7 @@ final class Chronicle: Sendable {
     func noteOwner(_ engine: String) { self.state.withLock { _ = $0.owners.insert(engine) } }
     func isOwner(_ engine: String) -> Bool { self.state.withLock { $0.owners.contains(engine) } }
 
-    /// The controller has registered the engine, or given it up.
+    /// Notes that a controller has registered an engine, or has given it up.
     func note(_ engine: String, isRegistered: Bool, by controller: Int) {
         self.state.withLock { state in
             if isRegistered {
@@ -167,7 +167,8 @@ final class Chronicle: Sendable {
 
     var knowsLateAnswers: Bool { self.state.withLock { !$0.lateAnswers.isEmpty } }
 
-    /// A controller passes a message on. What an engine sent that was given up comes too late: who asked was told that the engine is gone.
+    /// Checks a message that a controller sends. An answer that came after its engine was given up must be dropped, because the
+    /// client was already told that the engine is gone.
     func passes(_ message: SimulatedNetwork.Letter) {
         guard self.state.withLock({ $0.lateAnswers.contains(message.id) }) else { return }
         self.violate("the answer \(message.id) of an engine that was given up is passed on")
@@ -191,7 +192,7 @@ final class Chronicle: Sendable {
         if wasOver { self.violate("request \(number) ended twice") }
     }
 
-    /// A function ran to its end for the request, at that engine.
+    /// Notes that an engine ran a function of the request. A promise is broken if the function ran more often than it may.
     func ran(_ number: Int, at engine: String) {
         self.note("request \(number) is worked on by \(engine)")
         let isTooOften = self.state.withLock { state in
@@ -204,7 +205,7 @@ final class Chronicle: Sendable {
     }
 }
 
-/// Writes what services log into the story.
+/// Writes the log lines of services into the story.
 struct StoryLogHandler: LogHandler {
     let chronicle: Chronicle
     let process: String

@@ -4,34 +4,34 @@ internal import ApusWire
 internal import Locks
 internal import NIOCore
 
-/// What one client of a simulated world does: it sends requests of many kinds, waits for each, and judges how it ended.
+/// Sends requests of many kinds from one client of a simulated world, waits for each, and judges how it ended.
 struct ClientScript: Sendable {
     private let name: String
     private let client: Client
     private let life: WorldLife
     private let numbers: Counter
-    /// How long anything may take, slow engines included.
+    /// The longest time that a request may take, even with slow engines.
     private static let patience = Duration.seconds(240)
-    /// The last balanced results, for those that depend on them.
+    /// The results of earlier load-balanced tasks, on which later tasks may depend.
     private let earlier = Results()
 
     private final class Results: Sendable {
         let list = Mutex<[AsyncResult<Int>]>([])
     }
 
-    /// What may come of a request besides its value.
+    /// How often a request may run, and how it may end besides with its value.
     private struct Terms {
-        /// How often its function may run to its end; nil where it is not counted.
+        /// How often the request's function may run; nil if the runs are not counted.
         var runs: Int?
-        /// Whether the function, or what the request depends on, may fail.
+        /// Whether the function, or a task on which the request depends, may fail.
         var mayFail = false
-        /// How long it may wait for what it depends on.
+        /// How long the request may wait for the tasks on which it depends.
         var timeout: Duration?
-        /// Whether it is at its run limit, so that either is right.
+        /// Whether the function may exceed its run limit: a value and an error are then both right.
         var mayExceed = false
-        /// Whether it changes nothing, so that the client asks again when its connection has lost the answer.
+        /// Whether the request changes nothing: the client then repeats it when a broken connection has lost the answer.
         var isQuestion = false
-        /// Whether its functions submit tasks, which may be lost.
+        /// Whether the request's function submits tasks, which may be lost.
         var isNested = false
     }
 
@@ -101,7 +101,7 @@ struct ClientScript: Sendable {
 
     // MARK: Kinds of requests
 
-    /// A task of the scheduler's, with whatever a view can say of one.
+    /// Sends a load-balanced task with a random choice of a view's options.
     private func balanced(_ number: Int, _ x: Int) async {
         let time = self.life.time
         var view = self.client.loadBalancedView()
@@ -162,7 +162,7 @@ struct ClientScript: Sendable {
         }
     }
 
-    /// A map, whose chunks are of one size or follow what the engines make of them.
+    /// Sends a map, whose chunks have a fixed size, or a size that the client chooses by measuring.
     private func map(_ number: Int) async {
         let time = self.life.time
         let count = 1 + Int(time.below(40))
@@ -181,7 +181,7 @@ struct ClientScript: Sendable {
         }
     }
 
-    /// A task whose function submits tasks and waits for them.
+    /// Sends a task whose function submits tasks and waits for them.
     private func nested(_ number: Int, _ x: Int) async {
         let depth = Int(self.life.time.below(3))
         await self.request(number, "nest(\(x)), \(depth) deep", Terms(isNested: true)) {
@@ -191,13 +191,13 @@ struct ClientScript: Sendable {
         }
     }
 
-    /// A task that takes its time, and may take more than it has.
+    /// Sends a task whose function sleeps, perhaps beyond its run limit.
     private func limited(_ number: Int) async {
         let time = self.life.time
         let milliseconds = Int(time.below(3000))
         let limit = time.chance(60) ? 1 + Int(time.below(4000)) : nil
         var terms = Terms(runs: 1)
-        // It is told that it has ended when its engine comes to it, which may stand still.
+        // The engine may take up the function's end only after the limit, because the engine is slow or paused.
         if let limit { terms.mayExceed = milliseconds + 1 >= limit || self.life.nature.hangs > 0 || limit - milliseconds < 1500 }
         await self.request(number, "wait(\(milliseconds))\(limit.map { ", no longer than \($0)" } ?? "")", terms) {
             let view = self.client.loadBalancedView().with { $0.runLimit = limit.map { .milliseconds($0) } }
@@ -207,7 +207,7 @@ struct ClientScript: Sendable {
         }
     }
 
-    /// Has the hub forget a task that has ended.
+    /// Asks the hub to forget a task that has ended.
     private func purge(_ number: Int) async {
         await self.request(number, "forget a task that has ended") {
             let task = self.life.results.withLock { results in
@@ -222,7 +222,7 @@ struct ClientScript: Sendable {
 
     // MARK: Judging
 
-    /// The value of a result, as long as anybody may have to wait for one.
+    /// Waits for a result, at most for the longest time that a request may take, and gives its value.
     private func value<Output>(_ number: Int, _ result: AsyncResult<Output>) async throws -> Output {
         self.life.chronicle.note(number, became: result.messageIDs)
         return try await result.value(timeout: Self.patience)
@@ -230,12 +230,12 @@ struct ClientScript: Sendable {
 
     /// Sends a request, waits for its end and judges it.
     ///
-    /// - Parameter body: Gives what is wrong with the value; nil if it is right.
+    /// - Parameter body: Sends the request and waits for its value. Returns the value as a text if it is wrong, else nil.
     private func request(
         _ number: Int, _ text: String, _ terms: Terms = Terms(), _ body: @escaping @Sendable () async throws -> String?
     ) async {
         let chronicle = self.life.chronicle
-        // Where each of several engines runs it, they are not counted.
+        // Runs are not counted where the terms do not say how many there may be: a request to several engines runs at each.
         chronicle.began(number, "\(self.name): \(text)", runs: terms.runs ?? 1000, isNested: terms.isNested)
         let start = ContinuousClock.now
         do {
@@ -249,12 +249,12 @@ struct ClientScript: Sendable {
         }
     }
 
-    /// Whether something that happened explains the error.
+    /// Whether a misfortune, or the terms of the request, explains the error.
     private func isExcused(_ error: any Error, _ number: Int, _ terms: Terms, after duration: Duration) -> Bool {
         let chronicle = self.life.chronicle
         let losses = chronicle.losses
         let lostController = chronicle.has(.controller) || chronicle.has(.clientConnection)
-        // These say that a promise is broken, whatever else has happened.
+        // A time-out breaks a promise whatever else has happened, except for the causes named here.
         switch (error as? ApusError)?.code {
         case .timeout:
             return chronicle.wasLostAtEngine(number) || losses.mayWaitForEver(chronicle.tasks(of: number))
@@ -263,7 +263,7 @@ struct ClientScript: Sendable {
         default: break
         }
         if terms.mayFail { return true }
-        // What happens to tasks within a task its function tells in words of its own.
+        // A function that submits tasks fails with an error of its own when one of these tasks fails.
         if terms.isNested, error is RemoteError, chronicle.has(.engine) || lostController { return true }
         switch error {
         case let error as CompositeError: return error.errors.allSatisfy { self.isExcused($0, number, terms, after: duration) }

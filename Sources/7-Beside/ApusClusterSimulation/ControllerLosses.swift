@@ -1,24 +1,25 @@
 internal import ApusClient
 internal import ApusWire
 
-/// What the death of a controller may cost, for the next one does not take up what the first had not finished.
+/// Records which tasks may have been lost with controllers that died, and excuses the errors that follow from such a loss.
 ///
-/// Everything that is forgiven for that reason is forgiven here and nowhere else, so that it can be taken away in one piece when a controller
-/// queues again what its store says is unfinished: this file, and the places that do not compile without it.
+/// A controller with a durable store takes up the unfinished tasks that the store still has; a controller with a store in memory
+/// takes up none. The same errors are forgiven with either store. Everything that is forgiven for lost tasks is forgiven here;
+/// ``ClientScript`` also excuses errors about engines and connections once a controller has died.
 struct ControllerLosses: Sendable {
-    /// Requests that a controller has and no engine does: each with the process of the controller.
+    /// Requests that a controller has and no engine has, each with the controller's process.
     private var holders: [String: Int] = [:]
-    /// Requests that engines have, each with the process of the engine and that of the controller which gave it.
+    /// Requests that engines have, each with the engine's process and the process of the controller that gave the request.
     private var given: [String: (engine: Int, controller: Int)] = [:]
     private var lastController = 0
-    /// Tasks that nobody had any more when their controller died.
+    /// Tasks that no engine had when their controller died, and tasks of an earlier controller whose engine was given up.
     private var tasks: Set<TaskID> = []
     /// Whether any controller has died.
     private(set) var hasDied = false
 
     // MARK: Who has what
 
-    /// A request has come to a controller from its client, or back from an engine; or the answer that the controller has yet to pass on.
+    /// Called when a controller gets a request from its client, gets it back from an engine, or gets its answer to pass on.
     mutating func came(_ request: String, toController process: Int) {
         self.holders[request] = process
         self.given[request] = nil
@@ -30,11 +31,11 @@ struct ControllerLosses: Sendable {
         self.given[request] = (process, self.lastController)
     }
 
-    /// The answer has come to the client.
+    /// Called when the answer has come to the client.
     mutating func ended(_ request: String) { self.holders[request] = nil }
 
-    /// A controller gives up an engine, which will drop what it has. What came from this controller is the controller's again; of what came
-    /// from an earlier one it does not know.
+    /// Called when a controller gives up an engine, which then drops its requests. The controller still has the requests that it
+    /// gave the engine itself; requests that an earlier controller gave are taken for lost.
     mutating func gaveUp(engine: Int, by controller: Int) {
         for (request, holder) in self.given where holder.engine == engine {
             self.given[request] = nil
@@ -52,17 +53,18 @@ struct ControllerLosses: Sendable {
 
     // MARK: What is forgiven
 
-    /// Nobody will end a task that waited at the controller or was about to be tried again, or that its engine has dropped. Its record may
-    /// say that an engine has it.
+    /// Whether one of the tasks may never end: it waited at a controller that died, was about to be tried again, or was dropped by
+    /// its engine. Its record may still name an engine.
     func mayWaitForEver(_ request: Set<TaskID>) -> Bool { !self.tasks.isDisjoint(with: request) }
-    /// The same of tasks that functions of engines submitted, whose ids are not known by their request.
+    /// Whether a task that a function submitted may never end. The ids of such tasks are not known for the client's request.
     var mayHaveLostInnerTasks: Bool { !self.tasks.isEmpty }
-    /// A client finds that a task was lost with its controller.
+    /// Whether the code is a client's error for a task that was lost with its controller.
     func excuses(_ code: ApusError.Code) -> Bool { self.hasDied && code == .taskLost }
-    /// The record of a task that the dead controller had takes the first answer, even that of an engine which lies of tasks that others have.
+    /// Whether the error is a lie that a later controller may have recorded: this controller takes the first answer to a task of
+    /// the dead controller, even from a lying engine that was not given the task.
     func excuses(_ error: RemoteError) -> Bool { self.hasDied && error.name == LyingTransport.errorName }
-    /// An engine may run again what another has run.
+    /// Whether an engine may run a task that another engine has run.
     var mayRunAgain: Bool { self.hasDied }
-    /// A record may never be finished.
+    /// Whether records of tasks may stay unfinished.
     var mayLeaveRecords: Bool { self.hasDied }
 }

@@ -3,18 +3,19 @@ internal import ApusWire
 internal import Locks
 internal import NIOCore
 
-/// The network as an engine has it that has the cluster's key and goes wrong: now and then it says more than it was asked.
+/// The network of a faulty engine that has the cluster's key: after some answers the transport sends a lie.
 ///
-/// It answers twice, answers tasks that other engines have, and answers in the name of another. All lies are well signed.
+/// A lie is a second answer to the same request, an answer in the name of another engine, or an answer to a task that another
+/// engine has. All lies are signed with the cluster's key.
 struct LyingTransport: Transport {
     private let network: any Transport
     private let surroundings: Surroundings
     private let engine: String
     private let lies: Int
     private let signer: Signer
-    /// What an error is called that is a lie.
+    /// The name of the error in every lie.
     static let errorName = "Lie"
-    /// The controller's port for engines' tasks.
+    /// The port from which the controller sends tasks to engines.
     fileprivate let taskPort: Int
 
     init(_ network: any Transport, _ surroundings: Surroundings, of engine: String, lies: Int, signer: Signer, taskPort: Int) {
@@ -43,13 +44,13 @@ struct LyingTransport: Transport {
         return LyingSocket(socket: socket, liar: self, isForTasks: isForTasks)
     }
 
-    /// Notes a request of any engine, which liars may answer.
+    /// Notes a request that the engine was sent; other lying engines may answer it.
     private func overhear(_ frames: [ByteBuffer], by engine: String) {
         guard let message = try? Message(frames: frames), message.header.textMember("msg_type") == "apply_request" else { return }
         self.surroundings.overheard.add(message, by: engine)
     }
 
-    /// A lie to follow the answer.
+    /// Makes the lie that follows an answer; nil if no lie follows.
     fileprivate func lie(after frames: [ByteBuffer], isTask: Bool) -> [ByteBuffer]? {
         let time = self.surroundings.time
         guard let message = try? Message(frames: frames), let parent = message.parent.textMember("msg_id"),
@@ -90,7 +91,7 @@ struct LyingTransport: Transport {
 private struct LyingSocket: TransportSocket {
     let socket: any TransportSocket
     let liar: LyingTransport
-    /// Whether it is connected to where tasks come from.
+    /// Whether the socket is connected to the controller's port for tasks.
     let isForTasks: Flag
 
     func send(_ frames: [ByteBuffer]) {
@@ -111,18 +112,17 @@ private struct LyingSocket: TransportSocket {
     func close(linger: TimeAmount) async { await self.socket.close(linger: linger) }
 }
 
-/// The network as a client has it that goes wrong: now and then it sends a request of its own again, signed anew, while the first is
-/// under way or when it has ended.
+/// The network of a faulty client: the transport repeats some requests, signed anew, while they are unanswered or after their end.
 struct StutteringTransport: Transport {
     private let network: any Transport
     private let surroundings: Surroundings
     private let stutters: Int
     private let signer: Signer
-    /// Where broadcasts are sent, if they are to be sent again only while none of their answers has come.
+    /// The port of broadcasts, if broadcasts are repeated only before their first answer; nil if they are repeated at any time.
     fileprivate let broadcastPort: Int?
     private let unanswered = Unanswered()
 
-    /// The ids of requests that have no answer.
+    /// The ids of requests that are to be repeated and have no answer yet.
     private final class Unanswered: Sendable {
         let ids = Mutex<Set<String>>([])
     }
@@ -151,7 +151,7 @@ struct StutteringTransport: Transport {
 
     private func noteAnswer(_ frames: [ByteBuffer]) {
         guard let message = try? Message(frames: frames), let id = message.parent.textMember("msg_id") else { return }
-        // The id of a broadcast's copy is that of the broadcast, and its engine's name.
+        // The id of a broadcast's copy is the id of the broadcast and the engine's name.
         let original = id.split(separator: "_").prefix(2).joined(separator: "_")
         self.unanswered.ids.withLock { ids in
             ids.remove(id)
@@ -159,7 +159,7 @@ struct StutteringTransport: Transport {
         }
     }
 
-    /// - Parameter isSteady: Whether the request is sent again only while it has no answer.
+    /// - Parameter isSteady: Whether the request is repeated only while it has no answer.
     fileprivate func stutter(
         _ frames: [ByteBuffer], isSteady: Bool, on loop: VirtualLoop, send: @escaping @Sendable ([ByteBuffer]) -> Void
     ) {
@@ -186,7 +186,7 @@ private struct StutteringSocket: TransportSocket {
     let socket: any TransportSocket
     let client: StutteringTransport
     let loop: VirtualLoop
-    /// Whether it sends again only what has no answer.
+    /// Whether the socket repeats only requests that have no answer.
     let isSteady: Flag
 
     func send(_ frames: [ByteBuffer]) {

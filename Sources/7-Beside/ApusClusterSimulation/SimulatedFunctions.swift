@@ -3,27 +3,28 @@ internal import ApusEngine
 internal import ApusFunctions
 internal import Locks
 
-/// Functions that engines of a simulated world have. The first argument of each is the number of the request, but for those of maps.
+/// The functions that engines of a simulated world can run. The first argument is the number of the request, except in maps.
 struct SimulatedFunctions: Sendable {
-    /// Gives its second argument times two; fails if that is negative.
+    /// Returns its second argument times two; fails if the argument is negative.
     let double: RemoteFunction<Int, Int, Int>
-    /// Gives the sum of the other two.
+    /// Returns the sum of its second and third arguments.
     let add: RemoteFunction<Int, Int, Int, Int>
-    /// Gives its argument times two, which is an element of a map: the number of the request times ``elements``, and a number within.
+    /// Returns its argument times two. The argument is an element of a map: the request's number times ``elements``, plus the
+    /// element's index.
     let doubleElement: RemoteFunction<Int, Int>
-    /// Gives its second argument when so many milliseconds have passed as it says.
+    /// Sleeps for as many milliseconds as its second argument says, and returns the argument.
     let wait: RemoteFunction<Int, Int, Int>
-    /// Gives its second argument times two, at an engine that owns what few own.
+    /// Returns its second argument times two; runs only on engines that own the scarce resource.
     let use: RemoteFunction<Int, Int, Int>
-    /// Gives its second argument times two to the power of one more than the third, by tasks of its own within each other.
+    /// Returns its second argument times two to the power of one more than the third; submits tasks, which may submit more.
     let nest: RemoteFunction<Int, Int, Int, Int>
     private let records: [String: FunctionRecord]
 
     struct Refusal: Error {}
 
-    /// How many elements a map may have.
+    /// The largest number of elements in a map.
     static let elements = 1000
-    /// What few engines own.
+    /// The scarce resource, which only some engines own.
     static let resource = "gpu"
 
     init(_ chronicle: Chronicle) {
@@ -84,7 +85,7 @@ struct SimulatedFunctions: Sendable {
         self.records = Dictionary(uniqueKeysWithValues: all.map { ($0.qualifiedName, $0) })
     }
 
-    /// The client that the functions of an engine share: what `EngineContext.client()` gives, which stands on a floor above.
+    /// Gives the client that the functions of an engine share, like `EngineContext.client()`, which is on a floor above.
     private static func client() async throws -> Client {
         guard let engine = EngineContext.current, let access = engine.engine as? ClusterAccess, let connection = access.connection
         else { throw ApusError(.notSupported, "no engine of a cluster runs this function") }

@@ -3,32 +3,33 @@ internal import ApusWire
 internal import Locks
 internal import NIOCore
 
-/// A network between simulated processes: what sockets promise of ``TransportSocket``, over connections that take their time and break.
+/// A network between simulated processes, whose connections delay messages and break.
 ///
-/// Each message has a delay by the seed, and keeps its place within its connection, as over TCP. A connection that is cut loses what is
-/// on its way; whoever had sought it seeks again after a pause. Messages may be played again.
+/// Sockets keep the promises of ``TransportSocket``. The delays follow from the seed, and the messages of one connection keep their
+/// order, as over TCP. A connection that is cut loses the messages on their way, and the socket that had connected connects again
+/// after a pause. Messages may be replayed.
 final class SimulatedNetwork: Sendable {
-    /// How bad the network is.
+    /// How slow and how faulty the network is.
     struct Conditions: Sendable {
-        /// Nanoseconds that a message is on its way, at most.
+        /// The limit of a message's random delay, in nanoseconds.
         var latency: Int64 = 300_000
-        /// Of a hundred messages, how many are played again.
+        /// The percentage of messages that are replayed.
         var replays = 0
     }
 
     private let time: VirtualTime
     private let conditions: Conditions
     private let chronicle: Chronicle
-    /// Whether each message is told of.
+    /// Whether the story has a line for each message.
     private let traces: Bool
     private let state = Mutex(State())
 
     private struct State {
         var sockets: [Int: SocketState] = [:]
         var connections: [Int: Connection] = [:]
-        /// Which socket listens at a port.
+        /// The socket that listens at each port.
         var listeners: [Int: Int] = [:]
-        /// Sockets that seek a listener, by port.
+        /// Sockets that wait for a listener, by port.
         var seekers: [Int: [Int]] = [:]
         var engines: Set<Int> = []
         var controllers: Set<Int> = []
@@ -45,17 +46,17 @@ final class SimulatedNetwork: Sendable {
         }
     }
 
-    /// What a message says of itself.
+    /// The parts of a message that the simulation looks at.
     struct Letter: Sendable {
         let type: String
         let id: String
         let session: String
-        /// What it answers.
+        /// The id of the request that the message answers; nil if it answers none.
         let parent: String?
-        /// The requests that an engine gives back by it.
+        /// The requests that an engine gives back with the message.
         let given: [String]
 
-        /// Nil where the frames are no message.
+        /// Nil if the frames are no message.
         init?(_ frames: [ByteBuffer]) {
             guard frames.count > 4, let message = try? Message(frames: frames),
                 let type = message.header.textMember("msg_type"), let id = message.header.textMember("msg_id")
@@ -75,13 +76,13 @@ final class SimulatedNetwork: Sendable {
         let identity: ByteBuffer
         let loop: VirtualLoop
         let handler: @Sendable (SocketEvent) -> Void
-        /// Connections that it knows of, in order of connecting, each with the name its peer has here.
+        /// The socket's connections in order of connecting, each with the peer's name at this socket.
         var peers: [Peer] = []
-        /// What a dealer sent before it had a peer.
+        /// Messages that a dealer sent before it had a peer.
         var unsent: [[ByteBuffer]] = []
-        /// The dealer's next peer.
+        /// The number of messages that a dealer has sent, which chooses the next peer.
         var turn = 0
-        /// What is to be told at the next turn of the loop.
+        /// The events that the handler gets at the next turn of the loop.
         var inbox: [SocketEvent] = []
         var isDelivering = false
         var isReading = true
@@ -90,7 +91,7 @@ final class SimulatedNetwork: Sendable {
     private struct Peer {
         let connection: Int
         let name: ByteBuffer
-        /// Whether the connection is one of an engine's.
+        /// Whether an engine made the connection.
         let isOfEngine: Bool
     }
 
@@ -98,7 +99,7 @@ final class SimulatedNetwork: Sendable {
         let seeker: Int
         let listener: Int
         let port: Int
-        /// When the last message to either end arrives: they do not overtake each other.
+        /// When the last message to each end arrives; messages do not overtake each other.
         var arrivals: [Int: Int64] = [:]
 
         func peer(of socket: Int) -> Int { socket == self.seeker ? self.listener : self.seeker }
@@ -111,10 +112,10 @@ final class SimulatedNetwork: Sendable {
         self.conditions = conditions
     }
 
-    /// Messages played again, and messages lost, so far.
+    /// The numbers of messages replayed and lost so far.
     var counts: (replayed: Int, lost: Int) { self.state.withLock { ($0.replayed, $0.lost) } }
 
-    /// The network as one process has it.
+    /// Makes the transport of one process.
     func transport(of process: Int, isEngine: Bool = false, isController: Bool = false) -> any Transport {
         self.state.withLock { state in
             if isEngine { state.engines.insert(process) }
@@ -125,7 +126,7 @@ final class SimulatedNetwork: Sendable {
 
     // MARK: Misfortune
 
-    /// Ends a process: its sockets are gone at once, and what they had sent may be lost.
+    /// Ends a process: its sockets close at once, and messages on their way to the sockets are lost.
     func end(_ process: Int) {
         let sockets = self.state.withLock { state -> [Int] in
             state.ended.insert(process)
@@ -134,7 +135,7 @@ final class SimulatedNetwork: Sendable {
         for socket in sockets { self.close(socket) }
     }
 
-    /// Cuts one connection that a socket of the process had sought, if there is one.
+    /// Cuts a random connection that a socket of the process had made, if there is one.
     func cut(_ process: Int) -> Bool {
         let sought = self.state.withLock { state in
             state.connections.filter { state.sockets[$0.value.seeker]?.process == process }.keys.sorted()
@@ -144,7 +145,7 @@ final class SimulatedNetwork: Sendable {
         return true
     }
 
-    /// Cuts every connection that sockets of the process had sought, as when a laptop sleeps.
+    /// Cuts every connection that sockets of the process had made, as when a laptop sleeps.
     func cutAll(_ process: Int) {
         let sought = self.state.withLock { state in
             state.connections.filter { state.sockets[$0.value.seeker]?.process == process }.keys.sorted()
@@ -152,7 +153,7 @@ final class SimulatedNetwork: Sendable {
         for connection in sought { self.cut(connection, by: nil) }
     }
 
-    /// - Parameter socket: Who cut it and knows it already.
+    /// - Parameter socket: The socket that cuts the connection, which is told at once; the other end is told later.
     private func cut(_ number: Int, by socket: Int?) {
         guard let connection = self.state.withLock({ $0.connections.removeValue(forKey: number) }) else { return }
         for end in [connection.listener, connection.seeker] where end != socket {
@@ -161,7 +162,7 @@ final class SimulatedNetwork: Sendable {
         if let socket { self.tellOfLoss(of: number, connection, at: socket) }
     }
 
-    /// One end hears that the connection is over; the one that sought it seeks again.
+    /// Tells one end that the connection has ended; the end that had connected connects again.
     private func tellOfLoss(of number: Int, _ connection: Connection, at socket: Int) {
         let ready = self.state.withLock { state -> [Int] in
             guard let index = state.sockets[socket]?.peers.firstIndex(where: { $0.connection == number }),
@@ -199,7 +200,7 @@ final class SimulatedNetwork: Sendable {
                 state.nextPort += 1
             }
             guard state.listeners[endpoint.port] == nil else { throw TransportError("port \(endpoint.port) is in use") }
-            // Of a process that has ended.
+            // The socket is gone if its process has ended.
             guard state.sockets[socket] != nil else { return [] }
             state.listeners[endpoint.port] = socket
             return state.seekers.removeValue(forKey: endpoint.port) ?? []
@@ -216,7 +217,7 @@ final class SimulatedNetwork: Sendable {
         self.time.plan(in: delay) { self.join(socket, port) }
     }
 
-    /// Connects the socket to whoever listens at the port, now or as soon as somebody does.
+    /// Connects the socket to the listener at the port, now or as soon as there is one.
     private func join(_ seeker: Int, _ port: Int) {
         enum Outcome { case told([Int]), again, none }
         let outcome = self.state.withLock { state -> Outcome in
@@ -225,7 +226,7 @@ final class SimulatedNetwork: Sendable {
                 state.seekers[port, default: []].append(seeker)
                 return .none
             }
-            // A router knows one peer by a name; whoever comes with the name of another, which may be on its way out, is not let in.
+            // A router has one peer of each name. A socket tries again while a peer, which may be about to leave, has its name.
             if listening.role == .router, seeking.identity.readableBytes > 0,
                 listening.peers.contains(where: { $0.name == seeking.identity })
             {
@@ -290,7 +291,7 @@ final class SimulatedNetwork: Sendable {
         for (peer, frames) in messages { self.carry(frames, over: peer.connection, from: socket, isOfEngine: peer.isOfEngine) }
     }
 
-    /// Has a message arrive at the other end, behind those before it.
+    /// Plans the arrival of a message at the other end, after the earlier messages of the connection.
     private func carry(_ frames: [ByteBuffer], over connection: Int, from socket: Int, isOfEngine: Bool) {
         let soon = self.time.nanoseconds + 20_000 + self.time.below(self.conditions.latency)
         let arrival = self.state.withLock { state -> (Int64, Int)? in
@@ -313,7 +314,7 @@ final class SimulatedNetwork: Sendable {
         }
     }
 
-    /// - Returns: False if there is nobody at the end of the connection any more, or no connection.
+    /// - Returns: False if the connection, or the socket at its end, is gone.
     private func arrive(_ frames: [ByteBuffer], over connection: Int, at socket: Int, isAgain: Bool = false) -> Bool {
         let ready = self.state.withLock { state -> [Int]? in
             guard state.connections[connection] != nil, let receiver = state.sockets[socket],
@@ -340,7 +341,7 @@ final class SimulatedNetwork: Sendable {
         return true
     }
 
-    /// A message does not arrive. Tasks that are lost between the controller and an engine are noted.
+    /// Records that a message does not arrive, and notes tasks that are lost between the controller and an engine.
     private func lose(_ frames: [ByteBuffer], _ isOfEngine: Bool) {
         self.trace("is lost on its way", frames, to: nil)
         guard isOfEngine else { return }
@@ -350,7 +351,7 @@ final class SimulatedNetwork: Sendable {
         if let id { self.chronicle.noteLoss(of: TaskID(id)) }
     }
 
-    /// Tells of a message in the story, if that is wanted.
+    /// Adds a line about a message to the story, if messages are traced.
     private func trace(_ what: String, _ frames: [ByteBuffer], to socket: Int?) {
         guard self.traces, let message = try? Message(frames: frames) else { return }
         let process = socket.flatMap { socket in self.state.withLock { $0.sockets[socket]?.process } }
@@ -360,7 +361,7 @@ final class SimulatedNetwork: Sendable {
         self.chronicle.note("    \(type) \(id)\(parent) \(what)\(process.map { " to process \($0)" } ?? "")")
     }
 
-    /// Closes a socket. What it sent still arrives, and its peers hear of its end after that.
+    /// Closes a socket. Messages that it sent still arrive, and its peers are told of its end after them.
     fileprivate func close(_ socket: Int) {
         let connections = self.state.withLock { state -> [(Int, Connection)] in
             guard let closed = state.sockets.removeValue(forKey: socket) else { return [] }
@@ -377,7 +378,7 @@ final class SimulatedNetwork: Sendable {
         }
     }
 
-    /// Ends the connection to the peer of that name. Who had connected does so again, as over TCP.
+    /// Ends the connection to the peer of this name. The socket that had connected connects again, as over TCP.
     fileprivate func disconnect(_ name: ByteBuffer, from socket: Int) {
         let connection = self.state.withLock { $0.sockets[socket]?.peers.first { $0.name == name }?.connection }
         if let connection { self.cut(connection, by: socket) }
@@ -397,7 +398,7 @@ final class SimulatedNetwork: Sendable {
 
     /// - Returns: The sockets whose loops must be woken.
     private static func tell(_ event: SocketEvent, to socket: Int, _ state: inout State) -> [Int] {
-        // What comes before the loop's next turn is read together.
+        // Messages that come before the loop's next turn are read together.
         if case .received(let more) = event, case .received(let messages)? = state.sockets[socket]?.inbox.last {
             state.sockets[socket]?.inbox.removeLast()
             state.sockets[socket]?.inbox.append(.received(messages + more))
@@ -424,7 +425,7 @@ final class SimulatedNetwork: Sendable {
             return (state.sockets[socket]?.inbox ?? [], state.sockets[socket]?.handler)
         }
         for event in events {
-            // One that is closed by what it is told is told no more.
+            // A handler may close its socket, which then gets no more events.
             guard self.state.withLock({ $0.sockets[socket] != nil }) else { return }
             handler?(event)
         }

@@ -10,7 +10,7 @@ internal import Locks
 internal import Logging
 internal import NIOCore
 
-/// What all processes of a simulated world share.
+/// The parts of a simulated world that all its processes share.
 struct Surroundings: Sendable {
     let time: VirtualTime
     let network: SimulatedNetwork
@@ -19,13 +19,13 @@ struct Surroundings: Sendable {
     let overheard = Overheard()
     private let processes = Counter()
 
-    /// The last requests that engines were sent.
+    /// The last requests that engines were sent, which lying engines may answer.
     final class Overheard: Sendable {
         private let state = Mutex(State())
 
         private struct State {
             var last: [Message] = []
-            /// The headers of all requests that an engine was ever sent.
+            /// The headers of all requests that each engine was ever sent.
             var own: [String: Set<ByteBuffer>] = [:]
         }
 
@@ -36,7 +36,8 @@ struct Surroundings: Sendable {
             }
         }
 
-        /// Those that the engine was not sent itself: what it says of its own is its own.
+        /// The last requests that the engine was not sent itself. A lying engine answers only these, because the controller must
+        /// accept an engine's first answer to a request that the engine was sent.
         func last(notBy engine: String) -> [Message] {
             self.state.withLock { state in state.last.filter { state.own[engine]?.contains($0.header) != true } }
         }
@@ -68,7 +69,7 @@ final class SimulatedController: Sendable {
     let clientInfo: ClientConnectionInfo
     let engineInfo: EngineConnectionInfo
 
-    /// What of a controller outlives it.
+    /// The state that outlives a controller: its disk and its list of engines.
     final class Remains: Sendable {
         let disk: SimulatedDisk
         let engines = Mutex<EngineRegistry.State?>(nil)
@@ -76,7 +77,7 @@ final class SimulatedController: Sendable {
         init(_ disk: SimulatedDisk) { self.disk = disk }
     }
 
-    /// Starts a controller where an earlier one ended, if there was one.
+    /// Starts a controller with the disk and the engines of an earlier controller, if there was one.
     init(_ surroundings: Surroundings, _ options: ControllerOptions, _ remains: Remains) async throws {
         self.surroundings = surroundings
         self.process = surroundings.nextProcess()
@@ -106,7 +107,7 @@ final class SimulatedController: Sendable {
         self.running.withLock { $0 = Task { [service] in try await service.run() } }
     }
 
-    /// The options of a controller that takes over from this one.
+    /// The options of a controller that takes over from this one at the same ports.
     func successor(of options: ControllerOptions) -> ControllerOptions {
         var options = options
         let (client, engine) = (self.clientInfo, self.engineInfo)
@@ -121,10 +122,10 @@ final class SimulatedController: Sendable {
         return options
     }
 
-    /// Task records that have not ended.
+    /// The number of unfinished task records.
     var unfinished: Int { get async throws { try await self.store.counts().unfinished } }
 
-    /// Ends the process without a word to anyone.
+    /// Kills the process, which sends no last message.
     func kill() {
         self.surroundings.chronicle.controllerDied(self.process)
         let lost = self.store.kill()
@@ -139,10 +140,10 @@ final class SimulatedController: Sendable {
     }
 }
 
-/// An engine's process: the real service, whose functions take simulated time.
+/// An engine's process: the real engine service, whose work takes simulated time.
 final class SimulatedEngine: Sendable {
     let name: String
-    /// Whether it owns what few own.
+    /// Whether the engine owns the scarce resource.
     let isOwner: Bool
     private let surroundings: Surroundings
     private let process: Int
@@ -157,9 +158,9 @@ final class SimulatedEngine: Sendable {
     }
 
     /// - Parameters:
-    ///   - lies: Of a hundred of its answers, how many it follows by a lie.
-    ///   - isOwner: Whether it owns what few own.
-    ///   - mayBeSlow: Whether it may take seconds for a task.
+    ///   - lies: The percentage of answers that the engine follows with a lie.
+    ///   - isOwner: Whether the engine owns the scarce resource.
+    ///   - mayBeSlow: Whether the engine may take seconds for a task.
     init(_ surroundings: Surroundings, _ connection: EngineConnectionInfo, lies: Int, isOwner: Bool, mayBeSlow: Bool) throws {
         let process = surroundings.nextProcess()
         let transport = LyingTransport(
@@ -209,13 +210,13 @@ final class SimulatedEngine: Sendable {
 
     var isAlive: Bool { self.state.withLock { $0.isAlive } }
 
-    /// Ends the process without a word to anyone.
+    /// Kills the process, which sends no last message.
     func kill() {
         self.surroundings.chronicle.note(.engine, "\(self.name) is killed")
         self.state.withLock { $0.isAlive = false }
         self.isDead.set()
         self.surroundings.network.end(self.process)
-        // Without sockets and work the service can do nothing but end.
+        // Without sockets and work the service can only end.
         self.loop.pauseEnd = 0
         self.service.stop()
     }
@@ -226,13 +227,13 @@ final class SimulatedEngine: Sendable {
         self.service.stop()
     }
 
-    /// The process stands still for a while, as one that swaps does.
+    /// Pauses the process for a while, as if the system had swapped it out.
     func hang(for time: Int64) {
         self.surroundings.chronicle.note(.engine, "\(self.name) stands still for \(time / 1_000_000) ms")
         self.loop.pauseEnd = self.surroundings.time.nanoseconds + time
     }
 
-    /// Cuts one of its connections.
+    /// Cuts one of the engine's connections.
     func cut() {
         self.surroundings.chronicle.note(.engineConnection, "a connection of \(self.name) is cut")
         _ = self.surroundings.network.cut(self.process)
@@ -252,8 +253,8 @@ final class SimulatedClient: Sendable {
     private let process: Int
 
     /// - Parameters:
-    ///   - stutters: Of a hundred of its requests, how many it sends twice.
-    ///   - isHarsh: Whether broadcasts that have ended are among those.
+    ///   - stutters: The percentage of requests that the client sends twice.
+    ///   - isHarsh: Whether broadcasts that have ended may be sent twice, too.
     init(_ surroundings: Surroundings, _ connection: ClientConnectionInfo, stutters: Int, isHarsh: Bool) async throws {
         self.surroundings = surroundings
         self.process = surroundings.nextProcess()
@@ -272,7 +273,7 @@ final class SimulatedClient: Sendable {
         }
     }
 
-    /// Cuts one of its connections, or all.
+    /// Cuts one of the client's connections, or all of them.
     func cut(all: Bool) {
         self.surroundings.chronicle.note(.clientConnection, "\(all ? "all connections" : "a connection") of \(self.name) cut")
         if all { self.surroundings.network.cutAll(self.process) } else { _ = self.surroundings.network.cut(self.process) }

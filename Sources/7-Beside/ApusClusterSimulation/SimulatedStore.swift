@@ -3,20 +3,21 @@ internal import ApusStore
 internal import ApusWire
 internal import Locks
 
-/// What of a controller's task records outlives it.
+/// The task records that outlive a controller.
 ///
-/// A disk has what was flushed, and of what was not the changes up to some point: a process that is killed may have handed more to it
-/// than it waited for. Records in memory outlive their controller here too, so that one follows the other as with a disk that is never late.
+/// A durable disk keeps all flushed changes when its process is killed, and the later changes up to a random point: the process may
+/// have handed over more than it had flushed. A disk that is not durable stands for a store in memory; here its changes outlive the
+/// controller too, as if they were flushed at once.
 final class SimulatedDisk: Sendable {
-    /// Whether changes are late, and are flushed.
+    /// Whether changes may be lost until they are flushed.
     let isDurable: Bool
     private let time: VirtualTime
     private let state = Mutex(State())
 
     private struct State {
-        /// All changes that lasted, in order.
+        /// The changes that outlive the process, in order.
         var lasting: [TaskChange] = []
-        /// Those that the process handed over since, in order.
+        /// The later changes, which are not flushed yet, in order.
         var late: [TaskChange] = []
     }
 
@@ -25,7 +26,7 @@ final class SimulatedDisk: Sendable {
         self.isDurable = isDurable
     }
 
-    /// The records as a process finds them that starts now.
+    /// Makes a store of the records that a process finds when it starts now.
     func load() -> MemoryTaskStore {
         let store = MemoryTaskStore()
         store.apply(self.state.withLock { $0.lasting })
@@ -38,7 +39,7 @@ final class SimulatedDisk: Sendable {
         }
     }
 
-    /// Lets what was written until now last, a moment later.
+    /// Flushes the changes that were written until now, which takes a moment.
     nonisolated(nonsending) func flush() async {
         guard self.isDurable else { return }
         let count = self.state.withLock { $0.lasting.count + $0.late.count }
@@ -51,9 +52,9 @@ final class SimulatedDisk: Sendable {
         }
     }
 
-    /// The process is killed.
+    /// Keeps the unflushed changes up to a random point, and loses the rest, because the process is killed.
     ///
-    /// - Returns: How many changes are lost.
+    /// - Returns: The number of lost changes.
     func tear() -> Int {
         self.state.withLock { state in
             let kept = Int(self.time.below(Int64(state.late.count + 1)))
@@ -65,7 +66,7 @@ final class SimulatedDisk: Sendable {
     }
 }
 
-/// A store as a process has it: what it does after its end does not happen.
+/// The store of one process, which ignores changes after the process is killed.
 final class SimulatedStore: TaskStore {
     private let disk: SimulatedDisk
     private let tasks: MemoryTaskStore
@@ -78,7 +79,7 @@ final class SimulatedStore: TaskStore {
 
     var isOpen: Bool { self.open.load(ordering: .relaxed) }
 
-    /// - Returns: How many changes are lost.
+    /// - Returns: The number of lost changes.
     func kill() -> Int {
         self.open.store(false, ordering: .relaxed)
         return self.disk.tear()

@@ -7,23 +7,23 @@ internal import Locks
 internal import Logging
 internal import NIOCore
 
-/// A whole cluster in one thread, from one seed: the real controller, real engines and real clients, over a simulated network and in
-/// simulated time.
+/// A whole cluster in one thread, from one seed: the real controller, engines and clients, with a simulated network and clock.
 ///
-/// Engines die, are told to end, are slow, and stand still until they are given up; connections of clients are cut; controllers are killed and
-/// started again over a disk of which their death has torn what was not flushed; messages are late or come twice. Clients send requests of all
-/// views, with dependencies, retries, time-outs, run limits, resources and results as arguments, and maps; abort them, ask the hub, and have it
-/// forget tasks. Functions submit tasks of their own. What happens follows from the seed.
+/// Engines die, are told to end, are slow, and pause until they are given up. Connections of clients are cut. Controllers are
+/// killed and started again, and changes that were not flushed may be lost from their disk. Messages are late or come twice.
+/// Clients send maps and requests of all views, with dependencies, retries, time-outs, run limits, resources and results as
+/// arguments; they abort requests, query the hub, and have it forget tasks. Functions submit tasks of their own. Everything that
+/// happens follows from the seed.
 ///
-/// Promises that are checked: every request ends once, with the right value or an error that something which happened excuses; no
-/// function runs to its end more often than its retries allow, beyond its limit, or where what it needs is not owned; no answer of an engine
-/// that was given up is passed on; when all has ended nothing is pending at the controller, every record is finished, those of results that were
-/// told say what was told, and a new client is served; a world that is told to stop becomes quiet; and after every fourth
-/// thing that happens in a process nothing contradicts itself there.
+/// These promises are checked. Every request ends once, with the right value or an error that an earlier misfortune excuses. No
+/// function runs more often than its retries allow, beyond its run limit, or on an engine that lacks the resource it needs. No
+/// answer of an engine that was given up is passed on. When all requests have ended, nothing is pending at the controller, every
+/// record is finished, the recorded results are the values that clients got, and a new client is served. A world that is told to
+/// stop becomes quiet. After every fourth thing that happens in a process, the process's invariants hold.
 public struct SimulatedWorld: Sendable {
-    /// The number that everything follows from.
+    /// The number from which everything in the world follows.
     public let seed: UInt64
-    /// Everything that happened, a line each.
+    /// Everything that happened, in one line each.
     public let story: [String]
     /// The first promise that was broken, in a sentence; nil if none was.
     public let problem: String?
@@ -31,12 +31,12 @@ public struct SimulatedWorld: Sendable {
     /// Whether this system can simulate such worlds.
     public static var isPossible: Bool { VirtualTime.isPossible }
 
-    /// The world of a seed, run to its end.
+    /// Runs the world of a seed to its end.
     ///
     /// - Parameters:
-    ///   - traces: Whether the story tells of each message too.
-    ///   - isHarsh: Whether things happen that are known to break promises: connections of engines are cut, which loses tasks for good, and
-    ///     clients send broadcasts again that have ended.
+    ///   - traces: Whether the story has a line for each message, too.
+    ///   - isHarsh: Whether faults happen that are known to break promises: connections of engines are cut, which loses tasks for
+    ///     good, and clients repeat broadcasts that have ended.
     public static func run(seed: UInt64, traces: Bool = false, isHarsh: Bool = false) -> SimulatedWorld {
         Self.prepare
         return VirtualTime.run(seed: seed) { time in
@@ -52,11 +52,11 @@ public struct SimulatedWorld: Sendable {
 }
 
 extension SimulatedWorld {
-    /// A world before the first: what a process makes once, when it is first used, must not take random numbers from one of the worlds.
+    /// Runs a world before the first one: values that a process makes only once must not take random numbers from a later world.
     private static let prepare: Void = VirtualTime.run(seed: 0) { WorldLife($0, WorldNature(), traces: false).run() }
 }
 
-/// What is in a world and goes wrong there.
+/// The size of a world, and the faults that happen in it.
 struct WorldNature: Sendable {
     var engines = 1
     var clients = 1
@@ -67,23 +67,23 @@ struct WorldNature: Sendable {
     var engineCuts = 0
     var controllerDeaths = 0
     var hasAborts = false
-    /// Of a hundred answers of an engine, how many are followed by a lie.
+    /// The percentage of answers that an engine follows with a lie.
     var lies = 0
-    /// Of a hundred requests of a client, how many it sends twice.
+    /// The percentage of requests that a client sends twice.
     var stutters = 0
-    /// Whether what is known to break promises happens too.
+    /// Whether faults happen that are known to break promises.
     var isHarsh = false
-    /// Whether some engines own what others do not.
+    /// Whether only some engines own the scarce resource.
     var hasOwners = false
     /// Whether engines may take seconds for a task.
     var hasSlowEngines = false
-    /// Whether the store is a disk that is late, and of which a controller's death loses what was not flushed.
+    /// Whether the store is durable: a controller's death may then lose changes that were not flushed.
     var isDurable = false
     /// Whether clients begin before there are engines.
     var isHasty = false
     var conditions = SimulatedNetwork.Conditions()
 
-    /// A world in peace.
+    /// A small world without faults.
     init() {}
 
     init(_ time: VirtualTime) {
@@ -93,7 +93,7 @@ struct WorldNature: Sendable {
         self.conditions.latency = [100_000, 1_000_000, 20_000_000][Int(time.below(3))]
         self.isDurable = time.chance(50)
         self.hasOwners = time.chance(50)
-        // Some worlds are in peace.
+        // Some worlds have no faults.
         if time.chance(20) { return }
         func sometimes(_ percent: Int, _ count: Int64) -> Int { time.chance(percent) ? 1 + Int(time.below(count)) : 0 }
         self.conditions.replays = sometimes(50, 20)
@@ -109,7 +109,7 @@ struct WorldNature: Sendable {
     }
 }
 
-/// The course of one world.
+/// Runs one world: starts its processes, causes the faults, and checks the end.
 final class WorldLife: Sendable {
     let chronicle: Chronicle
     let time: VirtualTime
@@ -118,7 +118,7 @@ final class WorldLife: Sendable {
     private let remains: SimulatedController.Remains
     private let state: Mutex<State>
     private let isOver = Flag()
-    /// Balanced tasks that ended well, and their values.
+    /// Load-balanced tasks that ended well, and their values.
     let results = Mutex<[(TaskID, Int)]>([])
 
     private struct State {
@@ -128,9 +128,9 @@ final class WorldLife: Sendable {
         var clients: [SimulatedClient] = []
     }
 
-    /// When misfortunes have happened, in nanoseconds from the start.
+    /// The longest wait before a fault happens, in nanoseconds.
     private static let span: Int64 = 8_000_000_000
-    /// When all must be over.
+    /// The time limit of a world until it is over, and again until it is quiet, in nanoseconds.
     private static let end: Int64 = 900_000_000_000
 
     init(_ time: VirtualTime, _ nature: WorldNature, traces: Bool) {
@@ -167,7 +167,7 @@ final class WorldLife: Sendable {
             }
             return self.chronicle.violate("the world never ends")
         }
-        // All are told to stop: what is left must come to an end by itself.
+        // All processes were told to stop; the work that is left must end by itself.
         let stop = self.time.nanoseconds
         let before = self.time.happened
         while self.time.turn(until: stop + Self.end) {
@@ -200,7 +200,7 @@ final class WorldLife: Sendable {
         await self.stop()
     }
 
-    /// A moment up to so many nanoseconds.
+    /// Sleeps for a random number of nanoseconds below the bound.
     func pause(below bound: Int64) async { try? await Task.sleep(for: .nanoseconds(self.time.below(bound))) }
 
     // MARK: Processes
@@ -277,7 +277,7 @@ final class WorldLife: Sendable {
             try self.startEngine(isOwner: true)
         }
         try? await Task.sleep(for: .seconds(10))
-        // A new client, for one that was there may know less than it should.
+        // The client is a new one, because the earlier clients may have missed messages.
         try await self.startClient()
         guard let client = self.state.withLock({ $0.clients.last })?.client else { return }
         try await client.waitForEngines(timeout: .seconds(60))
@@ -285,14 +285,14 @@ final class WorldLife: Sendable {
         let value = try await client.loadBalancedView().with { $0.retries = 1 }.apply(self.surroundings.functions.double, 0, 21)
         if value != 42 { self.chronicle.violate("the last request gave \(value)") }
         self.chronicle.ended(0, "\(value)")
-        // What functions submitted whose engines died may run on, and nobody waits for it.
+        // Tasks whose submitting functions died with their engines may still run, although nobody waits for them.
         var status = try await client.queueStatus()
         for _ in 0..<120 where status.unassigned > 0 || status.engines.values.contains(where: { $0.queue + $0.tasks > 0 }) {
             try? await Task.sleep(for: .seconds(1))
             status = try await client.queueStatus()
         }
         let losses = self.chronicle.losses
-        // A function waits for ever for what it submitted and was lost.
+        // A function that submitted a task waits for ever if the task was lost.
         for (id, counts) in status.engines.sorted(by: { $0.key < $1.key })
         where counts.queue + counts.tasks > 0 && !self.chronicle.mayHaveLostInnerTasks {
             self.chronicle.violate("engine \(id) still has \(counts.queue) direct requests and \(counts.tasks) tasks")
@@ -312,8 +312,8 @@ final class WorldLife: Sendable {
         }
     }
 
-    /// What the hub has of tasks that ended well must be what their clients were told. A store in memory does not promise more than its
-    /// controller's life; one that lasts does.
+    /// Checks that the hub's results are the values that clients got. A store in memory may lose its results with its controller; a
+    /// durable store must keep them.
     private func checkRecords(through client: Client) async throws {
         if self.chronicle.has(.controller), !self.nature.isDurable { return }
         for (task, value) in self.results.withLock({ $0 }) {
@@ -325,7 +325,7 @@ final class WorldLife: Sendable {
     }
 
     private func stop() async {
-        // Nobody holds them any more: a service lives no longer than it is held.
+        // The world drops its references to the processes, because a service lives as long as it is referenced.
         let (controller, engines, clients) = self.state.withLock { state in
             defer { (state.controller, state.engines, state.clients) = (nil, [], []) }
             return (state.controller, state.engines, state.clients)

@@ -5,11 +5,10 @@ internal import HeapModule
 internal import Locks
 internal import NIOCore
 
-/// The time of a simulated world, and all that is to happen in it: event loops, Swift's jobs and messages share one agenda, which one
-/// thread goes through.
+/// The clock and the agenda of a simulated world: one thread runs event loops, Swift's jobs and messages from one agenda.
 ///
-/// Whatever would run on another thread runs here, in an order that follows from the seed: within an event loop things keep their order;
-/// loops and jobs are as independent of each other as threads are.
+/// Work that would run on other threads runs on this thread, in an order that follows from the seed. The tasks of one event loop
+/// keep their order; loops and jobs are as independent of each other as threads are.
 final class VirtualTime: Sendable {
     private struct Entry: Comparable {
         let time: Int64
@@ -26,13 +25,13 @@ final class VirtualTime: Sendable {
         var order: UInt64 = 0
         var agenda = Heap<Entry>()
         var random: SeededGenerator
-        /// Whose turn it is.
+        /// The loop whose entry runs now; nil if the entry belongs to no loop.
         var current: VirtualLoop?
         var happened = 0
     }
 
     private let state: Mutex<State>
-    /// How late a thread may be, in nanoseconds.
+    /// The limit of a thread's random delay, in nanoseconds.
     private static let latest: Int64 = 60_000
 
     private init(seed: UInt64) { self.state = Mutex(State(random: SeededGenerator(seed: seed))) }
@@ -40,7 +39,7 @@ final class VirtualTime: Sendable {
     /// Whether this system can simulate a world.
     static var isPossible: Bool { apus_simulation_is_possible() }
 
-    /// Calls the body on a thread that is in a simulation meanwhile: clocks, random numbers and Swift's jobs are the simulation's.
+    /// Calls the body in a simulation: the thread's clocks, random numbers and Swift jobs are simulated until the body returns.
     static func run<Result>(seed: UInt64, _ body: (VirtualTime) -> Result) -> Result {
         let time = VirtualTime(seed: seed)
         apus_simulation_set_time(time.nanoseconds)
@@ -56,7 +55,7 @@ final class VirtualTime: Sendable {
 
     var nanoseconds: Int64 { self.state.withLock { $0.now } }
     var now: NIODeadline { .uptimeNanoseconds(UInt64(self.nanoseconds)) }
-    /// How many things have happened.
+    /// The number of agenda entries that have run.
     var happened: Int { self.state.withLock { $0.happened } }
     func isTurn(of loop: VirtualLoop) -> Bool { self.state.withLock { $0.current === loop } }
 
@@ -65,7 +64,7 @@ final class VirtualTime: Sendable {
     /// A random number that is not negative and less than the bound.
     func below(_ bound: Int64) -> Int64 { self.state.withLock { Int64.random(in: 0..<max(bound, 1), using: &$0.random) } }
     func chance(_ percent: Int) -> Bool { self.below(100) < percent }
-    /// How late a thread happens to be.
+    /// A random delay of a thread, in nanoseconds.
     func lateness() -> Int64 { self.below(Self.latest) }
 
     // MARK: The agenda
@@ -81,15 +80,15 @@ final class VirtualTime: Sendable {
         }
     }
 
-    /// Lets what is next happen.
+    /// Runs the next entry of the agenda.
     ///
-    /// - Returns: False if nothing is left, or nothing until the deadline.
+    /// - Returns: False if no entry is left before the deadline.
     func turn(until deadline: Int64 = .max) -> Bool {
         let next = self.state.withLock { state -> Entry? in
             while let next = state.agenda.min, next.time <= deadline {
                 state.agenda.removeMin()
                 if let loop = next.loop, case let end = loop.pauseEnd, end > next.time {
-                    // A process that stands still does everything later, in the same order.
+                    // A paused process runs its entries after the pause, in the same order.
                     state.agenda.insert(Entry(time: end, order: next.order, loop: loop, body: next.body))
                     continue
                 }
@@ -109,26 +108,26 @@ final class VirtualTime: Sendable {
     }
 }
 
-/// The event loop of one simulated process, turned by its ``VirtualTime``.
+/// The event loop of one simulated process. The world's ``VirtualTime`` runs its tasks.
 final class VirtualLoop: EventLoop, NIOSerialEventLoopExecutor {
     let time: VirtualTime
     private let state = Mutex(State())
 
     private struct State {
-        /// When the last of what was to happen at once happens.
+        /// When the last task that was given to `execute` runs.
         var last: Int64 = 0
         var pauseEnd: Int64 = 0
         var check: (@Sendable () -> Void)?
-        /// How many things have happened since the last check.
+        /// The number of entries that have run since the last check.
         var unchecked = 0
     }
 
-    /// Checks are as slow as all the rest, so not every thing that happens is followed by one.
+    /// The number of entries between checks; checks after every entry would take longer than all other work.
     private static let checkInterval = 4
 
     init(_ time: VirtualTime) { self.time = time }
 
-    /// Has the loop call this after every fourth thing that has happened on it, to look whether all is well in its process.
+    /// Has the loop call a check of its process's invariants after every fourth entry that runs on it.
     func check(_ check: @escaping @Sendable () -> Void) { self.state.withLock { $0.check = check } }
 
     fileprivate func look() {
@@ -141,7 +140,7 @@ final class VirtualLoop: EventLoop, NIOSerialEventLoopExecutor {
         check?()
     }
 
-    /// Until when the process stands still.
+    /// The time until which the process is paused.
     var pauseEnd: Int64 {
         get { self.state.withLock { $0.pauseEnd } }
         set { self.state.withLock { $0.pauseEnd = newValue } }
@@ -195,7 +194,7 @@ final class VirtualLoop: EventLoop, NIOSerialEventLoopExecutor {
     func preconditionNotInEventLoop(file: StaticString, line: UInt) { precondition(!self.inEventLoop, file: file, line: line) }
 }
 
-/// Something that is so or is not, from any thread.
+/// A Boolean value that any thread may read and set.
 final class Flag: Sendable {
     private let value = Atomic(false)
     var isSet: Bool { self.value.load(ordering: .relaxed) }

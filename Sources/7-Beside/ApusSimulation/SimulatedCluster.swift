@@ -3,22 +3,22 @@ public import ApusWire
 
 /// A cluster in one value: the task scheduler, engines that fail in every way, and clients, all driven by a seed.
 ///
-/// Engines die, say goodbye, join twice, refuse tasks, lack modules, give tasks back, and answer late, twice, or without a
-/// request; in some worlds the owner of the engines says that none is coming, or tasks have a time-out for engines. Clients
-/// submit graphs of tasks, some of them impossible, and abort tasks at random. Everything that happens follows from the seed, so
-/// the seed of a run that breaks a promise repeats that run.
+/// Engines die, retire, join twice, refuse tasks, lack modules, give tasks back, and answer late, twice, or without a request. In
+/// some worlds the owner of the engines says that no engine is coming, or tasks have a time-out for engines. Clients submit graphs
+/// of tasks, some of them impossible, and abort tasks at random. Everything that happens follows from the seed, so the seed of a
+/// run that breaks a promise repeats that run.
 ///
-/// Two promises are checked: every accepted task ends once, and for the stated cause; and no task waits without a reason, nor
-/// longer than its reason.
+/// Two promises are checked: every accepted task ends once, and the stated cause of its end is true; and no task waits without a
+/// reason, or longer than the reason holds.
 ///
 /// ```swift
 /// let world = SimulatedCluster.run(seed: 7)
 /// #expect(world.problem == nil)
 /// ```
 public struct SimulatedCluster: Sendable {
-    /// How often each accepted task was ended. All ones, if all is well.
+    /// How often each accepted task has ended. Every count is one if no promise is broken.
     public private(set) var endings: [TaskID: Int] = [:]
-    /// The promises that were broken, with the time. Look at the first: the others may follow from it.
+    /// The promises that were broken, each with its time. The first may be the cause of the others.
     public private(set) var violations: [String] = []
     /// The scheduler's events and effects, one line each.
     public private(set) var transcript: [String] = []
@@ -33,11 +33,11 @@ public struct SimulatedCluster: Sendable {
         case completion(TaskID, EngineUUID)
         /// The task submits tasks of its own and waits for them.
         case nesting(TaskID, EngineUUID)
-        /// The tasks that the task submitted have all ended.
+        /// All tasks that the task submitted have ended.
         case awakening(TaskID, EngineUUID)
         case engineStarts
         case engineFalls
-        /// An engine that lives though it was given up registers again.
+        /// An engine that was given up while it lived registers again.
         case engineReturns(EngineUUID)
         /// A request other than a task runs on an engine.
         case push
@@ -58,21 +58,21 @@ public struct SimulatedCluster: Sendable {
         let abilities: EngineAbilities
         /// Whether the engine has the module that some tasks require.
         let hasModule: Bool
-        /// Whether a request has run there that makes the conditions of tasks hold.
+        /// Whether the engine has run a request that makes the conditions of tasks hold.
         var isPushed = false
-        /// Tasks that have arrived, the one that runs first.
+        /// Tasks that have arrived; the first of them runs.
         var queue: [TaskID] = []
         var seen: Set<TaskID> = []
-        /// Tasks that were begun and wait for others.
+        /// Tasks that have begun and wait for tasks that they submitted.
         var aside: Set<TaskID> = []
-        /// The tasks of the queue that have waited.
+        /// The tasks of the queue that have waited for tasks that they submitted.
         var resumed: Set<TaskID> = []
         /// When the last message in each direction arrives; messages on one connection do not overtake each other.
         var inboundUntil: UInt64 = 0
         var outboundUntil: UInt64 = 0
     }
 
-    /// A task as one engine runs it.
+    /// A task and the engine that runs it.
     private struct RunningTask: Hashable, Sendable {
         let task: TaskID
         let engine: EngineUUID
@@ -84,7 +84,7 @@ public struct SimulatedCluster: Sendable {
         var abortsIn100: Int
         var refusedIn100: Int
         var requiresModule = false
-        /// How often engines refuse the task where nothing was pushed.
+        /// How often engines refuse the task if nothing was pushed to them.
         var refusals = 0
         /// How many tasks the task submits and waits for.
         var children = 0
@@ -109,13 +109,13 @@ public struct SimulatedCluster: Sendable {
     private var startedEngines = 0
     private var natures: [TaskID: Nature] = [:]
     private var submitted: [TaskID] = []
-    /// The running tasks that submitted tasks, by these; and the tasks that each still waits for. A task may go on at an engine
-    /// that was given up and run again at another; each of the two submits and awaits tasks of its own.
+    /// The running task that submitted each task; and the tasks for which each running task still waits. A task may go on at an
+    /// engine that was given up and run again at another; each of the two runs submits and awaits tasks of its own.
     private var parents: [TaskID: RunningTask] = [:]
     private var unfinishedChildren: [RunningTask: Set<TaskID>] = [:]
     /// Whether tasks submit tasks.
     private let isNested: Bool
-    /// Tasks that ended well, and so have a result.
+    /// Tasks that ended well, so that each has a result.
     private var succeeded: Set<TaskID> = []
     private var submissionTimes: [TaskID: UInt64] = [:]
     /// The engines that have refused a task.
@@ -123,9 +123,9 @@ public struct SimulatedCluster: Sendable {
     /// Whether the engines have an owner, which says whether any are coming.
     private let isOwned: Bool
     private var noneIsComing = false
-    /// Since when no engine is registered; nil while one is.
+    /// The time since which no engine is registered; nil while an engine is registered.
     private var emptySince: UInt64? = 0
-    /// Results of earlier tasks that were found for a task.
+    /// For each task, the inputs whose results were found in the store.
     private var found: [TaskID: Set<TaskID>] = [:]
     private var effects: [TaskScheduler.Effect] = []
     /// Whether all planned acts are over: new engines then take and finish any task, so that all tasks can end.
@@ -162,7 +162,7 @@ public struct SimulatedCluster: Sendable {
         if self.isOwned { for _ in 0..<6 { self.plan(.ownerSpeaks, in: self.below(span)) } }
     }
 
-    /// The world of a seed, run to its end: one to eight engines at the start, and a hundred tasks, some of which submit more.
+    /// Runs the world of a seed to its end: one to eight engines at the start, and a hundred tasks, some of which submit more.
     public static func run(seed: UInt64) -> SimulatedCluster {
         var world = SimulatedCluster(seed: seed, engines: Int(1 + seed % 8), tasks: 100)
         world.runUntilQuiet()
@@ -194,8 +194,8 @@ public struct SimulatedCluster: Sendable {
         for (task, count) in self.endings where count != 1 { self.violate("\(task) ended \(count) times") }
     }
 
-    /// Checks the end, when nothing more will happen by itself: a task that still waits must have a reason that a new engine can
-    /// remedy.
+    /// Checks the world when its agenda is empty: a task that still waits must have a reason that a new engine can remove. Then
+    /// lets an engine start, or all engines leave.
     private mutating func windUp() {
         self.isWindingUp = true
         for task in self.scheduler.waiting where self.scheduler.whyWaiting(task) == nil {
@@ -207,7 +207,7 @@ public struct SimulatedCluster: Sendable {
             self.violate("\(task) waits for engines that all wait")
         }
         guard self.isOwned else { return self.plan(.engineStarts, in: 1) }
-        // In a world whose engines have an owner, all tasks must end without any engine.
+        // In a world whose engines have an owner, all tasks must end even without an engine.
         self.tell(noneIsComing: true)
         for engine in self.scheduler.engineList { self.deliver(.engineLeft(engine)) }
         if self.scheduler.waitingCount + self.scheduler.assignedCount > 0 {
@@ -277,7 +277,7 @@ public struct SimulatedCluster: Sendable {
         }
     }
 
-    /// - Parameter parent: The task that submits it; nil for a client outside.
+    /// - Parameter parent: The task that submits the new task; nil if a client submits it.
     @discardableResult
     private mutating func submit(within parent: TaskID? = nil) -> TaskID {
         let id = TaskID("t\(self.submitted.count)")
@@ -350,7 +350,7 @@ public struct SimulatedCluster: Sendable {
             .stock, EngineAbilities(runsPython: false, functions: ["f"], build: "1"),
             EngineAbilities(runsPython: true, functions: ["g"], build: "2"),
         ]
-        // The last engine can run any task that waits, and owns enough for all of them.
+        // The last engine can run any task that waits, and owns enough of each resource.
         let last = EngineAbilities(runsPython: true, functions: ["f", "g"], build: "1")
         let abilities = !self.isMixed ? .stock : self.isWindingUp ? last : kinds[Int(self.below(3))]
         self.engines[uuid] = Engine(
@@ -363,7 +363,7 @@ public struct SimulatedCluster: Sendable {
             .engineJoined(uuid, understandsRecall: understandsRecall, abilities: abilities, resources: resources))
     }
 
-    /// An engine dies, or says goodbye and dies later; the scheduler may hear of it twice.
+    /// Makes an engine die, retire, or be given up while it lives; the scheduler may hear twice that the engine left.
     private mutating func fallEngine() {
         guard let uuid = self.engineOrder.filter({ self.engines[$0] != nil }).randomElement(using: &self.random) else { return }
         if self.chance(40) {
@@ -387,8 +387,8 @@ public struct SimulatedCluster: Sendable {
         }
     }
 
-    /// An engine that was taken for dead registers again. It has dropped its tasks, and recognises messages that it has seen by
-    /// their signatures.
+    /// Registers an engine again after it was taken for dead. The engine has dropped its tasks, and recognises messages that it has
+    /// seen by their signatures.
     private mutating func returnEngine(_ uuid: EngineUUID) {
         guard let engine = self.engines[uuid], self.departed.contains(uuid) else { return }
         self.departed.remove(uuid)
@@ -440,7 +440,7 @@ public struct SimulatedCluster: Sendable {
         self.engines[uuid]?.aside.insert(task)
         self.post(.waits(task, on: uuid), from: uuid)
         if engine.queue.count > 1 { self.start(engine.queue[1], on: uuid) }
-        // The ids must be known before the first task is submitted, because that may end at once.
+        // The ids must be known before the first task is submitted, because this task may end at once.
         let first = self.submitted.count
         let children = (first..<first + (self.natures[task]?.children ?? 0)).map { TaskID("t\($0)") }
         let parent = RunningTask(task: task, engine: uuid)
@@ -453,7 +453,7 @@ public struct SimulatedCluster: Sendable {
         guard self.engines[uuid]?.aside.remove(task) != nil, let engine = self.engines[uuid] else { return }
         self.post(.goesOn(task, on: uuid), from: uuid)
         self.engines[uuid]?.resumed.insert(task)
-        // Behind the task that runs, before those that have not begun.
+        // The task goes behind the task that runs, and before the tasks that have not begun.
         self.engines[uuid]?.queue.insert(task, at: min(1, engine.queue.count))
         if engine.queue.isEmpty { self.start(task, on: uuid) }
     }
@@ -480,7 +480,7 @@ public struct SimulatedCluster: Sendable {
             }
         }
         self.post(.replied(reply), from: uuid)
-        // Failures are not repeated: if the task is tried there again, a repeated failure looks like a second one.
+        // Failures are not repeated: if the engine tries the task again, a repeated failure looks like a second failure.
         if reply.status == .ok, self.chance(3) { self.post(.replied(reply), from: uuid) }
     }
 
@@ -491,14 +491,14 @@ public struct SimulatedCluster: Sendable {
         self.post(.recalled(Array(given), by: uuid), from: uuid)
     }
 
-    /// Sends an event to the scheduler, behind the earlier messages of the engine.
+    /// Sends an event to the scheduler, after the earlier messages of the engine.
     private mutating func post(_ event: TaskScheduler.Event, from uuid: EngineUUID) {
         let arrival = max(self.now + 20_000 + self.below(60_000), self.engines[uuid]?.outboundUntil ?? 0)
         self.engines[uuid]?.outboundUntil = arrival
         self.plan(.event(event), in: arrival - self.now)
     }
 
-    /// Sends a message to an engine, behind earlier ones.
+    /// Sends a message to an engine, after the earlier messages to it.
     private mutating func forward(_ happening: Happening, to uuid: EngineUUID) {
         let arrival = max(self.now + 20_000 + self.below(60_000), self.engines[uuid]?.inboundUntil ?? 0)
         self.engines[uuid]?.inboundUntil = arrival
@@ -646,7 +646,7 @@ public struct SimulatedCluster: Sendable {
 }
 
 extension SimulatedCluster.Happening {
-    /// Whether the act is one of this engine, or a message from or to it.
+    /// Whether the happening is an act of this engine, or a message from or to it.
     fileprivate func isOf(_ engine: EngineUUID) -> Bool {
         switch self {
         case .arrival(_, engine), .recallArrives(_, engine), .completion(_, engine), .nesting(_, engine), .awakening(_, engine):

@@ -10,7 +10,7 @@ import Synchronization
     import Musl
 #endif
 
-/// Tries the promises of Apus in many simulated clusters; `scripts/simulate` builds and runs this program.
+/// Checks the promises of Apus in many simulated clusters; `scripts/simulate` builds and runs this program.
 @main
 struct SimulateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -26,12 +26,12 @@ struct SimulateCommand: ParsableCommand {
             that happened in that cluster.
             """)
 
-    /// A kind of simulated clusters.
+    /// A kind of simulated world.
     enum World: String, CaseIterable, ExpressibleByArgument {
         case scheduler, cluster
 
         var isPossible: Bool { self == .scheduler || SimulatedWorld.isPossible }
-        /// How many are tried unless told.
+        /// The number of seeds to try by default.
         var seeds: UInt64 { self == .scheduler ? 10_000 : 1000 }
 
         func run(_ seed: UInt64, traces: Bool = false, isHarsh: Bool) -> (problem: String?, story: [String]) {
@@ -91,8 +91,8 @@ struct SimulateCommand: ParsableCommand {
         if !failed.isEmpty { throw ExitCode.failure }
     }
 
-    /// Has hash tables the same order in every run of the program: a seed must give the same world each time. Swift reads the variable
-    /// when a program starts, so this one starts again.
+    /// Gives hash tables the same order in every run of the program, because a seed must give the same world each time. Swift reads
+    /// the variable when a program starts, so the program starts itself again.
     private static func hashAlike() {
         #if os(Linux)
             let variable = "SWIFT_DETERMINISTIC_HASHING"
@@ -107,9 +107,9 @@ struct SimulateCommand: ParsableCommand {
         let failed = Mutex<[UInt64]>([])
         let done = Atomic<UInt64>(0)
         let last = first + count
-        // Ten lines tell how far a run is, however many worlds it has.
+        // A run prints its progress about ten times, however many worlds it has.
         let step = max(1, count / 10)
-        // Small pieces, for a few worlds take far longer than the rest.
+        // The pieces are small because a few worlds take far longer than the rest.
         let piece: UInt64 = world == .scheduler ? 20 : 2
         DispatchQueue.concurrentPerform(iterations: Int(clamping: count / piece + 1)) { index in
             let start = first + UInt64(index) * piece
@@ -131,13 +131,13 @@ struct SimulateCommand: ParsableCommand {
         return !seeds.isEmpty
     }
 
-    /// Prints a line that is seen at once, also in a file: a run may take minutes.
+    /// Prints a line and flushes it, also into a file, because a run may take minutes.
     private static func tell(_ line: String) {
         print(line)
         fflush(nil)
     }
 
-    /// What distinguishes two stories; nil if nothing does.
+    /// The first difference between two stories; nil if they are the same.
     private static func difference(_ first: [String], _ second: [String]) -> String? {
         for (line, other) in zip(first, second) where line != other { return "once '\(line)', once '\(other)'" }
         return first.count == second.count ? nil : "two stories, of which one goes on"
