@@ -1,6 +1,5 @@
 internal import ApusTransport
 internal import ApusWire
-internal import Locks
 internal import NIOCore
 
 /// The network of a faulty engine that has the cluster's key: after some answers the transport sends a lie.
@@ -118,17 +117,8 @@ struct StutteringTransport: Transport {
     private let surroundings: Surroundings
     private let stutters: Int
     private let signer: Signer
-    /// The port of broadcasts, if broadcasts are repeated only before their first answer; nil if they are repeated at any time.
-    fileprivate let broadcastPort: Int?
-    private let unanswered = Unanswered()
 
-    /// The ids of requests that are to be repeated and have no answer yet.
-    private final class Unanswered: Sendable {
-        let ids = Mutex<Set<String>>([])
-    }
-
-    init(_ network: any Transport, _ surroundings: Surroundings, stutters: Int, signer: Signer, exceptAt broadcastPort: Int?) {
-        self.broadcastPort = broadcastPort
+    init(_ network: any Transport, _ surroundings: Surroundings, stutters: Int, signer: Signer) {
         self.network = network
         self.surroundings = surroundings
         self.stutters = stutters
@@ -142,40 +132,24 @@ struct StutteringTransport: Transport {
         guard self.stutters > 0, role == .dealer, let loop = eventLoop as? VirtualLoop else {
             return self.network.makeSocket(role, options: options, on: eventLoop, handler: handler)
         }
-        let socket = self.network.makeSocket(role, options: options, on: eventLoop) { event in
-            if case .received(let messages) = event { for frames in messages { self.noteAnswer(frames) } }
-            handler(event)
-        }
-        return StutteringSocket(socket: socket, client: self, loop: loop, isSteady: Flag())
+        return StutteringSocket(
+            socket: self.network.makeSocket(role, options: options, on: eventLoop, handler: handler), client: self, loop: loop)
     }
 
-    private func noteAnswer(_ frames: [ByteBuffer]) {
-        guard let message = try? Message(frames: frames), let id = message.parent.textMember("msg_id") else { return }
-        // The id of a broadcast's copy is the id of the broadcast and the engine's name.
-        let original = id.split(separator: "_").prefix(2).joined(separator: "_")
-        self.unanswered.ids.withLock { ids in
-            ids.remove(id)
-            ids.remove(original)
-        }
-    }
-
-    /// - Parameter isSteady: Whether the request is repeated only while it has no answer.
     fileprivate func stutter(
-        _ frames: [ByteBuffer], isSteady: Bool, on loop: VirtualLoop, send: @escaping @Sendable ([ByteBuffer]) -> Void
+        _ frames: [ByteBuffer], on loop: VirtualLoop, send: @escaping @Sendable ([ByteBuffer]) -> Void
     ) {
         let time = self.surroundings.time
         guard time.chance(self.stutters), let message = try? Message(frames: frames),
             message.header.textMember("msg_type") == "apply_request"
         else { return }
         let id = message.header.textMember("msg_id") ?? "?"
-        self.unanswered.ids.withLock { _ = $0.insert(id) }
         var parts = message.parts
         parts.metadata.writeStaticString(" ")
         let again = Message(
             identities: Array(message.identities), signature: self.signer.signature(of: parts), parts: parts,
             buffers: Array(message.buffers))
         time.plan(in: time.below(400_000_000), on: loop) {
-            guard !isSteady || self.unanswered.ids.withLock({ $0.contains(id) }) else { return }
             self.surroundings.chronicle.note("a client sends \(id) again")
             send(again.frames)
         }
@@ -186,21 +160,14 @@ private struct StutteringSocket: TransportSocket {
     let socket: any TransportSocket
     let client: StutteringTransport
     let loop: VirtualLoop
-    /// Whether the socket repeats only requests that have no answer.
-    let isSteady: Flag
 
     func send(_ frames: [ByteBuffer]) {
         self.socket.send(frames)
-        self.client.stutter(frames, isSteady: self.isSteady.isSet, on: self.loop) { self.socket.send($0) }
+        self.client.stutter(frames, on: self.loop) { self.socket.send($0) }
     }
 
     func bind(to endpoint: Endpoint) async throws -> Endpoint { try await self.socket.bind(to: endpoint) }
-
-    func connect(to endpoint: Endpoint) {
-        if endpoint.port == self.client.broadcastPort { self.isSteady.set() }
-        self.socket.connect(to: endpoint)
-    }
-
+    func connect(to endpoint: Endpoint) { self.socket.connect(to: endpoint) }
     func flush() { self.socket.flush() }
     func setReading(_ isReading: Bool) { self.socket.setReading(isReading) }
     func disconnect(_ identity: ByteBuffer) { self.socket.disconnect(identity) }

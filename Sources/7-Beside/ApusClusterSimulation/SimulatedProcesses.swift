@@ -252,17 +252,14 @@ final class SimulatedClient: Sendable {
     private let surroundings: Surroundings
     private let process: Int
 
-    /// - Parameters:
-    ///   - stutters: The percentage of requests that the client sends twice.
-    ///   - isHarsh: Whether broadcasts that have ended may be sent twice, too.
-    init(_ surroundings: Surroundings, _ connection: ClientConnectionInfo, stutters: Int, isHarsh: Bool) async throws {
+    /// - Parameter stutters: The percentage of requests that the client sends twice.
+    init(_ surroundings: Surroundings, _ connection: ClientConnectionInfo, stutters: Int) async throws {
         self.surroundings = surroundings
         self.process = surroundings.nextProcess()
         self.name = "client \(self.process)"
         let transport = StutteringTransport(
             surroundings.network.transport(of: self.process), surroundings, stutters: stutters,
-            signer: try Signer(key: connection.common.key, scheme: connection.common.signatureScheme),
-            exceptAt: isHarsh ? nil : connection.broadcast)
+            signer: try Signer(key: connection.common.key, scheme: connection.common.signatureScheme))
         let loop = VirtualLoop(surroundings.time)
         self.client = try await Client(
             connection, transport: transport, eventLoop: loop,

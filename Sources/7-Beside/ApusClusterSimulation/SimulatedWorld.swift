@@ -36,7 +36,7 @@ public struct SimulatedWorld: Sendable {
     /// - Parameters:
     ///   - traces: Whether the story has a line for each message, too.
     ///   - isHarsh: Whether faults happen that are known to break promises: connections of engines are cut, which loses tasks for
-    ///     good, and clients repeat broadcasts that have ended.
+    ///     good.
     public static func run(seed: UInt64, traces: Bool = false, isHarsh: Bool = false) -> SimulatedWorld {
         Self.prepare
         return VirtualTime.run(seed: seed) { time in
@@ -225,8 +225,7 @@ final class WorldLife: Sendable {
     private func startClient() async throws {
         guard let controller = self.state.withLock({ $0.controller }) else { return }
         let client = try await SimulatedClient(
-            self.surroundings, controller.clientInfo, stutters: self.nature.stutters,
-            isHarsh: self.nature.isHarsh)
+            self.surroundings, controller.clientInfo, stutters: self.nature.stutters)
         self.state.withLock { $0.clients.append(client) }
     }
 

@@ -61,11 +61,7 @@ struct SimulateCommand: ParsableCommand {
     @Flag(help: "Run each world twice, and fail where the two differ.")
     var twice = false
 
-    @Flag(
-        help: """
-            Do what is known to break promises too: cut connections of engines, which loses tasks for good, and send broadcasts again that \
-            have ended.
-            """)
+    @Flag(help: "Do what is known to break promises too: cut connections of engines, which loses tasks for good.")
     var harsh = false
 
     func validate() throws {

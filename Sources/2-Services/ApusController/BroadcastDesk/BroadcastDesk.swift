@@ -188,6 +188,9 @@ final class BroadcastDesk {
         private var header: JSONObject
         private var metadata: JSONObject
         private let ids: [EngineUUID: EngineID]
+        /// White space for the end of each copy's metadata, made of the request's signature. A broadcast that is sent again, signed anew,
+        /// has other copies; engines would take equal ones for the first played again, and not answer.
+        private let mark: [UInt8]
 
         init(_ message: Message, original: MessageID, metadata: JSONValue, targets: [BroadcastRequest.Target]) throws(WireError) {
             self.message = message
@@ -195,6 +198,9 @@ final class BroadcastDesk {
             self.metadata = metadata.object ?? [:]
             self.metadata[MetadataMember.originalMessageID] = .string(original.text)
             self.ids = Dictionary(targets.map { ($0.uuid, $0.id) }) { first, _ in first }
+            self.mark = message.signature.readableBytesView.prefix(32).map {
+                $0 & 1 == 0 ? UInt8(ascii: " ") : UInt8(ascii: "\t")
+            }
         }
 
         /// Makes one copy. Its header has an id of its own, and of all targets it names only its own, which is enough for an
@@ -207,6 +213,7 @@ final class BroadcastDesk {
                 self.metadata[MetadataMember.targets] = BroadcastDesk.pairs([BroadcastRequest.Target(uuid, id)])
             }
             parts.metadata = JSONValue.object(self.metadata).packed
+            parts.metadata.writeBytes(self.mark)
             return session.signedAgain(parts, identities: Array(self.message.identities), buffers: Array(self.message.buffers))
         }
     }
