@@ -135,8 +135,9 @@ struct RestoringTests {
         await world.stop()
     }
 
-    @Test("A task that an engine answers before its client sends it again has that answer")
-    func answeredBefore() async throws {
+    @Test(
+        "A task that an engine answers before its client sends it again has that answer, however large", arguments: [0, 1 << 20])
+    func answeredBefore(size: Int) async throws {
         _ = try await self.firstLife(1)
         let world = try await World(
             self.options, store: self.store, restoring: ["0": "ada"],
@@ -145,7 +146,7 @@ struct RestoringTests {
         let ada = try await world.startEngine("ada", restored: true)
         let question = try await ada.control.next()
         let again = world.message(.applyRequest, session: "customer", buffers: [ByteBuffer(string: "function")])
-        ada.task.send(ada.reply(to: try Message(frames: [ByteBuffer(string: "old")] + again.frames)))
+        ada.task.send(ada.reply(to: try Message(frames: [ByteBuffer(string: "old")] + again.frames), size: size))
         let asked = try #require(question.json["msg_ids"])
         ada.control.send(
             world.message(
@@ -159,7 +160,52 @@ struct RestoringTests {
         client.send(again)
         let answer = try await client.next()
         #expect(MessageHeader.messageID(scanning: answer.parent) == MessageID(again.id))
-        #expect(answer.texts == ["result of ada"])
+        #expect(answer.texts == ["result of ada" + String(repeating: ".", count: size)])
+        // Nobody was asked to run it.
+        #expect(ada.task.received == 0)
+        let queues = try await query.ask(world.message(.queueRequest, content: ["targets": ["ada"]]))
+        #expect(queues.json["0"]?["tasks"] == 1)
+        await world.stop()
+    }
+
+    @Test("The answer to a task that the store never heard of is recorded, and the next controller has it, too")
+    func answerWithoutRecord() async throws {
+        _ = try await self.firstLife(1)
+        var world = try await World(self.options, store: self.store, restoring: ["0": "ada"])
+        let ada = try await world.startEngine("ada", restored: true)
+        let unheard = world.message(.applyRequest, session: "customer", buffers: [ByteBuffer(string: "function")])
+        // Output may come first.
+        let text = world.message(
+            MessageType(rawValue: "stream"), content: ["name": "stdout", "text": "so far"], parent: unheard.header)
+        ada.iopub.send(text)
+        ada.task.send(ada.reply(to: try Message(frames: [ByteBuffer(string: "old")] + unheard.frames)))
+        while try await self.store.states(of: [TaskID(unheard.id)]) != [.finished] { await Task.yield() }
+        await world.stop()
+
+        world = try await World(self.options, store: self.store, restoring: ["0": "ada"])
+        let query = world.socket(.dealer, world.client.common.registration)
+        let result = try await query.ask(world.message(.resultRequest, content: ["msg_ids": [.string(unheard.id)]]))
+        #expect(result.texts == ["result of ada"])
+        #expect(result.json[unheard.id]?["header"]?["session"] == "customer")
+        #expect(result.json[unheard.id]?["metadata"] == [:])
+        // The request itself is not known.
+        let again = try await query.ask(world.message(.resubmitRequest, content: ["msg_ids": [.string(unheard.id)]]))
+        #expect(again.json["evalue"]?.string?.contains("its request was lost with a controller that was killed") == true)
+        await world.stop()
+    }
+
+    @Test("A task of which only the request's header is left ends as lost")
+    func headerOnly() async throws {
+        let id = TaskID("left")
+        let header = JSONValue.object(["msg_id": "left", "msg_type": "apply_request", "session": "customer"]).packed
+        self.store.apply([
+            .submitted(id, request: .lost(header: header), client: "customer", date: .now, queue: .balanced, engine: nil)
+        ])
+        let world = try await World(self.options, store: self.store, restoring: ["0": "ada"])
+        while try await !self.store.unfinished().isEmpty { await Task.yield() }
+        let query = world.socket(.dealer, world.client.common.registration)
+        let result = try await query.ask(world.message(.resultRequest, content: ["msg_ids": ["left"]]))
+        #expect(result.json["left"]?["result_content"]?["evalue"]?.string?.contains("cannot be taken up again") == true)
         await world.stop()
     }
 

@@ -184,12 +184,15 @@ final class FakeEngine: Sendable {
     }
 
     /// A reply to a request, as an engine makes it.
-    func reply(to request: Message, status: String = "ok", more: JSONObject = [:]) -> Message {
+    ///
+    /// - Parameter size: How many bytes the result has besides its text.
+    func reply(to request: Message, status: String = "ok", more: JSONObject = [:], size: Int = 0) -> Message {
         var metadata: JSONObject = ["status": .string(status), "engine": .string(self.uuid), "dependencies_met": true]
         metadata.merge(more) { $1 }
         return self.world.message(
             .applyReply, content: ["status": .string(status)], metadata: metadata, parent: request.header,
-            identities: Array(request.identities), buffers: [ByteBuffer(string: "result of \(self.uuid)")])
+            identities: Array(request.identities),
+            buffers: [ByteBuffer(string: "result of \(self.uuid)" + String(repeating: ".", count: size))])
     }
 
     /// Answers pings until the task is cancelled, with the engine's signature as ours do.

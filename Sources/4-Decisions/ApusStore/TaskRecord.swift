@@ -71,6 +71,10 @@ extension TaskRecord {
         self.reply?.metadata.text(ofMember: MetadataMember.engine).map { EngineUUID($0) } ?? self.assignedEngine
     }
 
+    /// Whether the request was lost with its controller, so that only its header is known, from the answer. The task cannot be run
+    /// again. Needs the field `content`.
+    package var lacksRequest: Bool { self.request?.content.readableBytes == 0 }
+
     /// Drops the buffers of the request, which cannot be run again after that.
     mutating func leaveOutRequestBuffers() {
         guard let request = self.request else { return }
@@ -96,6 +100,13 @@ extension ByteBuffer {
 }
 
 extension Message {
+    /// A request of which only the header is known, because the controller that had it was killed. Its content is empty, which no
+    /// other request's is.
+    package static func lost(header: ByteBuffer) -> Message {
+        Message(
+            identities: [], signature: Self.noSignature, parts: MessageParts(header: header, content: ByteBuffer()), buffers: [])
+    }
+
     /// The message as a record keeps it: without identities, signature and parent header, and in memory of its own.
     ///
     /// A frame is a slice of the buffer that one read of a socket filled, and keeps that buffer in memory. A record that stays

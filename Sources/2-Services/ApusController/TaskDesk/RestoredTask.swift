@@ -19,7 +19,7 @@ struct RestoredTask {
 
     /// - Throws: ``WireError`` when the record has no request, or its header or metadata cannot be read.
     init(_ record: TaskRecord, signing session: ControllerSession) throws(WireError) {
-        guard let request = record.request else { throw WireError("task '\(record.id)' has no request") }
+        guard let request = record.request, !record.lacksRequest else { throw WireError("task '\(record.id)' has no request") }
         self.header = try MessageHeader(scanning: request.header)
         var identities = [ByteBuffer(string: record.client)]
         if record.queue == .direct, let engine = record.assignedEngine { identities.append(ByteBuffer(string: engine.text)) }

@@ -29,8 +29,6 @@ final class TaskDesk {
     private(set) var restores = false
     /// Tasks that engines have reported and that were not known here, each with its engine. Their clients send them again.
     private var unknownHeld: [TaskID: EngineUUID] = [:]
-    /// Answers to tasks that were not known here; nil in place of one that was too large to be kept.
-    private var unknownAnswers: [TaskID: VerifiedMessage?] = [:]
     /// The questions to engines of the controller before this one.
     private let inquiries: EngineInquiries
     /// Numbers for clients, by their identity at the task socket.
@@ -104,7 +102,10 @@ final class TaskDesk {
             self.recorder.note(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .balanced, engine: nil))
             self.submit(message, request, arguments, of: header.session)
-            if self.restores { self.settleUnknown(header.id, self.unknownHeld.removeValue(forKey: header.id)) }
+            // The engine that has the task may have answered it to the controller before this one.
+            if self.restores, let holder = self.unknownHeld.removeValue(forKey: header.id), self.live[header.id] != nil {
+                self.inquiries.ask(holder, of: [header.id])
+            }
         } catch {
             self.gate.drop("\(error)", at: .taskClient)
         }
@@ -136,7 +137,7 @@ final class TaskDesk {
     private func submit(
         _ message: Message, _ request: TaskRequest, _ arguments: TaskArguments?, of client: String? = nil
     ) {
-        let holder = self.restores ? self.holder(ofUnknown: request.id) : nil
+        let holder = self.unknownHeld[request.id]
         // While engines have yet to report, one of them may have a task that a client sends again, and answer it by the name that the
         // client's connection had at the controller before this one.
         let mayBeHeld = holder != nil || self.scheduler.awaitsReports
@@ -157,12 +158,6 @@ final class TaskDesk {
         }
         self.live[request.id] = LiveTask(message: message, arguments: arguments, returning: returning)
         self.perform(event(request))
-    }
-
-    /// The engine that has reported or answered a task before it was known here.
-    private func holder(ofUnknown task: TaskID) -> EngineUUID? {
-        if let engine = self.unknownHeld[task] { return engine }
-        return self.unknownAnswers[task]??.message.identities.first.map { EngineUUID(String(buffer: $0)) }
     }
 
     /// Forgets a task that has ended or was refused.
@@ -263,7 +258,7 @@ final class TaskDesk {
         // The engine may have answered a task that it was not asked about, and the answer may be lost.
         let claimed = others.filter { self.scheduler.engine(of: $0) == engine }
         if !claimed.isEmpty { self.inquiries.ask(engine, of: claimed) }
-        for task in others where self.live[task] == nil { self.unknownHeld[task] = engine }
+        for task in others where self.live[task] == nil && !self.scheduler.hasEnded(task) { self.unknownHeld[task] = engine }
         self.clients.flush()
     }
 
@@ -280,33 +275,31 @@ final class TaskDesk {
         }
     }
 
-    /// Keeps the answer to a task that is not known here, for the client that sends the task again.
+    /// Records the answer to a task that is not known here, and sends the answer to the client whose session it names.
     ///
-    /// The earlier controller may have given the task out and died before the store had it. A stock client does not send it again, so the
-    /// answer also goes to the client whose session the answer names.
-    private func takeUnknown(_ answer: VerifiedMessage, to task: TaskID) {
-        if let client = try? MessageHeader(scanning: answer.message.parent).session, answer.message.identities.count > 1 {
-            var frames = answer.message.frames
-            frames.remove(at: 1)
-            self.returning.answer(frames, to: client)
+    /// The controller before this one gave the task out and was killed before the store had the request. The record is made of
+    /// the request's header, which every answer repeats. A client that sends the task again is answered from the record
+    /// (``refuseAgain(_:)``); a stock client does not send the task again.
+    private func takeUnknown(_ answer: Message, to task: TaskID, from engine: EngineUUID) {
+        self.unknownHeld[task] = nil
+        if let header = try? MessageHeader(scanning: answer.parent) {
+            self.recorder.note(
+                .submitted(
+                    task, request: .lost(header: answer.parent), client: header.session, date: header.date, queue: .balanced,
+                    engine: engine))
+            self.recorder.note(.completed(task, reply: answer, received: .now))
+            self.sendBack(answer, to: header.session)
         }
-        guard self.unknownAnswers.count < Self.unknownLimit else { return }
-        // An answer that is too large to be kept is missed when the task comes.
-        self.unknownAnswers[task] = .some(answer.message.byteCount > Self.largestUnknown ? nil : answer)
+        self.perform(.ended(task, succeeded: answer.content.textMember("status") == "ok", on: engine))
     }
 
-    /// How many answers to unknown tasks are kept, and the bytes of the largest.
-    private static let unknownLimit = 4096
-    private static let largestUnknown = 16 << 10
-
-    /// Settles a task that a client has sent again, though an engine has it or has answered it.
-    private func settleUnknown(_ task: TaskID, _ holder: EngineUUID?) {
-        if let answer = self.unknownAnswers.removeValue(forKey: task) {
-            if let answer { return self.takeReply(answer) }
-            if let holder { self.take(EngineReport(asked: [task], has: [], lost: [task]), from: holder) }
-        } else if let holder {
-            self.inquiries.ask(holder, of: [task])
-        }
+    /// Sends an engine's answer to a client of the controller before this one. The identity that the answer has is that of the
+    /// client's connection to that controller.
+    private func sendBack(_ answer: Message, to client: String) {
+        var frames = answer.frames
+        frames.remove(at: 1)
+        if self.scheme == .pure { frames.removeFirst() }
+        self.returning.answer(frames, to: client)
     }
 
     // MARK: Replies
@@ -323,8 +316,8 @@ final class TaskDesk {
         if self.restores, self.takesProbeReply(message, from: uuid) { return }
         // A task that is not live was an earlier controller's. No client is known, but clients can ask the hub for the record.
         if self.live[id] == nil {
+            if self.restores, !self.scheduler.hasEnded(id) { return self.takeUnknown(message, to: id, from: uuid) }
             self.recorder.note(.completed(id, reply: message, received: .now))
-            if self.restores, !self.scheduler.hasEnded(id) { self.takeUnknown(verified, to: id) }
         }
         do {
             var metadata = try ReplyMetadata.ForController(scanning: message.metadata)
@@ -580,13 +573,8 @@ final class TaskDesk {
         self.direct.taskFinished(task, on: engine)
         self.recorder.note(.completed(task, reply: reply, received: .now))
         guard self.resubmitted.isEmpty || self.resubmitted.remove(task) == nil else { return }
+        if let returning { return self.sendBack(reply, to: returning) }
         var frames = reply.frames
-        if let returning {
-            // The client's identity in the reply is that of its connection to the controller before this one.
-            frames.remove(at: 1)
-            if self.scheme == .pure { frames.removeFirst() }
-            return self.returning.answer(frames, to: returning)
-        }
         // A pure scheduler does not name the engine that answered, because ipyparallel's proxy does not.
         if self.scheme == .pure { frames.removeFirst() } else { frames.swapAt(0, 1) }
         self.recorder.answer(frames, by: self.clients)
@@ -603,10 +591,33 @@ final class TaskDesk {
         }
     }
 
-    /// Answers a task with an error, because a task of this id has ended here. The record of the earlier task stays.
+    /// Answers a task whose id has ended here. The record of the earlier task stays.
+    ///
+    /// A controller that takes up tasks may have had an engine's answer before the client sent the task again: such a controller
+    /// repeats the recorded answer. Other controllers answer with an error.
     private func refuseAgain(_ task: TaskID) {
         guard let request = self.forget(task)?.message else { return }
         self.recorder.takeBackSubmission(of: task)
+        guard self.restores else { return self.refuse(task, request) }
+        self.recorder.flush()
+        self.work.start(for: self) { desk in
+            let fields: Set<TaskField> = [.resultHeader, .resultMetadata, .resultContent, .resultBuffers, .engine]
+            let record = try? await desk.store.records(of: [task], fields: fields).first
+            guard let record, let reply = record.reply else { return desk.refuse(task, request) }
+            desk.repeatAnswer(reply, by: record.engine, to: request)
+        }
+    }
+
+    /// Sends a recorded answer to the client of this request.
+    private func repeatAnswer(_ answer: Message, by engine: EngineUUID?, to request: Message) {
+        var (identities, parts) = (Array(request.identities), answer.parts)
+        parts.parent = request.header
+        if let engine, self.scheme != .pure { identities.append(ByteBuffer(string: engine.text)) }
+        let again = self.session.signed(parts, identities: identities, buffers: Array(answer.buffers))
+        self.recorder.answer(again.frames, by: self.clients)
+    }
+
+    private func refuse(_ task: TaskID, _ request: Message) {
         let error = ErrorContent(.engineError, "task '\(task)' has ended before; a task that is run again needs a new id")
         let reply = self.session.message(
             .applyReply, identities: Array(request.identities), parent: request.header, metadata: ReplyMetadata.standIn(.error),

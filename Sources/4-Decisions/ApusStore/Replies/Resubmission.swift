@@ -65,6 +65,12 @@ extension HubAnswers {
         guard missing.isEmpty else {
             throw TaskStoreError(.keyError, "No such msg(s): [\(missing.map { "'\($0)'" }.joined(separator: ", "))]")
         }
+        if let record = records.first(where: \.lacksRequest) {
+            throw TaskStoreError(
+                .valueError,
+                "task '\(record.id)' cannot be run again: its request was lost with a controller that was killed, and only the "
+                    + "answer is known")
+        }
         if let record = records.first(where: { $0.lacksRequestBuffers }) {
             throw TaskStoreError(
                 .valueError,
