@@ -43,7 +43,10 @@ final class Chronicle: Sendable {
         var owners: Set<String> = []
         /// The names of engines that a controller has given up and has not registered again, by the controller's process.
         var givenUp: [Int: Set<String>] = [:]
-        /// The ids of answers that came from engines after these had been given up.
+        /// The ids and signatures of answers that came to a controller in time, by the controller's process. The controller may
+        /// send such an answer to a client that comes back, even after the engine is gone.
+        var timelyAnswers: [Int: Set<String>] = [:]
+        /// The ids and signatures of answers that came from engines after these had been given up.
         var lateAnswers: Set<String> = []
         /// Requests that engines have given back, and whether the network has replayed such a request: two engines may run it.
         var givenBack: Set<String> = []
@@ -122,10 +125,12 @@ final class Chronicle: Sendable {
                     state.givenBack.insert(request)
                 }
             }
-            guard message.type.hasSuffix("_reply"), let names = state.givenUp[process], names.contains(message.session) else {
-                return
+            guard message.type.hasSuffix("_reply") else { return }
+            if state.givenUp[process]?.contains(message.session) == true {
+                state.lateAnswers.formUnion(message.names.subtracting(state.timelyAnswers[process] ?? []))
+            } else {
+                state.timelyAnswers[process, default: []].formUnion(message.names)
             }
-            state.lateAnswers.insert(message.id)
         }
     }
 
@@ -170,7 +175,7 @@ final class Chronicle: Sendable {
     /// Checks a message that a controller sends. An answer that came after its engine was given up must be dropped, because the
     /// client was already told that the engine is gone.
     func passes(_ message: SimulatedNetwork.Letter) {
-        guard self.state.withLock({ $0.lateAnswers.contains(message.id) }) else { return }
+        guard self.state.withLock({ !$0.lateAnswers.isDisjoint(with: message.names) }) else { return }
         self.violate("the answer \(message.id) of an engine that was given up is passed on")
     }
 

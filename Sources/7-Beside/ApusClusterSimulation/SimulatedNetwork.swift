@@ -55,6 +55,10 @@ final class SimulatedNetwork: Sendable {
         let parent: String?
         /// The requests that an engine gives back with the message.
         let given: [String]
+        private let signature: ByteBuffer
+        /// Its id and its signature. A lie has the id of the answer that it follows; an answer that the controller makes of an engine's has
+        /// the engine's id.
+        var names: Set<String> { [self.id, String(buffer: self.signature)] }
 
         /// Nil if the frames are no message.
         init?(_ frames: [ByteBuffer]) {
@@ -64,6 +68,7 @@ final class SimulatedNetwork: Sendable {
             self.type = type
             self.id = id
             self.session = message.header.textMember("session") ?? ""
+            self.signature = message.signature
             self.parent = message.parent.textMember("msg_id")
             let content = type == "apus_recall_reply" ? try? JSONValue(parsing: message.content) : nil
             self.given = (content?["msg_ids"]?.array ?? []).compactMap { $0.string }

@@ -89,6 +89,8 @@ final class SimulatedController: Sendable {
             eventLoop: loop,
             onStateChange: { state in if store.isOpen { remains.engines.withLock { $0 = state } } },
             onPresence: { [chronicle = surroundings.chronicle, process] presence in
+                // A dead controller still turns its loop, where it loses its engines.
+                guard store.isOpen else { return }
                 switch presence {
                 case .joined(let uuid, _): chronicle.note(uuid.text, isRegistered: true, by: process)
                 case .left(let uuid, let departure, _):

@@ -158,6 +158,7 @@ final class WorldLife: Sendable {
         let start = self.time.nanoseconds
         Task {
             do { try await self.live() } catch { self.chronicle.violate("the world could not live: \(error)") }
+            await self.stop()
             self.isOver.set()
         }
         while self.time.turn(until: start + Self.end) { if self.isOver.isSet { break } }
@@ -197,7 +198,6 @@ final class WorldLife: Sendable {
             }
         }
         try await self.settle()
-        await self.stop()
     }
 
     /// Sleeps for a random number of nanoseconds below the bound.
