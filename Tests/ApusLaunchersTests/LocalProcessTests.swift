@@ -96,6 +96,24 @@ struct LocalProcessTests {
         #expect(await stopping.value == ProcessExit(.signal(SIGKILL), lastLines: ["ready"]))
     }
 
+    @Test("A process and its parent send each other lines, and lines come before the end", .timeLimit(.minutes(1)))
+    func channel() async throws {
+        let process = try await LocalProcess.start(
+            shell("while read -r line <&3; do echo \"got $line\" >&3; done; echo over >&3; exit 4", parentWatch: .channel))
+        let channel = try #require(process.channel)
+        for line in ["one", "two"] { channel.send(line) }
+        var lines = channel.lines.makeAsyncIterator()
+        #expect(await lines.next() == "got one")
+        #expect(await lines.next() == "got two")
+        process.signal(SIGKILL)
+        #expect(await process.wait()?.cause == .signal(SIGKILL))
+        #expect(await lines.next() == nil)
+        // Nobody reads this line, and this process lives on.
+        channel.send("three")
+        channel.flush()
+        channel.end()
+    }
+
     @Test("Signals reach the program")
     func signals() async throws {
         let folder = try TemporaryFolder()

@@ -23,14 +23,19 @@ package final class LocalProcess: Sendable {
     package let command: LocalCommand
     /// The program's own process id, which is also its process group's and its session's.
     package let processID: Int32
+    /// Lines to and from the process; nil unless the command's ``ParentWatch`` is `channel`.
+    package let channel: LineChannel?
 
     private let ending: Arrival<ProcessExit>
     /// Waits for the process; cancelled, it sends SIGTERM and after the grace SIGKILL.
     private let runner: Task<Void, Never>
 
-    private init(_ command: LocalCommand, processID: Int32, ending: Arrival<ProcessExit>, runner: Task<Void, Never>) {
+    private init(
+        _ command: LocalCommand, processID: Int32, channel: LineChannel?, ending: Arrival<ProcessExit>, runner: Task<Void, Never>
+    ) {
         self.command = command
         self.processID = processID
+        self.channel = channel
         self.ending = ending
         self.runner = runner
     }
@@ -40,6 +45,9 @@ package final class LocalProcess: Sendable {
     /// - Throws: ``LauncherError`` with code `notStarted`.
     package static func start(_ command: LocalCommand) async throws(LauncherError) -> LocalProcess {
         let spawning = try Spawning(command)
+        // A copy, because the pipe's own end is closed when the process has ended, and lines of the process may then be unread.
+        let ours = command.parentWatch == .channel ? spawning.pipe.map { fcntl($0.writeEnd.rawValue, F_DUPFD_CLOEXEC, 0) } : nil
+        let channel = ours.map { LineChannel($0) }
 
         let started = Arrival<Result<Int32, LauncherError>>()
         let ending = Arrival<ProcessExit>()
@@ -72,7 +80,7 @@ package final class LocalProcess: Sendable {
         let outcome = await Task { await started.value }.value
         switch outcome {
         case .success(let processID):
-            return LocalProcess(command, processID: processID, ending: ending, runner: runner)
+            return LocalProcess(command, processID: processID, channel: channel, ending: ending, runner: runner)
         case .failure(let error): throw error
         case nil: preconditionFailure("a task that nobody cancels was cancelled: starting \(command)")
         }
@@ -129,7 +137,8 @@ package final class LocalProcess: Sendable {
             let program = try command.resolvedExecutable()
             var variables: [String: String?] = command.environment
             // If this process is an engine, its own descriptor means nothing to the program.
-            variables.updateValue(command.parentWatch == .process ? "3" : nil, forKey: EnvironmentVariable.parentDescriptor)
+            let readsPipe = command.parentWatch == .process || command.parentWatch == .channel
+            variables.updateValue(readsPipe ? "3" : nil, forKey: EnvironmentVariable.parentDescriptor)
             var overrides: [Environment.Key: String?] = [:]
             for (name, value) in variables {
                 if let key = Environment.Key(rawValue: name) { overrides.updateValue(value, forKey: key) }
@@ -167,7 +176,7 @@ package final class LocalProcess: Sendable {
                     self.pipe = nil
                     self.input = try FileDescriptor.open("/dev/null", .readOnly, options: .closeOnExec)
                 } else {
-                    let pipe = try ParentPipe()
+                    let pipe = try ParentPipe(isSocket: command.parentWatch == .channel)
                     self.pipe = pipe
                     self.input = pipe.readEnd
                 }

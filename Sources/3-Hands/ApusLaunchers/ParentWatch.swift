@@ -4,7 +4,11 @@
     internal import SystemPackage
 #endif
 
-#if canImport(Darwin)
+#if canImport(Glibc)
+    private import Glibc
+#elseif canImport(Musl)
+    private import Musl
+#elseif canImport(Darwin)
     private import Darwin
 #endif
 
@@ -16,6 +20,8 @@
 package enum ParentWatch: Sendable, Hashable {
     /// The process reads the pipe itself, at the descriptor that `APUS_PARENT_FD` names, and ends at the pipe's end.
     case process
+    /// As `process`, and the pipe is a socket: parent and process send each other lines (``LineChannel``).
+    case channel
     /// The process does not read the pipe: a small shell in its process group does, and kills the group at the pipe's end.
     case watchdog
     /// The process outlives its parent, as a daemon should.
@@ -26,7 +32,7 @@ package enum ParentWatch: Sendable, Hashable {
     /// The shell replaces itself (`exec`), so its process id becomes the program's. The program's standard input is empty.
     var script: String? {
         switch self {
-        case .process:
+        case .process, .channel:
             "exec \"$@\" 3<&0 </dev/null"
         case .watchdog:
             // The watchdog is started by a second shell, so that it is not the program's child. The group's id is this shell's
@@ -46,15 +52,31 @@ package enum ParentWatch: Sendable, Hashable {
 
 /// The pipe by whose end of file children notice that their parent has ended.
 struct ParentPipe {
+    /// The child's end.
     let readEnd: FileDescriptor
+    /// The parent's end.
     let writeEnd: FileDescriptor
 
-    init() throws {
+    /// - Parameter isSocket: Whether both ends can be read and written.
+    init(isSocket: Bool = false) throws {
         // Close-on-exec from the first moment: a child that another thread starts at this time must not hold the write end.
-        #if os(Linux)
-            (self.readEnd, self.writeEnd) = try FileDescriptor.pipe(options: .closeOnExec)
-        #else
-            (self.readEnd, self.writeEnd) = try FileDescriptor.pipe()
+        if isSocket {
+            var ends: [Int32] = [-1, -1]
+            #if os(Linux)
+                let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+            #else
+                let type = SOCK_STREAM
+            #endif
+            guard socketpair(AF_UNIX, type, 0, &ends) == 0 else { throw Errno(rawValue: errno) }
+            (self.readEnd, self.writeEnd) = (FileDescriptor(rawValue: ends[0]), FileDescriptor(rawValue: ends[1]))
+        } else {
+            #if os(Linux)
+                (self.readEnd, self.writeEnd) = try FileDescriptor.pipe(options: .closeOnExec)
+            #else
+                (self.readEnd, self.writeEnd) = try FileDescriptor.pipe()
+            #endif
+        }
+        #if !os(Linux)
             for end in [self.readEnd, self.writeEnd] { _ = fcntl(end.rawValue, F_SETFD, FD_CLOEXEC) }
         #endif
     }
