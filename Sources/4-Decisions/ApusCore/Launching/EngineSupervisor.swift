@@ -27,6 +27,15 @@ package struct EngineSupervisor: Sendable {
         package var registrationTimeout: Duration = .seconds(60)
 
         package init() {}
+
+        /// The pause before the next start: none for the first one in a row, then twice as long each time, up to the longest.
+        func pause(afterRestarts restarts: Int, hadWork: Bool = false) -> Duration {
+            guard restarts > 0 else { return .zero }
+            let longest = hadWork ? self.longestPauseAfterWork : self.longestPause
+            var pause = self.firstPause
+            for _ in 1..<restarts where pause < longest { pause = pause * 2 }
+            return min(pause, longest)
+        }
     }
 
     /// How a process ended.
@@ -305,15 +314,7 @@ package struct EngineSupervisor: Sendable {
         let hadWork = departure?.hadWork ?? false
         slot.deaths = hadWork ? 0 : slot.deaths + 1
         guard slot.deaths <= self.policy.limit else { return .givenUp(deaths: slot.deaths) }
-        return .restarts(after: self.pause(afterRestarts: slot.restarts, hadWork: hadWork))
-    }
-
-    private func pause(afterRestarts restarts: Int, hadWork: Bool) -> Duration {
-        guard restarts > 0 else { return .zero }
-        let longest = hadWork ? self.policy.longestPauseAfterWork : self.policy.longestPause
-        var pause = self.policy.firstPause
-        for _ in 1..<restarts where pause < longest { pause = pause * 2 }
-        return min(pause, longest)
+        return .restarts(after: self.policy.pause(afterRestarts: slot.restarts, hadWork: hadWork))
     }
 
     private mutating func restart(_ uuid: EngineUUID, at now: MonotonicTime, effects: inout [Effect]) {
