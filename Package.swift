@@ -157,7 +157,7 @@ let package = Package(
             [
                 "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSQLite",
                 "ApusStore",
-                "ApusTransport", "ApusWire", "Locks", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
+                "ApusTransport", "ApusWire", "CEngineMode", "Locks", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
             ]),
 
         // Command lines, environment and configuration files of a controller and of an engine.

@@ -13,6 +13,9 @@ public import Logging
 /// Engines are processes of this same program in engine mode, so they have all its `@Remote` functions; with ``Options/python``
 /// each has a Python interpreter as well.
 ///
+/// The controller runs in this process unless ``Options/controllerPlace`` says otherwise; in a process of its own it is started again
+/// when it dies.
+///
 /// An engine whose process dies is started again in its place, with its id and an empty namespace: at once, and after growing
 /// pauses when the engine dies again. An engine that was told to end (``Client/shutdown(_:restart:hub:)``, SIGTERM) stays away
 /// until ``restartEngines(_:)``. When no engine is left and none is being started, load-balanced tasks end with code
@@ -29,6 +32,14 @@ public final class Cluster: Sendable {
         /// that ``Client/connect(profile:profileDirectory:clusterID:timeout:patience:maximumMessageSize:eventLoopGroup:logger:)``
         /// finds without an id.
         public var clusterID: String?
+        /// Whether the controller runs in this process or in one of its own.
+        public var controllerPlace = ControllerPlace.thisProcess
+        /// Whether a controller in a process of its own is started again when it dies: at once, and after growing pauses when it
+        /// dies again within a minute, ``restartLimit`` times in a row at most.
+        public var restartsController = true
+        /// Whether the controller takes up the tasks that an earlier cluster of this profile, id and database has left without an
+        /// outcome, under the addresses that the earlier one had. The connection files stay when the cluster stops.
+        public var restores = false
         /// How long engines may take to register.
         public var startTimeout: Duration = .seconds(60)
         /// The program that the engines run, and its arguments; nil: this program. A program that imports Apus is started in
@@ -40,8 +51,10 @@ public final class Cluster: Sendable {
         public var restartsEngines = true
         /// How often in a row an engine that had no work may die and be started again; after one death more the engine stays
         /// away. The count starts anew when the engine has run for a minute, or dies while it has work, which then is the work's
-        /// fault.
+        /// fault. The limit holds for the controller, too (``restartsController``).
         public var restartLimit = 5
+        /// Whether this process is nothing but the launcher of the cluster, so that whoever stops the cluster ends this process, too.
+        package var isLauncher = false
         /// The Python interpreter that engines run as well; nil: Swift functions only. Where IPython is installed, its shell runs
         /// cells.
         public var python: PythonChoice?
@@ -54,6 +67,17 @@ public final class Cluster: Sendable {
 
         /// Creates the default options.
         public init() {}
+    }
+
+    /// Where a cluster's controller runs.
+    public enum ControllerPlace: Sendable, Hashable {
+        /// In this process. A controller that crashes takes this process with it, and the engines end.
+        case thisProcess
+        /// In a process of its own, which is this program again, started in controller mode before its `main` would run. When that process
+        /// dies, the next one is started in its place: engines and clients find it at the old addresses. With a database of kind
+        /// `sqlite`, tasks that have no outcome are taken up again; otherwise they are lost. A controller that is given up ends the
+        /// engines. When this process dies, the controller and the engines end.
+        case ownProcess
     }
 
     /// Which Python interpreter engines run.
@@ -78,7 +102,7 @@ public final class Cluster: Sendable {
     public let clusterID: String
     /// The profile whose folder has the connection files.
     public let profile: ProfileDirectory
-    /// The controller, which runs in this process.
+    /// The controller.
     public let controller: ControllerHost
     private let options: Options
     private let ownsProfile: Bool
@@ -96,18 +120,31 @@ public final class Cluster: Sendable {
             throw ApusError(.launchFailed, "the folder \(self.profile.path) cannot be made", cause: error)
         }
         let events = AsyncStream.makeStream(of: EngineSupervisor.Event.self)
-        let controller = try await ControllerHost(
-            options: options.controller, files: ControllerHost.Files(profile: self.profile, clusterID: self.clusterID),
-            logger: options.logger, onPresence: { events.continuation.yield(EngineSupervisor.Event($0)) })
+        var files = ControllerHost.Files(profile: self.profile, clusterID: self.clusterID, reuse: options.restores)
+        files.restore = options.restores
+        let restarts = AsyncStream.makeStream(of: Void.self)
+        let onPresence: @Sendable (EnginePresence) -> Void = { events.continuation.yield(EngineSupervisor.Event($0)) }
+        let controller =
+            switch options.controllerPlace {
+            case .thisProcess:
+                try await ControllerHost(
+                    options: options.controller, files: files, mark: nil, logger: options.logger, onPresence: onPresence)
+            case .ownProcess:
+                try await ControllerHost(
+                    options.controllerPolicy, options: options.controller, files: files, logger: options.logger,
+                    onPresence: onPresence, onRestart: { restarts.continuation.yield() })
+            }
         self.controller = controller
         // A cluster in a temporary folder has no cluster file: other programs are not to list or stop it.
-        let file = self.ownsProfile ? nil : ClusterFile(clusterID: self.clusterID, profile: self.profile)
+        var file = ClusterFile(clusterID: self.clusterID, profile: self.profile)
+        if options.isLauncher { file.launcher = ProcessInfo.processInfo.processIdentifier }
+        let listing = self.ownsProfile ? nil : file
         let supervisor = EngineSupervisorService(
-            options.restartPolicy, controller: controller, events: events, logger: options.logger,
-            save: { try file?.save(with: $0) })
+            options.restartPolicy, controller: controller, events: events, restarts: restarts.stream, logger: options.logger,
+            save: { try await listing?.save(with: $0, controller) })
         self.supervisor = supervisor
         self.supervising = Task { await supervisor.run() }
-        do { try file?.save(with: [:]) } catch {
+        do { try await listing?.save(with: [:], controller) } catch {
             await self.stop()
             throw error
         }
@@ -209,6 +246,7 @@ public final class Cluster: Sendable {
 
     /// Stops the engines and the controller, and removes their files. May be called again.
     public func stop() async {
+        await self.controller.prepareToStop()
         await self.supervisor.stop()
         await self.controller.stop()
         await self.supervising.value
@@ -225,16 +263,20 @@ extension Cluster.Options {
         policy.registrationTimeout = self.startTimeout
         return policy
     }
+
+    fileprivate var controllerPolicy: ControllerSupervisor.Policy {
+        var policy = ControllerSupervisor.Policy()
+        policy.restarts = self.restartsController
+        policy.limit = max(0, self.restartLimit)
+        return policy
+    }
 }
 
 extension ClusterFile {
-    /// Writes the cluster file, by which `apus list` and Python's tools find this cluster; its controller runs in this process.
-    fileprivate func save(with sets: [String: EngineSet]) throws {
+    /// Writes the cluster file, by which `apus list` and Python's tools find this cluster.
+    fileprivate func save(with sets: [String: EngineSet], _ controller: ControllerHost) async throws {
         var file = self
-        file.controller = Controller(
-            process: Process(
-                processID: ProcessInfo.processInfo.processIdentifier, outputFile: "", clusterID: self.clusterID,
-                profile: self.profile))
+        file.controller = await controller.process(in: file).map { Controller(process: $0) }
         file.engineSets = sets
         file.engineCount = sets.values.reduce(0) { $0 + $1.count }
         do { try file.save() } catch {

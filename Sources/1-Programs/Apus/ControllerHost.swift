@@ -1,14 +1,18 @@
+internal import ApusClient
 public import ApusController
 internal import ApusCore
+internal import ApusLaunchers
 internal import ApusSQLite
 internal import ApusStore
 public import ApusWire
+internal import Foundation
 public import Logging
 internal import NIOCore
 internal import NIOPosix
 internal import ZMTPTransport
 
-/// A controller that runs in this process, with its connection files.
+/// A controller with its connection files: in this process or, for a cluster that wants it so, in a process of its own
+/// (``Cluster/ControllerPlace``).
 public final class ControllerHost: Sendable {
     /// Where a controller's connection files are.
     public struct Files: Sendable {
@@ -64,8 +68,16 @@ public final class ControllerHost: Sendable {
     /// The contents of the engine connection file, with which engines connect.
     public let engineInfo: EngineConnectionInfo
     private let files: Files?
-    private let service: ControllerService
-    private let running: Task<Void, any Error>
+    private let place: Place
+    /// How many tasks of an earlier controller this one took up at its start.
+    let takenTasks: Int
+    /// Records up to this serial number are those of an earlier cluster, whose tasks are left alone.
+    let mark: Int64
+
+    private enum Place {
+        case here(ControllerService, running: Task<Void, any Error>)
+        case elsewhere(ControllerSupervisorService)
+    }
 
     /// Binds the sockets, writes the files and serves from then on.
     ///
@@ -73,12 +85,34 @@ public final class ControllerHost: Sendable {
     public convenience init(
         options: ControllerOptions = ControllerOptions(), files: Files? = nil, logger: Logger = Logger(label: "apus.controller")
     ) async throws {
-        try await self.init(options: options, files: files, logger: logger, onPresence: nil)
+        try await self.init(options: options, files: files, mark: nil, logger: logger, onPresence: nil)
     }
 
-    /// - Parameter onPresence: Called when an engine comes or goes.
+    /// Starts a controller in a process of its own, which is started again when it dies.
+    ///
+    /// - Parameters:
+    ///   - onPresence: Called when an engine comes or goes.
+    ///   - onRestart: Called when another process has become the controller.
     init(
-        options: ControllerOptions, files: Files?, logger: Logger, onPresence: (@Sendable (EnginePresence) -> Void)?
+        _ policy: ControllerSupervisor.Policy, options: ControllerOptions, files: Files, logger: Logger,
+        onPresence: @escaping @Sendable (EnginePresence) -> Void, onRestart: @escaping @Sendable () -> Void
+    ) async throws {
+        let service = ControllerSupervisorService(
+            policy, options: options, files: files, logger: logger, onPresence: onPresence, onRestart: onRestart)
+        let addresses = try await service.start()
+        (self.clientInfo, self.engineInfo) = (addresses.client, addresses.engine)
+        self.files = files
+        self.place = .elsewhere(service)
+        (self.takenTasks, self.mark) = (0, 0)
+    }
+
+    /// - Parameters:
+    ///   - mark: Tasks of records up to this one are not restored. Where nothing is restored, any number has ``mark`` found; nil does
+    ///     not.
+    ///   - onPresence: Called when an engine comes or goes.
+    init(
+        options: ControllerOptions, files: Files?, mark: Int64?, logger: Logger,
+        onPresence: (@Sendable (EnginePresence) -> Void)?
     )
         async throws
     {
@@ -106,19 +140,24 @@ public final class ControllerHost: Sendable {
             if let files, files.restore {
                 var saved: EngineRegistry.State?
                 do { saved = try files.savedEngines() } catch { logger.error("the engines cannot be restored: \(error)") }
-                let count = try await service.restore(saved)
-                if count > 0 { logger.info("\(count) unfinished tasks are taken up again") }
+                self.mark = mark ?? 0
+                self.takenTasks = try await service.restore(saved, after: self.mark)
+                if self.takenTasks > 0 { logger.info("\(self.takenTasks) unfinished tasks are taken up again") }
+            } else {
+                self.mark = mark == nil ? 0 : try await service.lastUnfinished()
+                self.takenTasks = 0
             }
             (self.clientInfo, self.engineInfo) = try await service.start()
         } catch {
             throw ApusError(.launchFailed, "the controller could not start: \(error)", cause: nil)
         }
-        self.service = service
         self.files = files
-        self.running = Task {
-            try await service.run()
-            await states.finish()
-        }
+        self.place = .here(
+            service,
+            running: Task {
+                try await service.run()
+                await states.finish()
+            })
         do {
             if let files, !keepsFiles {
                 try PrivateFile.write(self.engineInfo.json.indentedText + "\n", to: files.engineFile)
@@ -147,29 +186,80 @@ public final class ControllerHost: Sendable {
     /// Waits until the controller has been shut down, by a client or by ``stop()``, and removes its files.
     ///
     /// Cancelling the wait stops the controller.
+    ///
+    /// - Throws: ``ApusError`` with code `controllerGone` when a controller in a process of its own has died and is not started again.
     public func wait() async throws {
-        try await withTaskCancellationHandler {
-            try await self.running.value
-        } onCancel: {
-            self.service.stop()
+        switch self.place {
+        case .here(let service, let running):
+            try await withTaskCancellationHandler {
+                try await running.value
+            } onCancel: {
+                service.stop()
+            }
+            self.removeFiles()
+        case .elsewhere(let service):
+            let ending = await withTaskCancellationHandler {
+                await service.waitForEnd()
+            } onCancel: {
+                Task { await service.stop() }
+            }
+            self.removeFiles()
+            if let error = ending.error { throw error }
         }
-        self.removeFiles()
     }
 
     /// Waits until the controller has ended, for whatever reason. Cancelling the wait does not stop the controller.
-    func waitForEnd() async { _ = await self.running.result }
+    ///
+    /// - Returns: Whether the controller has died and is not started again.
+    @discardableResult
+    func waitForEnd() async -> Bool {
+        switch self.place {
+        case .here(_, let running):
+            _ = await running.result
+            return false
+        case .elsewhere(let service): return await service.waitForEnd().error != nil
+        }
+    }
+
+    /// The process that is the controller, for the cluster file.
+    func process(in cluster: ClusterFile) async -> ClusterFile.Process? {
+        switch self.place {
+        case .here:
+            ClusterFile.Process(
+                processID: ProcessInfo.processInfo.processIdentifier, outputFile: "", clusterID: cluster.clusterID,
+                profile: cluster.profile)
+        case .elsewhere(let service): await service.record
+        }
+    }
 
     /// Tells the controller that no further engine will come, and why, so that tasks fail while no engine is registered; with nil
     /// tasks wait for an engine again.
-    func expectNoEngine(_ reason: String?) { self.service.expectNoEngine(reason) }
+    func expectNoEngine(_ reason: String?) {
+        switch self.place {
+        case .here(let service, _): service.expectNoEngine(reason)
+        case .elsewhere(let service): service.expectNoEngine(reason)
+        }
+    }
 
     /// Tells the controller that the process of an engine has ended, because the engine's connections may not show that.
-    func engineProcessEnded(_ uuid: EngineUUID, _ end: EngineEnd) { self.service.engineProcessEnded(uuid, end) }
+    func engineProcessEnded(_ uuid: EngineUUID, _ end: EngineEnd) {
+        switch self.place {
+        case .here(let service, _): service.engineProcessEnded(uuid, end)
+        case .elsewhere(let service): service.engineProcessEnded(uuid, end)
+        }
+    }
+
+    /// From now on a controller that dies is not started again, because its cluster is about to stop.
+    func prepareToStop() async { if case .elsewhere(let service) = self.place { await service.prepareToStop() } }
 
     /// Stops serving and removes the files.
     public func stop() async {
-        self.service.stop()
-        _ = await self.running.result
+        switch self.place {
+        case .here(let service, let running):
+            service.stop()
+            _ = await running.result
+        case .elsewhere(let service): await service.stop()
+        }
         self.removeFiles()
     }
 
@@ -210,7 +300,7 @@ private final class EngineStateWriter: Sendable {
 
 extension ControllerOptions {
     /// Takes over an earlier controller's addresses, ports and key, so that its clients and engines can reconnect.
-    fileprivate mutating func reuse(_ client: ClientConnectionInfo, _ engine: EngineConnectionInfo) {
+    mutating func reuse(_ client: ClientConnectionInfo, _ engine: EngineConnectionInfo) {
         self.key = engine.common.key
         self.signatureScheme = engine.common.signatureScheme
         self.location = engine.common.location

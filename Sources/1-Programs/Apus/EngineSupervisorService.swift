@@ -21,7 +21,9 @@ actor EngineSupervisorService {
     private let logger: Logger
     private let controller: ControllerHost
     /// Called with every set's id and record when processes were started or have ended, to write the cluster file.
-    private let save: @Sendable ([String: ClusterFile.EngineSet]) throws -> Void
+    private let save: @Sendable ([String: ClusterFile.EngineSet]) async throws -> Void
+    /// A signal each time another process has become the controller.
+    private let restarts: AsyncStream<Void>
 
     /// What has happened to engines, in the order in which it was reported.
     private let events: AsyncStream<EngineSupervisor.Event>
@@ -42,11 +44,13 @@ actor EngineSupervisorService {
     init(
         _ policy: EngineSupervisor.Policy, controller: ControllerHost,
         events: (stream: AsyncStream<EngineSupervisor.Event>, continuation: AsyncStream<EngineSupervisor.Event>.Continuation),
-        logger: Logger, save: @escaping @Sendable ([String: ClusterFile.EngineSet]) throws -> Void
+        restarts: AsyncStream<Void>, logger: Logger,
+        save: @escaping @Sendable ([String: ClusterFile.EngineSet]) async throws -> Void
     ) {
         self.core = EngineSupervisor(policy)
         self.controller = controller
         (self.events, self.tell) = events
+        self.restarts = restarts
         self.logger = logger
         self.save = save
     }
@@ -57,9 +61,12 @@ actor EngineSupervisorService {
     func run() async {
         await withTaskGroup { group in
             group.addTask {
-                await self.controller.waitForEnd()
+                let hasDied = await self.controller.waitForEnd()
                 await self.startNoMore()
+                // Nobody else tells the engines, which would look for a controller until their hearts are silent for too long.
+                if hasDied { await self.endEngines() }
             }
+            group.addTask { for await _ in self.restarts { await self.saveRecords() } }
             for await event in self.events { self.handle(event) }
             // The group still waits for the controller's end; the cluster stops the controller after this service.
             group.cancelAll()
@@ -75,6 +82,8 @@ actor EngineSupervisorService {
         self.tell.finish()
         await self.saving?.value
     }
+
+    private func endEngines() async { for set in self.sets { await set.stop() } }
 
     private func startNoMore() {
         self.isStopped = true
@@ -231,7 +240,7 @@ actor EngineSupervisorService {
         var records: [String: ClusterFile.EngineSet] = [:]
         for set in self.sets { records[set.id] = await set.record }
         guard !self.isStopped else { return }
-        do { try self.save(records) } catch { self.logger.error("\(error)") }
+        do { try await self.save(records) } catch { self.logger.error("\(error)") }
     }
 }
 

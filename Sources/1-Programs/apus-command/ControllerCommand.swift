@@ -87,7 +87,7 @@ struct ControllerCommand: AsyncParsableCommand {
         files.clientFile = settings.clientFile
         files.engineFile = settings.engineFile
         // From here on a signal stops the controller, also while the controller still starts.
-        let signals = ControllerSignals()
+        let signals = StopSignals()
         defer { signals.cancel() }
         let numbers = signals.numbers
         let host: ControllerHost

@@ -20,6 +20,11 @@ struct Start: AsyncParsableCommand {
             engine that dies is started again in its place with its id, unless told not to: at once, then after pauses that
             grow from 0.1 to 10 seconds. One that dies more often in a row than --restart-limit allows, without having had
             work and before it has run for a minute, is given up. Where no engine is left, tasks end with an error.
+
+            The controller is a process of its own, and is started again in the same way when it dies: engines and clients go on at
+            the same ports. With --sqlitedb it takes up the tasks that had no outcome, and nothing is lost; without, they are
+            lost. When it has died more often in a row than --restart-limit allows, each time within a minute, the cluster ends with
+            exit code 1. The controller's log is log/ipcontroller-ID.log in the profile's folder.
             """)
 
     @Option(name: [.short, .customLong("n")], help: "How many engines; one per processor unless told.")
@@ -52,8 +57,27 @@ struct Start: AsyncParsableCommand {
         inversion: .prefixedNo, help: "Whether an engine that dies is started again in its place, with its id.")
     var restart = true
 
-    @Option(help: "How often in a row an engine may die without having had work before it is given up.")
+    @Flag(inversion: .prefixedNo, help: "Whether a controller that dies is started again; else the cluster ends.")
+    var restartController = true
+
+    @Option(help: "How often in a row an engine may die without having had work, or the controller, before it is given up.")
     var restartLimit = 5
+
+    @Flag(
+        help: ArgumentHelp(
+            "Keep task records in a file, so that tasks outlive the controller.",
+            discussion: "The file is tasks.db in the profile's folder, with --cluster-id tasks-ID.db. Else records are in memory."
+        ))
+    var sqlitedb = false
+
+    @Flag(
+        help: ArgumentHelp(
+            "Go on where a cluster that was killed, or stopped, has left off.",
+            discussion: """
+                Uses the ports and the key of the connection files that are there, leaves the files at the end and, with --sqlitedb, takes up \
+                the tasks that have no outcome.
+                """))
+    var restore = false
 
     func validate() throws {
         if let n, n < 0 { throw ValidationError("-n is \(n); a cluster cannot have fewer than no engines.") }
@@ -115,27 +139,57 @@ struct Start: AsyncParsableCommand {
         if self.engines == nil { options.engineProgram = Self.engine(python) }
         options.restartsEngines = self.restart
         options.restartLimit = self.restartLimit
+        options.controllerPlace = .ownProcess
+        options.restartsController = self.restartController
+        options.restores = self.restore
+        options.isLauncher = true
+        if self.sqlitedb { options.controller.database = .sqlite(path: nil) }
+        // From here on a signal stops the cluster, also while it still starts.
+        let signals = StopSignals([SIGINT, SIGTERM])
+        defer { signals.cancel() }
         let cluster: Cluster
         do { cluster = try await Cluster(options: options) } catch { throw fail("\(error)") }
-        do { try await cluster.startEngines(self.count) } catch {
+        let numbers = signals.numbers
+        // A signal, a client's shutdown request or the controller's last death ends the cluster, whichever comes first.
+        let end = await withTaskGroup(of: End.self) { group in
+            group.addTask {
+                for await _ in numbers { break }
+                return .wanted
+            }
+            group.addTask { await self.serve(cluster, profile, python) }
+            let end = await group.next() ?? .wanted
             await cluster.stop()
-            throw fail("\(error)")
+            group.cancelAll()
+            return end
         }
+        switch end {
+        case .wanted: return
+        case .failed(let error): throw fail("\(error)")
+        // The cluster has logged why.
+        case .controllerDied: throw ExitCode(1)
+        }
+    }
+
+    /// How a cluster ended.
+    private enum End: Sendable {
+        case wanted, controllerDied
+        /// The engines did not start.
+        case failed(any Error)
+    }
+
+    /// Starts the engines and waits for the end of the controller.
+    private func serve(_ cluster: Cluster, _ profile: ProfileDirectory, _ python: String?) async -> End {
+        do { try await cluster.startEngines(self.count) } catch { return .failed(error) }
+        let id = self.cluster.clusterID
         print(
             """
-            \(self.account(python)); the connection file is \(profile.clientFile(clusterID: self.cluster.clusterID))
-              Swift:   let client = try await Client.connect(\(self.cluster.clusterID.isEmpty ? "" : "clusterID: \"\(self.cluster.clusterID)\""))
-              Python:  client = ipyparallel.Client(\(self.cluster.clusterID.isEmpty ? "" : "cluster_id=\"\(self.cluster.clusterID)\""))
+            \(self.account(python)); the connection file is \(profile.clientFile(clusterID: id))
+              Swift:   let client = try await Client.connect(\(id.isEmpty ? "" : "clusterID: \"\(id)\""))
+              Python:  client = ipyparallel.Client(\(id.isEmpty ? "" : "cluster_id=\"\(id)\""))
             Ctrl-C stops the cluster.
             """)
-        // A signal or a client's shutdown request ends the cluster, whichever comes first.
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask { _ = await waitForSignal() }
-            group.addTask { try? await cluster.controller.wait() }
-            await group.next()
-            group.cancelAll()
-        }
-        await cluster.stop()
+        do { try await cluster.controller.wait() } catch { return .controllerDied }
+        return .wanted
     }
 
     /// Says what the engines run: "2 engines run Swift functions and Python (/usr/bin/python3)".
@@ -170,6 +224,9 @@ struct Start: AsyncParsableCommand {
             arguments += python.map { ["--python", $0] } ?? ["--no-python"]
         }
         if !self.restart { arguments.append("--no-restart") }
+        if !self.restartController { arguments.append("--no-restart-controller") }
+        if self.sqlitedb { arguments.append("--sqlitedb") }
+        if self.restore { arguments.append("--restore") }
         arguments += ["--restart-limit", String(self.restartLimit)]
         let process: LocalProcess
         do {

@@ -1,7 +1,7 @@
 import ApusWire
 
 /// The settings of a controller. Most defaults are ipyparallel's.
-public struct ControllerOptions: Sendable {
+public struct ControllerOptions: Sendable, Codable {
     /// The address that clients connect to; `*` for every interface of the machine. An IPv6 address may stand in brackets, which
     /// are removed: `[::1]` becomes `::1`.
     public var clientAddress = "127.0.0.1" {
@@ -66,7 +66,7 @@ public struct ControllerOptions: Sendable {
     public static let schemes = ["leastload", "lru", "plainrandom", "twobin", "weighted", "pure", "none"]
 
     /// Where a controller keeps the records of tasks, by which results can be looked up and tasks run again.
-    public enum Database: Sendable, Hashable {
+    public enum Database: Sendable, Hashable, Codable {
         /// In memory, for the last finished tasks: at most this many records, and this many bytes of messages. When there are
         /// more bytes, large buffers of requests are dropped first, and then whole records.
         case memory(records: Int = 1024, bytes: Int = 256 << 20)

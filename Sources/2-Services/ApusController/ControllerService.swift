@@ -116,16 +116,22 @@ package actor ControllerService {
     /// With a store that lasts the tasks that have no outcome are taken up again: those that engines hold end there, the others are
     /// given out. Called before ``start()``.
     ///
+    /// - Parameter mark: Tasks whose records are not younger than this one (``lastUnfinished()``) are left alone.
     /// - Returns: How many tasks were taken up.
     /// - Throws: ``TaskStoreError`` when the store cannot be read.
     @discardableResult
-    package func restore(_ state: EngineRegistry.State?) async throws -> Int {
+    package func restore(_ state: EngineRegistry.State?, after mark: Int64 = 0) async throws -> Int {
         if let state { self.hub.restore(state, withTasks: self.store.isDurable) }
         guard self.store.isDurable else { return 0 }
         let restorer = TaskRestorer(
             store: self.store, tasks: self.tasks, direct: self.direct, session: self.session, recorder: self.recorder,
-            loop: self.eventLoop)
+            loop: self.eventLoop, mark: mark)
         return try await restorer.restore()
+    }
+
+    /// The serial number of the last record without an outcome in a store that lasts; 0 where there is none.
+    package func lastUnfinished() async throws -> Int64 {
+        self.store.isDurable ? try await self.store.unfinished().last?.serial ?? 0 : 0
     }
 
     /// Takes a launcher's report of how an engine's process ended.

@@ -11,13 +11,15 @@ struct TaskRestorer {
     let session: ControllerSession
     let recorder: Recorder
     let loop: any EventLoop
+    /// The serial number of the last record that is left alone.
+    let mark: Int64
 
     /// Reads the unfinished tasks and hands them over; a task whose record cannot be read ends as lost. Engines must be expected
     /// before.
     ///
     /// - Returns: The number of unfinished tasks in the store, including tasks that could not be taken up.
     nonisolated(nonsending) func restore() async throws(TaskStoreError) -> Int {
-        let records = try await self.store.unfinished()
+        let records = try await self.store.unfinished().filter { $0.serial > self.mark }
         let tasks = records.map { record in Result { try RestoredTask(record, signing: self.session) } }
         // The outcomes of tasks on which the unfinished ones depend.
         let needed = Set(tasks.flatMap { (try? $0.get())?.dependencies ?? [] }).subtracting(records.map(\.id))

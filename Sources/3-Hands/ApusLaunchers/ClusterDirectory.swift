@@ -91,8 +91,11 @@ package struct ClusterListing: Sendable {
 
     package var file: ClusterFile? { try? self.contents.get() }
 
+    /// Whether the process runs that starts a dead controller or engine again.
+    let hasLauncher: Bool
+
     /// Whether anything of the cluster runs.
-    package var isRunning: Bool { self.hasController || self.engineCount > 0 }
+    package var isRunning: Bool { self.hasController || self.engineCount > 0 || self.hasLauncher }
 
     package init(path: String) {
         self.path = path
@@ -104,7 +107,12 @@ package struct ClusterListing: Sendable {
                 guard let id = process.processID else { return false }
                 return ProcessTable.runs(id, clusterID: file.clusterID, fileWritten: written)
             }
-            self.living = file.localProcesses.filter(runs).compactMap(\.processID)
+            // First, so that it does not start again what ends.
+            let launcher = file.launcher.flatMap {
+                ProcessTable.runs($0, clusterID: file.clusterID, fileWritten: written) ? $0 : nil
+            }
+            self.hasLauncher = launcher != nil
+            self.living = [launcher].compactMap { $0 } + file.localProcesses.filter(runs).compactMap(\.processID)
             self.hasController = file.controller.map { !ClusterFile.isLocal($0.kind) || runs($0.process) } ?? false
             self.engineCount = file.engineSets.values.reduce(0) { count, set in
                 guard ClusterFile.isLocal(file.engineKind), set.whole.processID != nil || !set.engines.isEmpty else {
@@ -114,7 +122,7 @@ package struct ClusterListing: Sendable {
             }
         } catch {
             self.contents = .failure(error)
-            self.hasController = false
+            (self.hasController, self.hasLauncher) = (false, false)
             self.engineCount = 0
             self.living = []
         }
@@ -122,11 +130,23 @@ package struct ClusterListing: Sendable {
 
     /// Ends the cluster's processes on this host, with SIGTERM and after the grace with SIGKILL, and removes the file.
     ///
+    /// Where the cluster's controller or engines were started again meanwhile, these are ended too.
+    ///
     /// Processes left in the process group of a cluster's process get a second more, then SIGKILL (Python's controller is nine
     /// processes, and leaves eight behind when it is stopped while it starts).
     ///
     /// - Throws: ``LauncherError`` with code `stillRunning` when a process outlives SIGKILL; the file then stays.
     package func stop(grace: Duration = .seconds(5)) async throws {
+        try await self.endProcesses(grace)
+        for _ in 0..<3 {
+            let now = ClusterListing(path: self.path)
+            if now.living.isEmpty { break }
+            try await now.endProcesses(grace)
+        }
+        PrivateFile.remove(self.path)
+    }
+
+    private func endProcesses(_ grace: Duration) async throws {
         let groups = self.living.filter { getpgid($0) == $0 && $0 != getpgrp() }.map { -$0 }
         for (targets, signal, patience) in [
             (self.living, SIGTERM, grace), (self.living, SIGKILL, .seconds(5)), (groups, 0, .seconds(1)),
@@ -143,7 +163,6 @@ package struct ClusterListing: Sendable {
         guard rest.isEmpty else {
             throw LauncherError(.stillRunning, "processes \(rest) of \(self.path) outlived SIGKILL")
         }
-        PrivateFile.remove(self.path)
     }
 }
 

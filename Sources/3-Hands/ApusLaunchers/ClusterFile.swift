@@ -96,6 +96,13 @@ package struct ClusterFile: Sendable, Hashable {
         self.otherMembers = ["class": "ipyparallel.cluster.cluster.Cluster"]
     }
 
+    /// The process that started controller and engines and starts them again when they die, where it does nothing else. Python's tools
+    /// do not know the member; where they write the file anew it is missing, and a stop of the cluster ends the others only.
+    package var launcher: Int32? {
+        get { self.otherMembers["apus_launcher"]?.int.flatMap { Int32(exactly: $0) } }
+        set { self.otherMembers["apus_launcher"] = newValue.map { .int(Int($0)) } }
+    }
+
     /// Every process of this host that the file names.
     package var processes: [Process] {
         let sets = self.engineSets.sorted { $0.key < $1.key }.map(\.value)

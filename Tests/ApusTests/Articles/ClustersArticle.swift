@@ -28,6 +28,13 @@ extension ArticlesTests {
         }
     }
 
+    private func ownController() -> Cluster.Options {
+        var options = Cluster.Options()
+        options.controllerPlace = .ownProcess
+        options.controller.database = .sqlite(path: nil)
+        return options
+    }
+
     /// Compiled only: these clusters are the user's own.
     private func joining() async throws -> [Client] {
         let client = try await Client.connect()

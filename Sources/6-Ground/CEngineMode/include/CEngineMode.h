@@ -1,4 +1,4 @@
-// The parts of engine mode that only C can do: take the process over before its `main`, and touch the standard streams.
+// The parts of engine mode and controller mode that only C can do: take the process over before its `main`, and touch the standard streams.
 
 #ifndef APUS_CENGINE_MODE_H
 #define APUS_CENGINE_MODE_H
@@ -10,6 +10,10 @@ extern "C" {
 /// Runs the engine and never returns. Defined in Swift; called in place of `main` when the environment has
 /// `APUS_ENGINE_MODE=1`.
 void apus_engine_main(void);
+
+/// Runs a controller and never returns. Defined in Swift; called in place of `main` when the environment has
+/// `APUS_CONTROLLER_MODE=1`.
+void apus_controller_main(void);
 
 /// Makes C's `stdout`, through which Swift prints, write each line at once.
 void apus_line_buffer_standard_output(void);

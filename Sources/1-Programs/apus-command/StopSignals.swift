@@ -1,8 +1,8 @@
 import Dispatch
 import Foundation
 
-/// The signals that ask a controller to stop. A signal that comes while the controller still starts is kept until it is read.
-struct ControllerSignals {
+/// The signals that ask a controller or a cluster to stop. A signal that comes while either still starts is kept until it is read.
+struct StopSignals {
     /// The signals' numbers as they come.
     let numbers: AsyncStream<Int32>
     private let sources: [any DispatchSourceSignal]
