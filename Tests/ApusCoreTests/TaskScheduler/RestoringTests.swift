@@ -68,6 +68,20 @@ struct RestoringTests {
         #expect(world.on(.engineReported(ada, EngineReport(asked: [a], has: [a]))) == [])
     }
 
+    @Test("A task whose failure comes before the report, which names the answer as kept, is tried elsewhere")
+    func failsBeforeTheReport() {
+        var world = Transcript()
+        world.on(.engineExpected(ada))
+        world.on(.engineExpected(bob))
+        world.on(.restored(self.restored(a, retries: 1), failures: 0, on: ada))
+        world.on(.engineJoined(ada, understandsRecall: true))
+        #expect(world.reply(a, from: ada, .error) == [])
+        #expect(world.on(.engineReported(ada, EngineReport(asked: [a], has: [a]))) == [])
+        #expect(world.scheduler.assigned(to: ada) == [])
+        #expect(world.on(.engineJoined(bob, understandsRecall: true)) == [.sendAgain(a, to: bob)])
+        #expect(world.scheduler.failures(of: a) == 1)
+    }
+
     @Test("An engine that has a task of which the store knows no engine keeps it, and it is not run twice")
     func unknownAssignment() {
         var world = Transcript()
