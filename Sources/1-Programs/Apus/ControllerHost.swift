@@ -254,13 +254,18 @@ public final class ControllerHost: Sendable {
 
     /// Stops serving and removes the files.
     public func stop() async {
+        await self.stopServing()
+        self.removeFiles()
+    }
+
+    /// Stops serving and leaves the files, by which a later controller can be found at the same addresses.
+    func stopServing() async {
         switch self.place {
         case .here(let service, let running):
             service.stop()
             _ = await running.result
         case .elsewhere(let service): await service.stop()
         }
-        self.removeFiles()
     }
 
     private func removeFiles() {

@@ -80,10 +80,16 @@ enum ControllerMode {
                 wish.yield(.clusterIsGone)
             }
             for await wish in wishes {
-                if case .signalled(let number) = wish { logger.info("stopping on signal \(number)") }
+                switch wish {
+                // Nobody wanted this end: a later cluster with `restores` can have the same addresses.
+                case .clusterIsGone: await host.stopServing()
+                case .signalled(let number):
+                    logger.info("stopping on signal \(number)")
+                    await host.stop()
+                case .shutDown: await host.stop()
+                }
                 break
             }
-            await host.stop()
             channel.end()
         }
         return 0
