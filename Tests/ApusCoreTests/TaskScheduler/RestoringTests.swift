@@ -74,11 +74,14 @@ struct RestoringTests {
         world.on(.engineExpected(ada))
         world.on(.engineExpected(bob))
         world.on(.restored(self.restored(a, retries: 1), failures: 0, on: ada))
+        world.on(.restored(self.restored(b), failures: 0, on: bob))
+        world.on(.engineJoined(bob, understandsRecall: true))
         world.on(.engineJoined(ada, understandsRecall: true))
+        // Bob is busy.
         #expect(world.reply(a, from: ada, .error) == [])
         #expect(world.on(.engineReported(ada, EngineReport(asked: [a], has: [a]))) == [])
         #expect(world.scheduler.assigned(to: ada) == [])
-        #expect(world.on(.engineJoined(bob, understandsRecall: true)) == [.sendAgain(a, to: bob)])
+        #expect(world.reply(b, from: bob) == [.relay(b, from: bob), .sendAgain(a, to: bob)])
         #expect(world.scheduler.failures(of: a) == 1)
     }
 
