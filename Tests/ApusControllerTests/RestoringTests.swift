@@ -133,6 +133,21 @@ struct RestoringTests {
         await world.stop()
     }
 
+    @Test("A failure is recorded while the task waits for its next try")
+    func failureWhileWaiting() async throws {
+        let world = try await World(self.options, store: self.store)
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let ada = try await world.startEngine("ada")
+        client.send(
+            world.message(
+                .applyRequest, session: "customer", metadata: ["retries": 2, "apus_retry": ["pause": 3600]],
+                buffers: [ByteBuffer(string: "function")]))
+        ada.task.send(ada.reply(to: try await ada.task.next(), status: "error"))
+        while try await self.store.unfinished().first?.failures != 1 { await Task.yield() }
+        #expect(try await self.store.unfinished().first?.assignedEngine == nil)
+        await world.stop()
+    }
+
     @Test("A task that a client sends again is not run twice when an engine has it")
     func sentAgain() async throws {
         _ = try await self.firstLife(1)

@@ -102,7 +102,7 @@ struct TaskReader {
             let buffers = fields.contains(buffers) ? try self.buffers(of: serial, isReply: isReply) : []
             return Message(identities: [], signature: ByteBuffer(), parts: parts, buffers: buffers)
         }
-        if let engine = row[5] as String? { record.assign(to: EngineUUID(engine), failures: row[10]) }
+        record.assign(to: (row[5] as String?).map { EngineUUID($0) }, failures: row[10])
         if let client = row[2] as String? {
             record.submit(
                 request: try message(from: 11, isReply: false, buffers: .buffers), client: client, date: date(3),

@@ -54,7 +54,7 @@ struct TaskWriter {
             if self.fresh[id]?.assign(to: engine, failures: failures) != nil { return }
             try self.run(
                 "UPDATE tasks SET engine = ?, failures = ? WHERE msg_id = ? AND completed IS NULL",
-                [engine.text, failures, id.text])
+                [engine?.text, failures, id.text])
         case .completed(let id, let reply, let received):
             if self.fresh[id]?.complete(reply: reply, received: received) != nil { return }
             if let row = try self.row(id), !row.isStub, !row.isFinished {

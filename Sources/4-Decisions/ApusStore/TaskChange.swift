@@ -10,8 +10,9 @@ package enum TaskChange: Sendable {
     /// `engine` is known at once where the client named it.
     case submitted(
         TaskID, request: Message, client: String, date: WireDate?, queue: TaskQueue?, engine: EngineUUID?)
-    /// The scheduler sent the task, which had failed so often, to this engine. Says nothing new once the task has ended.
-    case assigned(TaskID, to: EngineUUID, failures: Int = 0)
+    /// The scheduler sent the task, which had failed so often, to this engine; nil: the task has failed and waits for an engine. Says
+    /// nothing new once the task has ended.
+    case assigned(TaskID, to: EngineUUID?, failures: Int = 0)
     /// The task ended. Of several endings the first is kept; one of an unknown task changes nothing.
     case completed(TaskID, reply: Message, received: WireDate)
     /// The task printed or showed something. If the task is unknown this begins a stub.
@@ -65,7 +66,7 @@ extension TaskRecord {
         if self.assignedEngine == nil { self.assignedEngine = engine }
     }
 
-    package mutating func assign(to engine: EngineUUID, failures: Int = 0) {
+    package mutating func assign(to engine: EngineUUID?, failures: Int = 0) {
         guard !self.isFinished else { return }
         self.assignedEngine = engine
         self.failures = failures

@@ -65,6 +65,14 @@ extension StoreConformance {
             let counts = try await store.counts()
             try expect([counts.unfinished, counts.finished, counts.stubs], [0, 1, 0])
         },
+        Rule("A task that has failed and waits for an engine has its failures and no engine") { store in
+            store.apply([.example("a"), .assigned("a", to: "engine-0"), .assigned("a", to: nil, failures: 1)])
+            var record = try await store.unfinished().first
+            try expect([record?.assignedEngine?.text, record.map { "\($0.failures)" }], [nil, "1"])
+            store.apply([.assigned("a", to: EngineUUID("engine-1"), failures: 1), .assigned("a", to: nil, failures: 2)])
+            record = try await store.unfinished().first
+            try expect([record?.assignedEngine?.text, record.map { "\($0.failures)" }], [nil, "2"])
+        },
         Rule("A record has every field of the protocol") { store in
             store.apply([
                 .example("a", at: 10, client: "client-0", metadata: ["label": "mine", "retries": 1], buffers: ["x", "yz"]),

@@ -339,9 +339,18 @@ final class TaskDesk {
                         to: id, from: uuid, metadata.status ?? .error, dependenciesMet: metadata.dependenciesMet,
                         lacks: lacks, work: metadata.work, error: error)))
             self.currentReply = nil
+            if metadata.status != .ok { self.noteFailure(of: id) }
         } catch {
             self.gate.drop("\(error)", at: .taskEngine)
         }
+    }
+
+    /// Records the failure of a task that waits for its next engine, so that a controller that takes over does not allow the try again. A task
+    /// that has its next engine is recorded with it.
+    private func noteFailure(of task: TaskID) {
+        let failures = self.scheduler.failures(of: task)
+        guard failures > 0, self.scheduler.engine(of: task) == nil else { return }
+        self.recorder.note(.assigned(task, to: nil, failures: failures))
     }
 
     /// Takes an engine's notice that a task waits for others, or runs on: `[engine, delimiter, …]`.
