@@ -70,6 +70,15 @@ final class Gate: Sendable {
     return name
 }
 
+/// Stands at the gate as if it waited for tasks of its own.
+@Remote func pretendToWait(_ name: String) async throws -> String {
+    let turn = EngineContext.current?.turn
+    try turn?.beginWait()
+    try await Gate.shared.pass(name)
+    await turn?.endWait()
+    return name
+}
+
 @Suite("An engine obeys control requests while it runs something")
 struct EngineControlTests {
     /// An engine that runs `passGate(name)`, quietly.
@@ -131,6 +140,36 @@ struct EngineControlTests {
             let second = try await controller.next("mux")
             #expect(second.parent == apply)
             #expect(second.content == ["status": "aborted"])
+        }
+    }
+
+    @Test("A controller that asks for a report is told which tasks wait for tasks of their own", .timeLimit(.minutes(1)))
+    func reportsWaits() async throws {
+        try await World.withStarted { world in
+            let controller = world.controller
+            _ = try await world.request()
+            let client = ClientConnectionInfo(
+                common: controller.connection.common, control: 1, mux: 2, task: 3, iopub: 4, notification: 5, broadcast: nil,
+                taskScheme: "leastload")
+            try await world.answer([
+                "id": 3, "status": "ok", "hb_period": 60_000, "connection_info": [:], "apus": ["client": client.json],
+            ])
+            _ = try await controller.nextFrames("hb_ping connected")
+            #expect(try await world.beat("1.5") == "1.5")
+            _ = try await controller.output(until: .status)
+            let task = try await controller.apply(
+                .reference("pretendToWait"), .string("reportsWaits"), to: world.uuid, by: "task", metadata: ["apus_quiet": true])
+            let waits: JSONValue = ["msg_id": .string(task.text), "waits": true]
+            #expect(try await controller.next("task").content == waits)
+            try await controller.request(.reportRequest, to: world.uuid, by: "control", content: ["msg_ids": []])
+            #expect(try await controller.next("control").content["has"] == [.string(task.text)])
+            #expect(try await controller.next("task").content == waits)
+            Gate.shared.open("reportsWaits")
+            #expect(try await controller.next("task").content["waits"] == false)
+            #expect(try await controller.next("task").value == "reportsWaits")
+            try await controller.request(.reportRequest, to: world.uuid, by: "control", content: ["msg_ids": []])
+            _ = try await controller.next("control")
+            #expect(!controller.hasFrames("task"))
         }
     }
 

@@ -167,6 +167,35 @@ struct RestoringTests {
             world.on(.engineReported(ada, EngineReport(asked: [a], has: []))) == [.fail(a, .inputMissing(c, "gone"))])
     }
 
+    @Test(
+        "A restored task that waits for tasks of its own leaves room for them, also before its engine has reported",
+        arguments: [nil, ada])
+    func waiting(assigned: EngineUUID?) {
+        var world = Transcript(hwm: 1)
+        world.on(.engineExpected(ada))
+        world.on(.restored(self.restored(a), failures: 0, on: assigned))
+        world.on(.engineJoined(ada, understandsRecall: true))
+        #expect(world.on(.submitted(TaskRequest(b, depth: 1))) == (assigned == nil ? [.send(b, to: ada)] : []))
+        #expect(world.on(.waits(a, on: ada)) == (assigned == nil ? [] : [.send(b, to: ada)]))
+        #expect(world.on(.engineReported(ada, EngineReport(asked: [a], has: [a]))) == [])
+        #expect(world.reply(b, from: ada) == [.relay(b, from: ada)])
+        #expect(world.on(.goesOn(a, on: ada)) == [])
+        #expect(world.reply(a, from: ada) == [.relay(a, from: ada)])
+    }
+
+    @Test("An engine that keeps the answer of a task that failed there does not have the task any more")
+    func keptFailure() {
+        var world = Transcript()
+        world.on(.engineExpected(ada))
+        world.on(.restored(self.restored(a, retries: 1), failures: 0, on: ada))
+        world.on(.restored(self.restored(b), failures: 0, on: ada))
+        world.on(.engineJoined(ada, understandsRecall: true))
+        #expect(world.reply(a, from: ada, .error) == [])
+        #expect(world.on(.engineReported(ada, EngineReport(asked: [a, b], has: [a, b]))) == [])
+        #expect(world.scheduler.assigned(to: ada) == [b])
+        #expect(world.reply(b, from: ada) == [.relay(b, from: ada), .sendAgain(a, to: ada)])
+    }
+
     @Test("A restored task with retries that an engine has queued is that engine's")
     func claimedWithRetries() {
         var world = Transcript()

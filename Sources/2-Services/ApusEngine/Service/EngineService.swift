@@ -642,8 +642,8 @@ package actor EngineService {
         self.reply(.recallReply, ["status": "ok", "msg_ids": JSONValue(given)])
     }
 
-    /// Tells a controller that took the place of another which requests are held here, and repeats answers that the one before may
-    /// have taken with it.
+    /// Tells a controller that took the place of another which requests are held here and which of them wait for other tasks, and
+    /// repeats answers that the one before may have taken with it.
     private func report(_ ids: [MessageID]) {
         guard let setup else { return }
         let asked = Set(ids)
@@ -657,6 +657,12 @@ package actor EngineService {
             MessageHeader.messageID(scanning: answer.parent).map { (id: $0, message: answer.message) }
         }
         for (id, message) in kept where asked.contains(id) { if let message { self.send(message) } }
+        // Only the controller before this one was told, and tasks of tasks may find no room where those that wait for them count.
+        if self.clientConnection != nil {
+            for id in setup.calls.waitingRequests {
+                if let notice = self.messages?.waitNotice(of: id, waits: true) { self.send(notice) }
+            }
+        }
         // An answer that cannot be sent again is named as held until the controller asks for it.
         let has = held.union(kept.filter { $0.message != nil || !asked.contains($0.id) }.map(\.id))
         let now = MonotonicTime(nanoseconds: NIODeadline.now().uptimeNanoseconds)

@@ -222,6 +222,16 @@ final class AsyncCall: EngineTurn {
     /// How many errors are remembered. A function that goes on after many errors most likely ends with one of the last.
     private static let metLimit = 16
 
+    /// Whether the worker has set the call aside, or will when the turn that is under way has ended.
+    fileprivate var waits: Bool {
+        self.state.withLock { state in
+            switch state.phase {
+            case .aside, .wanting: true
+            case .running, .ended: false
+            }
+        }
+    }
+
     // MARK: Stopping
 
     func interrupt() { self.stop(.interrupted) }
@@ -311,6 +321,12 @@ final class AsyncCalls: Sendable {
 
     /// The requests of all calls.
     var requests: [MessageID] { self.state.withLock { $0.calls.values.compactMap(\.request) } }
+
+    /// The requests of the calls that wait for other tasks, in the order of the calls.
+    var waitingRequests: [MessageID] {
+        let calls = self.state.withLock { Array($0.calls.values) }
+        return calls.filter(\.waits).sorted { $0.number < $1.number }.compactMap(\.request)
+    }
 
     /// Cancels and forgets all calls, whose requests are never answered.
     func abandon() {

@@ -80,6 +80,12 @@ extension TaskScheduler {
         }
     }
 
+    /// Whether the engine was given the task before and has answered without success.
+    func hasTried(_ slot: Int32, on serial: Int32) -> Bool {
+        let index = self.tasks[Int(slot)].details
+        return index >= 0 && self.details[Int(index)].attempts.contains { $0.engine == serial }
+    }
+
     func lastAttempt(of slot: Int32) -> Int32? {
         let index = self.tasks[Int(slot)].details
         return index >= 0 ? self.details[Int(index)].attempts.last?.engine : nil
@@ -246,11 +252,8 @@ extension TaskScheduler {
         self.assign(slot, to: engine, at: now)
         let id = self.tasks[Int(slot)].id
         let uuid = self.engines[Int(engine)].uuid
-        let index = self.tasks[Int(slot)].details
-        let serial = self.engines[Int(engine)].serial
         // An earlier controller may have given a restored task to this engine, though nobody wrote that down.
-        let isKnown = index >= 0 && self.details[Int(index)].attempts.contains(where: { $0.engine == serial })
-        if isKnown || self.tasks[Int(slot)].isRestored {
+        if self.hasTried(slot, on: self.engines[Int(engine)].serial) || self.tasks[Int(slot)].isRestored {
             self.tasks[Int(slot)].isRestored = false
             effects.append(.sendAgain(id, to: uuid))
         } else {

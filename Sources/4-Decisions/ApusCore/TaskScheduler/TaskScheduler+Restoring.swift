@@ -155,20 +155,14 @@ extension TaskScheduler {
         self.settle(uuid)
     }
 
-    /// Assigns a restored task without an engine to the engine that has reported or answered it.
+    /// Assigns a restored task without an engine to the engine that has reported or answered it, or has told that it waits.
     mutating func claim(_ task: TaskID, by uuid: EngineUUID, at now: MonotonicTime) {
         guard self.unreported.contains(uuid), let engine = self.engineSlots[uuid], let slot = self.slot(of: task),
             self.tasks[Int(slot)].status != .assigned, self.tasks[Int(slot)].isRestored,
-            !self.hasAnswered(slot, self.engines[Int(engine)].serial)
+            // An engine that has answered the task without success keeps the answer, and reports that it has the task.
+            !self.hasTried(slot, on: self.engines[Int(engine)].serial)
         else { return }
         self.assign(slot, to: engine, at: now)
-    }
-
-    /// Whether the engine has answered the task to this controller. The report of such an engine may name the task, for the engine keeps
-    /// the answer; but the engine does not answer a second time, and the task is tried elsewhere.
-    private func hasAnswered(_ slot: Int32, _ serial: Int32) -> Bool {
-        let index = self.tasks[Int(slot)].details
-        return index >= 0 && self.details[Int(index)].attempts.contains { $0.engine == serial }
     }
 
     /// Stops waiting for the engine's report. After the last one, the tasks that waited for reports are looked at again.

@@ -7,6 +7,8 @@ extension TaskScheduler {
     ///
     /// A task that runs on counts again, so its engine may for a while hold more tasks than its limit.
     mutating func setWaiting(_ id: TaskID, on uuid: EngineUUID, _ waits: Bool, at now: MonotonicTime) {
+        // The notice may come before the engine's report.
+        if !self.unreported.isEmpty { self.claim(id, by: uuid, at: now) }
         guard let slot = self.slot(of: id), let engine = self.holder(of: slot), self.engines[Int(engine)].uuid == uuid,
             self.tasks[Int(slot)].isWaiting != waits
         else { return }
