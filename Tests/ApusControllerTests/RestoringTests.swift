@@ -252,6 +252,23 @@ struct RestoringTests {
         await world.stop()
     }
 
+    @Test("A task that is tried again is no replay to an engine that had the same try from the controller before")
+    func triedAgain() async throws {
+        let (requests, received) = try await self.firstLife(1, metadata: ["retries": 2])
+        let world = try await World(self.options, store: self.store, restoring: ["0": "ada", "1": "bob"])
+        let (ada, bob) = (
+            try await world.startEngine("ada", restored: true), try await world.startEngine("bob", restored: true)
+        )
+        ada.task.send(ada.reply(to: received, status: "error"))
+        var again = try await bob.task.next()
+        while again.type == "kernel_info_request" { again = try await bob.task.next() }
+        #expect(again.id == requests[0].id)
+        #expect(try JSONValue(parsing: again.metadata)["apus_attempt"] == 2)
+        // Behind the metadata is white space, which differs from one controller to the next.
+        #expect(again.metadata.readableBytesView.last != UInt8(ascii: "}"))
+        await world.stop()
+    }
+
     @Test("Tasks of an engine that does not come back end or go elsewhere")
     func engineStaysAway() async throws {
         let (requests, _) = try await self.firstLife(1)

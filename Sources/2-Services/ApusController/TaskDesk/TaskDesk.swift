@@ -559,14 +559,14 @@ final class TaskDesk {
     }
 
     /// The request with the number of the present try in its metadata, which the engine tells in its error if Python dies of the
-    /// task.
+    /// task. The white space of ``resigned(_:)`` stays: an earlier controller may have made the same try at the same engine.
     private func telling(attempt: Int, in message: Message) -> Message {
         guard var metadata = (try? JSONValue(parsing: message.metadata))?.object else { return message }
         metadata[ApusMember.attempt] = .int(attempt)
         var parts = message.parts
+        let space = message.metadata.readableBytesView.reversed().prefix { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") }
         parts.metadata = JSONValue.object(metadata).packed
-        // The white space that the request may have is gone with its former metadata.
-        Self.addWhiteSpace(to: &parts)
+        parts.metadata.writeBytes(space)
         return self.session.signedAgain(
             parts, identities: Array(message.identities), buffers: Array(message.buffers))
     }
