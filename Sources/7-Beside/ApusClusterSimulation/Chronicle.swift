@@ -51,6 +51,11 @@ final class Chronicle: Sendable {
         /// Requests that engines have given back, and whether the network has replayed such a request: two engines may run it.
         var givenBack: Set<String> = []
         var mayRunAgain = false
+        /// The engines' processes that lied of each task, and those to which its request came.
+        var liars: [String: Set<Int>] = [:]
+        var receivers: [String: Set<Int>] = [:]
+        /// Requests that ended with a lie.
+        var deceived: Set<Int> = []
     }
 
     private let time: VirtualTime
@@ -137,7 +142,11 @@ final class Chronicle: Sendable {
     /// Notes that a message has come to an engine or a client.
     func came(_ message: SimulatedNetwork.Letter, to process: Int) {
         switch message.type {
-        case "apply_request": self.state.withLock { $0.losses.came(message.id, toEngine: process) }
+        case "apply_request":
+            self.state.withLock { state in
+                state.losses.came(message.id, toEngine: process)
+                state.receivers[message.id, default: []].insert(process)
+            }
         case "apply_reply": if let request = message.parent { self.state.withLock { $0.losses.ended(request) } }
         default: break
         }
@@ -177,6 +186,34 @@ final class Chronicle: Sendable {
     func passes(_ message: SimulatedNetwork.Letter) {
         guard self.state.withLock({ !$0.lateAnswers.isDisjoint(with: message.names) }) else { return }
         self.violate("the answer \(message.id) of an engine that was given up is passed on")
+    }
+
+    // MARK: Lies
+
+    /// An engine answers a task that it was not given, or not yet.
+    func noteLie(of task: String, by engine: String) {
+        guard let process = SimulatedEngine.process(of: engine) else { return }
+        self.state.withLock { _ = $0.liars[task, default: []].insert(process) }
+    }
+
+    /// A request ended with a lie, which is judged at the end: what an engine says of a task of its own is right, and it may have lied of a
+    /// task that was about to become its own.
+    func noteDeceived(_ number: Int) { self.state.withLock { _ = $0.deceived.insert(number) } }
+
+    /// Requests that ended with the lie of an engine which never had their task.
+    var deceived: [Int] {
+        self.state.withLock { state in
+            func isOwn(_ task: String) -> Bool {
+                !(state.liars[task] ?? []).isDisjoint(with: state.receivers[task] ?? [])
+                    || state.lostAtEngines.contains(TaskID(task))
+            }
+            return state.deceived.filter { number in
+                guard let request = state.requests[number] else { return true }
+                // The ids of tasks that functions submit are not known by their request.
+                let tasks = request.isNested ? Array(state.liars.keys) : request.tasks.map(\.text)
+                return !tasks.contains(where: isOwn)
+            }.sorted()
+        }
     }
 
     // MARK: Requests

@@ -279,6 +279,10 @@ struct ClientScript: Sendable {
         case let error as RemoteError:
             if error.name == "RunLimitExceeded" { return terms.mayExceed }
             if losses.excuses(error) { return true }
+            if error.name == LyingTransport.errorName {
+                chronicle.noteDeceived(number)
+                return true
+            }
             return error.name == "EngineError" && (chronicle.has(.engine) || lostController)
         default: return false
         }

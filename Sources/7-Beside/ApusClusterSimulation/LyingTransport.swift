@@ -77,7 +77,9 @@ struct LyingTransport: Transport {
             let request = requests[Int(time.below(Int64(requests.count)))]
             parts.parent = request.header
             identities = Array(request.identities)
-            what = "answers \(request.header.textMember("msg_id") ?? "?"), which it may not have been asked"
+            let task = request.header.textMember("msg_id") ?? "?"
+            self.surroundings.chronicle.noteLie(of: task, by: self.engine)
+            what = "answers \(task), which it may not have been asked"
         }
         parts.metadata = JSONValue.object(metadata).packed
         self.surroundings.chronicle.note("an engine \(what)")
