@@ -22,9 +22,9 @@ struct Start: AsyncParsableCommand {
             work and before it has run for a minute, is given up. Where no engine is left, tasks end with an error.
 
             The controller is a process of its own, and is started again in the same way when it dies: engines and clients go on at
-            the same ports. With --sqlitedb it takes up the tasks that had no outcome, and nothing is lost; without, they are
-            lost. When it has died more often in a row than --restart-limit allows, each time within a minute, the cluster ends with
-            exit code 1. The controller's log is log/ipcontroller-ID.log in the profile's folder.
+            the same ports. With --sqlitedb it takes up the tasks that had no outcome; without, they are lost. When it has died more
+            often in a row than --restart-limit allows, each time within a minute, the cluster ends with exit code 1. The
+            controller's log is log/ipcontroller-ID.log in the profile's folder.
             """)
 
     @Option(name: [.short, .customLong("n")], help: "How many engines; one per processor unless told.")
