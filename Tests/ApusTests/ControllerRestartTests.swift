@@ -140,7 +140,7 @@ struct ControllerRestartTests {
                 let processes = try await client[...].apply($engineProcess)
                 let first = try #require(self.controller(of: cluster.profile, "mine"))
                 #expect(first != getpid())
-                let under = try client.loadBalancedView().applyAsync($sleepAsync, 0.5)
+                let under = try client.loadBalancedView().applyAsync($sleepAsync, 2)
                 while try await client.queueStatus().engines.values.allSatisfy({ $0.tasks == 0 }) { await Task.yield() }
                 kill(first, SIGKILL)
                 // Its record was in memory.
