@@ -105,6 +105,29 @@ struct RestoringTests {
         await world.stop()
     }
 
+    @Test("An engine that holds several tasks is asked once about each, and not for as long as it holds them")
+    func asksOnce() async throws {
+        let (requests, _) = try await self.firstLife(2)
+        let world = try await World(
+            self.options, store: self.store, restoring: ["0": "ada"],
+            describedAs: ["ada": ["reports": true, "recall": true, "python": true]])
+        let ada = try await world.startEngine("ada", restored: true)
+        // The store knows only the first task's engine; both are there.
+        let held = JSONValue.array(requests.map { .string($0.id) })
+        for request in requests {
+            let question = try await ada.control.next()
+            #expect(question.json["msg_ids"] == [.string(request.id)])
+            ada.control.send(
+                world.message(
+                    .reportReply, content: ["status": "ok", "asked": [.string(request.id)], "has": held, "lost": []],
+                    parent: question.header, identities: Array(question.identities)))
+        }
+        let client = world.socket(.dealer, world.client.control)
+        client.send(world.message(.clearRequest, identities: [ByteBuffer(string: "ada")]).frames)
+        #expect(try await ada.control.next().type == "clear_request")
+        await world.stop()
+    }
+
     @Test("A second try that never reached its engine is signed anew when it is sent again")
     func secondTry() async throws {
         let first = try await World(self.options, store: self.store)

@@ -252,11 +252,13 @@ final class TaskDesk {
     /// A reported task that is not known here is kept for the client that sends it again.
     func take(_ report: EngineReport, from engine: EngineUUID) {
         self.inquiries.answered(report, by: engine)
+        let others = report.has.subtracting(report.asked)
+        let unassigned = others.filter { self.scheduler.engine(of: $0) != engine }
         self.perform(.engineReported(engine, report))
         self.directRequestsLost(self.direct.take(report, from: engine))
-        let others = report.has.subtracting(report.asked)
-        // The engine may have answered a task that it was not asked about, and the answer may be lost.
-        let claimed = others.filter { self.scheduler.engine(of: $0) == engine }
+        // The engine may have answered a task that it was not asked about, and the answer may be lost. Only tasks that this report has
+        // assigned to the engine are asked about: each report names all that the engine holds, so questions about the rest would never end.
+        let claimed = unassigned.filter { self.scheduler.engine(of: $0) == engine }
         if !claimed.isEmpty { self.inquiries.ask(engine, of: claimed) }
         for task in others where self.live[task] == nil && !self.scheduler.hasEnded(task) { self.unknownHeld[task] = engine }
         self.clients.flush()
