@@ -39,15 +39,9 @@ enum ControllerMode {
         }
         unsetenv(EnvironmentVariable.parentDescriptor)
         signal(SIGPIPE, SIG_IGN)
-        let (wishes, wish) = AsyncStream.makeStream(of: Wish.self)
-        let sources = [SIGTERM, SIGINT].map { number in
-            signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number)
-            source.setEventHandler { wish.yield(.signalled(number)) }
-            source.resume()
-            return source
-        }
-        defer { for source in sources { source.cancel() } }
+        let signals = StopSignals([SIGINT, SIGTERM])
+        defer { signals.cancel() }
+        let numbers = signals.numbers
 
         let channel = LineChannel(descriptor)
         var lines = channel.lines.makeAsyncIterator()
@@ -70,27 +64,29 @@ enum ControllerMode {
             return 1
         }
         channel.send(host.listening.line)
-        await withTaskGroup(of: Void.self) { group in
+        await withTaskGroup(of: Wish.self) { group in
             group.addTask {
                 await host.waitForEnd()
-                wish.yield(.shutDown)
+                return .shutDown
             }
             group.addTask {
                 for await line in channel.lines { host.follow(line) }
-                wish.yield(.clusterIsGone)
+                return .clusterIsGone
             }
-            for await wish in wishes {
-                switch wish {
-                // Nobody wanted this end: a later cluster with `restores` can have the same addresses.
-                case .clusterIsGone: await host.stopServing()
-                case .signalled(let number):
-                    logger.info("stopping on signal \(number)")
-                    await host.stop()
-                case .shutDown: await host.stop()
-                }
-                break
+            group.addTask {
+                for await number in numbers { return .signalled(number) }
+                return .shutDown
+            }
+            switch await group.next() {
+            // Nobody wanted this end: a later cluster with `restores` can have the same addresses.
+            case .clusterIsGone: await host.stopServing()
+            case .signalled(let number):
+                logger.info("stopping on signal \(number)")
+                await host.stop()
+            case .shutDown, nil: await host.stop()
             }
             channel.end()
+            group.cancelAll()
         }
         return 0
     }

@@ -545,19 +545,14 @@ final class TaskDesk {
     private func resigned(_ task: LiveTask) -> Message {
         let message = task.message
         var parts = message.parts
-        Self.addWhiteSpace(to: &parts)
+        // Random, because an earlier controller may have sent the engine such a copy.
+        parts.metadata.writeBytes((0..<16).map { _ in Bool.random() ? UInt8(ascii: " ") : UInt8(ascii: "\t") })
         let again = self.session.signedAgain(
             parts, identities: Array(message.identities), buffers: Array(message.buffers))
         if let id = MessageHeader.messageID(scanning: parts.header) {
             self.live[id] = LiveTask(message: again, arguments: task.arguments, returning: task.returning)
         }
         return again
-    }
-
-    /// Makes a message differ from all copies of it that engines have seen. The white space is random, because an earlier controller
-    /// may have sent the engine such a copy.
-    private static func addWhiteSpace(to parts: inout MessageParts) {
-        parts.metadata.writeBytes((0..<16).map { _ in Bool.random() ? UInt8(ascii: " ") : UInt8(ascii: "\t") })
     }
 
     /// The request with the number of the present try in its metadata, which the engine tells in its error if Python dies of the

@@ -2,12 +2,12 @@ import Dispatch
 import Foundation
 
 /// The signals that ask a controller or a cluster to stop. A signal that comes while either still starts is kept until it is read.
-struct StopSignals {
+package struct StopSignals {
     /// The signals' numbers as they come.
-    let numbers: AsyncStream<Int32>
+    package let numbers: AsyncStream<Int32>
     private let sources: [any DispatchSourceSignal]
 
-    init(_ numbers: [Int32] = [SIGINT, SIGTERM, SIGABRT]) {
+    package init(_ numbers: [Int32] = [SIGINT, SIGTERM, SIGABRT]) {
         let (stream, continuation) = AsyncStream.makeStream(of: Int32.self)
         self.numbers = stream
         self.sources = numbers.map { number in
@@ -19,5 +19,5 @@ struct StopSignals {
         }
     }
 
-    func cancel() { for source in self.sources { source.cancel() } }
+    package func cancel() { for source in self.sources { source.cancel() } }
 }
