@@ -127,7 +127,7 @@ extension FuzzTarget {
             buffers.append(rest.readSlice(length: min(length, rest.readableBytes)) ?? ByteBuffer())
         }
         var objects = buffers[...]
-        if let value = try? ObjectBuffers.deserialize(&objects) {
+        if let value = try? ObjectBuffers.deserialize(&objects, limits: limits) {
             var again = ObjectBuffers.serialize(value)[...]
             let reread = try ObjectBuffers.deserialize(&again)
             // Of a reference only the name is kept.

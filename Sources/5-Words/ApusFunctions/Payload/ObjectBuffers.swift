@@ -31,11 +31,14 @@ package enum ObjectBuffers {
     /// Byte strings and arrays that Python wrapped are unwrapped; functions, references and other wrapped objects stay objects
     /// (see ``PickleValue/referenceName`` and its neighbours).
     ///
+    /// - Parameter limits: How much the value's pickle may ask for.
     /// - Throws: `PickleError` if a pickle cannot be read or its blocks are missing.
-    package static func deserialize(_ buffers: inout ArraySlice<ByteBuffer>) throws -> PickleValue {
+    package static func deserialize(
+        _ buffers: inout ArraySlice<ByteBuffer>, limits: PickleReader.Limits = PickleReader.Limits()
+    ) throws -> PickleValue {
         guard let pickle = buffers.popFirst() else { throw PickleError(.malformed, "a value's buffer is missing") }
         if let name = PickleMatcher.referenceName(pickle) { return .reference(name) }
-        let value = try PickleReader().read(pickle)
+        let value = try PickleReader(limits: limits).read(pickle)
         switch value {
         case .none, .bool, .int, .float, .string, .bytes, .global: return value
         case .list(let elements) where elements.count < self.itemLimit:

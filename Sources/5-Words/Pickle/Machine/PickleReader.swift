@@ -16,8 +16,9 @@ public struct PickleReader: Sendable {
         /// How many times larger than the pickle the value may be once shared parts are counted each time they appear.
         /// Shared parts take their memory once here too, but a walk over the value visits them every time.
         public var amplification = 64
-        /// The size that a value of any pickle may have; each byte of text or data counts as one, and so does each value.
-        public var leastAllowedSize = 1 << 24
+        /// The size that a value of any pickle may have; each byte of text or data counts as one, and so does each value. Four million
+        /// values without their sharing, as in a value that was written and read again, take some 250 MB.
+        public var leastAllowedSize = 1 << 22
 
         /// The default limits.
         public init() {}
