@@ -19,10 +19,10 @@ struct SQLiteStoreTests {
         }
     }
 
-    @Test("What was flushed is there when the file is opened again")
-    func persists() async throws {
+    @Test("What was flushed is there when the file is opened again, whether or not the disk was waited for", arguments: [false, true])
+    func persists(waitsForDisk: Bool) async throws {
         try await withFile { path in
-            let store = try SQLiteTaskStore(path: path)
+            let store = try SQLiteTaskStore(path: path, waitsForDisk: waitsForDisk)
             store.apply([
                 .example("a", metadata: ["label": "mine"], buffers: ["argument"]), .assigned("a", to: "e"),
                 .exampleReply("a", engine: "e", buffers: ["result"]), .example("b"),

@@ -44,6 +44,16 @@ struct ControllerSettingsTests {
         #expect(settings.logLevel == .debug)
     }
 
+    @Test("Waiting for the disk is a setting of the file of records, and says so where there is none")
+    func fsync() throws {
+        let settings = try self.settings("--profile-dir=/p", "--sqlitedb", "--fsync")
+        #expect(settings.options.database == .sqlite(path: "/p/tasks.db", waitsForDisk: true))
+        #expect(settings.warnings.isEmpty)
+        let memory = try self.settings("--SQLiteDB.fsync=True")
+        #expect(memory.options.database == .memory())
+        #expect(memory.warnings.contains { $0.contains("--fsync") }, "\(memory.warnings)")
+    }
+
     @Test("An IPv6 address means the same in brackets and without", arguments: ["::1", "[::1]"])
     func ipv6(address: String) throws {
         #expect(try self.settings("--ip=\(address)").options.engineAddress == "::1")

@@ -173,12 +173,12 @@ public final class ControllerHost: Sendable {
         switch database {
         case .memory(let records, let bytes):
             return MemoryTaskStore(limits: MemoryTasks.Limits(records: records, bytes: bytes))
-        case .sqlite(let path):
+        case .sqlite(let path, let waitsForDisk):
             guard let path = path ?? files.map({ $0.profile.path + "/" + ProfileDirectory.taskFileName(clusterID: $0.clusterID) })
             else {
                 throw WireError("the SQLite task database needs a path where there is no profile")
             }
-            return try SQLiteTaskStore(path: path) { logger.error("\($0)") }
+            return try SQLiteTaskStore(path: path, waitsForDisk: waitsForDisk) { logger.error("\($0)") }
         case .none: return NoTaskStore()
         }
     }

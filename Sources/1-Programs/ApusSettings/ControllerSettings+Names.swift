@@ -31,5 +31,7 @@ extension ControllerSettings {
             "restore": [("IPController", "restore_engines", true), ("IPController", "reuse_files", true)],
             "secure": [("Session", "keyfile", "")], "no-secure": [("Session", "key", ""), ("Session", "keyfile", "")],
             "clean-logs": [("IPController", "clean_logs", true)],
+            // Python has no such setting.
+            "fsync": [("SQLiteDB", "fsync", true)],
         ])
 }

@@ -79,12 +79,17 @@ package struct ControllerSettings: Sendable {
             guard let text = readFile(keyFile) else { throw SettingsError("the key file \(keyFile) cannot be read") }
             self.options.key = text.trimmed
         }
-        if case .sqlite(nil) = self.options.database { self.options.database = .sqlite(path: self.databasePath) }
+        if case .sqlite = self.options.database {
+            self.options.database = .sqlite(path: self.databasePath, waitsForDisk: self.waitsForDisk)
+        } else if self.waitsForDisk {
+            self.warnings.append("nothing waits for the disk (--fsync), because no task records are kept there; add --sqlitedb")
+        }
     }
 
     private var keyFile: String?
     private var databaseFolder: String?
     private var databaseName: String?
+    private var waitsForDisk = false
 
     private var databasePath: String {
         let name = self.databaseName ?? ProfileDirectory.taskFileName(clusterID: self.clusterID)
@@ -229,6 +234,7 @@ package struct ControllerSettings: Sendable {
         case ("DictDB", "record_limit", _), ("DictDB", "size_limit", _): break
         case ("SQLiteDB", "filename", _): self.databaseName = try assignment.text()
         case ("SQLiteDB", "location", _): self.databaseFolder = try assignment.text()
+        case ("SQLiteDB", "fsync", _): self.waitsForDisk = try assignment.flag()
         default: self.ignore(assignment)
         }
     }

@@ -50,6 +50,8 @@ struct ControllerCommand: AsyncParsableCommand {
                                   finished tasks (--DictDB.record_limit=N) and at
                                   most 256 MiB of their messages
                                   (--DictDB.size_limit=BYTES)
+              --fsync             with --sqlitedb: have the disk confirm each batch
+                                  of records, so that they outlive a power cut
               --max-message-size=BYTES
                                   the largest message taken (half of the memory)
               --max-unread=BYTES  how much may wait for a client that does not read

@@ -70,6 +70,9 @@ struct Start: AsyncParsableCommand {
         ))
     var sqlitedb = false
 
+    @Flag(help: "With --sqlitedb: have the disk confirm each batch of records, so that they outlive a power cut, too. Costs time.")
+    var fsync = false
+
     @Flag(
         help: ArgumentHelp(
             "Go on where a cluster that was killed, or stopped, has left off.",
@@ -82,6 +85,7 @@ struct Start: AsyncParsableCommand {
     func validate() throws {
         if let n, n < 0 { throw ValidationError("-n is \(n); a cluster cannot have fewer than no engines.") }
         if self.ip.isEmpty { throw ValidationError("--ip is empty; leave it out to listen on this machine only.") }
+        if self.fsync, !self.sqlitedb { throw ValidationError("--fsync needs --sqlitedb: other records are in memory.") }
         if self.restartLimit < 0 {
             throw ValidationError("--restart-limit is \(self.restartLimit); --no-restart leaves dead engines alone.")
         }
@@ -143,7 +147,7 @@ struct Start: AsyncParsableCommand {
         options.restartsController = self.restartController
         options.restores = self.restore
         options.isLauncher = true
-        if self.sqlitedb { options.controller.database = .sqlite(path: nil) }
+        if self.sqlitedb { options.controller.database = .sqlite(path: nil, waitsForDisk: self.fsync) }
         // From here on a signal stops the cluster, also while it still starts.
         let signals = StopSignals([SIGINT, SIGTERM])
         defer { signals.cancel() }
@@ -226,6 +230,7 @@ struct Start: AsyncParsableCommand {
         if !self.restart { arguments.append("--no-restart") }
         if !self.restartController { arguments.append("--no-restart-controller") }
         if self.sqlitedb { arguments.append("--sqlitedb") }
+        if self.fsync { arguments.append("--fsync") }
         if self.restore { arguments.append("--restore") }
         arguments += ["--restart-limit", String(self.restartLimit)]
         let process: LocalProcess

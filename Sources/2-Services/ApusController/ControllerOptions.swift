@@ -72,7 +72,11 @@ public struct ControllerOptions: Sendable, Codable {
         case memory(records: Int = 1024, bytes: Int = 256 << 20)
         /// In a SQLite file, which outlives the controller; nil for `tasks.db` in the profile's folder, or `tasks-ID.db` for a cluster
         /// with an id.
-        case sqlite(path: String?)
+        ///
+        /// What is recorded outlives the process at once. A power cut can take the last moments with it, those that the system had
+        /// not written to the disk yet (half a minute at most on Linux); with `waitsForDisk` nothing that was acknowledged, at the
+        /// cost of a wait for the disk (`fsync`) for each batch of tasks.
+        case sqlite(path: String?, waitsForDisk: Bool = false)
         /// Nowhere; requests for records are answered with an error.
         case none
     }

@@ -56,16 +56,19 @@ package final class SQLiteTaskStore: TaskStore {
 
     /// Opens the file, or makes it.
     ///
-    /// - Parameter onProblem: Called for changes that could not be written, once for each reason; must not block.
+    /// - Parameters:
+    ///   - waitsForDisk: Whether a commit waits until the disk has the changes, so that they outlive a power cut, too.
+    ///   - onProblem: Called for changes that could not be written, once for each reason; must not block.
     /// - Throws: An error that names the file, says what is wrong with it, and what to do.
     package init(
-        path: String, limits: Limits = Limits(), onProblem: @escaping @Sendable (TaskStoreError) -> Void = { _ in }
+        path: String, limits: Limits = Limits(), waitsForDisk: Bool = false,
+        onProblem: @escaping @Sendable (TaskStoreError) -> Void = { _ in }
     ) throws(TaskStoreError) {
         self.path = path
         self.limits = limits
         self.onProblem = onProblem
         let owner = try FileOwner(of: path)
-        self.pool = try TaskFile.open(path)
+        self.pool = try TaskFile.open(path, waitsForDisk: waitsForDisk)
         self.state.withLock { $0.owner = owner }
     }
 

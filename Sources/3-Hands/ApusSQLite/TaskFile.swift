@@ -16,26 +16,29 @@ import GRDB
 /// Every error names the file, says what is wrong with it, and what to do. Nothing in the file is ever run or unpickled.
 enum TaskFile {
     /// Opens the file, making it if it is not there, readable and writable for its owner only.
-    static func open(_ path: String) throws(TaskStoreError) -> DatabasePool {
+    static func open(_ path: String, waitsForDisk: Bool) throws(TaskStoreError) -> DatabasePool {
         try Self.make(path)
+        let configuration = Self.configuration(waitsForDisk: waitsForDisk)
         do {
             // Some settings must be made before a file's first page is written, so a new file is laid out before the pool changes
             // its mode.
-            let queue = try DatabaseQueue(path: path, configuration: Self.configuration)
+            let queue = try DatabaseQueue(path: path, configuration: configuration)
             try queue.inDatabase { try Self.prepare($0, path) }
             try queue.close()
-            return try DatabasePool(path: path, configuration: Self.configuration)
+            return try DatabasePool(path: path, configuration: configuration)
         } catch { throw Self.error(error, path) }
     }
 
-    private static var configuration: Configuration {
+    private static func configuration(waitsForDisk: Bool) -> Configuration {
         var configuration = Configuration()
         configuration.label = "apus.tasks"
         // A backup or a curious sqlite3 may hold the file for a moment.
         configuration.busyMode = .timeout(10)
         configuration.prepareDatabase { database in
-            // Committed changes survive the process. A power cut may lose the last seconds, and leaves the file whole.
-            try database.execute(sql: "PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864")
+            // Committed changes survive the process. With NORMAL a power cut may lose the last seconds, and leaves the file whole;
+            // FULL waits for the disk with each commit.
+            let mode = waitsForDisk ? "FULL" : "NORMAL"
+            try database.execute(sql: "PRAGMA synchronous = \(mode); PRAGMA journal_size_limit = 67108864")
         }
         return configuration
     }

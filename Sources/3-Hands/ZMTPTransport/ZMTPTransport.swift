@@ -82,7 +82,9 @@ private struct ZMTPTransportSocket: TransportSocket {
         do {
             return Endpoint(host: endpoint.host, port: try await self.socket.bind(host: endpoint.host, port: endpoint.port))
         } catch {
-            throw TransportError("\(error)")
+            let isInUse = (error as? BindError)?.reason == .addressInUse
+            let owner = isInUse ? PortOwner.description(ofPort: endpoint.port).map { ", by \($0)" } : nil
+            throw TransportError("\(error)\(owner ?? "")")
         }
     }
 
