@@ -331,6 +331,100 @@ struct RestoringTests {
         await world.stop()
     }
 
+    @Test("A new task may depend on tasks that ended under the controller before, and learns why they failed")
+    func dependsOnEarlierTasks() async throws {
+        let (requests, received) = try await self.firstLife(2)
+        var world = try await World(self.options, store: self.store, restoring: ["0": "ada"])
+        var ada = try await world.startEngine("ada", restored: true)
+        let call = [ByteBuffer(string: "function")]
+        // Both end under this controller, and under the next one they are known from the store only.
+        ada.task.send(ada.reply(to: received))
+        var next = try await ada.task.next()
+        while next.type != "apply_request" {
+            ada.task.send(
+                world.message(
+                    MessageType(rawValue: "kernel_info_reply"), content: ["status": "ok"], parent: next.header,
+                    identities: Array(next.identities)))
+            next = try await ada.task.next()
+        }
+        ada.task.send(
+            world.message(
+                .applyReply, content: ["status": "error", "ename": "ValueError", "evalue": "no such number"],
+                metadata: ["status": "error", "engine": "ada", "dependencies_met": true], parent: next.header,
+                identities: Array(next.identities)))
+        while try await !self.store.unfinished().isEmpty { await Task.yield() }
+        await world.stop()
+
+        world = try await World(self.options, store: self.store)
+        ada = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        client.send(world.message(.applyRequest, metadata: ["after": [.string(requests[0].id)]], buffers: call))
+        ada.task.send(ada.reply(to: try await ada.task.next()))
+        #expect(try await client.next().json["status"] == "ok")
+        client.send(world.message(.applyRequest, metadata: ["follow": [.string(requests[0].id)]], buffers: call))
+        ada.task.send(ada.reply(to: try await ada.task.next()))
+        #expect(try await client.next().json["status"] == "ok")
+        let impossible = try await client.ask(
+            world.message(.applyRequest, metadata: ["after": [.string(requests[1].id)]], buffers: call))
+        #expect(impossible.json["ename"] == "ImpossibleDependency")
+        #expect(impossible.json["evalue"]?.string?.contains("failed: ValueError: no such number") == true)
+        let unknown = try await client.ask(world.message(.applyRequest, metadata: ["after": ["never heard of"]], buffers: call))
+        #expect(unknown.json["ename"] == "InvalidDependency")
+        await world.stop()
+    }
+
+    @Test("A store that cannot be read for a moment only delays a task whose dependency is looked up there")
+    func fullStore() async throws {
+        let world = try await World(self.options, store: self.store)
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        self.store.failLookUps(TaskStoreError(.valueError, "the disk is full"))
+        let task = world.message(
+            .applyRequest, metadata: ["after": ["an earlier task"]], buffers: [ByteBuffer(string: "function")])
+        client.send(task)
+        while self.store.failedLookUps == 0 { await Task.yield() }
+        self.store.failLookUps(nil)
+        let answer = try await client.next()
+        #expect(answer.json["evalue"]?.string?.contains("was never given to this scheduler") == true)
+        await world.stop()
+    }
+
+    @Test("A task whose dependency cannot be looked up in the store ends after some seconds, and says so")
+    func unreadableStore() async throws {
+        let world = try await World(self.options, store: self.store)
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        self.store.failLookUps(TaskStoreError(.valueError, "the disk is gone"))
+        let answer = try await client.ask(
+            world.message(.applyRequest, metadata: ["after": ["an earlier task"]], buffers: [ByteBuffer(string: "function")]))
+        #expect(answer.json["ename"] == "InvalidDependency")
+        #expect(answer.json["evalue"]?.string?.contains("the disk is gone") == true)
+        await world.stop()
+    }
+
+    @Test("A task is aborted while its dependency is being looked up, and queue status tells of it")
+    func abortedWhileLookedUp() async throws {
+        let world = try await World(self.options, store: self.store)
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let control = world.socket(.dealer, world.client.control, identity: "customer")
+        let query = world.socket(.dealer, world.client.common.registration)
+        _ = try await world.startEngine("ada")
+        self.store.holdLookUps(true)
+        let task = world.message(
+            .applyRequest, metadata: ["after": ["an earlier task"]], buffers: [ByteBuffer(string: "function")])
+        client.send(task)
+        var queues = try await query.ask(world.message(.queueRequest, content: ["targets": ["ada"], "verbose": true]))
+        while queues.json["unassigned"] != [.string(task.id)] {
+            queues = try await query.ask(world.message(.queueRequest, content: ["targets": ["ada"], "verbose": true]))
+        }
+        let identities = [ByteBuffer(string: "ada")]
+        control.send(world.message(.abortRequest, content: ["msg_ids": [.string(task.id)]], identities: identities))
+        #expect(try await client.next().json["status"] == "aborted")
+        self.store.holdLookUps(false)
+        let later = try await client.ask(
+            world.message(.applyRequest, metadata: ["after": ["an earlier task"]], buffers: [ByteBuffer(string: "function")]))
+        #expect(later.json["ename"] == "InvalidDependency")
+        await world.stop()
+    }
+
     @Test("Clients are told that tasks outlive this controller")
     func feature() async throws {
         let world = try await World(self.options, store: self.store, restoring: ["0": "eve"])

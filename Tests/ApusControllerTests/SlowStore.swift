@@ -13,6 +13,10 @@ final class SlowStore: TaskStore {
         var completedWhenAsked = 0
         var flushesAtOnce: Bool
         var flush: CheckedContinuation<Void, Never>?
+        var failure: TaskStoreError?
+        var failedLookUps = 0
+        var holdsLookUps = false
+        var lookUps: [CheckedContinuation<Void, Never>] = []
         var asked: CheckedContinuation<Void, Never>?
     }
 
@@ -24,6 +28,22 @@ final class SlowStore: TaskStore {
 
     /// How many tasks had ended, as far as the store was told, when it was last asked to make its records durable.
     var completedWhenAsked: Int { self.state.withLock { $0.completedWhenAsked } }
+
+    /// Has look-ups of records fail from now on.
+    ///
+    /// - Parameter error: Nil has them succeed.
+    func failLookUps(_ error: TaskStoreError?) { self.state.withLock { $0.failure = error } }
+    var failedLookUps: Int { self.state.withLock { $0.failedLookUps } }
+
+    /// Has look-ups of records wait until told otherwise.
+    func holdLookUps(_ holds: Bool) {
+        let held = self.state.withLock { state in
+            state.holdsLookUps = holds
+            defer { if !holds { state.lookUps = [] } }
+            return holds ? [] : state.lookUps
+        }
+        for lookUp in held { lookUp.resume() }
+    }
 
     func waitUntilAsked() async {
         await withCheckedContinuation { continuation in
@@ -66,7 +86,21 @@ final class SlowStore: TaskStore {
         try await self.memory.states(of: ids)
     }
     nonisolated(nonsending) func records(of ids: [TaskID], fields: Set<TaskField>) async throws(TaskStoreError) -> [TaskRecord] {
-        try await self.memory.records(of: ids, fields: fields)
+        if self.state.withLock({ $0.holdsLookUps }) {
+            await withCheckedContinuation { continuation in
+                let holds = self.state.withLock { state in
+                    if state.holdsLookUps { state.lookUps.append(continuation) }
+                    return state.holdsLookUps
+                }
+                if !holds { continuation.resume() }
+            }
+        }
+        let failure = self.state.withLock { state in
+            if state.failure != nil { state.failedLookUps += 1 }
+            return state.failure
+        }
+        if let failure { throw failure }
+        return try await self.memory.records(of: ids, fields: fields)
     }
     nonisolated(nonsending) func records(matching query: TaskQuery, fields: Set<TaskField>) async throws(TaskStoreError)
         -> [TaskRecord]

@@ -21,11 +21,7 @@ struct TaskRestorer {
     nonisolated(nonsending) func restore() async throws(TaskStoreError) -> Int {
         let records = try await self.store.unfinished().filter { $0.serial > self.mark }
         let tasks = records.map { record in Result { try RestoredTask(record, signing: self.session) } }
-        // The outcomes of tasks on which the unfinished ones depend.
-        let needed = Set(tasks.flatMap { (try? $0.get())?.dependencies ?? [] }).subtracting(records.map(\.id))
-        let fields: Set<TaskField> = [.resultMetadata, .resultContent, .engine]
-        let ended = needed.isEmpty ? [] : try await self.store.records(of: needed.sorted(), fields: fields)
-        self.tasks.beginRestoring(ended.filter(\.isFinished))
+        self.tasks.beginRestoring()
         self.direct.beginRestoring(on: self.loop)
         for (record, task) in zip(records, tasks) {
             do {

@@ -33,6 +33,8 @@ struct ClientScript: Sendable {
         var isQuestion = false
         /// Whether the request's function submits tasks, which may be lost.
         var isNested = false
+        /// The task on which the request depends, if that task had ended well and its client had the value before the request was sent.
+        var ended: TaskID?
     }
 
     init(_ client: SimulatedClient, _ life: WorldLife, _ numbers: Counter) {
@@ -125,6 +127,9 @@ struct ClientScript: Sendable {
             if time.chance(70) { view.after = dependency } else { view.follow = dependency }
             text += ", depends"
             terms.mayFail = true
+            terms.ended = other.messageIDs.first.flatMap { id in
+                self.life.results.withLock { $0.contains { $0.0 == id } } ? id : nil
+            }
         }
         if time.chance(20) {
             view.timeout = .milliseconds(10 + time.below(2000))
@@ -151,7 +156,7 @@ struct ClientScript: Sendable {
             let value = try await self.value(number, result)
             if let task = result.messageIDs.first {
                 if isForgotten {
-                    self.life.chronicle.note("task \(task) is to be forgotten")
+                    self.life.noteForgotten(task)
                     try await self.client.purgeHubResults([task])
                 } else {
                     self.life.results.withLock { $0.append((task, value)) }
@@ -214,7 +219,7 @@ struct ClientScript: Sendable {
                 results.isEmpty ? nil : results.remove(at: Int(self.life.time.below(Int64(results.count)))).0
             }
             guard let task else { return nil }
-            self.life.chronicle.note("task \(task) is to be forgotten")
+            self.life.noteForgotten(task)
             try await self.client.purgeHubResults([task])
             return nil
         }
@@ -261,6 +266,10 @@ struct ClientScript: Sendable {
                 || terms.isNested && chronicle.mayHaveLostInnerTasks
         case .taskTimeout: return terms.timeout.map { duration >= $0 } ?? false
         default: break
+        }
+        // A durable store knows how the task ended, whichever controller had it.
+        if (error as? ApusError)?.code == .invalidDependency, self.life.nature.isDurable, let ended = terms.ended {
+            return self.life.isForgotten(ended)
         }
         if terms.mayFail { return true }
         // A function that submits tasks fails with an error of its own when one of these tasks fails.

@@ -120,6 +120,8 @@ final class WorldLife: Sendable {
     private let isOver = Flag()
     /// Load-balanced tasks that ended well, and their values.
     let results = Mutex<[(TaskID, Int)]>([])
+    /// Tasks that clients have asked the hub to forget.
+    private let forgotten = Mutex<Set<TaskID>>([])
 
     private struct State {
         var options: ControllerOptions
@@ -199,6 +201,14 @@ final class WorldLife: Sendable {
         }
         try await self.settle()
     }
+
+    /// Notes that a client is about to ask the hub to forget the task.
+    func noteForgotten(_ task: TaskID) {
+        self.chronicle.note("task \(task) is to be forgotten")
+        self.forgotten.withLock { _ = $0.insert(task) }
+    }
+
+    func isForgotten(_ task: TaskID) -> Bool { self.forgotten.withLock { $0.contains(task) } }
 
     /// Sleeps for a random number of nanoseconds below the bound.
     func pause(below bound: Int64) async { try? await Task.sleep(for: .nanoseconds(self.time.below(bound))) }

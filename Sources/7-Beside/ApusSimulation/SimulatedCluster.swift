@@ -117,6 +117,8 @@ public struct SimulatedCluster: Sendable {
     private let isNested: Bool
     /// Tasks that ended well, so that each has a result.
     private var succeeded: Set<TaskID> = []
+    /// The engines that answered tasks.
+    private var endedOn: [TaskID: EngineUUID] = [:]
     private var submissionTimes: [TaskID: UInt64] = [:]
     /// The engines that have refused a task.
     private var refusals: [TaskID: Set<EngineUUID>] = [:]
@@ -144,7 +146,7 @@ public struct SimulatedCluster: Sendable {
             engineTimeout: [nil, nil, .milliseconds(Int.random(in: 0..<20, using: &self.random))].randomElement(
                 using: &self.random)!,
             dependencyInterval: [nil, .milliseconds(Int.random(in: 0..<20, using: &self.random))].randomElement(
-                using: &self.random)!)
+                using: &self.random)!, hasRecords: seed % 3 == 1)
         self.isOwned = Int.random(in: 0..<3, using: &self.random) == 0
         self.remembersAll = configuration.rememberedTasks > tasks
         self.scheduler = TaskScheduler(configuration)
@@ -536,6 +538,7 @@ public struct SimulatedCluster: Sendable {
                 return self.violate("\(task) was answered by nobody")
             }
             if reply.status == .ok { self.succeeded.insert(task) }
+            self.endedOn[task] = engine
             self.end(task)
         case .fail(let task, let failure):
             self.checkCause(failure, of: task)
@@ -546,6 +549,16 @@ public struct SimulatedCluster: Sendable {
             let isThere = self.chance(80)
             self.plan(
                 .event(isThere ? .resultFound(of: input, for: task) : .resultMissing(of: input, for: task, why: "purged")),
+                in: self.below(500_000))
+        case .findOutcome(let task):
+            if self.scheduler.isLive(task) || self.scheduler.hasEnded(task) {
+                self.violate("the end of \(task) is sought, which is known")
+            }
+            // The records may have lost it, or not be readable.
+            let isThere = self.endings[task] == 1 && self.chance(80)
+            let ended = TaskScheduler.Event.ended(task, succeeded: self.succeeded.contains(task), on: self.endedOn[task])
+            self.plan(
+                .event(isThere ? ended : .outcomeMissing(of: task, why: self.chance(50) ? "a disk error" : nil)),
                 in: self.below(500_000))
         case .refuse(let task):
             guard case .submitted(let request) = event, request.id == task else { return self.violate("\(task) refused unasked") }
@@ -565,7 +578,7 @@ public struct SimulatedCluster: Sendable {
         case .inputFailed(let input): isTrue = self.endings[input] != 0 && !self.succeeded.contains(input)
         case .inputMissing(let input, _): isTrue = request?.inputs.contains(input) == true
         case .invalidDependency(.unknown(let other)): isTrue = !self.scheduler.isLive(other)
-        case .invalidDependency(.itself), .invalidDependency(.noEnding): isTrue = true
+        case .invalidDependency(.itself), .invalidDependency(.noEnding), .invalidDependency(.unreadable): isTrue = true
         case .impossibleDependency(.ended(let other, let succeeded, _)),
             .impossibleDependency(.noneEnded(let other, let succeeded, _)):
             isTrue = self.endings[other] != 0 && self.succeeded.contains(other) == succeeded

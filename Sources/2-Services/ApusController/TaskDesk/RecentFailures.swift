@@ -14,15 +14,34 @@ struct RecentFailures {
 
     subscript(task: TaskID) -> String? { self.lines[task] }
 
-    mutating func note(_ task: TaskID, _ error: ErrorContent) {
-        self.note(task, error.value.isEmpty ? error.name : "\(error.name): \(error.value)")
+    /// Notes the failure in a reply; one of success changes nothing.
+    mutating func note(_ task: TaskID, _ reply: Message) {
+        if let reason = Self.reason(in: reply) { self.note(task, reason) }
     }
 
+    mutating func note(_ task: TaskID, _ error: ErrorContent) { self.note(task, Self.text(error)) }
+
     mutating func note(_ task: TaskID, _ text: String) {
-        let line = text.split(separator: "\n", maxSplits: 1).first.map(String.init) ?? text
-        let shown = line.count > Self.longest ? line.prefix(Self.longest) + "…" : line[...]
-        guard self.lines.updateValue(String(shown), forKey: task) == nil else { return }
+        guard self.lines.updateValue(Self.line(of: text), forKey: task) == nil else { return }
         self.order.append(task)
         if self.order.count > Self.limit { self.lines[self.order.removeFirst()] = nil }
+    }
+
+    /// The line that tells the failure in a reply; nil for a reply of success.
+    static func reason(in reply: Message) -> String? {
+        switch reply.content.textMember("status") {
+        case "ok": nil
+        case "aborted": "it was aborted"
+        default: Self.line(of: Self.text(ErrorContent((try? JSONValue(parsing: reply.content)) ?? .null)))
+        }
+    }
+
+    private static func text(_ error: ErrorContent) -> String {
+        error.value.isEmpty ? error.name : "\(error.name): \(error.value)"
+    }
+
+    private static func line(of text: String) -> String {
+        let line = text.split(separator: "\n", maxSplits: 1).first.map(String.init) ?? text
+        return line.count > Self.longest ? "\(line.prefix(Self.longest))…" : line
     }
 }

@@ -30,9 +30,6 @@ struct RestoredTask {
         self.asked = record.queue == .balanced ? try RequestMetadata.ForScheduler(scanning: request.metadata) : .init()
     }
 
-    /// The tasks on whose ends this one depends.
-    var dependencies: [TaskID] { (self.asked.after?.tasks ?? []) + (self.asked.follow?.tasks ?? []) }
-
     /// The rest of a time-out that began when the task was submitted, at least a millisecond; nil or zero stay as they are.
     func remaining(of timeout: Duration?, at now: WireDate) -> Duration? {
         guard let timeout, timeout > .zero, let submitted else { return timeout }

@@ -38,7 +38,8 @@ extension TaskInputs.Outcome {
     /// The result in a reply; nil for a task that ended without a reply.
     init(_ reply: Message?) {
         guard let reply, reply.content.textMember("status") == "ok" else {
-            self = .none(why: "it failed")
+            let reason = reply.flatMap { RecentFailures.reason(in: $0) }
+            self = .none(why: reason.map { "it failed: \($0)" } ?? "it failed")
             return
         }
         let kept = reply.forKeeping()

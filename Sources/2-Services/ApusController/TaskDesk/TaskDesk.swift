@@ -10,6 +10,12 @@ final class TaskDesk {
     private let scheme: TaskScheme
     private var scheduler: TaskScheduler
     private var inputs = TaskInputs()
+    /// Tasks whose ends the scheduler wants to know, and for which the store has not been asked yet.
+    private var soughtOutcomes: [TaskID] = []
+    /// How often in a row the store could not be read for such ends.
+    private var failedLookUps = 0
+    /// The time, in milliseconds, to each further look into a store that cannot be read, because its disk is full for example.
+    private static let lookUpPauses: [Int64] = [100, 200, 400, 800, 1600, 3200]
     private var live: [TaskID: LiveTask] = [:]
 
     /// The scheduler's effects while they are performed; kept so that the memory is used again.
@@ -62,13 +68,13 @@ final class TaskDesk {
 
     /// - Parameters:
     ///   - direct: Knows which direct requests are under way, whose results a task may take, and counts what each engine finished.
-    ///   - store: Has the results of tasks that have ended.
+    ///   - store: Has the results of tasks that have ended, and a durable one the ends of tasks of earlier controllers.
     init(
         _ options: ControllerOptions, engines: EngineRoster, direct: DirectDesk, session: ControllerSession, gate: Gate,
         loans: BufferLoans, recorder: Recorder, store: any TaskStore, outlets: Outlets, work: LoopTasks, on loop: any EventLoop
     ) {
         self.scheme = TaskScheme(options.scheme)
-        self.scheduler = TaskScheduler(self.scheme.configuration(options))
+        self.scheduler = TaskScheduler(self.scheme.configuration(options, hasRecords: store.isDurable))
         self.engines = engines
         self.direct = direct
         self.session = session
@@ -225,15 +231,9 @@ final class TaskDesk {
     func expect(_ engine: EngineUUID) { self.perform(.engineExpected(engine)) }
 
     /// Begins to take up tasks without an outcome.
-    ///
-    /// - Parameter ended: Records of ended tasks on which these depend.
-    func beginRestoring(_ ended: [TaskRecord]) {
+    func beginRestoring() {
         self.restores = true
         self.returning.expectClients(on: self.loop)
-        for record in ended {
-            let succeeded = record.reply?.content.textMember("status") == "ok"
-            self.perform(.ended(record.id, succeeded: succeeded, on: record.engine))
-        }
     }
 
     /// Takes up a task without an outcome. Tasks come in the order in which they were submitted.
@@ -292,6 +292,7 @@ final class TaskDesk {
             self.recorder.note(.completed(task, reply: answer, received: .now))
             self.sendBack(answer, to: header.session)
         }
+        self.failures.note(task, answer)
         self.perform(.ended(task, succeeded: answer.content.textMember("status") == "ok", on: engine))
     }
 
@@ -490,6 +491,7 @@ final class TaskDesk {
         case .fail(let task, let failure): self.fail(task, failure)
         case .findResult(let result, let task):
             self.perform(self.inputs.handle(.sought(result, for: task, isUnderWay: self.direct.isQueued(result))))
+        case .findOutcome(let task): self.seekOutcomes(of: CollectionOfOne(task))
         case .refuse(let task): self.refuseAgain(task)
         case .recall(let tasks, let engine): self.recall(tasks, from: engine)
         case .setTimer(let time):
@@ -516,6 +518,52 @@ final class TaskDesk {
                 }
             }
         }
+    }
+
+    /// Has the store asked for the ends of tasks; one question for all that are sought until it is asked.
+    private func seekOutcomes(of tasks: some Collection<TaskID>) {
+        if self.soughtOutcomes.isEmpty { self.work.start(for: self) { await $0.findOutcomes() } }
+        self.soughtOutcomes += tasks
+    }
+
+    /// Looks in the store for the ends of the tasks that are sought, and tells the scheduler. A store that cannot be read is tried
+    /// again for some seconds.
+    private nonisolated(nonsending) func findOutcomes() async {
+        let tasks = self.soughtOutcomes
+        self.soughtOutcomes = []
+        self.recorder.flush()
+        // An error's text is read with each record, so there are limits to how many are read at once.
+        for start in stride(from: 0, to: tasks.count, by: 1000) {
+            let some = tasks[start..<min(start + 1000, tasks.count)]
+            do {
+                let fields: Set<TaskField> = [.id, .queue, .engine, .resultMetadata, .resultContent]
+                let records = try await self.store.records(of: Array(some), fields: fields)
+                // The scheduler knows no direct request, be it under way or at its end.
+                let ended = records.filter { $0.queue == .balanced && $0.isFinished }
+                for record in ended { self.takeOutcome(in: record) }
+                for task in Set(some).subtracting(ended.map(\.id)).sorted() { self.perform(.outcomeMissing(of: task)) }
+                self.failedLookUps = 0
+            } catch {
+                return self.takeFailedLookUp(of: tasks[start...], error)
+            }
+        }
+    }
+
+    private func takeFailedLookUp(of tasks: ArraySlice<TaskID>, _ error: TaskStoreError) {
+        guard self.failedLookUps < Self.lookUpPauses.count else {
+            self.failedLookUps = 0
+            for task in tasks { self.perform(.outcomeMissing(of: task, why: error.message)) }
+            return
+        }
+        let pause = TimeAmount.milliseconds(Self.lookUpPauses[self.failedLookUps])
+        self.failedLookUps += 1
+        self.loop.assumeIsolated().scheduleTask(in: pause) { [weak self] in self?.seekOutcomes(of: tasks) }
+    }
+
+    private func takeOutcome(in record: TaskRecord) {
+        guard let reply = record.reply else { return }
+        self.failures.note(record.id, reply)
+        self.perform(.ended(record.id, succeeded: reply.content.textMember("status") == "ok", on: record.engine))
     }
 
     /// Keeps the result of a task that has ended, if other tasks take it; nil for a task without an engine's reply.
@@ -581,7 +629,7 @@ final class TaskDesk {
     private func relayReply(of task: TaskID, from engine: EngineUUID) {
         guard let reply = self.currentReply else { return }
         let returning = self.forget(task)?.returning
-        self.noteFailure(of: task, reply)
+        self.failures.note(task, reply)
         self.keepIfWanted(task, reply)
         self.direct.taskFinished(task, on: engine)
         self.recorder.note(.completed(task, reply: reply, received: .now))
@@ -591,17 +639,6 @@ final class TaskDesk {
         // A pure scheduler does not name the engine that answered, because ipyparallel's proxy does not.
         if self.scheme == .pure { frames.removeFirst() } else { frames.swapAt(0, 1) }
         self.recorder.answer(frames, by: self.clients)
-    }
-
-    /// Keeps why a task failed on an engine, for the errors of tasks that depend on it.
-    private func noteFailure(of task: TaskID, _ reply: Message) {
-        switch reply.content.textMember("status") {
-        case "ok": return
-        case "aborted": self.failures.note(task, "it was aborted")
-        default:
-            let content = (try? JSONValue(parsing: reply.content)) ?? .null
-            self.failures.note(task, ErrorContent(content))
-        }
     }
 
     /// Answers a task whose id has ended here. The record of the earlier task stays.

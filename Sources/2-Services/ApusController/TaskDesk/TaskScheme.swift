@@ -16,10 +16,11 @@ enum TaskScheme: Sendable, Equatable {
         }
     }
 
-    func configuration(_ options: ControllerOptions) -> TaskScheduler.Configuration {
+    /// - Parameter hasRecords: Whether the ends of tasks of earlier controllers are on record.
+    func configuration(_ options: ControllerOptions, hasRecords: Bool) -> TaskScheduler.Configuration {
         var configuration = TaskScheduler.Configuration(
             highWaterMark: options.highWaterMark, seed: UInt64.random(in: 0 ... .max), engineTimeout: options.engineTimeout,
-            dependencyInterval: options.dependencyInterval)
+            dependencyInterval: options.dependencyInterval, hasRecords: hasRecords)
         switch self {
         case .choosing(let scheme): configuration.scheme = scheme
         case .pure: (configuration.scheme, configuration.highWaterMark) = (.lru, 0)

@@ -12,20 +12,28 @@ extension TaskScheduler {
             self.details[index].targets = self.serials(of: request.targets)
         }
         if let after = request.after, !after.tasks.isEmpty {
-            let (state, fault) = self.assess(after, of: slot)
+            let (state, unknown, fault) = self.assess(after, of: slot)
             if !state.isMet {
                 if let fault { return .invalidDependency(fault) }
-                if let impossibility = state.impossibility(.after) { return .impossibleDependency(impossibility) }
+                if unknown.isEmpty, let impossibility = state.impossibility(.after) {
+                    return .impossibleDependency(impossibility)
+                }
                 self.details[index].after = state
+                self.details[index].sought.formUnion(unknown)
             }
         }
         if let follow = request.follow, !follow.tasks.isEmpty {
-            let (state, fault) = self.assess(follow, of: slot)
+            let (state, unknown, fault) = self.assess(follow, of: slot)
             if let fault { return .invalidDependency(fault) }
-            if let impossibility = state.impossibility(.follow) { return .impossibleDependency(impossibility) }
+            if unknown.isEmpty, let impossibility = state.impossibility(.follow) { return .impossibleDependency(impossibility) }
             self.details[index].follow = state
+            self.details[index].sought.formUnion(unknown)
         }
         if let failure = self.addInputs(of: request, to: slot, effects: &effects) { return failure }
+        for id in self.details[index].sought.sorted() {
+            if self.soughtOutcomes[id] == nil { effects.append(.findOutcome(of: id)) }
+            self.soughtOutcomes[id, default: []].append(self.handle(slot))
+        }
         if let after = self.details[index].after { self.register(slot, for: after, .after) }
         if let follow = self.details[index].follow { self.register(slot, for: follow, .follow) }
         return nil
@@ -79,9 +87,12 @@ extension TaskScheduler {
         return self.lastTargets.serials
     }
 
-    /// How far a condition is met now, and why it is invalid if it is.
-    private func assess(_ condition: TaskDependency, of slot: Int32) -> (DependencyState, fault: InvalidDependency?) {
+    /// How far a condition is met now, which of its tasks are to be looked for in the records, and why it is invalid if it is.
+    private func assess(
+        _ condition: TaskDependency, of slot: Int32
+    ) -> (DependencyState, unknown: [TaskID], fault: InvalidDependency?) {
         var state = DependencyState(condition)
+        var unknown: [TaskID] = []
         var fault: InvalidDependency? = !condition.success && !condition.failure ? .noEnding : nil
         for id in condition.tasks {
             if let other = self.slot(of: id) {
@@ -90,11 +101,53 @@ extension TaskScheduler {
             } else if let outcome = self.finished.outcome(of: Self.fingerprint(of: id)) {
                 state.note(outcome, of: id)
             } else {
-                fault = fault ?? .unknown(id)
+                if self.hasRecords { unknown.append(id) } else { fault = fault ?? .unknown(id) }
                 state.unfinished += 1
             }
         }
-        return (state, fault)
+        return (state, unknown, fault)
+    }
+
+    /// Tells the tasks for which a task was looked for in the records how it has ended, or that no end of it is known.
+    ///
+    /// A task that has been submitted meanwhile is waited for; one that has ended meanwhile counts with that end.
+    ///
+    /// - Parameter reason: Why the records could not be read; nil if they were read.
+    mutating func takeOutcome(of task: TaskID, missing reason: String? = nil) {
+        guard let seekers = self.soughtOutcomes.removeValue(forKey: task) else { return }
+        let isLive = self.slot(of: task) != nil
+        let outcome = self.finished.outcome(of: Self.fingerprint(of: task))
+        for handle in seekers where self.isCurrent(handle) {
+            let (slot, index) = (handle.slot, Int(self.tasks[Int(handle.slot)].details))
+            self.details[index].sought.remove(task)
+            for kind in [TaskDetails.Dependent.Kind.after, .follow] {
+                let state = kind == .after ? self.details[index].after : self.details[index].follow
+                for _ in 0..<(state?.condition.tasks.count { $0 == task } ?? 0) {
+                    if isLive {
+                        self.addDependent(slot, kind, to: task)
+                    } else if let outcome {
+                        self.note(outcome, of: task, kind, at: index)
+                    }
+                }
+            }
+            if !isLive, outcome == nil, self.details[index].doom == nil {
+                self.details[index].doom = .invalidDependency(reason.map { .unreadable(task, $0) } ?? .unknown(task))
+            }
+            if self.tasks[Int(slot)].status != .assigned { self.awakened.append(handle) }
+        }
+    }
+
+    /// Counts the end of a task in another's condition.
+    private mutating func note(
+        _ outcome: FinishedTasks.Outcome, of task: TaskID, _ kind: TaskDetails.Dependent.Kind, at index: Int
+    ) {
+        if kind == .after {
+            self.details[index].after?.unfinished -= 1
+            self.details[index].after?.note(outcome, of: task)
+        } else {
+            self.details[index].follow?.unfinished -= 1
+            self.details[index].follow?.note(outcome, of: task)
+        }
     }
 
     private mutating func register(_ slot: Int32, for state: DependencyState, _ kind: TaskDetails.Dependent.Kind) {
@@ -121,14 +174,11 @@ extension TaskScheduler {
             let index = Int(self.tasks[Int(slot)].details)
             let isUnreachable: Bool
             switch dependent.kind {
-            case .follow:
-                self.details[index].follow?.unfinished -= 1
-                self.details[index].follow?.note(outcome, of: task)
-                isUnreachable = self.details[index].follow?.isUnreachable ?? false
-            case .after:
-                self.details[index].after?.unfinished -= 1
-                self.details[index].after?.note(outcome, of: task)
-                isUnreachable = self.details[index].after?.isUnreachable ?? false
+            case .follow, .after:
+                self.note(outcome, of: task, dependent.kind, at: index)
+                let state = dependent.kind == .follow ? self.details[index].follow : self.details[index].after
+                // While other tasks are looked for in the records it is not known which failure to tell.
+                isUnreachable = self.details[index].sought.isEmpty && state?.isUnreachable ?? false
             case .input:
                 self.details[index].inputs.unfinished.removeAll { $0 == task }
                 isUnreachable = !outcome.succeeded

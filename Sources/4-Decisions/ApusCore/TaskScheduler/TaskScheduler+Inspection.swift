@@ -6,6 +6,8 @@ package enum WaitReason: Sendable, Hashable {
     case after([TaskID])
     /// These tasks, which the task must follow to their engine, have not ended.
     case follow([TaskID])
+    /// The ends of these tasks, on which the task depends, are being looked for in the records.
+    case records([TaskID])
     /// These tasks, whose results are arguments of the task, have not ended, or their results are being looked for.
     case inputs([TaskID])
     /// The task failed, and is tried again when its pause is over.
@@ -38,6 +40,7 @@ extension TaskScheduler {
             if self.details[index].awaitsReports {
                 return .engineReports(self.unreported.sorted { $0.text < $1.text })
             }
+            if !self.details[index].sought.isEmpty { return .records(self.details[index].sought.sorted()) }
             if let after = self.details[index].after { return .after(self.unfinished(after)) }
             if case .notYet = self.following(slot) {
                 return .follow(self.details[index].follow.map(self.unfinished) ?? [])

@@ -67,6 +67,7 @@ extension TaskScheduler {
                 try demand(queued.contains(Int32(slot)), "task \(self.tasks[slot].id) is ready and in no queue")
                 try demand(self.details(of: slot)?.inputs.isEmpty != false, "task \(self.tasks[slot].id) lacks an argument")
                 try demand(self.details(of: slot)?.after == nil, "task \(self.tasks[slot].id) is ready before its time")
+                try demand(self.details(of: slot)?.sought.isEmpty != false, "task \(self.tasks[slot].id) is not judged yet")
             }
             guard !waiting.isEmpty else { continue }
             for (engine, state) in self.engines.enumerated() where self.hasRoom(Int32(engine), at: now) {
@@ -94,6 +95,12 @@ extension TaskScheduler {
                 throw BrokenInvariant(description: "task \(self.tasks[slot].id) waits for nothing")
             }
             if details.awaitsReports { continue }
+            for other in details.sought {
+                let seekers = self.soughtOutcomes[other] ?? []
+                try demand(
+                    seekers.contains(self.handle(Int32(slot))), "nobody tells task \(self.tasks[slot].id) how \(other) ended")
+            }
+            if !details.sought.isEmpty { continue }
             for input in details.inputs.unfinished {
                 try demand(self.slot(of: input) != nil, "task \(self.tasks[slot].id) waits for the result of what is gone")
             }

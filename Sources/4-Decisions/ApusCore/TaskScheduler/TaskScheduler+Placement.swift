@@ -98,10 +98,13 @@ extension TaskScheduler {
         let index = self.tasks[Int(slot)].details
         if index >= 0 {
             if self.details[Int(index)].doom != nil { return self.doomed.append(self.handle(slot)) }
-            if self.details[Int(index)].pausedUntil != nil || self.details[Int(index)].awaitsReports {
+            if self.details[Int(index)].pausedUntil != nil || self.details[Int(index)].awaitsReports
+                || !self.details[Int(index)].sought.isEmpty
+            {
                 return self.leaveQueue(slot)
             }
             if let after = self.details[Int(index)].after {
+                if after.isUnreachable { return self.doomed.append(self.handle(slot)) }
                 guard after.isMet else { return self.leaveQueue(slot) }
                 self.details[Int(index)].after = nil
             }

@@ -65,10 +65,10 @@ extension TaskScheduler {
         return self.lastSerial
     }
 
-    /// Remembers how a task ended under an earlier controller, for restored tasks that depend on it.
+    /// Remembers how a task ended, for tasks that depend on it; ignored while the task is live or its end is known.
     mutating func remember(_ task: TaskID, succeeded: Bool, on engine: EngineUUID?) {
         let fingerprint = Self.fingerprint(of: task)
-        guard self.finished.outcome(of: fingerprint) == nil else { return }
+        guard self.slot(of: task) == nil, self.finished.outcome(of: fingerprint) == nil else { return }
         let serial = engine.map { self.serial(of: $0) } ?? -1
         self.finished.remember(fingerprint, FinishedTasks.Outcome(succeeded: succeeded, engine: serial))
     }

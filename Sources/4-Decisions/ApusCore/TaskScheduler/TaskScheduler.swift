@@ -59,8 +59,10 @@ package struct TaskScheduler: Sendable {
         /// The event is also sent for a task that a client submits while engines have yet to report, or that an engine has
         /// reported.
         case restored(TaskRequest, failures: Int, on: EngineUUID?)
-        /// The store has the outcome of a task on which restored tasks depend. Comes before these tasks.
+        /// The records say how a task ended that this scheduler was never given, or has forgotten.
         case ended(TaskID, succeeded: Bool, on: EngineUUID?)
+        /// The records have no outcome of a task that `findOutcome` named, or cannot be read, and then why.
+        case outcomeMissing(of: TaskID, why: String? = nil)
         /// An engine has reported what it holds.
         case engineReported(EngineUUID, EngineReport)
         /// The time named by the last `setTimer` has come.
@@ -81,6 +83,9 @@ package struct TaskScheduler: Sendable {
         /// Look for the result of the first task, which is not live. The second task, which is live, takes the result as an
         /// argument.
         case findResult(of: TaskID, for: TaskID)
+        /// Look in the records for the end of a task that is not known here and on which live tasks depend, and then send `ended` or
+        /// `outcomeMissing`. Only with `Configuration.hasRecords`.
+        case findOutcome(of: TaskID)
         /// Drop the request just received, and do not store it: a task with this id is live or has ended.
         case refuse(TaskID)
         /// Ask the engine to give back the listed tasks, as far as it has not started them.
@@ -109,8 +114,10 @@ package struct TaskScheduler: Sendable {
         /// the tasks' run times (``AdaptiveDepth``).
         package var highWaterMark: Int?
         /// How many finished tasks are remembered for tasks that depend on them, 32 bytes each. A task that depends on
-        /// a forgotten one fails with an invalid dependency.
+        /// a forgotten one has it looked for in the records, or fails with an invalid dependency where there are none.
         package var rememberedTasks: Int
+        /// Whether the driver has records of more ended tasks than the scheduler remembers, such as those of an earlier controller.
+        package var hasRecords: Bool
         /// How many entries the log behind `story(of:)` keeps; 0 for no log.
         package var storyLength: Int
         package var seed: UInt64
@@ -122,8 +129,9 @@ package struct TaskScheduler: Sendable {
 
         package init(
             scheme: Scheme = .leastload, highWaterMark: Int? = nil, rememberedTasks: Int = 1_000_000, storyLength: Int = 0,
-            seed: UInt64 = 0, engineTimeout: Duration? = nil, dependencyInterval: Duration? = nil
+            seed: UInt64 = 0, engineTimeout: Duration? = nil, dependencyInterval: Duration? = nil, hasRecords: Bool = false
         ) {
+            self.hasRecords = hasRecords
             self.engineTimeout = engineTimeout
             self.dependencyInterval = dependencyInterval
             self.scheme = scheme
@@ -139,6 +147,7 @@ package struct TaskScheduler: Sendable {
     let fixedLimit: Int32?
     let engineTimeout: Duration?
     let dependencyInterval: Duration?
+    let hasRecords: Bool
     var random: SeededGenerator
 
     /// Live tasks by slot; free slots are linked from `freeTask`.
@@ -150,6 +159,8 @@ package struct TaskScheduler: Sendable {
     /// Finds the slot of each live task.
     var slots = FingerprintTable()
     var finished: FinishedTasks
+    /// Tasks that are looked for in the records, each with the live tasks that depend on it; some of these may have ended since.
+    var soughtOutcomes: [TaskID: [TaskHandle]] = [:]
     /// Whether any task was ever given out again.
     var hasRetried = false
     /// Numbers tasks in order of submission, from 1.
@@ -238,6 +249,7 @@ package struct TaskScheduler: Sendable {
         self.scheme = configuration.scheme
         self.engineTimeout = configuration.engineTimeout
         self.dependencyInterval = configuration.dependencyInterval.flatMap { $0 > .zero ? $0 : nil }
+        self.hasRecords = configuration.hasRecords
         self.fixedLimit = configuration.highWaterMark.map { $0 <= 0 ? .max : Int32(clamping: $0) }
         self.random = SeededGenerator(seed: configuration.seed)
         self.finished = FinishedTasks(limit: configuration.rememberedTasks)
@@ -267,7 +279,10 @@ package struct TaskScheduler: Sendable {
         case .engineExpected(let engine): self.expect(engine)
         case .restored(let request, let failures, let engine):
             self.restore(request, failures: failures, on: engine, at: now, effects: &effects)
-        case .ended(let task, let succeeded, let engine): self.remember(task, succeeded: succeeded, on: engine)
+        case .ended(let task, let succeeded, let engine):
+            self.remember(task, succeeded: succeeded, on: engine)
+            self.takeOutcome(of: task)
+        case .outcomeMissing(let task, let why): self.takeOutcome(of: task, missing: why)
         case .engineReported(let engine, let report): self.take(report, from: engine, at: now, effects: &effects)
         case .timerFired: self.fireTimer(at: now, effects: &effects)
         }

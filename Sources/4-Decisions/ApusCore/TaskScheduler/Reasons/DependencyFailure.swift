@@ -6,6 +6,8 @@ package enum InvalidDependency: Sendable, Hashable {
     case itself
     /// The task depends on a task that the scheduler was never given, or has forgotten since.
     case unknown(TaskID)
+    /// The task depends on a task that the scheduler does not know, and the records of ended tasks cannot be read, for this reason.
+    case unreadable(TaskID, String)
     /// The dependency accepts neither success nor failure of the other tasks.
     case noEnding
 }

@@ -59,6 +59,7 @@ extension WaitReason {
         return switch self {
         case .after(let others): "waits for the end of \(tasks(others))"
         case .follow(let others): "waits to follow \(tasks(others))"
+        case .records(let others): "looks in the records for the end of \(tasks(others))"
         case .inputs(let others): "waits for the results, its arguments, of \(tasks(others))"
         case .retryPause: "has failed and pauses before its next try"
         case .engineReports(let engines):
@@ -82,6 +83,8 @@ extension InvalidDependency {
         case .itself: "the task depends on itself"
         case .unknown(let task):
             "task '\(task)', on which the task depends, was never given to this scheduler, or ended so long ago that it is forgotten"
+        case .unreadable(let task, let reason):
+            "how task '\(task)', on which the task depends, has ended cannot be read in the records: \(reason)"
         case .noEnding: "the task depends on others that may neither succeed nor fail"
         }
     }

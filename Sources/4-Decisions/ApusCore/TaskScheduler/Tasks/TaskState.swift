@@ -114,8 +114,10 @@ struct TaskDetails: Sendable {
     /// The tasks that must end before this one; nil once the condition is met.
     var after: DependencyState?
     var follow: DependencyState?
+    /// Tasks of `after` and `follow` that are looked for in the records. They count as unfinished.
+    var sought: Set<TaskID> = []
     var inputs = Inputs()
-    /// Why the task fails when an input is the cause; nil for any other cause.
+    /// Why the task fails when an input or the records are the cause; nil for any other cause.
     var doom: TaskFailure?
     /// The time-out in nanoseconds; 0 for none.
     var timeout: UInt64 = 0
