@@ -203,6 +203,11 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
+        // A Swift client, and engines that have its functions, for scripts/chaos.
+        program(
+            "apus-chaos", .beside,
+            ["Apus", "ApusCore", "ApusWire", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+
         // Examples: programs of users.
         .target(name: "DebianClosure", path: "Examples/DebianClosure/Library", swiftSettings: settings),
         .executableTarget(

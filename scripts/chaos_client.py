@@ -4,8 +4,9 @@
     chaos_client.py --name c0 --folder FOLDER --profile-dir DIR --seed N
 
 Appends a line of JSON to FOLDER/journals/NAME before each submission, after each, and for each outcome. A client that is started
-again reads what the one before wrote, and asks the hub for the tasks that had no outcome. Submits until FOLDER/finish exists,
-then waits for what is missing, for a limited time.
+again reads what the one before wrote, and asks the hub for the tasks that had no outcome, by their ids or, where the client before
+was killed too soon to write the ids down, by their labels. Submits until FOLDER/finish exists, then waits for what is missing, for a
+limited time.
 """
 
 import argparse
@@ -93,17 +94,28 @@ def connect(profile, seconds):
             time.sleep(0.3)
 
 
-class Asker(threading.Thread):
-    """Asks the hub for outcomes with `get_result`, by a connection of its own, until each is known.
+def within(seconds, question):
+    """What the question to the hub gives, or None when no answer comes in time.
 
-    A stock client waits for ever for an answer that was lost with a controller, so each question has its own thread and a limit.
+    A stock client waits for ever for an answer that was lost with a controller, so each question has its own thread.
     """
+    answer = []
+    thread = threading.Thread(target=lambda: answer.append(question()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answer[0] if answer else None
 
-    def __init__(self, profile, journal):
+
+class Asker(threading.Thread):
+    """Asks the hub for outcomes with `get_result`, by a connection of its own, until each is known."""
+
+    def __init__(self, profile, folder, journal):
         super().__init__(daemon=True)
-        self.profile, self.journal = profile, journal
+        self.profile, self.folder, self.journal = profile, folder, journal
         self.lock = threading.Lock()
         self.wanted = {}
+        # Tasks of clients before this one whose ids are not known, by label, with their numbers of copies.
+        self.unsent, self.is_searched = {}, False
 
     def want(self, name, message):
         with self.lock:
@@ -119,15 +131,23 @@ class Asker(threading.Thread):
             return len(self.wanted)
 
     def run(self):
-        client, waits = None, {}
+        client, waits, search = None, {}, 0
         while True:
+            if self.unsent and time.monotonic() > search:
+                client = client or connect(self.profile, 120)
+                is_last = (self.folder / "finish").exists()
+                if self.find(client):
+                    search = time.monotonic() + 2
+                    self.is_searched = is_last
+                else:
+                    client = None
             with self.lock:
                 wanted = list(self.wanted.items())
             for message, name in wanted:
                 if waits.get(message, 0) > time.monotonic():
                     continue
                 client = client or connect(self.profile, 120)
-                told = self.ask(client, message)
+                told = within(10, lambda: self.ask(client, message))
                 if told is None:
                     client = None
                     continue
@@ -138,23 +158,37 @@ class Asker(threading.Thread):
                 self.drop(message)
             time.sleep(0.2)
 
-    def ask(self, client, message):
-        """The outcome; "pending" also when the hub cannot tell; None when there was no answer within ten seconds."""
-        answer = []
-
+    def find(self, client):
+        """Looks for tasks of clients before this one by their labels. Requests may still be on their way. Says whether the hub answered."""
         def question():
             try:
-                result = client.get_result(message)
-                ready = result.wait(0)
+                return client.db_query({"label": {"$in": list(self.unsent)}}, keys=["label", "metadata"])
             except Exception:
-                # The hub does not know the task, yet, or cannot read its records: the disk is full. No outcome of the task.
-                return answer.append("pending")
-            answer.append(outcome(lambda: result.get(1)) if ready else "pending")
+                return None  # The hub cannot read its records: the disk is full.
 
-        thread = threading.Thread(target=question, daemon=True)
-        thread.start()
-        thread.join(10)
-        return answer[0] if answer else None
+        records = within(10, question)
+        found = {}
+        for record in records or []:
+            found.setdefault(record.get("label") or record["metadata"]["label"], []).append(record["msg_id"])
+        for name, ids in found.items():
+            # A broadcast has a record for each copy.
+            if len(ids) == self.unsent[name]:
+                self.journal.note("sent", name, ids=ids, by="label")
+                for message in ids:
+                    self.want(name, message)
+                del self.unsent[name]
+        return records is not None
+
+    @staticmethod
+    def ask(client, message):
+        """The outcome; "pending" also when the hub cannot tell."""
+        try:
+            result = client.get_result(message)
+            ready = result.wait(0)
+        except Exception:
+            # The hub does not know the task, yet, or cannot read its records: the disk is full. No outcome of the task.
+            return "pending"
+        return outcome(lambda: result.get(1)) if ready else "pending"
 
 
 class Submitter:
@@ -163,7 +197,7 @@ class Submitter:
         self.journal = Journal(self.folder / "journals" / ask.name)
         self.generation = sum(line["do"] == "start" for line in self.journal.earlier)
         self.random = random.Random(f"{ask.seed} {ask.name} {self.generation}")
-        self.asker = Asker(self.profile, self.journal)
+        self.asker = Asker(self.profile, self.folder, self.journal)
         # Tasks without an answer: name, message ids, result, when submitted.
         self.waiting = []
         # Balanced tasks that later ones can depend on: name and message id.
@@ -174,7 +208,12 @@ class Submitter:
         """The tasks of the client before this one that have no outcome are asked for at the hub."""
         known = {line["id"] for line in self.journal.earlier if line["do"] == "outcome"}
         for line in self.journal.earlier:
-            if line["do"] == "sent":
+            if line["do"] == "begin":
+                self.asker.unsent[line["task"]] = line["copies"]
+            elif line["do"] == "refused":
+                self.asker.unsent.pop(line["task"], None)
+            elif line["do"] == "sent":
+                self.asker.unsent.pop(line["task"], None)
                 for message in line["ids"]:
                     if message not in known:
                         self.asker.want(line["task"], message)
@@ -193,7 +232,7 @@ class Submitter:
             else:
                 time.sleep(0.05)
         end = time.monotonic() + 60
-        while time.monotonic() < end and (self.waiting or self.asker.open):
+        while time.monotonic() < end and (self.waiting or self.asker.open or self.asker.unsent and not self.asker.is_searched):
             self.collect()
             time.sleep(0.1)
         if self.waiting or self.asker.open:
@@ -202,17 +241,12 @@ class Submitter:
 
     def reasons(self):
         """Why tasks wait, in the controller's words."""
-        answer = []
-
         def question():
             client = ipp.Client(profile_dir=self.profile, timeout=8)
             content = client._send_recv(client._query_stream, "queue_request", content={"verbose": True, "targets": client.ids})["content"]
-            answer.append({key: value for key, value in content.items() if key != "status"})
+            return {key: value for key, value in content.items() if key != "status"}
 
-        thread = threading.Thread(target=question, daemon=True)
-        thread.start()
-        thread.join(15)
-        return answer[0] if answer else None
+        return within(15, question)
 
     def collect(self):
         """Writes down the answers that have come. The hub is asked for those that are late."""
