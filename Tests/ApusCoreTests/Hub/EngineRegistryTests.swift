@@ -124,6 +124,18 @@ struct EngineRegistryTests {
         }
     }
 
+    @Test("The goodbye of an engine that has another's id, from a controller that was killed, is not the other's")
+    func anothersGoodbye() {
+        var registry = Registry()
+        _ = registry.handle(.registrationRequested(.init(self.ada)), at: self.now)
+        #expect(registry.handle(.unregistrationRequested(0, by: self.bob), at: self.now) == [])
+        _ = registry.handle(.heartFound(self.ada), at: self.now)
+        #expect(registry.handle(.unregistrationRequested(0, by: self.bob), at: self.now) == [])
+        #expect(registry.engines == [self.engine(0, self.ada)])
+        _ = registry.handle(.unregistrationRequested(0, by: self.ada), at: self.now)
+        #expect(registry.engines == [])
+    }
+
     @Test("After a goodbye, answers are waited for until the connection drops, or five seconds")
     func lastAnswers() {
         var registry = self.registry(with: self.ada)

@@ -185,7 +185,9 @@ final class HubDesk {
         switch header.type {
         case .registrationRequest: self.register(message, content)
         case .unregistrationRequest:
-            self.handle(.registry(.unregistrationRequested(content["id"]?.int.map { EngineID($0) })))
+            // The names that our socket gives peers without one begin with a zero byte.
+            let name = message.identities.first.flatMap { $0.readableBytesView.first == 0 ? nil : EngineUUID(String(buffer: $0)) }
+            self.handle(.registry(.unregistrationRequested(content["id"]?.int.map { EngineID($0) }, by: name)))
         case .functionsRequest: self.answer(message, header) { try self.describe(content) }
         case .connectionRequest, .queueRequest, .loadRequest, .uptimeRequest:
             let queries = HubQueries(engines: self.engines, tasks: self.tasks, direct: self.direct)

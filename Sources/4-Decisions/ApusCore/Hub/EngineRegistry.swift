@@ -103,7 +103,10 @@ package struct EngineRegistry: Sendable {
         case heartFound(EngineUUID)
         case heartStopped(EngineUUID)
         /// `unregistration_request`, from any peer. Ignored without an id.
-        case unregistrationRequested(EngineID?)
+        ///
+        /// - Parameter by: The name of the sender's socket, which for an engine is its uuid; nil: the socket has no name. A goodbye of an
+        ///   engine whose id another engine has is ignored: a controller that was killed may have given the first one the id.
+        case unregistrationRequested(EngineID?, by: EngineUUID? = nil)
         /// The connections of the engine are gone.
         case disconnected(EngineUUID)
         /// The engine says how its process ends. All of its answers came before this event.
@@ -235,7 +238,7 @@ package struct EngineRegistry: Sendable {
         case .abilitiesChanged(let uuid, let abilities, let words): self.describe(uuid, abilities, words)
         case .heartFound(let uuid): self.complete(uuid)
         case .heartStopped(let uuid): self.withdraw(self.byUUID[uuid], .heartStopped, at: now)
-        case .unregistrationRequested(let id): self.unregister(id, at: now)
+        case .unregistrationRequested(let id, let sender): self.unregister(id, by: sender, at: now)
         case .disconnected(let uuid): self.disconnect(uuid, at: now)
         case .ended(let uuid, let end): self.end(uuid, end, at: now)
         case .processEnded(let uuid, let end): self.endProcess(of: uuid, end, at: now)
@@ -324,8 +327,8 @@ package struct EngineRegistry: Sendable {
         self.byUUID[engine.uuid] = engine
     }
 
-    private mutating func unregister(_ id: EngineID?, at now: MonotonicTime) -> [Effect] {
-        guard let id else { return [] }
+    private mutating func unregister(_ id: EngineID?, by sender: EngineUUID?, at now: MonotonicTime) -> [Effect] {
+        guard let id, sender == nil || sender == self.pendingIDs[id] ?? self.byID[id]?.uuid else { return [] }
         if let cancelled = self.pendingIDs[id].flatMap({ self.pending[$0] }) { return self.cancel(cancelled.engine) }
         return self.withdraw(self.byID[id], .unregistered, at: now)
     }
