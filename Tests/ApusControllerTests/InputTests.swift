@@ -63,6 +63,22 @@ struct ResultInputTests {
         await world.stop()
     }
 
+    @Test("A result is waited for while the task database cannot be read")
+    func fullDisk() async throws {
+        let store = SlowStore(flushesAtOnce: true)
+        let world = try await World(store: store)
+        let engine = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task)
+        let giving = world.message(.applyRequest, buffers: self.call([]))
+        client.send(giving)
+        engine.task.send(engine.reply(to: try await engine.task.next()).replacingBuffers(ObjectBuffers.serialize("here")))
+        _ = try await client.next()
+        store.failLookUps(2)
+        client.send(self.request(world, taking: [(2, giving.id)]))
+        #expect(try ApplyPayload(decoding: try await engine.task.next().buffers).arguments == ["here", 7])
+        await world.stop()
+    }
+
     @Test("A result that is taken before its task is submitted is waited for")
     func takenFirst() async throws {
         let world = try await World()

@@ -12,6 +12,7 @@ final class SlowStore: TaskStore {
         var completed = 0
         var completedWhenAsked = 0
         var flushesAtOnce: Bool
+        var failingLookUps = 0
         var flush: CheckedContinuation<Void, Never>?
         var failure: TaskStoreError?
         var failedLookUps = 0
@@ -44,6 +45,9 @@ final class SlowStore: TaskStore {
         }
         for lookUp in held { lookUp.resume() }
     }
+
+    /// Has so many look-ups of records fail, as those of a store whose disk is full do.
+    func failLookUps(_ count: Int) { self.state.withLock { $0.failingLookUps = count } }
 
     func waitUntilAsked() async {
         await withCheckedContinuation { continuation in
@@ -97,7 +101,9 @@ final class SlowStore: TaskStore {
         }
         let failure = self.state.withLock { state in
             if state.failure != nil { state.failedLookUps += 1 }
-            return state.failure
+            guard state.failingLookUps > 0 else { return state.failure }
+            state.failingLookUps -= 1
+            return TaskStoreError(.databaseError, "the disk is full")
         }
         if let failure { throw failure }
         return try await self.memory.records(of: ids, fields: fields)

@@ -104,7 +104,7 @@ enum TaskFile {
 
     // MARK: Errors
 
-    static func error(_ message: String) -> TaskStoreError { TaskStoreError(ErrorName(rawValue: "DatabaseError"), message) }
+    static func error(_ message: String) -> TaskStoreError { TaskStoreError(.databaseError, message) }
 
     /// The error with the file's name, and what to do.
     static func error(_ error: any Error, _ path: String) -> TaskStoreError {

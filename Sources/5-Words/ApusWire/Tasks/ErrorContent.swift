@@ -21,6 +21,8 @@ public struct ErrorName: RawRepresentable, Hashable, Sendable, CustomStringConve
     public static let noEnginesRegistered = ErrorName("NoEnginesRegistered")
     /// A condition of the function does not hold on this engine; see ``RemoteFunction/depending(on:_:)``.
     public static let unmetDependency = ErrorName("UnmetDependency")
+    /// The hub cannot read its records.
+    public static let databaseError = ErrorName("DatabaseError")
     /// There is no value of that name.
     public static let nameError = ErrorName("NameError")
     /// There is no entry for that key; from the hub: no such task.
