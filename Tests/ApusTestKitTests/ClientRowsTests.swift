@@ -121,6 +121,26 @@ struct ClientRowsTests {
         }
     }
 
+    @Test("A client finds the tasks of one that is gone by id, label and history, those that are queued among them")
+    func tasksOfAnother() async throws {
+        try await withInMemoryCluster(engines: 1) { client, cluster in
+            let gone = try await cluster.connect()
+            let view = gone.loadBalancedView().with { $0.label = "fit" }
+            let ended = try view.applyAsync($triple, 2)
+            #expect(try await ended.value == 6)
+            let running = try view.applyAsync($nap, 0.2)
+            let queued = try view.applyAsync($triple, 3)
+            let ids = ended.messageIDs + running.messageIDs + queued.messageIDs
+            while try await client.hubHistory().count < 3 { await Task.yield() }
+            await gone.close()
+
+            #expect(try await client.hubHistory() == ids)
+            #expect(try await client.dbQuery(["label": "fit"], keys: []).map { $0.id } == ids)
+            let result = try await client.getResult(ids, as: Int.self)
+            #expect(try await result.value(timeout: .seconds(10)) == [6, 1, 9])
+        }
+    }
+
     @Test("Finished tasks run again under new ids, chunks of maps and closures among them")
     func resubmit() async throws {
         try await withInMemoryCluster(engines: 2) { client, _ in

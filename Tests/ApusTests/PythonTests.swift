@@ -166,6 +166,45 @@ struct PythonTests {
         }
     }
 
+    @Test("A Python client finds the tasks of one that was killed by id, label and history, those that are queued among them")
+    func clientKilled() async throws {
+        try await withTemporaryFolder { folder in
+            var options = Cluster.Options()
+            options.profile = ProfileDirectory(path: folder + "/profile_test")
+            options.clusterID = ""
+            try await withCluster(engines: 1, options: options) { _ in
+                let output = try await Python.run(Self.killedClientScript, [folder + "/profile_test"])
+                #expect(output.hasSuffix("all is well\n"), "\(output)")
+            }
+        }
+    }
+
+    private static let killedClientScript = """
+        import os, signal, subprocess, sys
+        import ipyparallel as ipp
+
+        client = ipp.Client(profile_dir=sys.argv[1])
+        client.wait_for_engines(1, timeout=60, interactive=False)
+        if sys.argv[2:] == ["first"]:
+            view = client.load_balanced_view()
+            with view.temp_flags(label="fit"):
+                results = [view.apply_async(ipp.Reference("sleepFor"), seconds) for seconds in (0.0, 3.0, 0.1, 0.2)]
+            results[0].get(timeout=20)
+            while len(client.hub_history()) < 4:
+                pass
+            print(*(result.msg_ids[0] for result in results), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        first = subprocess.run([sys.executable, *sys.orig_argv[1:], "first"], stdout=subprocess.PIPE, text=True)
+        assert first.returncode == -signal.SIGKILL
+        ids = first.stdout.split()
+        assert client.hub_history() == ids
+        assert [record["msg_id"] for record in client.db_query({"label": "fit"}, keys=["label"])] == ids
+        assert client.result_status(ids)["pending"] == ids[1:]
+        assert client.get_result(ids, owner=False).get(timeout=20) == [0.0, 3.0, 0.1, 0.2]
+        client.close()
+        print("all is well")
+        """
+
     private static let swiftCallsScript = """
         import sys
         import ipyparallel as ipp
