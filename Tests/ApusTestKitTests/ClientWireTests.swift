@@ -16,6 +16,8 @@ private final class FakeController: Sendable {
     let requests: AsyncStream<Message>
     private let state = Mutex<(sockets: [String: any TransportSocket], session: Session)?>(nil)
     private let info: ClientConnectionInfo
+    /// The answers to questions for results, in the order of the questions.
+    let answersAboutResults = Mutex<[(content: JSONObject, buffers: [ByteBuffer])]>([])
 
     init() async throws {
         let (requests, continuation) = AsyncStream.makeStream(of: Message.self)
@@ -45,7 +47,14 @@ private final class FakeController: Sendable {
         self.state.withLock { $0 = (sockets, Session(id: "controller", signer: signer)) }
         answering.body.withLock { body in
             body = { [weak self] request in
-                self?.send(
+                guard let self else { return }
+                if request.header.textMember("msg_type") == MessageType.resultRequest.rawValue {
+                    guard let answer = self.answersAboutResults.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) else { return }
+                    return self.send(
+                        MessageType.resultRequest.reply, to: request, by: "registration", content: answer.content,
+                        buffers: answer.buffers)
+                }
+                self.send(
                     .connectionReply, to: request, by: "registration", content: ["status": "ok", "engines": ["0": "ada"]])
             }
         }
@@ -71,6 +80,13 @@ private final class FakeController: Sendable {
             sockets[socket]!.send(message.frames)
             sockets[socket]!.flush()
         }
+    }
+
+    /// Ends the connection by which a request came. The client connects again at once.
+    func cutConnection(of request: Message, at socket: String) {
+        let sockets = self.state.withLock { $0!.sockets }
+        let identity = request.identities.first!
+        self.eventLoop.execute { sockets[socket]!.disconnect(identity) }
     }
 
     func connect() async throws -> Client {
@@ -120,6 +136,24 @@ struct ClientWireTests {
             }
             // Nothing holds the result any more, so nothing should hold the task.
             while client.metadata(of: id) != nil { try await Task.sleep(for: .milliseconds(1)) }
+        }
+    }
+
+    @Test("A task is not lost when the hub cannot read its records just then, because its disk is full for example")
+    func unreadableRecords() async throws {
+        try await self.withController { controller, client in
+            let result = try client.loadBalancedView().applyAsync("math.sqrt", 4, returning: Double.self)
+            var requests = controller.requests.makeAsyncIterator()
+            let request = try #require(await requests.next())
+            let record: JSONValue = ["result_header": ["msg_type": "apply_reply"], "result_content": ["status": "ok"]]
+            controller.answersAboutResults.withLock {
+                $0 = [
+                    (["status": "error", "ename": "DatabaseError", "evalue": "tasks.db cannot grow, the disk is full"], []),
+                    (["status": "ok", result.messageIDs[0].text: record], ObjectBuffers.serialize(.float(2))),
+                ]
+            }
+            controller.cutConnection(of: request, at: "task")
+            #expect(try await result.value(timeout: .seconds(20)) == 2)
         }
     }
 

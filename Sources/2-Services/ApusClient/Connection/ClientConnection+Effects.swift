@@ -153,6 +153,9 @@ extension ClientConnection {
             do {
                 let results = try await self.fetchResults(of: tasks)
                 self.handleOnLoop(.resultsCame(tasks.filter { results[$0] != nil }, recovery: recovery), with: .results(results))
+            } catch let error as RemoteError where error.isOfRecords {
+                // That is no answer about these tasks, so they are asked for again in the next round.
+                self.handleOnLoop(.resultsCame([], recovery: recovery), with: .results([:]))
             } catch {
                 let problem: ClientSession.ResultProblem =
                     switch error {
@@ -168,20 +171,29 @@ extension ClientConnection {
 
     private func findEngines(of tasks: [TaskID], _ recovery: Int) {
         Task {
-            do {
-                let reply = try await self.request(
-                    .databaseRequest,
-                    content: ["query": ["msg_id": ["$in": .array(tasks.map { .string($0.text) })]], "keys": ["engine_uuid"]],
-                    on: .query)
-                var engines: [TaskID: EngineUUID] = [:]
-                for record in reply["records"]?.array ?? [] {
-                    guard let id = record["msg_id"]?.string, let engine = record["engine_uuid"]?.string else { continue }
-                    engines[TaskID(id)] = EngineUUID(engine)
-                }
-                self.handleOnLoop(.enginesFound(engines, recovery: recovery))
-            } catch { self.handleOnLoop(.recoveryFailed(recovery), with: .cause(error)) }
+            while true {
+                do {
+                    let reply = try await self.request(
+                        .databaseRequest,
+                        content: ["query": ["msg_id": ["$in": .array(tasks.map { .string($0.text) })]], "keys": ["engine_uuid"]],
+                        on: .query)
+                    var engines: [TaskID: EngineUUID] = [:]
+                    for record in reply["records"]?.array ?? [] {
+                        guard let id = record["msg_id"]?.string, let engine = record["engine_uuid"]?.string else { continue }
+                        engines[TaskID(id)] = EngineUUID(engine)
+                    }
+                    return self.handleOnLoop(.enginesFound(engines, recovery: recovery))
+                } catch let error as RemoteError where error.isOfRecords {
+                    try? await Task.sleep(for: .seconds(1))
+                } catch { return self.handleOnLoop(.recoveryFailed(recovery), with: .cause(error)) }
+            }
         }
     }
+}
+
+extension RemoteError {
+    /// Whether the hub cannot read its records at the moment, because its disk is full for example.
+    fileprivate var isOfRecords: Bool { ErrorName(rawValue: self.name) == .databaseError }
 }
 
 extension MonotonicTime {
