@@ -425,6 +425,99 @@ struct RestoringTests {
         await world.stop()
     }
 
+    /// A controller that restores the engine ada, which says what it holds; and a direct request to ada.
+    private func directLife() async throws -> (world: World, direct: Peer, request: Message) {
+        let world = try await World(
+            self.options, store: self.store, restoring: ["0": "ada"],
+            describedAs: ["ada": ["reports": true, "recall": true, "python": true]])
+        let request = world.message(
+            .applyRequest, session: "customer", identities: [ByteBuffer(string: "ada")], buffers: [ByteBuffer(string: "function")]
+        )
+        return (world, world.socket(.dealer, world.client.mux, identity: "customer"), request)
+    }
+
+    /// Answers the controller's next question what ada holds.
+    private func report(_ world: World, _ ada: FakeEngine, asked: [String], has: [String] = []) async throws {
+        let question = try await ada.control.next()
+        #expect(question.json["msg_ids"] == .array(asked.map { .string($0) }))
+        ada.control.send(
+            world.message(
+                .reportReply,
+                content: [
+                    "status": "ok", "asked": .array(asked.map { .string($0) }), "has": .array(has.map { .string($0) }),
+                    "lost": [],
+                ],
+                parent: question.header, identities: Array(question.identities)))
+    }
+
+    @Test("A direct request that comes before its engine is back is sent once the engine has said that it does not have it")
+    func directToExpected() async throws {
+        let (world, direct, request) = try await self.directLife()
+        let query = world.socket(.dealer, world.client.common.registration)
+        let words = try await query.ask(world.message(.connectionRequest)).json["apus"]
+        #expect(words?["reports"] == ["ada"])
+        direct.send(request)
+        while try await self.store.states(of: [TaskID(request.id)]) != [.unfinished] { await Task.yield() }
+        let ada = try await world.startEngine("ada", restored: true)
+        try await self.report(world, ada, asked: [request.id])
+        let arrived = try await ada.mux.next()
+        #expect(arrived.id == request.id)
+        ada.mux.send(ada.reply(to: arrived))
+        #expect(try await direct.next().texts == ["result of ada"])
+        await world.stop()
+    }
+
+    @Test("A direct request that the engine has from the controller before is not sent when its client sends it again")
+    func directHeld() async throws {
+        let (world, direct, request) = try await self.directLife()
+        let ada = try await world.startEngine("ada", restored: true)
+        try await self.report(world, ada, asked: [], has: [request.id])
+        direct.send(request)
+        try await self.report(world, ada, asked: [request.id], has: [request.id])
+        ada.mux.send(ada.reply(to: try Message(frames: [ByteBuffer(string: "old")] + request.frames.dropFirst())))
+        #expect(try await direct.next().texts == ["result of ada"])
+        #expect(ada.mux.received == 0)
+        await world.stop()
+    }
+
+    @Test("A direct request that the engine answers before its client sends it again has that answer, also from the records")
+    func directAnsweredBefore() async throws {
+        let (world, direct, request) = try await self.directLife()
+        let ada = try await world.startEngine("ada", restored: true)
+        ada.mux.send(ada.reply(to: try Message(frames: [ByteBuffer(string: "old")] + request.frames.dropFirst())))
+        // The connection has shown no session, so it may be the client's.
+        #expect(try await direct.next().texts == ["result of ada"])
+        while try await self.store.states(of: [TaskID(request.id)]) != [.finished] { await Task.yield() }
+        direct.send(request)
+        let again = try await direct.next()
+        #expect(again.texts == ["result of ada"])
+        #expect(MessageHeader.messageID(scanning: again.parent) == MessageID(request.id))
+        #expect(ada.mux.received == 0)
+        await world.stop()
+    }
+
+    @Test("A recorded direct request that never came to its engine is sent again")
+    func directNeverArrived() async throws {
+        let first = try await World(self.options, store: self.store)
+        _ = try await first.startEngine("ada")
+        let client = first.socket(.dealer, first.client.mux, identity: "customer")
+        let request = first.message(
+            .applyRequest, session: "customer", identities: [ByteBuffer(string: "ada")], buffers: [ByteBuffer(string: "function")]
+        )
+        client.send(request)
+        while try await self.store.unfinished().isEmpty { await Task.yield() }
+        await first.stop()
+
+        let (world, direct, _) = try await self.directLife()
+        let ada = try await world.startEngine("ada", restored: true)
+        try await self.report(world, ada, asked: [request.id])
+        let arrived = try await ada.mux.next()
+        #expect(arrived.id == request.id)
+        ada.mux.send(ada.reply(to: arrived))
+        #expect(try await direct.next().texts == ["result of ada"])
+        await world.stop()
+    }
+
     @Test("Clients are told that tasks outlive this controller")
     func feature() async throws {
         let world = try await World(self.options, store: self.store, restoring: ["0": "eve"])

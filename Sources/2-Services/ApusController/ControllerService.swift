@@ -62,7 +62,9 @@ package actor ControllerService {
             logger: logger)
         let engines = EngineRoster(options, logger: logger)
         let loans = BufferLoans(engines: engines, session: session)
-        let direct = DirectDesk(engines: engines, session: session, loans: loans, recorder: recorder, outlets: outlets)
+        let direct = DirectDesk(
+            engines: engines, session: session, loans: loans, recorder: recorder, store: store, outlets: outlets, work: work,
+            on: eventLoop)
         let tasks = TaskDesk(
             options, engines: engines, direct: direct, session: session, gate: gate, loans: loans, recorder: recorder,
             store: store, outlets: outlets, work: work, on: eventLoop)
@@ -125,7 +127,7 @@ package actor ControllerService {
         guard self.store.isDurable else { return 0 }
         let restorer = TaskRestorer(
             store: self.store, tasks: self.tasks, direct: self.direct, session: self.session, recorder: self.recorder,
-            loop: self.eventLoop, mark: mark)
+            mark: mark)
         return try await restorer.restore()
     }
 

@@ -10,7 +10,6 @@ struct TaskRestorer {
     let direct: DirectDesk
     let session: ControllerSession
     let recorder: Recorder
-    let loop: any EventLoop
     /// The serial number of the last record that is left alone.
     let mark: Int64
 
@@ -22,7 +21,7 @@ struct TaskRestorer {
         let records = try await self.store.unfinished().filter { $0.serial > self.mark }
         let tasks = records.map { record in Result { try RestoredTask(record, signing: self.session) } }
         self.tasks.beginRestoring()
-        self.direct.beginRestoring(on: self.loop)
+        self.direct.beginRestoring()
         for (record, task) in zip(records, tasks) {
             do {
                 let task = try task.get()

@@ -33,6 +33,8 @@ struct ClientScript: Sendable {
         var isQuestion = false
         /// Whether the request's function submits tasks, which may be lost.
         var isNested = false
+        /// Whether the request is a broadcast, which a client does not send again to a controller that does not know it.
+        var isBroadcast = false
         /// The task on which the request depends, if that task had ended well and its client had the value before the request was sent.
         var ended: TaskID?
     }
@@ -75,7 +77,8 @@ struct ClientScript: Sendable {
             }
         case 12...13:
             let isCoalescing = time.chance(50)
-            await self.request(number, "double(\(x)) by \(isCoalescing ? "coalescing " : "")broadcast") {
+            let terms = Terms(isBroadcast: true)
+            await self.request(number, "double(\(x)) by \(isCoalescing ? "coalescing " : "")broadcast", terms) {
                 let view = self.client.broadcastView(isCoalescing: isCoalescing)
                 let values = try await self.value(number, try view.applyAsync(function, number, x))
                 return values.allSatisfy { $0 == x * 2 } ? nil : "\(values)"
@@ -280,7 +283,9 @@ struct ClientScript: Sendable {
             switch error.code {
             case .engineDied, .noEnginesRegistered, .noSuchEngine: return chronicle.has(.engine) || lostController
             case .taskAborted: return chronicle.has(.abort)
-            case .taskLost: return losses.excuses(.taskLost) || chronicle.has(.clientConnection)
+            case .taskLost:
+                let isSentAgain = self.life.nature.isDurable && !terms.isBroadcast
+                return losses.excuses(.taskLost, isSentAgain: isSentAgain) || chronicle.has(.clientConnection)
             case .connectionLost: return lostController && !terms.isQuestion
             case .controllerGone: return lostController
             default: return false

@@ -4,7 +4,7 @@ internal import ApusWire
 /// Records which tasks may have been lost with controllers that died, and excuses the errors that follow from such a loss.
 ///
 /// A controller with a durable store takes up the unfinished tasks that the store still has; a controller with a store in memory
-/// takes up none. The same errors are forgiven with either store. Everything that is forgiven for lost tasks is forgiven here;
+/// takes up none. Most errors are forgiven with either store. Everything that is forgiven for lost tasks is forgiven here;
 /// ``ClientScript`` also excuses errors about engines and connections once a controller has died.
 struct ControllerLosses: Sendable {
     /// Requests that a controller has and no engine has, each with the controller's process.
@@ -59,7 +59,10 @@ struct ControllerLosses: Sendable {
     /// Whether a task that a function submitted may never end. The ids of such tasks are not known for the client's request.
     var mayHaveLostInnerTasks: Bool { !self.tasks.isEmpty }
     /// Whether the code is a client's error for a task that was lost with its controller.
-    func excuses(_ code: ApusError.Code) -> Bool { self.hasDied && code == .taskLost }
+    ///
+    /// - Parameter isSentAgain: Whether the store is durable, and the request one that its client sends again if the store has no record
+    ///   of it, so that it cannot be lost.
+    func excuses(_ code: ApusError.Code, isSentAgain: Bool) -> Bool { self.hasDied && code == .taskLost && !isSentAgain }
     /// Whether the error is a lie that a later controller may have recorded: this controller takes the first answer to a task of
     /// the dead controller, even from a lying engine that was not given the task.
     func excuses(_ error: RemoteError) -> Bool { self.hasDied && error.name == LyingTransport.errorName }

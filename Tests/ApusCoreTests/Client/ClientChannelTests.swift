@@ -209,18 +209,26 @@ struct ClientChannelTests {
         #expect(client.reply(a) == [.keepReply(of: client[a], .end)])
     }
 
-    @Test("A direct request is not sent again")
-    func directRequest() {
+    @Test(
+        "A direct request is sent again where its engine can say whether it has had it, or the hub is the same",
+        arguments: [true, false])
+    func directRequest(isAnotherHub: Bool) {
         var client = self.session()
         client.submit(a, on: .mux, to: [ada])
+        client.submit(b, on: .mux, to: [bob])
+        client.answerAsHub("hub")
         client.on(.disconnected(.mux))
         client.on(.connected(.mux))
-        client.answerAsHub("another")
+        client.answerAsHub(isAnotherHub ? "another" : "hub")
         let question = client.ask()
-        client.on(.enginesAnswered(question, SessionTranscript.answer([:], apus: ["features": ["restoration"]])))
+        let answer = SessionTranscript.answer([:], apus: ["features": ["restoration"], "reports": ["ada"]])
+        client.on(.enginesAnswered(question, answer))
         client.on(.hubIdentified(recovery: 1))
-        let effects = client.on(.resultsFailed(.unknown, recovery: 1))
-        #expect(effects.first == .fail(client[a], .lost(.unknown(isAnotherHub: true))))
+        client.on(.resultsFailed(.refused, recovery: 1))
+        #expect(client.on(.resultsFailed(.unknown, recovery: 1)).first == .sendAgain(client[a]))
+        #expect(
+            client.on(.resultsFailed(.unknown, recovery: 1)).first
+                == (isAnotherHub ? .fail(client[b], .lost(.unknown(isAnotherHub: true))) : .sendAgain(client[b])))
     }
 
     @Test("A channel that breaks again starts another search, and both may end a task, once")

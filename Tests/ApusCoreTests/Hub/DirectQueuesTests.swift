@@ -82,4 +82,81 @@ struct DirectQueuesTests {
         #expect(self.request("client", buffers: [long]).function == nil)
         #expect(self.request("client").function == nil)
     }
+
+    // MARK: After a controller that was killed
+
+    @Test("A request to an engine that has yet to say what it holds is kept, and sent if the engine does not have it")
+    func inDoubt() throws {
+        var queues = DirectQueues()
+        queues.engineExpected(ada, reports: true)
+        #expect(queues.reporting == [ada])
+        let isExpected = queues.restored(a, to: ada, self.request("client"))
+        #expect(isExpected)
+        for task in [b, c] {
+            #expect(queues.reception(of: task, for: ada) == .keep)
+            queues.submitted(task, to: ada, self.request("client"), isInDoubt: true)
+        }
+        queues.engineJoined(ada)
+        let settlement = queues.engineReported(ada, EngineReport(asked: [a, b], has: [c, d]))
+        #expect(settlement.missing == [a, b])
+        // Its answer may be among those that were lost.
+        #expect(settlement.found == [c])
+        #expect(settlement.lost.isEmpty)
+        #expect(queues.reception(of: c, for: ada) == .drop, "it waits already")
+        #expect(queues.reception(of: d, for: ada) == .ask, "the engine has it, from the controller before")
+        #expect(queues.reception(of: e, for: ada) == .send)
+        try queues.checkInvariants()
+    }
+
+    @Test("A request whose answer the engine cannot repeat is lost")
+    func lostAnswer() {
+        var queues = DirectQueues()
+        queues.engineExpected(ada, reports: true)
+        _ = queues.restored(a, to: ada, self.request("client"))
+        queues.engineJoined(ada)
+        #expect(queues.engineReported(ada, EngineReport(asked: [a], has: [], lost: [a])).lost.map(\.task) == [a])
+        #expect(queues.queue(of: ada) == [])
+    }
+
+    @Test("A request that was sent again and of which the engine knows nothing after a while is lost")
+    func neverDelivered() {
+        var queues = DirectQueues()
+        queues.engineExpected(ada, reports: true)
+        _ = queues.restored(a, to: ada, self.request("client"))
+        queues.engineJoined(ada)
+        let report = EngineReport(asked: [a], has: [])
+        #expect(queues.engineReported(ada, report).missing == [a])
+        // The same report once more may have left the engine before the request came.
+        #expect(queues.engineReported(ada, report).lost.isEmpty)
+        #expect(queues.engineHadTime(ada, for: [a, b]) == [a])
+        #expect(queues.engineReported(ada, report).lost.map(\.task) == [a])
+        #expect(queues.engineHadTime(ada, for: [a]) == [])
+    }
+
+    @Test("Requests to an engine that cannot say what it holds are sent, and restored ones end by its report")
+    func stockEngine() {
+        var queues = DirectQueues()
+        queues.engineExpected(ada)
+        #expect(queues.reporting == [])
+        _ = queues.restored(a, to: ada, self.request("client"))
+        queues.engineJoined(ada)
+        #expect(queues.reception(of: b, for: ada) == .send)
+        queues.submitted(b, to: ada, self.request("client"))
+        #expect(queues.engineReported(ada, EngineReport(asked: [a], has: [], lost: [a])).lost.map(\.task) == [a])
+        #expect(queues.queue(of: ada) == [b])
+    }
+
+    @Test("A request that is sent again after its engine has answered is answered from the records")
+    func answeredBefore() {
+        var queues = DirectQueues()
+        queues.engineExpected(ada, reports: true)
+        queues.engineJoined(ada)
+        _ = queues.engineReported(ada, EngineReport(asked: [], has: [a]))
+        let isFirst = queues.answeredUnknown(a, by: ada)
+        #expect(isFirst)
+        queues.replied(a, by: ada, wasAborted: false)
+        let isFirstAgain = queues.answeredUnknown(a, by: ada)
+        #expect(!isFirstAgain)
+        #expect(queues.reception(of: a, for: ada) == .answerFromRecords)
+    }
 }

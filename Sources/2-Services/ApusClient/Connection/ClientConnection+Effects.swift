@@ -87,7 +87,8 @@ extension ClientConnection {
                 deeds.append(.fail(state.removeTask(slot), failure, cause: cause))
             case .forget(let slot): _ = state.removeTask(slot)
             case .sendAgain(let slot):
-                state.outbound.append((channel: .task, frames: state.requests[slot]))
+                guard let channel = state.task(slot).channel else { continue }
+                state.outbound.append((channel: channel, frames: state.requests[slot]))
                 if !state.drainIsScheduled { deeds.append(.drain) }
                 state.drainIsScheduled = true
             case .announceChange:

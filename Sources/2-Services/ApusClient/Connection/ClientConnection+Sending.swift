@@ -66,7 +66,7 @@ extension ClientConnection {
                 let request = ClientSession.Request(on: channel, to: task.targets, output: output)
                 switch state.core.submit(task.id, request, effects: &state.effects) {
                 case .accepted(let slot):
-                    state.keep(task, in: slot, channel == .task ? message.frames : [])
+                    state.keep(task, in: slot, channel == .task || channel == .mux ? message.frames : [])
                     if channel.takesTasks { state.history.append(task) }
                 case .refused(let failure): deeds.append(.fail(task, failure, cause: nil))
                 }

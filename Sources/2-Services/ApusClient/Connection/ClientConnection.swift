@@ -45,7 +45,8 @@ final class ClientConnection: Sendable {
         var timer: Scheduled<Void>?
         /// The tasks that are pending in the core, each in the slot that the core gave it; nil where a slot is free.
         private(set) var tasks: [PendingTask?] = []
-        /// The requests of load-balanced tasks, by the same slots, in case a controller was killed before it had one; else empty.
+        /// The requests of load-balanced and direct tasks, by the same slots, in case a controller was killed before it had one; else
+        /// empty.
         private(set) var requests: [[ByteBuffer]] = []
         var sockets: [Channel: any TransportSocket] = [:]
         var outbound: [(channel: Channel, frames: [ByteBuffer])] = []

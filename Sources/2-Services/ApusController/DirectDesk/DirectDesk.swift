@@ -7,11 +7,21 @@ import NIOCore
 /// article, "Mux and control").
 final class DirectDesk {
     private var queues = DirectQueues()
+    /// Whether the unfinished requests of the controller before this one were taken up, so that a request unknown here was never
+    /// recorded.
+    private var restores = false
+    /// The requests of which it is not certain that their engines have them, as they are to be sent if the engines do not.
+    private var doubtful: [TaskID: Message] = [:]
+    /// Called to have an engine asked about requests.
+    var onQuestion: (EngineUUID, Set<TaskID>) -> Void = { _, _ in }
 
     private let engines: EngineRoster
     private let session: ControllerSession
     private let loans: BufferLoans
     private let recorder: Recorder
+    private let store: any TaskStore
+    private let work: LoopTasks
+    private let loop: any EventLoop
     private let muxClient: Outlet
     private let returning: ReturningClientsOutlet
     private let muxEngine: Outlet
@@ -20,9 +30,20 @@ final class DirectDesk {
     private let iopubClient: Outlet
     private let broadcastClient: Outlet
 
-    /// - Parameter outlets: The desk sends by the sockets of mux, control and output, and by the one of broadcast clients when it
-    ///   answers in place of an engine that is gone.
-    init(engines: EngineRoster, session: ControllerSession, loans: BufferLoans, recorder: Recorder, outlets: Outlets) {
+    /// How long an engine may take to get a request that was sent again before it is asked whether it has it.
+    private static let deliveryTime = TimeAmount.seconds(10)
+
+    /// - Parameters:
+    ///   - store: Has the answers to requests of earlier controllers that clients send again.
+    ///   - outlets: The desk sends by the sockets of mux, control and output, and by the one of broadcast clients when it answers in
+    ///     place of an engine that is gone.
+    init(
+        engines: EngineRoster, session: ControllerSession, loans: BufferLoans, recorder: Recorder, store: any TaskStore,
+        outlets: Outlets, work: LoopTasks, on loop: any EventLoop
+    ) {
+        self.store = store
+        self.work = work
+        self.loop = loop
         self.engines = engines
         self.session = session
         self.loans = loans
@@ -43,13 +64,27 @@ final class DirectDesk {
         let (message, header) = (request.message, request.header)
         let engine = EngineUUID(String(buffer: message.identities[1]))
         self.returning.spoke(message.identities[0], as: header.session)
+        let isTask = header.type == .applyRequest || header.type == .executeRequest
+        if isTask, self.restores {
+            switch self.queues.reception(of: header.id, for: engine) {
+            case .send: break
+            case .keep: return self.keep(request, for: engine)
+            case .ask:
+                self.keep(request, for: engine)
+                return self.onQuestion(engine, [header.id])
+            case .drop: return
+            case .answerFromRecords: return self.answerFromRecords(request, engine)
+            }
+        }
         guard self.engines.isRegistered(engine) else { return self.answerUnknownEngine(request, engine, by: self.muxClient) }
-        var relayed = self.loans.lending(message, to: engine, for: header.id).frames
+        self.send(message, to: engine, as: header.id)
+        if isTask { self.noteSent(message, header, as: header.id, to: engine, port: .mux) }
+    }
+
+    private func send(_ message: Message, to engine: EngineUUID, as task: TaskID) {
+        var relayed = self.loans.lending(message, to: engine, for: task).frames
         relayed.swapAt(0, 1)
         self.muxEngine.send(relayed)
-        if header.type == .applyRequest || header.type == .executeRequest {
-            self.noteSent(message, header, as: header.id, to: engine, port: .mux)
-        }
     }
 
     func relayControl(_ request: VerifiedRequest) {
@@ -85,14 +120,80 @@ final class DirectDesk {
     // MARK: After a controller that was killed
 
     /// Expects an engine of the controller before this one to come back. Must be called before its requests are restored.
-    func expect(_ engine: EngineUUID) { self.queues.engineExpected(engine) }
+    ///
+    /// - Parameter reports: Whether the engine can say what it holds.
+    func expect(_ engine: EngineUUID, reports: Bool) { self.queues.engineExpected(engine, reports: reports) }
+
+    /// Engines of the controller before this one that say what they hold. A client may send a request to them again that this
+    /// controller does not know: it will not run twice.
+    var reporting: [EngineUUID] { self.queues.reporting }
+
+    /// Keeps a request that a client may have sent to the controller before this one, until it is certain whether its engine has it.
+    private func keep(_ request: VerifiedRequest, for engine: EngineUUID) {
+        let (message, header) = (request.message, request.header)
+        self.doubtful[header.id] = message
+        self.queues.submitted(
+            header.id, to: engine, DirectRequest(message, at: .mux, returning: header.session), isInDoubt: true)
+        self.recorder.note(
+            .submitted(header.id, request: message, client: header.session, date: header.date, queue: .direct, engine: engine))
+    }
+
+    /// Answers a request that a client has sent again, and that its engine has answered in between.
+    private func answerFromRecords(_ request: VerifiedRequest, _ engine: EngineUUID) {
+        self.recorder.flush()
+        self.work.start(for: self) { desk in
+            let fields: Set<TaskField> = [.resultHeader, .resultMetadata, .resultContent, .resultBuffers]
+            let record = try? await desk.store.records(of: [request.header.id], fields: fields).first
+            desk.answer(request, of: engine, with: record?.reply)
+        }
+    }
+
+    private func answer(_ request: VerifiedRequest, of engine: EngineUUID, with answer: Message?) {
+        let message = request.message
+        let again: Message
+        if let answer {
+            var parts = answer.parts
+            parts.parent = message.header
+            again = self.session.signed(parts, identities: Array(message.identities), buffers: Array(answer.buffers))
+        } else {
+            let error = self.engines.lostAnswer(
+                engine, request.header.id, FunctionName.text(in: message.buffers.first), tries: nil)
+            again = self.session.message(
+                request.header.type.reply, identities: Array(message.identities), parent: message.header,
+                metadata: ReplyMetadata.standIn(.error, for: engine, at: .now), content: error.json)
+        }
+        self.recorder.answer(again.frames, by: self.muxClient)
+    }
+
+    /// Records the first answer to a request that is not known here, and sends the answer to the client whose session it names.
+    ///
+    /// The controller before this one passed the request on and was killed before the store had it.
+    ///
+    /// - Returns: Whether the request was such a one.
+    private func takeUnknown(_ answer: Message, to task: TaskID, from engine: EngineUUID) -> Bool {
+        guard !self.queues.isQueued(task, at: engine), let header = try? MessageHeader(scanning: answer.parent),
+            header.type == .applyRequest || header.type == .executeRequest, self.queues.answeredUnknown(task, by: engine)
+        else { return false }
+        self.recorder.note(
+            .submitted(
+                task, request: .lost(header: answer.parent), client: header.session, date: header.date, queue: .direct,
+                engine: engine))
+        self.noteReply(answer, to: task, from: engine)
+        var frames = answer.frames
+        frames.remove(at: 1)
+        self.returning.answer(frames, to: header.session)
+        return true
+    }
 
     /// Sends a client that has connected the answers that are held for clients of the controller before this one.
     func clientConnected(_ client: ByteBuffer) { self.returning.connected(client) }
     func clientLeft(_ client: ByteBuffer) { self.returning.disconnected(client) }
 
     /// Begins to take up requests without an outcome.
-    func beginRestoring(on loop: any EventLoop) { self.returning.expectClients(on: loop) }
+    func beginRestoring() {
+        self.restores = true
+        self.returning.expectClients(on: self.loop)
+    }
 
     /// Takes up a request without an outcome. A copy of a broadcast, or a request to an engine that is not expected, ends as
     /// lost.
@@ -101,6 +202,7 @@ final class DirectDesk {
         if let engine, !Self.isBroadcast(request),
             self.queues.restored(record.id, to: engine, DirectRequest(request, at: .mux, returning: record.client))
         {
+            self.doubtful[record.id] = request
             return
         }
         let function = FunctionName.text(in: request.buffers.first)
@@ -113,16 +215,36 @@ final class DirectDesk {
         return metadata[MetadataMember.isBroadcast]?.bool == true
     }
 
-    /// Ends, as lost, the requests that the controller before this one sent to the engine and that the engine does not have.
+    /// Compares an engine's report with the requests that it may have got from the controller before this one: those that it never
+    /// got are sent, and those whose answers are lost end.
     ///
     /// - Returns: The requests that have ended.
     func take(_ report: EngineReport, from engine: EngineUUID) -> [TaskID] {
-        let left = self.queues.engineReported(engine, report)
-        for (task, request) in left {
+        let settlement = self.queues.engineReported(engine, report)
+        for (task, request) in settlement.lost {
             self.end(task, request, of: engine, self.engines.lostAnswer(engine, task, request.functionName, tries: nil))
         }
+        for task in settlement.missing {
+            if let message = self.doubtful[task] { self.send(message, to: engine, as: task) }
+        }
+        // An engine that had such a request after all, and forgot it, drops it as played again and does not answer.
+        if !settlement.missing.isEmpty {
+            self.loop.assumeIsolated().scheduleTask(in: Self.deliveryTime) { [weak self] in
+                self?.checkDelivery(of: settlement.missing, to: engine)
+            }
+        }
+        if !settlement.found.isEmpty { self.onQuestion(engine, Set(settlement.found)) }
+        if !self.doubtful.isEmpty {
+            for task in report.has.union(settlement.missing) { self.doubtful[task] = nil }
+        }
         self.muxClient.flush()
-        return left.map(\.task)
+        return settlement.lost.map(\.task)
+    }
+
+    /// Asks an engine about requests that were sent to it again and have no answer.
+    private func checkDelivery(of tasks: [TaskID], to engine: EngineUUID) {
+        let asked = self.queues.engineHadTime(engine, for: tasks)
+        if !asked.isEmpty, self.engines.isRegistered(engine) { self.onQuestion(engine, Set(asked)) }
     }
 
     // MARK: Replies
@@ -142,6 +264,9 @@ final class DirectDesk {
         let engine = EngineUUID(String(buffer: message.identities[0]))
         guard self.engines.isTimely(message, from: engine) else { return nil }
         let task = MessageHeader.messageID(scanning: message.parent)
+        if self.restores, let task, self.takeUnknown(message, to: task, from: engine) {
+            return Ending(task: task, reply: message, engine: engine)
+        }
         let request = task.flatMap { self.noteReply(message, to: $0, from: engine) }
         var relayed = message.frames
         if let returning = request?.returning {
@@ -167,7 +292,7 @@ final class DirectDesk {
     @discardableResult
     func noteReply(_ reply: Message, to task: TaskID, from engine: EngineUUID) -> DirectRequest? {
         let request = self.queues.replied(task, by: engine, wasAborted: reply.content.textMember("status") == "aborted")
-        self.loans.letGo(of: task)
+        self.letGo(of: task)
         self.recorder.note(.completed(task, reply: reply, received: .now))
         return request
     }
@@ -210,7 +335,7 @@ final class DirectDesk {
     /// - Returns: The requests.
     func strandRequests(of engine: EngineUUID) -> [TaskID] {
         self.queues.engineLeft(engine).map { task, _ in
-            self.loans.letGo(of: task)
+            self.letGo(of: task)
             self.recorder.note(.stranded(task, on: engine, at: .now))
             return task
         }
@@ -218,13 +343,19 @@ final class DirectDesk {
 
     /// Ends a request that its engine will not answer: sends and records a reply in the engine's place.
     private func end(_ task: TaskID, _ request: DirectRequest, of engine: EngineUUID, _ error: ErrorContent) {
-        self.loans.letGo(of: task)
+        self.letGo(of: task)
         guard let reply = self.reply(to: request, of: engine, error) else {
             return self.recorder.note(.stranded(task, on: engine, at: .now))
         }
         self.recorder.note(.completed(task, reply: reply, received: .now))
         if let returning = request.returning { return self.returning.answer(Array(reply.frames.dropFirst()), to: returning) }
         self.recorder.answer(reply.frames, by: request.port == .mux ? self.muxClient : self.broadcastClient)
+    }
+
+    /// Forgets what was kept of a request until its end.
+    private func letGo(of task: TaskID) {
+        self.loans.letGo(of: task)
+        if !self.doubtful.isEmpty { self.doubtful[task] = nil }
     }
 
     /// The reply to a request in place of its engine; nil for a copy of a coalescing broadcast, which fails as a whole.
@@ -260,8 +391,13 @@ final class DirectDesk {
     func completed(of engine: EngineUUID) -> [TaskID] { self.queues.completed(of: engine) }
     func completedCount(of engine: EngineUUID) -> Int { self.queues.completedCount(of: engine) }
 
-    /// Looks for contradictions in what the core keeps; for tests.
-    func checkInvariants() throws { try self.queues.checkInvariants() }
+    /// Looks for contradictions in what the desk and its core keep; for tests.
+    func checkInvariants() throws {
+        try self.queues.checkInvariants()
+        for task in self.doubtful.keys where !self.queues.isQueued(task) {
+            throw BrokenInvariant(description: "direct request \(task) is kept, which no engine owes an answer to")
+        }
+    }
 }
 
 extension DirectRequest {

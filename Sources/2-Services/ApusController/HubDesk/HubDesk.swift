@@ -157,7 +157,7 @@ final class HubDesk {
             request.isExpected = withTasks
             if withTasks {
                 self.tasks.expect(request.uuid)
-                self.direct.expect(request.uuid)
+                self.direct.expect(request.uuid, reports: state.announcements[uuid]?["reports"]?.bool == true)
             }
             self.handle(.registry(.registrationRequested(request)))
         }

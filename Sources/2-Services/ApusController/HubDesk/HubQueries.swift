@@ -26,6 +26,7 @@ struct HubQueries {
             "memory": .object(JSONObject(uniqueKeysWithValues: places)), "limits": .array(limiting),
             "max_message": .int(options.maximumMessageSize ?? MessageSize.standard),
         ]
+        if self.tasks.restores { apus["reports"] = .array(self.direct.reporting.map { .string($0.text) }) }
         // So that clients need not wait for engines that will not come.
         if let reason = self.tasks.noEngineIsComing { apus["no_engine_is_coming"] = .string(reason) }
         return ["status": "ok", "engines": .object(JSONObject(uniqueKeysWithValues: engines)), "apus": .object(apus)]

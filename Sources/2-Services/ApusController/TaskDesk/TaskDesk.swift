@@ -91,6 +91,7 @@ final class TaskDesk {
         self.inquiries = EngineInquiries(
             engines: engines, session: session, control: outlets.controlEngine, tasks: outlets.taskEngine, on: loop)
         self.inquiries.onReport = { [unowned self] in self.take($0, from: $1) }
+        direct.onQuestion = { [unowned self] in self.inquiries.ask($0, of: $1) }
     }
 
     // MARK: Requests

@@ -67,7 +67,7 @@ extension ClientSession {
         _ problem: ResultProblem, _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
     ) {
         guard var recovery = self.recoveries[number], case .asking(.results(let asked)) = recovery.state else { return }
-        if asked.count == 1, problem == .unknown, let slot = self.slotToSendAgain(asked[0]) {
+        if asked.count == 1, problem == .unknown, let slot = self.slotToSendAgain(asked[0], isAnotherHub: recovery.isAnotherHub) {
             effects.append(.sendAgain(slot))
         } else if asked.count == 1 {
             let loss: Loss =
@@ -84,13 +84,17 @@ extension ClientSession {
     }
 
     /// The task's slot, if its request may be sent again: the controller took up all tasks that an earlier one had accepted, and
-    /// does not know this one. A direct request may not be sent again, because its engine may have run it before the controller
-    /// could record it.
-    private func slotToSendAgain(_ task: TaskID) -> Slot? {
-        guard self.features.contains(.restoration), self.isUnsettled(task), let slot = self.pending.slot(of: task),
-            self.pending[slot].request.channel == .task
-        else { return nil }
-        return slot
+    /// does not know this one. The engine of a direct request may have run it before the earlier controller could record it, so
+    /// the engine must be one that can tell.
+    private func slotToSendAgain(_ task: TaskID, isAnotherHub: Bool) -> Slot? {
+        guard self.features.contains(.restoration), self.isUnsettled(task), let slot = self.pending.slot(of: task) else {
+            return nil
+        }
+        switch self.pending[slot].request.channel {
+        case .task: return slot
+        case .mux: return !isAnotherHub || self.pending[slot].request.targets.allSatisfy(self.directory.reports) ? slot : nil
+        default: return nil
+        }
     }
 
     /// Fails the tasks that no engine known to a new controller has. A controller that takes up the tasks of an earlier one ends

@@ -22,6 +22,8 @@ package struct EngineDirectory: Sendable {
     private var memoryPlaces: [EngineUUID: String] = [:]
     /// Whether an engine stops a task at its run limit; an engine of which that is unknown is missing.
     private var limits: [EngineUUID: Bool] = [:]
+    /// Engines of an earlier controller that tell the present one what they hold of it, whether they have come back or not.
+    private var reporting: Set<EngineUUID> = []
     /// Notifications that came since the first of the open questions was asked, in order.
     private var news: [News] = []
     /// How many questions are open.
@@ -47,6 +49,7 @@ package struct EngineDirectory: Sendable {
     package mutating func take(_ answer: JSONValue, to question: Question) -> Bool {
         guard let engines = answer["engines"]?.object else { return false }
         let apus = answer["apus"]
+        self.reporting = Set((apus?["reports"]?.array ?? []).compactMap { $0.string.map { EngineUUID($0) } })
         let limiting = apus?["limits"]?.array.map { Set($0.compactMap { $0.int }) }
         // Answers of engines that were asked about their limits are kept.
         let knownLimits = self.limits
@@ -93,6 +96,10 @@ package struct EngineDirectory: Sendable {
     package func shareMemory(_ engines: [EngineUUID], of place: String) -> Bool {
         engines.allSatisfy { self.memoryPlaces[$0] == place }
     }
+
+    /// Whether the controller learns from the engine what an earlier controller gave it, so that a request that is sent to the engine
+    /// again does not run twice.
+    func reports(_ engine: EngineUUID) -> Bool { self.reporting.contains(engine) }
 
     /// Whether the engine stops a task at its run limit; nil while that is unknown.
     package func keepsLimits(_ engine: EngineUUID) -> Bool? { self.limits[engine] }
