@@ -518,6 +518,75 @@ struct RestoringTests {
         await world.stop()
     }
 
+    @Test(
+        "The answer to a copy of a broadcast goes to its client after the controller's death; a part of a coalesced one is recorded",
+        arguments: [false, true])
+    func broadcast(isCoalescing: Bool) async throws {
+        let first = try await World(self.options, store: self.store)
+        let ada = try await first.startEngine("ada")
+        let client = first.socket(.dealer, try #require(first.client.broadcast), identity: "customer")
+        let request = first.message(
+            .applyRequest, session: "customer",
+            metadata: [
+                "targets": [["ada", 0]], "is_broadcast": true, "is_coalescing": .bool(isCoalescing), "apus_copies": true,
+            ], buffers: [ByteBuffer(string: "function")])
+        client.send(request)
+        let copy = try await ada.broadcast.next()
+        #expect(copy.id == "\(request.id)_ada")
+        while try await self.store.unfinished().isEmpty { await Task.yield() }
+        await first.stop()
+
+        let (world, _, _) = try await self.directLife()
+        let again = world.socket(.dealer, try #require(world.client.broadcast), identity: "customer")
+        let restored = try await world.startEngine("ada", restored: true)
+        try await self.report(world, restored, asked: [copy.id], has: [copy.id])
+        restored.broadcast.send(
+            restored.reply(
+                to: copy,
+                more: ["is_broadcast": true, "is_coalescing": .bool(isCoalescing), "original_msg_id": .string(request.id)]))
+        while try await self.store.states(of: [TaskID(copy.id)]) != [.finished] { await Task.yield() }
+        if isCoalescing {
+            // The next answer to the client is to its next request.
+            again.send(
+                world.message(
+                    .applyRequest, session: "customer",
+                    metadata: ["targets": [["eve", 1]], "is_broadcast": true, "apus_copies": true]))
+            #expect(try await again.next().json["ename"] == "EngineError")
+        } else {
+            let answer = try await again.next()
+            #expect(answer.texts == ["result of ada"])
+            #expect(answer.parent.textMember("msg_id") == copy.id)
+        }
+        await world.stop()
+    }
+
+    @Test("A copy of a broadcast that never came to its engine is sent again")
+    func broadcastNeverArrived() async throws {
+        let first = try await World(self.options, store: self.store)
+        let ada = try await first.startEngine("ada")
+        let client = first.socket(.dealer, try #require(first.client.broadcast), identity: "customer")
+        client.send(
+            first.message(
+                .applyRequest, session: "customer",
+                metadata: ["targets": [["ada", 0]], "is_broadcast": true, "is_coalescing": false, "apus_copies": true],
+                buffers: [ByteBuffer(string: "function")]))
+        let copy = try await ada.broadcast.next()
+        while try await self.store.unfinished().isEmpty { await Task.yield() }
+        await first.stop()
+
+        let (world, _, _) = try await self.directLife()
+        let again = world.socket(.dealer, try #require(world.client.broadcast), identity: "customer")
+        let restored = try await world.startEngine("ada", restored: true)
+        try await self.report(world, restored, asked: [copy.id])
+        let arrived = try await restored.broadcast.next()
+        #expect(arrived.id == copy.id)
+        restored.broadcast.send(
+            restored.reply(
+                to: arrived, more: ["is_broadcast": true, "is_coalescing": false, "original_msg_id": .string(copy.id)]))
+        #expect(try await again.next().texts == ["result of ada"])
+        await world.stop()
+    }
+
     @Test("Clients are told that tasks outlive this controller")
     func feature() async throws {
         let world = try await World(self.options, store: self.store, restoring: ["0": "eve"])

@@ -15,6 +15,8 @@ extension ControllerService {
         case .peerConnected where socket == .notification: self.hub.subscriberConnected()
         case .peerConnected(let identity) where socket == .taskClient: self.tasks.clientConnected(identity)
         case .peerConnected(let identity) where socket == .muxClient: self.direct.clientConnected(identity)
+        case .peerConnected(let identity) where socket == .broadcastClient:
+            self.direct.returningToBroadcasts.connected(identity)
         case .peerConnected(let identity):
             if socket.isForEachEngine { self.outlets[socket]?.note(.connected(identity)) }
             if let line = socket.line { self.hub.connected(identity, by: line) }
@@ -23,6 +25,7 @@ extension ControllerService {
                 self.logger.debug("a client left", metadata: ["client": "\(number)"])
             }
             if socket == .muxClient { self.direct.clientLeft(identity) }
+            if socket == .broadcastClient { self.direct.returningToBroadcasts.disconnected(identity) }
             if socket.isForEachEngine { self.outlets[socket]?.note(.disconnected(identity)) }
             if let line = socket.line { self.hub.disconnected(identity, by: line) }
         case .problem(let text): self.logger.debug("\(text)", metadata: ["socket": "\(socket)"])

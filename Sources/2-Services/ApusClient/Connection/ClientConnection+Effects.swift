@@ -152,7 +152,7 @@ extension ClientConnection {
     private func fetchResults(of tasks: [TaskID], _ recovery: Int) {
         Task {
             do {
-                let results = try await self.fetchResults(of: tasks)
+                let results = try await self.fetchResults(ofPending: tasks)
                 self.handleOnLoop(.resultsCame(tasks.filter { results[$0] != nil }, recovery: recovery), with: .results(results))
             } catch let error as RemoteError where error.isOfRecords {
                 // That is no answer about these tasks, so they are asked for again in the next round.
@@ -160,7 +160,8 @@ extension ClientConnection {
             } catch {
                 let problem: ClientSession.ResultProblem =
                     switch error {
-                    case let error as RemoteError where tasks.count == 1 && error.value == "No such message: \(tasks[0])":
+                    // Of a coalescing broadcast a copy is named, whose id begins with the broadcast's.
+                    case let error as RemoteError where tasks.count == 1 && error.value.hasPrefix("No such message: \(tasks[0])"):
                         .unknown
                     case is RemoteError: .refused
                     default: .failed

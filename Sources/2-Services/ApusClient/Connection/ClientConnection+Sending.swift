@@ -44,12 +44,13 @@ extension ClientConnection {
         if isCoalescing {
             tasks = [
                 PendingTask(
-                    id: id, targets: targets, submitted: now, ignoresOutput: true, limitedOn: limitedOn, channel: .broadcast)
+                    id: id, targets: targets, submitted: now, ignoresOutput: true, limitedOn: limitedOn, channel: .broadcast,
+                    isCoalescing: true)
             ]
         } else {
             tasks = targets.map { target in
                 PendingTask(
-                    id: MessageID("\(id.text)_\(target.text)"), targets: [target], submitted: now, ignoresOutput: false,
+                    id: Self.copy(of: id, for: target), targets: [target], submitted: now, ignoresOutput: false,
                     limitedOn: limitedOn.map { _ in [target] }, channel: .broadcast)
             }
         }

@@ -14,6 +14,8 @@ final class PendingTask: Sendable {
     let limitedOn: [EngineUUID]?
     /// The channel that the request was sent by; nil for a task whose result comes from the hub.
     let channel: ClientConnection.Channel?
+    /// Whether one answer stands for those of all targets of a broadcast.
+    let isCoalescing: Bool
     /// How large the request's buffers are.
     let requestBytes: Int
     /// Whether one reply stands for those of many engines, or for none.
@@ -37,8 +39,9 @@ final class PendingTask: Sendable {
 
     init(
         id: MessageID, targets: [EngineUUID], submitted: WireDate, ignoresOutput: Bool, limitedOn: [EngineUUID]? = nil,
-        channel: ClientConnection.Channel? = nil, requestBytes: Int = 0
+        channel: ClientConnection.Channel? = nil, requestBytes: Int = 0, isCoalescing: Bool = false
     ) {
+        self.isCoalescing = isCoalescing
         self.channel = channel
         self.requestBytes = requestBytes
         self.limitedOn = limitedOn

@@ -1,6 +1,7 @@
 import ApusCore
 import ApusFunctions
 import ApusWire
+import Locks
 import NIOCore
 
 // Results from the hub's database.
@@ -25,6 +26,29 @@ extension ClientConnection {
         }
         return results
     }
+
+    /// Asks the hub for the results of pending tasks. A broadcast with one answer for all has no record of its own; its result is made
+    /// of those of its copies, once all of them are there.
+    func fetchResults(ofPending tasks: [TaskID]) async throws -> [TaskID: RecordedResult] {
+        let copies = self.state.withLock { state in
+            tasks.compactMap { id -> (id: TaskID, targets: [EngineUUID])? in
+                guard let slot = state.core.slot(of: id), case let task = state.task(slot), task.isCoalescing else { return nil }
+                return (id, task.targets)
+            }
+        }
+        if copies.isEmpty { return try await self.fetchResults(of: tasks) }
+        let ids = tasks.filter { id in !copies.contains { $0.id == id } }
+        var results = try await self.fetchResults(
+            of: ids + copies.flatMap { copy in copy.targets.map { Self.copy(of: copy.id, for: $0) } })
+        for (id, targets) in copies {
+            let parts = targets.compactMap { results.removeValue(forKey: Self.copy(of: id, for: $0)) }
+            if parts.count == targets.count { results[id] = RecordedResult(gathering: parts, of: targets) }
+        }
+        return results
+    }
+
+    /// The id of a broadcast's copy for an engine.
+    static func copy(of broadcast: TaskID, for engine: EngineUUID) -> TaskID { TaskID("\(broadcast.text)_\(engine.text)") }
 }
 
 /// A task's reply and output, as the hub's database has them.
@@ -40,6 +64,21 @@ struct RecordedResult: Sendable {
                 header: part("result_header"), parent: part("header"), metadata: part("result_metadata"),
                 content: part("result_content")), buffers: buffers)
         self.output = TaskOutput(hub: record["io"] ?? [:])
+    }
+
+    /// Makes one result of those of a broadcast's copies, in the order of their engines. If any has failed, the first failure is the
+    /// result.
+    fileprivate init(gathering parts: [RecordedResult], of engines: [EngineUUID]) {
+        let failed = parts.first { $0.reply.content.textMember("status") != "ok" }
+        guard let last = failed ?? parts.last else { preconditionFailure("a broadcast without engines has no result") }
+        var metadata = (try? JSONValue(parsing: last.reply.metadata))?.object ?? [:]
+        metadata[MetadataMember.broadcastTargets] = .array(engines.map { .string($0.text) })
+        var message = last.reply.parts
+        message.metadata = JSONValue.object(metadata).packed
+        self.reply = Message(
+            identities: [], signature: ByteBuffer(), parts: message,
+            buffers: failed == nil ? parts.flatMap { Array($0.reply.buffers) } : [])
+        self.output = TaskOutput()
     }
 }
 

@@ -39,6 +39,7 @@ final class BroadcastDesk {
         self.recorder = recorder
         self.clients = outlets.broadcastClient
         self.leaves = outlets.leaves
+        direct.onCopy = { [unowned self] in self.send($1, to: $0, as: $2) }
     }
 
     /// A broadcast that will be answered as a whole: its client, and the replies so far, which become one.
@@ -56,6 +57,7 @@ final class BroadcastDesk {
     func take(_ verified: VerifiedRequest) {
         let (message, header) = (verified.message, verified.header)
         guard let client = message.identities.first else { return self.gate.drop("no client is named", at: .broadcastClient) }
+        self.direct.returningToBroadcasts.spoke(client, as: header.session)
         do {
             let metadata = try JSONValue(parsing: message.metadata)
             let asked = RequestMetadata.ForBroadcast(metadata)
@@ -103,8 +105,12 @@ final class BroadcastDesk {
         let uuid = EngineUUID(String(buffer: engine))
         guard self.engines.isTimely(message, from: uuid) else { return }
         if let id = MessageHeader.messageID(scanning: message.parent) {
-            self.direct.noteReply(message, to: id, from: uuid)
-            self.tasks.engineTouched(uuid)
+            defer { self.tasks.engineTouched(uuid) }
+            // Nothing is open here of a broadcast that came to the controller before this one.
+            if self.direct.takeUnknown(message, to: id, from: uuid) { return }
+            if let returning = self.direct.noteReply(message, to: id, from: uuid)?.returning {
+                return self.direct.sendBack(message, to: returning, by: .broadcast)
+            }
         }
         do {
             let metadata = try JSONValue(parsing: message.metadata)
@@ -220,15 +226,21 @@ final class BroadcastDesk {
 
     private func forward(_ copy: BroadcastScheduler.Copy, _ request: Message, _ header: MessageHeader) {
         guard case .engine(let uuid) = copy.outlet else { return }
-        guard let identity = self.engines.identity(of: uuid) else { return self.refuse(copy.id, for: uuid, request, header) }
-        let frames = [identity] + self.loans.lending(request, to: uuid, for: copy.id).frames
+        guard self.engines.isRegistered(uuid) else { return self.refuse(copy.id, for: uuid, request, header) }
+        self.send(request, to: uuid, as: copy.id)
+        self.direct.noteSent(request, header, as: copy.id, to: uuid, port: .broadcast)
+    }
+
+    /// Sends a copy to its engine, now or when the engine has connected.
+    private func send(_ copy: Message, to uuid: EngineUUID, as task: TaskID) {
+        guard let identity = self.engines.identity(of: uuid) else { return }
+        let frames = [identity] + self.loans.lending(copy, to: uuid, for: task).frames
         if let leaf = self.places[uuid] {
             self.leaves[leaf].send(frames)
         } else {
             // After a restart of the controller an engine's connections come back in any order.
             self.heldCopies[uuid, default: []].append(frames)
         }
-        self.direct.noteSent(request, header, as: copy.id, to: uuid, port: .broadcast)
     }
 
     /// Answers a copy for an engine that is not registered. There may be no notice of the engine's end, because this controller

@@ -11,9 +11,11 @@ final class DirectDesk {
     /// recorded.
     private var restores = false
     /// The requests of which it is not certain that their engines have them, as they are to be sent if the engines do not.
-    private var doubtful: [TaskID: Message] = [:]
+    private var doubtful: [TaskID: (message: Message, port: DirectRequest.Port)] = [:]
     /// Called to have an engine asked about requests.
     var onQuestion: (EngineUUID, Set<TaskID>) -> Void = { _, _ in }
+    /// Called to have a copy of a broadcast sent to its engine.
+    var onCopy: (EngineUUID, Message, TaskID) -> Void = { _, _, _ in }
 
     private let engines: EngineRoster
     private let session: ControllerSession
@@ -24,6 +26,8 @@ final class DirectDesk {
     private let loop: any EventLoop
     private let muxClient: Outlet
     private let returning: ReturningClientsOutlet
+    /// Answers to copies of broadcasts for clients of the controller before this one.
+    let returningToBroadcasts: ReturningClientsOutlet
     private let muxEngine: Outlet
     private let controlClient: Outlet
     private let controlEngine: Outlet
@@ -50,6 +54,7 @@ final class DirectDesk {
         self.recorder = recorder
         self.muxClient = outlets.muxClient
         self.returning = ReturningClientsOutlet(outlets.muxClient, recorder: recorder)
+        self.returningToBroadcasts = ReturningClientsOutlet(outlets.broadcastClient, recorder: recorder)
         self.muxEngine = outlets.muxEngine
         self.controlClient = outlets.controlClient
         self.controlEngine = outlets.controlEngine
@@ -131,7 +136,7 @@ final class DirectDesk {
     /// Keeps a request that a client may have sent to the controller before this one, until it is certain whether its engine has it.
     private func keep(_ request: VerifiedRequest, for engine: EngineUUID) {
         let (message, header) = (request.message, request.header)
-        self.doubtful[header.id] = message
+        self.doubtful[header.id] = (message, .mux)
         self.queues.submitted(
             header.id, to: engine, DirectRequest(message, at: .mux, returning: header.session), isInDoubt: true)
         self.recorder.note(
@@ -170,8 +175,8 @@ final class DirectDesk {
     /// The controller before this one passed the request on and was killed before the store had it.
     ///
     /// - Returns: Whether the request was such a one.
-    private func takeUnknown(_ answer: Message, to task: TaskID, from engine: EngineUUID) -> Bool {
-        guard !self.queues.isQueued(task, at: engine), let header = try? MessageHeader(scanning: answer.parent),
+    func takeUnknown(_ answer: Message, to task: TaskID, from engine: EngineUUID) -> Bool {
+        guard self.restores, !self.queues.isQueued(task, at: engine), let header = try? MessageHeader(scanning: answer.parent),
             header.type == .applyRequest || header.type == .executeRequest, self.queues.answeredUnknown(task, by: engine)
         else { return false }
         self.recorder.note(
@@ -179,9 +184,7 @@ final class DirectDesk {
                 task, request: .lost(header: answer.parent), client: header.session, date: header.date, queue: .direct,
                 engine: engine))
         self.noteReply(answer, to: task, from: engine)
-        var frames = answer.frames
-        frames.remove(at: 1)
-        self.returning.answer(frames, to: header.session)
+        self.sendBack(answer, to: header.session, by: Self.isBroadcast(answer) ? .broadcast : .mux)
         return true
     }
 
@@ -193,16 +196,22 @@ final class DirectDesk {
     func beginRestoring() {
         self.restores = true
         self.returning.expectClients(on: self.loop)
+        self.returningToBroadcasts.expectClients(on: self.loop)
     }
 
-    /// Takes up a request without an outcome. A copy of a broadcast, or a request to an engine that is not expected, ends as
-    /// lost.
+    /// Takes up a request, or a copy of a broadcast, without an outcome. One to an engine that is not expected ends as lost.
     func restore(_ record: TaskRecord, as request: Message) {
         let engine = record.assignedEngine
-        if let engine, !Self.isBroadcast(request),
-            self.queues.restored(record.id, to: engine, DirectRequest(request, at: .mux, returning: record.client))
-        {
-            self.doubtful[record.id] = request
+        let port: DirectRequest.Port = Self.isBroadcast(request) ? .broadcast : .mux
+        var request = request
+        if port == .broadcast {
+            // Clients do not name the engines of a broadcast in front of its messages.
+            request = Message(
+                identities: Array(request.identities.prefix(1)), signature: request.signature, parts: request.parts,
+                buffers: Array(request.buffers))
+        }
+        if let engine, self.queues.restored(record.id, to: engine, DirectRequest(request, at: port, returning: record.client)) {
+            self.doubtful[record.id] = (request, port)
             return
         }
         let function = FunctionName.text(in: request.buffers.first)
@@ -210,8 +219,9 @@ final class DirectDesk {
         self.recorder.note(.lost(record.id, on: engine, error: error, at: .now))
     }
 
-    private static func isBroadcast(_ request: Message) -> Bool {
-        guard let metadata = try? JSONValue(parsing: request.metadata) else { return false }
+    /// Whether it is a copy of a broadcast, or the answer to one.
+    private static func isBroadcast(_ message: Message) -> Bool {
+        guard let metadata = try? JSONValue(parsing: message.metadata) else { return false }
         return metadata[MetadataMember.isBroadcast]?.bool == true
     }
 
@@ -225,7 +235,8 @@ final class DirectDesk {
             self.end(task, request, of: engine, self.engines.lostAnswer(engine, task, request.functionName, tries: nil))
         }
         for task in settlement.missing {
-            if let message = self.doubtful[task] { self.send(message, to: engine, as: task) }
+            guard let (message, port) = self.doubtful[task] else { continue }
+            if port == .mux { self.send(message, to: engine, as: task) } else { self.onCopy(engine, message, task) }
         }
         // An engine that had such a request after all, and forgot it, drops it as played again and does not answer.
         if !settlement.missing.isEmpty {
@@ -264,19 +275,30 @@ final class DirectDesk {
         let engine = EngineUUID(String(buffer: message.identities[0]))
         guard self.engines.isTimely(message, from: engine) else { return nil }
         let task = MessageHeader.messageID(scanning: message.parent)
-        if self.restores, let task, self.takeUnknown(message, to: task, from: engine) {
+        if let task, self.takeUnknown(message, to: task, from: engine) {
             return Ending(task: task, reply: message, engine: engine)
         }
         let request = task.flatMap { self.noteReply(message, to: $0, from: engine) }
         var relayed = message.frames
         if let returning = request?.returning {
-            relayed.remove(at: 1)
-            self.returning.answer(relayed, to: returning)
+            self.sendBack(message, to: returning, by: .mux)
         } else {
             relayed.swapAt(0, 1)
             self.recorder.answer(relayed, by: self.muxClient)
         }
         return task.map { Ending(task: $0, reply: message, engine: engine) }
+    }
+
+    /// Sends an engine's answer to a client of the controller before this one, whose connection to that controller it names.
+    ///
+    /// A part of a coalesced answer is not sent: its client asks for the records of all parts.
+    func sendBack(_ answer: Message, to session: String, by port: DirectRequest.Port) {
+        var frames = answer.frames
+        frames.remove(at: 1)
+        if port == .mux { return self.returning.answer(frames, to: session) }
+        frames.removeFirst()
+        let metadata = (try? JSONValue(parsing: answer.metadata)) ?? .null
+        if metadata[MetadataMember.isCoalescing]?.bool != true { self.returningToBroadcasts.answer(frames, to: session) }
     }
 
     /// Sends a control reply to its client. Nothing is kept of a control request.
@@ -348,7 +370,10 @@ final class DirectDesk {
             return self.recorder.note(.stranded(task, on: engine, at: .now))
         }
         self.recorder.note(.completed(task, reply: reply, received: .now))
-        if let returning = request.returning { return self.returning.answer(Array(reply.frames.dropFirst()), to: returning) }
+        if let returning = request.returning {
+            let outlet = request.port == .mux ? self.returning : self.returningToBroadcasts
+            return outlet.answer(Array(reply.frames.dropFirst()), to: returning)
+        }
         self.recorder.answer(reply.frames, by: request.port == .mux ? self.muxClient : self.broadcastClient)
     }
 
