@@ -124,6 +124,19 @@ struct EngineRegistryTests {
         }
     }
 
+    @Test("An engine that an earlier controller registered is saved until it is given up, for a third controller")
+    func expected() {
+        var registry = Registry(heartbeatPeriod: .seconds(10))
+        var request = Registry.Request(self.ada)
+        request.isExpected = true
+        _ = registry.handle(.registrationRequested(request), at: self.now)
+        #expect(registry.engines == [])
+        #expect(registry.state == Registry.State(engines: ["0": "ada"], nextID: 1))
+        let effects = registry.handle(.timerFired, at: self.now + .seconds(100))
+        #expect(effects == [.forgetHeart(self.ada), .saveState, .dropExpected(self.ada)])
+        #expect(registry.state == Registry.State(engines: [:], nextID: 1))
+    }
+
     @Test("The goodbye of an engine that has another's id, from a controller that was killed, is not the other's")
     func anothersGoodbye() {
         var registry = Registry()

@@ -16,8 +16,10 @@ extension EngineRegistry {
         }
     }
 
+    /// Includes engines of an earlier controller that have not come yet: if this controller is killed now, the next one has to wait for
+    /// them too, because tasks may run there.
     package var state: State {
-        let engines = self.engines
+        let engines = (self.engines + self.expected).sorted { $0.id < $1.id }
         return State(
             engines: Dictionary(uniqueKeysWithValues: engines.map { (String($0.id.number), $0.uuid.text) }), nextID: self.nextID,
             announcements: Dictionary(

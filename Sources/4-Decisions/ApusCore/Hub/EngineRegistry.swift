@@ -192,6 +192,8 @@ package struct EngineRegistry: Sendable {
 
     /// Registered engines, in order of id.
     package var engines: [Engine] { self.byID.values.sorted { $0.id < $1.id } }
+    /// Engines of an earlier controller that have not come yet.
+    var expected: [Engine] { self.pending.values.filter(\.isExpected).map(\.engine) }
     package var count: Int { self.byID.count }
 
     package subscript(id: EngineID) -> Engine? { self.byID[id] }
@@ -374,7 +376,7 @@ package struct EngineRegistry: Sendable {
         let wasExpected = self.pending.removeValue(forKey: engine.uuid)?.isExpected ?? false
         self.remember(engine, nil)
         self.pendingIDs[engine.id] = nil
-        return [.forgetHeart(engine.uuid)] + (wasExpected ? [.dropExpected(engine.uuid)] : [])
+        return [.forgetHeart(engine.uuid)] + (wasExpected ? [.saveState, .dropExpected(engine.uuid)] : [])
     }
 
     private mutating func withdraw(_ engine: Engine?, _ departure: Departure, at now: MonotonicTime) -> [Effect] {
