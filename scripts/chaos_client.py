@@ -231,13 +231,22 @@ class Submitter:
                 time.sleep(self.random.uniform(0.02, 0.25))
             else:
                 time.sleep(0.05)
+        # A minute without an outcome ends the wait: a queue may take longer than that to drain.
         end = time.monotonic() + 60
-        while time.monotonic() < end and (self.waiting or self.asker.open or self.asker.unsent and not self.asker.is_searched):
+        last = time.monotonic() + 180
+        left = self.missing()
+        while time.monotonic() < min(end, last) and (left or self.asker.unsent and not self.asker.is_searched):
             self.collect()
+            if left != (left := self.missing()):
+                end = time.monotonic() + 60
             time.sleep(0.1)
         if self.waiting or self.asker.open:
             self.journal.note("waiting", "", why=self.reasons())
         self.journal.note("finish", "")
+
+    def missing(self):
+        """How many outcomes there have yet to be."""
+        return len(self.waiting) + len(self.asker.open)
 
     def reasons(self):
         """Why tasks wait, in the controller's words."""

@@ -61,11 +61,21 @@ actor Submitter {
         }
         search.cancel()
         await search.value
-        let end = ContinuousClock.now + .seconds(60)
-        while ContinuousClock.now < end, !self.waiting.isEmpty || !self.asked.isEmpty { await self.pause(.milliseconds(100)) }
+        // A minute without an outcome ends the wait: a queue may take longer than that to drain.
+        var end = ContinuousClock.now + .seconds(60)
+        let last = ContinuousClock.now + .seconds(180)
+        var missing = self.missing
+        while ContinuousClock.now < min(end, last), missing > 0 {
+            await self.pause(.milliseconds(100))
+            if self.missing != missing { end = .now + .seconds(60) }
+            missing = self.missing
+        }
         if !self.waiting.isEmpty || !self.asked.isEmpty { self.journal.note("waiting", "", ["why": await self.reasons()]) }
         self.journal.note("finish", "")
     }
+
+    /// How many outcomes there have yet to be.
+    private var missing: Int { self.waiting.count + self.asked.count }
 
     private func pause(_ time: Duration) async { try? await Task.sleep(for: time) }
 
