@@ -73,6 +73,8 @@ final class SimulatedController: Sendable {
     final class Remains: Sendable {
         let disk: SimulatedDisk
         let engines = Mutex<EngineRegistry.State?>(nil)
+        /// Whether a controller has had the disk. It may have been killed before it had saved its list of engines.
+        let isUsed = Flag()
 
         init(_ disk: SimulatedDisk) { self.disk = disk }
     }
@@ -104,7 +106,8 @@ final class SimulatedController: Sendable {
                 try service.assumeIsolated { try $0.checkInvariants() }
             }
         }
-        if let saved = remains.engines.withLock({ $0 }) { try await self.service.restore(saved) }
+        if remains.isUsed.isSet { try await self.service.restore(remains.engines.withLock { $0 }) }
+        remains.isUsed.set()
         (self.clientInfo, self.engineInfo) = try await self.service.start()
         self.running.withLock { $0 = Task { [service] in try await service.run() } }
     }
