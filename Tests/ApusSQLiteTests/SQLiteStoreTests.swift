@@ -19,7 +19,7 @@ struct SQLiteStoreTests {
         }
     }
 
-    @Test("What was flushed is there when the file is opened again, whether or not the disk was waited for", arguments: [false, true])
+    @Test("What was flushed is there when the file is opened again", arguments: [false, true])
     func persists(waitsForDisk: Bool) async throws {
         try await withFile { path in
             let store = try SQLiteTaskStore(path: path, waitsForDisk: waitsForDisk)

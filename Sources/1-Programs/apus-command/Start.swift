@@ -70,7 +70,10 @@ struct Start: AsyncParsableCommand {
         ))
     var sqlitedb = false
 
-    @Flag(help: "With --sqlitedb: have the disk confirm each batch of records, so that they outlive a power cut, too. Costs time.")
+    @Flag(
+        help: ArgumentHelp(
+            "With --sqlitedb, have the disk confirm each batch of records.",
+            discussion: "They outlive a power cut then, too, and tasks take longer."))
     var fsync = false
 
     @Flag(

@@ -7,7 +7,9 @@ enum PortOwner {
     static func description(ofPort port: Int) -> String? {
         #if os(Linux)
             let sockets = Self.listeningSockets(port)
-            guard !sockets.isEmpty, let processes = try? FileManager.default.contentsOfDirectory(atPath: "/proc") else { return nil }
+            guard !sockets.isEmpty, let processes = try? FileManager.default.contentsOfDirectory(atPath: "/proc") else {
+                return nil
+            }
             for process in processes where Int(process) != nil {
                 let folder = "/proc/\(process)/fd"
                 guard let descriptors = try? FileManager.default.contentsOfDirectory(atPath: folder) else { continue }
