@@ -246,7 +246,7 @@ class Submitter:
 
     def missing(self):
         """How many outcomes there have yet to be."""
-        return len(self.waiting) + len(self.asker.open)
+        return len(self.waiting) + self.asker.open
 
     def reasons(self):
         """Why tasks wait, in the controller's words."""
