@@ -373,14 +373,17 @@ struct RestoringTests {
         await world.stop()
     }
 
+    /// A request that depends on a task that this controller does not know.
+    private func dependentTask(in world: World) -> Message {
+        world.message(.applyRequest, metadata: ["after": ["an earlier task"]], buffers: [ByteBuffer(string: "function")])
+    }
+
     @Test("A store that cannot be read for a moment only delays a task whose dependency is looked up there")
     func fullStore() async throws {
         let world = try await World(self.options, store: self.store)
         let client = world.socket(.dealer, world.client.task, identity: "customer")
         self.store.failLookUps(TaskStoreError(.valueError, "the disk is full"))
-        let task = world.message(
-            .applyRequest, metadata: ["after": ["an earlier task"]], buffers: [ByteBuffer(string: "function")])
-        client.send(task)
+        client.send(self.dependentTask(in: world))
         while self.store.failedLookUps == 0 { await Task.yield() }
         self.store.failLookUps(nil)
         let answer = try await client.next()
@@ -393,8 +396,7 @@ struct RestoringTests {
         let world = try await World(self.options, store: self.store)
         let client = world.socket(.dealer, world.client.task, identity: "customer")
         self.store.failLookUps(TaskStoreError(.valueError, "the disk is gone"))
-        let answer = try await client.ask(
-            world.message(.applyRequest, metadata: ["after": ["an earlier task"]], buffers: [ByteBuffer(string: "function")]))
+        let answer = try await client.ask(self.dependentTask(in: world))
         #expect(answer.json["ename"] == "InvalidDependency")
         #expect(answer.json["evalue"]?.string?.contains("the disk is gone") == true)
         await world.stop()
@@ -408,8 +410,7 @@ struct RestoringTests {
         let query = world.socket(.dealer, world.client.common.registration)
         _ = try await world.startEngine("ada")
         self.store.holdLookUps(true)
-        let task = world.message(
-            .applyRequest, metadata: ["after": ["an earlier task"]], buffers: [ByteBuffer(string: "function")])
+        let task = self.dependentTask(in: world)
         client.send(task)
         var queues = try await query.ask(world.message(.queueRequest, content: ["targets": ["ada"], "verbose": true]))
         while queues.json["unassigned"] != [.string(task.id)] {

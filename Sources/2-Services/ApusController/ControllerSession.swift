@@ -34,6 +34,13 @@ final class ControllerSession {
         self.session.signed(parts, identities: identities, buffers: buffers)
     }
 
+    /// A recorded answer as the answer to this request, which its client has sent again.
+    func repeating(_ answer: Message, to request: Message, identities: [ByteBuffer]) -> Message {
+        var parts = answer.parts
+        parts.parent = request.header
+        return self.signed(parts, identities: identities, buffers: Array(answer.buffers))
+    }
+
     /// A client's request, signed anew for an engine. The gate remembers the signature, so that a copy of it is dropped.
     func signedAgain(_ parts: MessageParts, identities: [ByteBuffer], buffers: [ByteBuffer]) -> Message {
         let message = self.session.signed(parts, identities: identities, buffers: buffers)

@@ -148,26 +148,24 @@ final class DirectDesk {
         self.recorder.flush()
         self.work.start(for: self) { desk in
             let fields: Set<TaskField> = [.resultHeader, .resultMetadata, .resultContent, .resultBuffers]
-            let record = try? await desk.store.records(of: [request.header.id], fields: fields).first
-            desk.answer(request, of: engine, with: record?.reply)
-        }
-    }
-
-    private func answer(_ request: VerifiedRequest, of engine: EngineUUID, with answer: Message?) {
-        let message = request.message
-        let again: Message
-        if let answer {
-            var parts = answer.parts
-            parts.parent = message.header
-            again = self.session.signed(parts, identities: Array(message.identities), buffers: Array(answer.buffers))
-        } else {
-            let error = self.engines.lostAnswer(
-                engine, request.header.id, FunctionName.text(in: message.buffers.first), tries: nil)
-            again = self.session.message(
-                request.header.type.reply, identities: Array(message.identities), parent: message.header,
+            let message = request.message
+            let identities = Array(message.identities)
+            let error: ErrorContent
+            do throws(TaskStoreError) {
+                let record = try await desk.store.recordsRetrying(of: [request.header.id], fields: fields).first
+                if let answer = record?.reply {
+                    let again = desk.session.repeating(answer, to: message, identities: identities)
+                    return desk.recorder.answer(again.frames, by: desk.muxClient)
+                }
+                // The record was purged in between.
+                error = desk.engines.lostAnswer(
+                    engine, request.header.id, FunctionName.text(in: message.buffers.first), tries: nil)
+            } catch let problem { error = problem.content }
+            let refusal = desk.session.message(
+                request.header.type.reply, identities: identities, parent: message.header,
                 metadata: ReplyMetadata.standIn(.error, for: engine, at: .now), content: error.json)
+            desk.recorder.answer(refusal.frames, by: desk.muxClient)
         }
-        self.recorder.answer(again.frames, by: self.muxClient)
     }
 
     /// Records the first answer to a request that is not known here, and sends the answer to the client whose session it names.

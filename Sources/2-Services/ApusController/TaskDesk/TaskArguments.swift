@@ -48,21 +48,13 @@ extension TaskInputs.Outcome {
 
     /// The result of a task in the store, or why there is none.
     nonisolated(nonsending) init(of task: TaskID, in store: any TaskStore) async {
-        var records: [TaskRecord] = []
-        var pause = Duration.milliseconds(100)
-        while true {
-            do {
-                records = try await store.records(
-                    of: [task], fields: [.id, .header, .resultHeader, .resultContent, .resultBuffers])
-                break
-            } catch {
-                // A store that cannot be read, because its disk is full for example, is tried again for some seconds.
-                guard error.name == .databaseError, pause < .seconds(5), (try? await Task.sleep(for: pause)) != nil else {
-                    self = .none(why: error.message)
-                    return
-                }
-                pause *= 2
-            }
+        let records: [TaskRecord]
+        do {
+            records = try await store.recordsRetrying(
+                of: [task], fields: [.id, .header, .resultHeader, .resultContent, .resultBuffers])
+        } catch {
+            self = .none(why: error.message)
+            return
         }
         guard let record = records.first, !record.isStub else {
             self = .none(

@@ -12,10 +12,6 @@ final class TaskDesk {
     private var inputs = TaskInputs()
     /// Tasks whose ends the scheduler wants to know, and for which the store has not been asked yet.
     private var soughtOutcomes: [TaskID] = []
-    /// How often in a row the store could not be read for such ends.
-    private var failedLookUps = 0
-    /// The time, in milliseconds, to each further look into a store that cannot be read, because its disk is full for example.
-    private static let lookUpPauses: [Int64] = [100, 200, 400, 800, 1600, 3200]
     private var live: [TaskID: LiveTask] = [:]
 
     /// The scheduler's effects while they are performed; kept so that the memory is used again.
@@ -492,7 +488,7 @@ final class TaskDesk {
         case .fail(let task, let failure): self.fail(task, failure)
         case .findResult(let result, let task):
             self.perform(self.inputs.handle(.sought(result, for: task, isUnderWay: self.direct.isQueued(result))))
-        case .findOutcome(let task): self.seekOutcomes(of: CollectionOfOne(task))
+        case .findOutcome(let task): self.seekOutcome(of: task)
         case .refuse(let task): self.refuseAgain(task)
         case .recall(let tasks, let engine): self.recall(tasks, from: engine)
         case .setTimer(let time):
@@ -521,44 +517,32 @@ final class TaskDesk {
         }
     }
 
-    /// Has the store asked for the ends of tasks; one question for all that are sought until it is asked.
-    private func seekOutcomes(of tasks: some Collection<TaskID>) {
+    /// Has the store asked for the end of a task; one question for all that are sought until it is asked.
+    private func seekOutcome(of task: TaskID) {
         if self.soughtOutcomes.isEmpty { self.work.start(for: self) { await $0.findOutcomes() } }
-        self.soughtOutcomes += tasks
+        self.soughtOutcomes.append(task)
     }
 
-    /// Looks in the store for the ends of the tasks that are sought, and tells the scheduler. A store that cannot be read is tried
-    /// again for some seconds.
+    /// Looks in the store for the ends of the tasks that are sought, and tells the scheduler.
     private nonisolated(nonsending) func findOutcomes() async {
         let tasks = self.soughtOutcomes
         self.soughtOutcomes = []
         self.recorder.flush()
+        let fields: Set<TaskField> = [.id, .queue, .engine, .resultMetadata, .resultContent]
         // An error's text is read with each record, so there are limits to how many are read at once.
         for start in stride(from: 0, to: tasks.count, by: 1000) {
             let some = tasks[start..<min(start + 1000, tasks.count)]
             do {
-                let fields: Set<TaskField> = [.id, .queue, .engine, .resultMetadata, .resultContent]
-                let records = try await self.store.records(of: Array(some), fields: fields)
+                let records = try await self.store.recordsRetrying(of: Array(some), fields: fields)
                 // The scheduler knows no direct request, be it under way or at its end.
                 let ended = records.filter { $0.queue == .balanced && $0.isFinished }
                 for record in ended { self.takeOutcome(in: record) }
                 for task in Set(some).subtracting(ended.map(\.id)).sorted() { self.perform(.outcomeMissing(of: task)) }
-                self.failedLookUps = 0
             } catch {
-                return self.takeFailedLookUp(of: tasks[start...], error)
+                for task in tasks[start...] { self.perform(.outcomeMissing(of: task, why: error.message)) }
+                return
             }
         }
-    }
-
-    private func takeFailedLookUp(of tasks: ArraySlice<TaskID>, _ error: TaskStoreError) {
-        guard self.failedLookUps < Self.lookUpPauses.count else {
-            self.failedLookUps = 0
-            for task in tasks { self.perform(.outcomeMissing(of: task, why: error.message)) }
-            return
-        }
-        let pause = TimeAmount.milliseconds(Self.lookUpPauses[self.failedLookUps])
-        self.failedLookUps += 1
-        self.loop.assumeIsolated().scheduleTask(in: pause) { [weak self] in self?.seekOutcomes(of: tasks) }
     }
 
     private func takeOutcome(in record: TaskRecord) {
@@ -649,27 +633,28 @@ final class TaskDesk {
     private func refuseAgain(_ task: TaskID) {
         guard let request = self.forget(task)?.message else { return }
         self.recorder.takeBackSubmission(of: task)
-        guard self.restores else { return self.refuse(task, request) }
+        let hasEnded = ErrorContent(
+            .engineError, "task '\(task)' has ended before; a task that is run again needs a new id")
+        guard self.restores else { return self.refuse(request, hasEnded) }
         self.recorder.flush()
         self.work.start(for: self) { desk in
             let fields: Set<TaskField> = [.resultHeader, .resultMetadata, .resultContent, .resultBuffers, .engine]
-            let record = try? await desk.store.records(of: [task], fields: fields).first
-            guard let record, let reply = record.reply else { return desk.refuse(task, request) }
-            desk.repeatAnswer(reply, by: record.engine, to: request)
+            do throws(TaskStoreError) {
+                let record = try await desk.store.recordsRetrying(of: [task], fields: fields).first
+                guard let record, let reply = record.reply else { return desk.refuse(request, hasEnded) }
+                desk.repeatAnswer(reply, by: record.engine, to: request)
+            } catch { desk.refuse(request, error.content) }
         }
     }
 
     /// Sends a recorded answer to the client of this request.
     private func repeatAnswer(_ answer: Message, by engine: EngineUUID?, to request: Message) {
-        var (identities, parts) = (Array(request.identities), answer.parts)
-        parts.parent = request.header
+        var identities = Array(request.identities)
         if let engine, self.scheme != .pure { identities.append(ByteBuffer(string: engine.text)) }
-        let again = self.session.signed(parts, identities: identities, buffers: Array(answer.buffers))
-        self.recorder.answer(again.frames, by: self.clients)
+        self.recorder.answer(self.session.repeating(answer, to: request, identities: identities).frames, by: self.clients)
     }
 
-    private func refuse(_ task: TaskID, _ request: Message) {
-        let error = ErrorContent(.engineError, "task '\(task)' has ended before; a task that is run again needs a new id")
+    private func refuse(_ request: Message, _ error: ErrorContent) {
         let reply = self.session.message(
             .applyReply, identities: Array(request.identities), parent: request.header, metadata: ReplyMetadata.standIn(.error),
             content: error.json)
