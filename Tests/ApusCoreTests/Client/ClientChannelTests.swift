@@ -193,6 +193,26 @@ struct ClientChannelTests {
         #expect(client.on(.hubIdentified(recovery: 1)) == [])
     }
 
+    @Test("Where the hub cannot read its records, tasks are asked for again, and fail when that lasts as long as patience")
+    func unreadableRecords() {
+        var client = self.recovering([a, b], hub: "another")
+        client.on(.hubIdentified(recovery: 1))
+        #expect(client.on(.recordsUnreadable(recovery: 1)) == [.findEngines([a, b], recovery: 1)])
+        #expect(client.on(.recordsUnreadable(recovery: 1)) == [client.timer(in: .milliseconds(20))])
+        // An answer in between starts patience anew.
+        client.wait(.seconds(40))
+        #expect(client.on(.timerFired) == [.fetchResults([a, b], recovery: 1)])
+        #expect(client.on(.resultsCame([a], recovery: 1)) == [.restore(client[a]), .findEngines([b], recovery: 1)])
+        #expect(client.on(.recordsUnreadable(recovery: 1)) == [client.timer(in: .milliseconds(40))])
+        client.wait(.seconds(59))
+        #expect(client.on(.timerFired) == [.fetchResults([b], recovery: 1)])
+        #expect(client.on(.recordsUnreadable(recovery: 1)) == [.findEngines([b], recovery: 1)])
+        #expect(client.on(.recordsUnreadable(recovery: 1)) == [client.timer(in: .milliseconds(80))])
+        client.wait(.seconds(1))
+        #expect(client.on(.timerFired) == [.fetchResults([b], recovery: 1)])
+        #expect(client.on(.recordsUnreadable(recovery: 1)) == [.fail(client[b], .lost(.unreadable))])
+    }
+
     @Test("A hub that took up an earlier one's tasks is sent those that it does not know, and waited for with the others")
     func restoringHub() {
         var client = self.recovering([a, b], hub: "another")

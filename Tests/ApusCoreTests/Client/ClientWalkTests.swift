@@ -141,14 +141,16 @@ private struct ClientWalk {
         case .fetchResults(let tasks, let recovery):
             let found = tasks.filter { _ in Bool.random(using: &self.random) }
             self.on(
-                dice < 3
-                    ? .resultsFailed(dice < 2 ? .refused : .failed, recovery: recovery)
-                    : .resultsCame(found, recovery: recovery))
+                dice == 3
+                    ? .recordsUnreadable(recovery: recovery)
+                    : dice < 3
+                        ? .resultsFailed(dice < 2 ? .refused : .failed, recovery: recovery)
+                        : .resultsCame(found, recovery: recovery))
         case .findEngines(let tasks, let recovery):
             let engines = tasks.filter { _ in Bool.random(using: &self.random) }.map { ($0, Self.engines[Int($0.text)! % 3]) }
             self.on(
-                dice == 0
-                    ? .recoveryFailed(recovery)
+                dice < 2
+                    ? dice == 0 ? .recoveryFailed(recovery) : .recordsUnreadable(recovery: recovery)
                     : .enginesFound(Dictionary(uniqueKeysWithValues: engines), recovery: recovery))
         default: break
         }

@@ -155,8 +155,7 @@ extension ClientConnection {
                 let results = try await self.fetchResults(ofPending: tasks)
                 self.handleOnLoop(.resultsCame(tasks.filter { results[$0] != nil }, recovery: recovery), with: .results(results))
             } catch let error as RemoteError where error.isOfRecords {
-                // That is no answer about these tasks, so they are asked for again in the next round.
-                self.handleOnLoop(.resultsCame([], recovery: recovery), with: .results([:]))
+                self.handleOnLoop(.recordsUnreadable(recovery: recovery), with: .cause(error))
             } catch {
                 let problem: ClientSession.ResultProblem =
                     switch error {
@@ -173,22 +172,20 @@ extension ClientConnection {
 
     private func findEngines(of tasks: [TaskID], _ recovery: Int) {
         Task {
-            while true {
-                do {
-                    let reply = try await self.request(
-                        .databaseRequest,
-                        content: ["query": ["msg_id": ["$in": .array(tasks.map { .string($0.text) })]], "keys": ["engine_uuid"]],
-                        on: .query)
-                    var engines: [TaskID: EngineUUID] = [:]
-                    for record in reply["records"]?.array ?? [] {
-                        guard let id = record["msg_id"]?.string, let engine = record["engine_uuid"]?.string else { continue }
-                        engines[TaskID(id)] = EngineUUID(engine)
-                    }
-                    return self.handleOnLoop(.enginesFound(engines, recovery: recovery))
-                } catch let error as RemoteError where error.isOfRecords {
-                    try? await Task.sleep(for: .seconds(1))
-                } catch { return self.handleOnLoop(.recoveryFailed(recovery), with: .cause(error)) }
-            }
+            do {
+                let reply = try await self.request(
+                    .databaseRequest,
+                    content: ["query": ["msg_id": ["$in": .array(tasks.map { .string($0.text) })]], "keys": ["engine_uuid"]],
+                    on: .query)
+                var engines: [TaskID: EngineUUID] = [:]
+                for record in reply["records"]?.array ?? [] {
+                    guard let id = record["msg_id"]?.string, let engine = record["engine_uuid"]?.string else { continue }
+                    engines[TaskID(id)] = EngineUUID(engine)
+                }
+                self.handleOnLoop(.enginesFound(engines, recovery: recovery))
+            } catch let error as RemoteError where error.isOfRecords {
+                self.handleOnLoop(.recordsUnreadable(recovery: recovery), with: .cause(error))
+            } catch { self.handleOnLoop(.recoveryFailed(recovery), with: .cause(error)) }
         }
     }
 }

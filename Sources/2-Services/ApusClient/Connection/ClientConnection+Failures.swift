@@ -41,6 +41,9 @@ extension ClientConnection {
                 : (cause as? RemoteError)?.value ?? "the hub does not know it"
             return lost("task '\(task)' was lost with the connection to the controller: \(why). Submit it again")
         case .unreadable:
+            if let cause = cause as? RemoteError {
+                return ApusError(.hubError, "the result of task '\(task)' cannot be fetched: \(cause.value)", cause: cause)
+            }
             return cause as? ApusError ?? ApusError(.badResult, "a result from the hub cannot be read", cause: cause)
         case .unassigned: return lost("\(anotherController) it had not been given to an engine. Submit it again")
         case .engineStayedAway: return lost("\(anotherController) its engine has not come to the one there now. Submit it again")

@@ -56,7 +56,8 @@ extension ClientSession {
     }
 
     mutating func takeResults(of found: [TaskID], _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]) {
-        guard let recovery = self.recoveries[number], case .asking(.results) = recovery.state else { return }
+        guard var recovery = self.recoveries[number], case .asking(.results) = recovery.state else { return }
+        recovery.unreadableSince = nil
         for task in found where self.isUnsettled(task) {
             if let slot = self.pending.remove(task) { effects.append(.restore(slot)) }
         }
@@ -67,6 +68,7 @@ extension ClientSession {
         _ problem: ResultProblem, _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
     ) {
         guard var recovery = self.recoveries[number], case .asking(.results(let asked)) = recovery.state else { return }
+        recovery.unreadableSince = nil
         if asked.count == 1, problem == .unknown, let slot = self.slotToSendAgain(asked[0], isAnotherHub: recovery.isAnotherHub) {
             effects.append(.sendAgain(slot))
         } else if asked.count == 1 {
@@ -79,6 +81,18 @@ extension ClientSession {
         } else {
             // The hub refuses a question as a whole where it does not know one of the tasks, so each task is asked for by itself.
             recovery.questions += asked.reversed().map { .results([$0]) }
+        }
+        self.advance(recovery, number, at: now, &effects)
+    }
+
+    /// Leaves the tasks of a question to the next round, because the hub could not read its records; fails them when that has lasted for
+    /// as long as patience does. Damaged records never become readable.
+    mutating func noteUnreadableRecords(_ number: Int, at now: MonotonicTime, _ effects: inout [Effect]) {
+        guard var recovery = self.recoveries[number], case .asking(let question) = recovery.state else { return }
+        let since = recovery.unreadableSince ?? now
+        recovery.unreadableSince = since
+        if now - since >= self.patience {
+            for task in question.tasks where self.isUnsettled(task) { self.fail(task, .lost(.unreadable), &effects) }
         }
         self.advance(recovery, number, at: now, &effects)
     }
@@ -102,7 +116,8 @@ extension ClientSession {
     mutating func takeEngines(
         _ engines: [TaskID: EngineUUID], _ number: Int, at now: MonotonicTime, _ effects: inout [Effect]
     ) {
-        guard let recovery = self.recoveries[number], case .asking(.engines(let asked)) = recovery.state else { return }
+        guard var recovery = self.recoveries[number], case .asking(.engines(let asked)) = recovery.state else { return }
+        recovery.unreadableSince = nil
         let engineMayReturn = now - recovery.began < Recovery.engineReturn
         for task in asked where self.isUnsettled(task) && !self.features.contains(.restoration) {
             guard let engine = engines[task] else {

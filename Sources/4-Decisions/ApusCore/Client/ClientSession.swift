@@ -64,6 +64,8 @@ package struct ClientSession: Sendable {
         case resultsFailed(ResultProblem, recovery: Int)
         /// The engines that the hub has given the tasks to; a task that it has given to none is missing.
         case enginesFound([TaskID: EngineUUID], recovery: Int)
+        /// The hub cannot read its records at the moment, because its disk is full for example. That says nothing about the tasks.
+        case recordsUnreadable(recovery: Int)
         /// The hub could not be asked, or its answer could not be understood.
         case recoveryFailed(Int)
 
@@ -196,7 +198,7 @@ package struct ClientSession: Sendable {
     package enum Loss: Sendable, Equatable {
         /// The hub that is there now has no record of the task.
         case unknown(isAnotherHub: Bool)
-        /// The task's result could not be fetched, or not be read.
+        /// The task's result could not be fetched, or not be read, or the hub could not read its records for as long as patience lasts.
         case unreadable
         /// The controller that had the task has ended, and had given it to no engine.
         case unassigned
@@ -337,6 +339,7 @@ package struct ClientSession: Sendable {
         case .resultsCame(let tasks, let recovery): self.takeResults(of: tasks, recovery, at: now, &effects)
         case .resultsFailed(let problem, let recovery): self.takeProblem(problem, recovery, at: now, &effects)
         case .enginesFound(let engines, let recovery): self.takeEngines(engines, recovery, at: now, &effects)
+        case .recordsUnreadable(let recovery): self.noteUnreadableRecords(recovery, at: now, &effects)
         case .recoveryFailed(let recovery): self.giveUp(recovery, &effects)
 
         case .closing: self.beginEnd(.closed)

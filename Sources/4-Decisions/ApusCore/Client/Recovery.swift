@@ -11,6 +11,12 @@ struct Recovery: Sendable {
         case results([TaskID])
         /// Which engines the hub has given the tasks to.
         case engines([TaskID])
+
+        var tasks: [TaskID] {
+            switch self {
+            case .results(let tasks), .engines(let tasks): tasks
+            }
+        }
     }
 
     enum State: Sendable, Equatable {
@@ -39,6 +45,8 @@ struct Recovery: Sendable {
     var state = State.identifying
     /// The questions of the round that are left, the next one last.
     var questions: [Question] = []
+    /// When the hub first could not read its records; nil if it could the last time.
+    var unreadableSince: MonotonicTime?
     /// The growing time between two rounds.
     var pause = Recovery.firstPause
 
