@@ -153,30 +153,27 @@ struct PythonTests {
         }
     }
 
-    @Test("A Python client calls Swift functions by name on Swift engines")
-    func pythonCallsSwift() async throws {
+    /// Runs a Python client of a cluster with Swift engines; the client says that all is well.
+    private func expectWell(_ script: String, engines: Int) async throws {
         try await withTemporaryFolder { folder in
             var options = Cluster.Options()
             options.profile = ProfileDirectory(path: folder + "/profile_test")
             options.clusterID = ""
-            try await withCluster(engines: 2, options: options) { _ in
-                let output = try await Python.run(Self.swiftCallsScript, [folder + "/profile_test"])
+            try await withCluster(engines: engines, options: options) { _ in
+                let output = try await Python.run(script, [folder + "/profile_test"])
                 #expect(output.hasSuffix("all is well\n"), "\(output)")
             }
         }
     }
 
+    @Test("A Python client calls Swift functions by name on Swift engines")
+    func pythonCallsSwift() async throws {
+        try await self.expectWell(Self.swiftCallsScript, engines: 2)
+    }
+
     @Test("A Python client finds the tasks of one that was killed by id, label and history, those that are queued among them")
     func clientKilled() async throws {
-        try await withTemporaryFolder { folder in
-            var options = Cluster.Options()
-            options.profile = ProfileDirectory(path: folder + "/profile_test")
-            options.clusterID = ""
-            try await withCluster(engines: 1, options: options) { _ in
-                let output = try await Python.run(Self.killedClientScript, [folder + "/profile_test"])
-                #expect(output.hasSuffix("all is well\n"), "\(output)")
-            }
-        }
+        try await self.expectWell(Self.killedClientScript, engines: 1)
     }
 
     private static let killedClientScript = """
