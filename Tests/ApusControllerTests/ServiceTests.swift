@@ -84,6 +84,16 @@ struct ServiceTests {
         let notice = try await notices.next()
         #expect(notice.type == "unregistration_notification")
         #expect(notice.json == ["id": 0, "uuid": "ada"])
+        // From a client that has not heard of it yet.
+        let direct = world.socket(.dealer, world.client.mux)
+        let late = world.message(.applyRequest, identities: [ByteBuffer(string: "ada")])
+        let undelivered = try await direct.ask(late).json["evalue"]?.string ?? ""
+        #expect(
+            undelivered.hasPrefix("engine 0 was gone before task '\(late.id)' could be delivered: its connections dropped"),
+            "\(undelivered)")
+        let stray = world.message(.applyRequest, identities: [ByteBuffer(string: "bob")])
+        let unknown = try await direct.ask(stray).json["evalue"]?.string
+        #expect(unknown == "engine 'bob' is not registered; task '\(stray.id)' was not delivered")
         await world.stop()
     }
 

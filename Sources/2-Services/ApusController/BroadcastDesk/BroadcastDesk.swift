@@ -249,7 +249,7 @@ final class BroadcastDesk {
         guard let asked = try? JSONValue(parsing: request.metadata), asked[MetadataMember.isCoalescing]?.bool != true else {
             return
         }
-        let error = ErrorContent(.engineError, "Engine '\(engine)' is not registered; message '\(copy)' was not delivered")
+        let error = self.engines.undelivered(to: engine, copy, FunctionName.text(in: request.buffers.first))
         let reply = self.session.message(
             header.type.reply, identities: Array(request.identities), parent: request.header,
             metadata: ReplyMetadata.standIn(.error, for: engine).answering(

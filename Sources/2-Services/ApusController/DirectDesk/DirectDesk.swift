@@ -114,8 +114,7 @@ final class DirectDesk {
     private func answerUnknownEngine(_ request: VerifiedRequest, _ engine: EngineUUID, by outlet: Outlet) {
         let (message, header) = (request.message, request.header)
         guard header.type.isAnswered else { return }
-        let error = ErrorContent(
-            .engineError, "Engine '\(engine)' is not registered; message '\(header.id)' was not delivered")
+        let error = self.engines.undelivered(to: engine, header.id, FunctionName.text(in: message.buffers.first))
         let reply = self.session.message(
             header.type.reply, identities: [message.identities[0], message.identities[1]], parent: message.header,
             metadata: ReplyMetadata.standIn(.error, for: engine), content: error.json)

@@ -61,6 +61,17 @@ final class EngineRoster {
                 + "the answer was lost with the controller, which was killed")
     }
 
+    /// Why a request to one engine was not delivered: the engine is gone, and its client had not heard of that yet, or this
+    /// controller never had such an engine.
+    func undelivered(to uuid: EngineUUID, _ task: TaskID, _ function: String?) -> ErrorContent {
+        let what = Self.text(task, function, nil)
+        guard let departure = self.hub.registry.departure(of: uuid) else {
+            return ErrorContent(.engineError, "\(self.lastName(of: uuid)) is not registered; \(what) was not delivered")
+        }
+        return ErrorContent(
+            .engineError, "\(self.lastName(of: uuid)) was gone before \(what) could be delivered: \(departure.report)")
+    }
+
     private func lastName(of uuid: EngineUUID) -> String {
         self.hub.registry.lastID(of: uuid).map { "engine \($0)" } ?? "engine '\(uuid)'"
     }
