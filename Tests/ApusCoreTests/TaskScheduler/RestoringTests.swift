@@ -35,6 +35,30 @@ struct RestoringTests {
         #expect(world.on(.engineLeft(bob)) == [.sendAgain(a, to: ada)])
     }
 
+    @Test(
+        "A task for a function of an engine that has yet to come back waits, though others are there that would only fail",
+        arguments: [false, true])
+    func expectedAbilities(comesBack: Bool) {
+        var world = Transcript()
+        let able = EngineAbilities(runsPython: false, functions: ["f"])
+        world.on(.engineExpected(ada, able))
+        world.on(.engineExpected(bob))
+        world.on(.engineJoined(bob, understandsRecall: true))
+        world.on(.engineReported(bob, EngineReport(asked: [], has: [])))
+        #expect(world.on(.submitted(TaskRequest(id: a, need: .name("f")))) == [])
+        #expect(world.scheduler.whyWaiting(a) == .engineReports([ada]))
+        // What the others can run need not wait.
+        #expect(world.on(.submitted(TaskRequest(id: b, need: .python))) == [.send(b, to: bob)])
+        if comesBack {
+            world.on(.engineJoined(ada, understandsRecall: true, abilities: able))
+            #expect(world.on(.engineReported(ada, EngineReport(asked: [], has: []))) == [.send(a, to: ada)])
+        } else {
+            _ = world.reply(b, from: bob)
+            // Without the engine the name may be a Python expression.
+            #expect(world.on(.engineLeft(ada)) == [.send(a, to: bob)])
+        }
+    }
+
     @Test("A restored task that may run twice is given out at once")
     func retriesDoNotWait() {
         var world = Transcript()

@@ -167,7 +167,7 @@ final class HubDesk {
             var request = words.request(EngineUUID(uuid), wantedID: EngineID(number))
             request.isExpected = withTasks
             if withTasks {
-                self.tasks.expect(request.uuid)
+                self.tasks.expect(request.uuid, request.abilities)
                 self.direct.expect(request.uuid, reports: state.announcements[uuid]?["reports"]?.bool == true)
             }
             self.handle(.registry(.registrationRequested(request)))

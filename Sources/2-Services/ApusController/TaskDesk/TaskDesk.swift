@@ -225,7 +225,7 @@ final class TaskDesk {
     // MARK: After a controller that was killed
 
     /// Expects an engine of the controller before this one to come back. Must be called before tasks are restored.
-    func expect(_ engine: EngineUUID) { self.perform(.engineExpected(engine)) }
+    func expect(_ engine: EngineUUID, _ abilities: EngineAbilities) { self.perform(.engineExpected(engine, abilities)) }
 
     /// Begins to take up tasks without an outcome.
     func beginRestoring() {

@@ -111,6 +111,10 @@ extension TaskScheduler {
             if case .notYet = self.following(slot) { return self.leaveQueue(slot) }
             if !self.details[Int(index)].inputs.isEmpty { return self.leaveQueue(slot) }
         }
+        if self.needsExpectedEngine(slot) {
+            self.suspend(slot)
+            return self.leaveQueue(slot)
+        }
         guard let rule = self.rule(for: slot) else {
             self.doomed.append(self.handle(slot))
             return

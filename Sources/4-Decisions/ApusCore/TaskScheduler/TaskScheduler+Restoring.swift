@@ -45,7 +45,7 @@ extension TaskScheduler {
     package func awaitsReport(of engine: EngineUUID) -> Bool { self.unreported.contains(engine) }
 
     /// Adds an engine that has not come back yet, so that restored tasks can be assigned to it.
-    mutating func expect(_ uuid: EngineUUID) {
+    mutating func expect(_ uuid: EngineUUID, _ abilities: EngineAbilities) {
         guard self.engineSlots[uuid] == nil else { return }
         var state = EngineState(uuid: uuid, serial: self.serial(of: uuid), understandsRecall: false)
         _ = self.departed.remove(uuid)
@@ -54,6 +54,7 @@ extension TaskScheduler {
         self.engineSlots[uuid] = self.place(state)
         self.lastTargets = ([], [])
         self.unreported.insert(uuid)
+        self.expectedAbilities[uuid] = abilities
     }
 
     /// The serial number of an engine; a new number if the engine has none.
@@ -112,10 +113,18 @@ extension TaskScheduler {
     }
 
     /// Has a task without an engine wait for the reports of all engines, if any are outstanding.
-    private mutating func suspend(_ slot: Int32) {
+    mutating func suspend(_ slot: Int32) {
         guard !self.unreported.isEmpty else { return }
         self.details[self.makeDetails(of: slot)].awaitsReports = true
         self.suspended.append(self.handle(slot))
+    }
+
+    /// Whether none of the engines that are here has what the task needs, and one that has yet to come back has it.
+    func needsExpectedEngine(_ slot: Int32) -> Bool {
+        guard !self.unreported.isEmpty, let need = self.tasks[Int(slot)].need,
+            !self.kinds.contains(where: { $0.count > 0 && $0.abilities.has(need) })
+        else { return false }
+        return self.expectedAbilities.values.contains { $0.has(need) }
     }
 
     /// Whether the task can run on certain engines only, which may not have come back yet.
@@ -167,6 +176,7 @@ extension TaskScheduler {
 
     /// Stops waiting for the engine's report. After the last one, the tasks that waited for reports are looked at again.
     mutating func settle(_ uuid: EngineUUID) {
+        self.expectedAbilities[uuid] = nil
         guard self.unreported.remove(uuid) != nil, self.unreported.isEmpty else { return }
         for handle in self.suspended where self.isCurrent(handle) {
             let index = self.tasks[Int(handle.slot)].details

@@ -52,7 +52,7 @@ package struct TaskScheduler: Sendable {
         /// refused.
         case engineTouched(EngineUUID)
         /// An engine of the controller before this one may come back, and then reports what it holds. Comes before `restored`.
-        case engineExpected(EngineUUID)
+        case engineExpected(EngineUUID, EngineAbilities = .stock)
         /// The store has a task without an outcome, with the number of its failed tries and the engine that was given it last, if
         /// any. Tasks come in order of submission.
         ///
@@ -223,6 +223,8 @@ package struct TaskScheduler: Sendable {
     var absence: UInt32 = 1
     /// Engines of the controller before this one that have not reported what they hold.
     var unreported: Set<EngineUUID> = []
+    /// What those of `unreported` could run for the controller before this one.
+    var expectedAbilities: [EngineUUID: EngineAbilities] = [:]
     /// Restored tasks that wait until `unreported` is empty; some may have ended since.
     var suspended: [TaskHandle] = []
     /// Retired engines and when each is taken for gone if it has not left, the earliest first.
@@ -276,7 +278,7 @@ package struct TaskScheduler: Sendable {
         case .noEngineIsComing(let reason): self.noEngineReason = reason
         case .engineIsComing: self.noEngineReason = nil
         case .engineTouched(let engine): self.touch(engine)
-        case .engineExpected(let engine): self.expect(engine)
+        case .engineExpected(let engine, let abilities): self.expect(engine, abilities)
         case .restored(let request, let failures, let engine):
             self.restore(request, failures: failures, on: engine, at: now, effects: &effects)
         case .ended(let task, let succeeded, let engine):
