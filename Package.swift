@@ -125,7 +125,11 @@ let package = Package(
         // Leans sideways on ZMTP, which it puts behind the transport protocol, so that ZMTP itself does not depend on Apus.
         library("ZMTPTransport", .hands, ["ZMTP", "ApusTransport", nioCore]),
         library(
-            "ApusSQLite", .hands, ["ApusStore", "ApusWire", "Locks", nioCore, .product(name: "GRDB", package: "GRDB.swift")]),
+            "ApusSQLite", .hands,
+            [
+                "ApusStore", "ApusWire", "Locks", deque, nioCore, .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+            ]),
         library(
             "ApusLaunchers", .hands,
             [

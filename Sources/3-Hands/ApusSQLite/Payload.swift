@@ -1,4 +1,3 @@
-import Foundation
 import NIOCore
 
 /// A message's buffers as rows of the file: their number and sizes, then their bytes, cut where a row would grow too large.
@@ -21,16 +20,16 @@ enum Payload {
     }
 
     /// The rows that hold these buffers; none for no buffers.
-    static func rows(_ buffers: some Collection<ByteBuffer>) -> [Data] {
+    static func rows(_ buffers: some Collection<ByteBuffer>) -> [ByteBuffer] {
         if buffers.isEmpty { return [] }
         var bytes = ByteBufferAllocator().buffer(
             capacity: buffers.reduce(8 + 8 * buffers.count) { $0 + $1.readableBytes })
         bytes.writeInteger(UInt64(buffers.count))
         for buffer in buffers { bytes.writeInteger(UInt64(buffer.readableBytes)) }
         for buffer in buffers { bytes.writeImmutableBuffer(buffer) }
-        var rows: [Data] = []
+        var rows: [ByteBuffer] = []
         while let part = bytes.readSlice(length: min(bytes.readableBytes, Self.partSize)), part.readableBytes > 0 {
-            rows.append(Data(part.readableBytesView))
+            rows.append(part)
         }
         return rows
     }

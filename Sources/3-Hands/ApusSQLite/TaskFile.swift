@@ -38,7 +38,8 @@ enum TaskFile {
             // Committed changes survive the process. With NORMAL a power cut may lose the last seconds, and leaves the file whole;
             // FULL waits for the disk with each commit.
             let mode = waitsForDisk ? "FULL" : "NORMAL"
-            try database.execute(sql: "PRAGMA synchronous = \(mode); PRAGMA journal_size_limit = 67108864")
+            try database.execute(
+                sql: "PRAGMA synchronous = \(mode); PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32768")
         }
         return configuration
     }
@@ -87,7 +88,8 @@ enum TaskFile {
                 "\(path) was written by a newer Apus (its layout is \(version), this one knows \(TaskSchema.migrations.count)). "
                     + "Use that Apus, move the file away, or name another")
         }
-        if isNew { try database.execute(sql: "PRAGMA auto_vacuum = INCREMENTAL") }
+        // Large pages: a commit costs two calls of the system for each, however large, and most bytes of tasks lie side by side.
+        if isNew { try database.execute(sql: "PRAGMA page_size = 16384; PRAGMA auto_vacuum = INCREMENTAL") }
         for step in TaskSchema.migrations.indices.dropFirst(version) {
             try database.inTransaction {
                 try database.execute(sql: TaskSchema.migrations[step])

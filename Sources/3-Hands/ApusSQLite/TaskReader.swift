@@ -58,6 +58,21 @@ struct TaskReader {
         }
     }
 
+    /// Where the tasks stand in the tables, and whether they have ended; tasks without a row are left out.
+    func rows(of ids: [TaskID]) throws -> [TaskID: (serial: Int64, isFinished: Bool)] {
+        // SQLite takes a list of any length as one JSON text.
+        let list = JSONValue(ids.map { $0.text }).description
+        let rows = try Row.fetchCursor(
+            self.database,
+            sql: """
+                SELECT msg_id, serial, completed IS NOT NULL FROM tasks WHERE msg_id IN (SELECT value FROM json_each(?))
+                """,
+            arguments: [list])
+        var found: [TaskID: (serial: Int64, isFinished: Bool)] = [:]
+        while let row = try rows.next() { found[TaskID(row[0])] = (row[1], row[2]) }
+        return found
+    }
+
     var history: [TaskID] {
         get throws {
             try String.fetchAll(

@@ -37,10 +37,12 @@ struct TaskRetention {
     }
 
     /// Cuts unused pages off the file when they are many.
-    func giveBack() throws {
+    ///
+    /// - Parameter reserve: Bytes of unused pages that are kept, while the file is within its limit.
+    func giveBack(except reserve: Int) throws {
         let (pages, unused) = (try self.number("PRAGMA page_count"), try self.number("PRAGMA freelist_count"))
-        let isTooLarge = try pages * self.number("PRAGMA page_size") > self.limits.bytes
-        if unused > 256 && unused > pages / 4 || unused > 0 && isTooLarge {
+        let pageSize = try self.number("PRAGMA page_size")
+        if unused > max(256, reserve / pageSize) && unused > pages / 4 || unused > 0 && pages * pageSize > self.limits.bytes {
             try self.database.execute(sql: "PRAGMA incremental_vacuum")
             // The file itself shrinks when the journal is written into it.
             _ = try self.database.checkpoint(.passive)

@@ -1,7 +1,7 @@
 /// How a file of task records is laid out.
 enum TaskSchema {
     /// The statements that make each version out of the one before; a file's `user_version` counts those that were applied.
-    static let migrations = [Self.first, Self.second]
+    static let migrations = [Self.first, Self.second, Self.third]
 
     /// A task's dates are microseconds since 1970, its parts the packed bytes as they came. `client` is null in a stub and
     /// `completed` until the end. The columns from `client` to `resubmitted` repeat values of the parts, for indexes.
@@ -32,5 +32,13 @@ enum TaskSchema {
     private static let second = """
         ALTER TABLE tasks ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
         CREATE INDEX unfinished ON tasks (serial) WHERE completed IS NULL AND client IS NOT NULL;
+        """
+
+    /// Changes that are not in the tables yet, and for each record the last row of the journal whose changes it has. The numbers of
+    /// the journal's rows are never used again.
+    private static let third = """
+        CREATE TABLE journal (row INTEGER PRIMARY KEY AUTOINCREMENT, changes BLOB NOT NULL);
+        ALTER TABLE tasks ADD COLUMN journal INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX tasks_by_journal ON tasks (journal) WHERE journal > 0;
         """
 }

@@ -1,13 +1,12 @@
 import ApusStore
 import ApusWire
-import Foundation
 import GRDB
 import NIOCore
 
-/// Writes one batch of changes, inside a transaction that its caller has begun.
+/// Writes changes to the tables, inside a transaction that its caller has begun.
 ///
-/// Most tasks are submitted, assigned and completed within a batch or two. A record that begins in the batch is put together in
-/// memory and written once, in its final state; changes to records in the file are written one by one.
+/// A record that begins with the changes is put together in memory and written once, in its final state; changes to records in
+/// the file are written one by one.
 struct TaskWriter {
     /// The numbers of records of the kinds that are limited.
     struct Census {
@@ -19,24 +18,58 @@ struct TaskWriter {
     private(set) var census: Census
     /// Whether the record was deleted to keep a limit; late output must not begin it again.
     private let wasCulled: (TaskID) -> Bool
-    /// Records that begin in this batch, none of which is in the file. Their serials only tell them from each other.
+    /// Records that begin with the changes that are being written, none of which is in the file.
     private var fresh: [TaskID: TaskRecord] = [:]
     /// The records of `fresh` in order of arrival, and some that were removed from it.
     private var freshOrder: [(id: TaskID, serial: Int64)] = []
+    /// The serial of the next record that begins.
+    private(set) var nextSerial: Int64
+    /// The row of the journal up to which a record that is being written has all changes.
+    private var journalRow: Int64
+    private let insertion: RawStatement
+    private let payloadInsertion: RawStatement
 
-    init(_ database: Database, census: Census, wasCulled: @escaping (TaskID) -> Bool) {
+    /// - Parameters:
+    ///   - nextSerial: The serial of the next record that begins with changes that were not journaled.
+    ///   - row: The last row of the journal.
+    init(
+        _ database: Database, census: Census, nextSerial: Int64, row: Int64, wasCulled: @escaping (TaskID) -> Bool
+    ) throws {
         self.database = database
         self.census = census
+        self.nextSerial = nextSerial
+        self.journalRow = row
         self.wasCulled = wasCulled
+        self.insertion = RawStatement(try database.cachedStatement(sql: Self.insertionSQL))
+        self.payloadInsertion = RawStatement(
+            try database.cachedStatement(sql: "INSERT INTO payloads (key, data) VALUES (?, ?)"))
     }
 
+    /// Writes changes that are not in the journal.
     mutating func write(_ changes: [TaskChange]) throws {
         for change in changes { try self.write(change) }
-        for (id, serial) in self.freshOrder {
-            if let record = self.fresh[id], record.serial == serial { try self.insert(record) }
+        try self.insertFresh()
+    }
+
+    /// Writes what the journal has of a task.
+    mutating func write(_ entry: JournaledChanges.Entry) throws {
+        let (row, nextSerial) = (self.journalRow, self.nextSerial)
+        defer { (self.journalRow, self.nextSerial) = (row, nextSerial) }
+        (self.journalRow, self.nextSerial) = (entry.last, entry.serial ?? nextSerial)
+        if case .submitted? = entry.changes.first, let serial = entry.serial {
+            var record = TaskRecord(id: entry.task, serial: serial)
+            for change in entry.changes { record.take(change) }
+            if try self.insert(record) { return }
         }
-        self.fresh.removeAll()
-        self.freshOrder.removeAll()
+        try self.write(entry.changes)
+    }
+
+    private mutating func insertFresh() throws {
+        for (id, serial) in self.freshOrder {
+            if let record = self.fresh[id], record.serial == serial { _ = try self.insert(record) }
+        }
+        self.fresh.removeAll(keepingCapacity: true)
+        self.freshOrder.removeAll(keepingCapacity: true)
     }
 
     private mutating func write(_ change: TaskChange) throws {
@@ -54,7 +87,7 @@ struct TaskWriter {
             if self.fresh[id]?.assign(to: engine, failures: failures) != nil { return }
             try self.run(
                 "UPDATE tasks SET engine = ?, failures = ? WHERE msg_id = ? AND completed IS NULL",
-                [engine?.text, failures, id.text])
+                [.text(engine?.text), .number(failures), .text(id.text)])
         case .completed(let id, let reply, let received):
             if self.fresh[id]?.complete(reply: reply, received: received) != nil { return }
             if let row = try self.row(id), !row.isStub, !row.isFinished {
@@ -70,7 +103,7 @@ struct TaskWriter {
             }
         case .resubmitted(let id, let newID):
             if self.fresh[id]?.resubmit(as: newID) != nil { return }
-            try self.run("UPDATE tasks SET resubmitted = ? WHERE msg_id = ?", [newID.text, id.text])
+            try self.run("UPDATE tasks SET resubmitted = ? WHERE msg_id = ?", [.text(newID.text), .text(id.text)])
         case .drop(let ids):
             for id in ids where self.fresh.removeValue(forKey: id) == nil {
                 if let row = try self.row(id) { try self.delete(row.serial, isFinished: row.isFinished, isStub: row.isStub) }
@@ -88,42 +121,50 @@ struct TaskWriter {
 
     private mutating func begin(_ id: TaskID) {
         guard self.fresh[id] == nil else { return }
-        let serial = Int64(self.freshOrder.count)
-        self.fresh[id] = TaskRecord(id: id, serial: serial)
-        self.freshOrder.append((id, serial))
+        self.fresh[id] = TaskRecord(id: id, serial: self.nextSerial)
+        self.freshOrder.append((id, self.nextSerial))
+        self.nextSerial += 1
     }
 
-    private mutating func insert(_ record: TaskRecord) throws {
+    private static let insertionSQL = """
+        INSERT INTO tasks (serial, msg_id, client, submitted, queue, engine, started, completed, received, resubmitted,
+            output_bytes, failures, journal, header, metadata, content, result_header, result_metadata, result_content)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (msg_id) DO NOTHING
+        """
+
+    /// Inserts a record, unless there is one of that id.
+    ///
+    /// - Returns: Whether it was inserted.
+    private mutating func insert(_ record: TaskRecord) throws -> Bool {
+        try self.insertion.run([
+            .number(record.serial), .text(record.id.text), record.isStub ? .null : .text(record.client),
+            .number(record.submitted?.microseconds), .text(record.queue?.rawValue), .text(record.engine?.text),
+            .number(record.started?.microseconds), .number(record.completed?.microseconds),
+            .number(record.received?.microseconds),
+            .text(record.resubmittedAs?.text), .number(record.outputByteCount), .number(record.failures),
+            .number(self.journalRow),
+            .bytes(record.request?.header), .bytes(record.request?.metadata), .bytes(record.request?.content),
+            .bytes(record.reply?.header), .bytes(record.reply?.metadata), .bytes(record.reply?.content),
+        ])
+        if self.database.changesCount == 0 { return false }
         if record.isFinished { self.census.finished += 1 }
         if record.isStub { self.census.stubs += 1 }
-        try self.run(
-            """
-            INSERT INTO tasks (msg_id, client, submitted, queue, engine, started, completed, received, resubmitted, output_bytes, failures,
-                header, metadata, content, result_header, result_metadata, result_content)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            """,
-            [
-                record.id.text, record.isStub ? nil : record.client, record.submitted?.microseconds, record.queue?.rawValue,
-                record.engine?.text, record.started?.microseconds, record.completed?.microseconds, record.received?.microseconds,
-                record.resubmittedAs?.text, record.outputByteCount, record.failures, record.request?.header.data,
-                record.request?.metadata.data,
-                record.request?.content.data, record.reply?.header.data, record.reply?.metadata.data, record.reply?.content.data,
-            ])
-        let serial = self.database.lastInsertedRowID
-        if let request = record.request { try self.insertPayload(request, of: serial, isReply: false) }
-        if let reply = record.reply { try self.insertPayload(reply, of: serial, isReply: true) }
-        for output in record.outputs { try self.insert(output, of: serial) }
+        if let request = record.request { try self.insertPayload(request, of: record.serial, isReply: false) }
+        if let reply = record.reply { try self.insertPayload(reply, of: record.serial, isReply: true) }
+        for output in record.outputs { try self.insert(output, of: record.serial) }
+        return true
     }
 
     private func insertPayload(_ message: Message, of serial: Int64, isReply: Bool) throws {
         for (key, data) in zip(Payload.keys(task: serial, isReply: isReply), Payload.rows(message.buffers)) {
-            try self.run("INSERT INTO payloads (key, data) VALUES (?, ?)", [key, data])
+            try self.payloadInsertion.run([.number(key), .bytes(data)])
         }
     }
 
     private func insert(_ output: TaskOutput, of serial: Int64) throws {
         try self.run(
-            "INSERT INTO outputs (task, kind, content) VALUES (?, ?, ?)", [serial, output.kind.rawValue, output.content.data])
+            "INSERT INTO outputs (task, kind, content) VALUES (?, ?, ?)",
+            [.number(serial), .text(output.kind.rawValue), .bytes(output.content)])
     }
 
     // MARK: Records in the file
@@ -154,8 +195,8 @@ struct TaskWriter {
             WHERE serial = ?
             """,
             [
-                client, date?.microseconds, queue?.rawValue, engine?.text, request.header.data, request.metadata.data,
-                request.content.data, row.serial,
+                .text(client), .number(date?.microseconds), .text(queue?.rawValue), .text(engine?.text), .bytes(request.header),
+                .bytes(request.metadata), .bytes(request.content), .number(row.serial),
             ])
         try self.insertPayload(request, of: row.serial, isReply: false)
         self.census.stubs -= 1
@@ -173,8 +214,9 @@ struct TaskWriter {
             WHERE serial = ?
             """,
             [
-                record.engine?.text, record.started?.microseconds, record.completed?.microseconds, received.microseconds,
-                reply.header.data, reply.metadata.data, reply.content.data, row.serial,
+                .text(record.engine?.text), .number(record.started?.microseconds), .number(record.completed?.microseconds),
+                .number(received.microseconds), .bytes(reply.header), .bytes(reply.metadata), .bytes(reply.content),
+                .number(row.serial),
             ])
         try self.insertPayload(reply, of: row.serial, isReply: true)
         self.census.finished += 1
@@ -184,7 +226,8 @@ struct TaskWriter {
         guard row.outputByteCount < TaskOutput.byteLimit else { return }
         try self.insert(output, of: row.serial)
         try self.run(
-            "UPDATE tasks SET output_bytes = output_bytes + ? WHERE serial = ?", [output.byteCount, row.serial])
+            "UPDATE tasks SET output_bytes = output_bytes + ?, journal = ? WHERE serial = ?",
+            [.number(output.byteCount), .number(self.journalRow), .number(row.serial)])
     }
 
     // MARK: Records that go
@@ -210,9 +253,9 @@ struct TaskWriter {
 
     private mutating func delete(_ serial: Int64, isFinished: Bool, isStub: Bool) throws {
         let keys = Payload.keys(task: serial)
-        try self.run("DELETE FROM payloads WHERE key BETWEEN ? AND ?", [keys.lowerBound, keys.upperBound])
-        try self.run("DELETE FROM outputs WHERE task = ?", [serial])
-        try self.run("DELETE FROM tasks WHERE serial = ?", [serial])
+        try self.run("DELETE FROM payloads WHERE key BETWEEN ? AND ?", [.number(keys.lowerBound), .number(keys.upperBound)])
+        try self.run("DELETE FROM outputs WHERE task = ?", [.number(serial)])
+        try self.run("DELETE FROM tasks WHERE serial = ?", [.number(serial)])
         if isFinished { self.census.finished -= 1 }
         if isStub { self.census.stubs -= 1 }
     }
@@ -225,11 +268,7 @@ struct TaskWriter {
         return Census(finished: try count("completed IS NOT NULL"), stubs: try count("client IS NULL"))
     }
 
-    private func run(_ sql: String, _ arguments: StatementArguments) throws {
-        try self.database.cachedStatement(sql: sql).execute(arguments: arguments)
+    private func run(_ sql: String, _ arguments: [SQLiteValue]) throws {
+        try RawStatement(try self.database.cachedStatement(sql: sql)).run(arguments)
     }
-}
-
-extension ByteBuffer {
-    fileprivate var data: Data { Data(self.readableBytesView) }
 }

@@ -79,4 +79,17 @@ extension TaskRecord {
     }
 
     package mutating func resubmit(as id: TaskID) { self.resubmittedAs = id }
+
+    /// Takes a change to this task; changes to many tasks change nothing.
+    package mutating func take(_ change: TaskChange) {
+        switch change {
+        case .submitted(_, let request, let client, let date, let queue, let engine):
+            self.submit(request: request, client: client, date: date, queue: queue, engine: engine)
+        case .assigned(_, let engine, let failures): self.assign(to: engine, failures: failures)
+        case .completed(_, let reply, let received): self.complete(reply: reply, received: received)
+        case .output(_, let output): self.append(output)
+        case .resubmitted(_, let newID): self.resubmit(as: newID)
+        case .drop, .dropCompleted, .dropCompletedOf: break
+        }
+    }
 }
