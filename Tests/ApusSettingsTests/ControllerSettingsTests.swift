@@ -49,9 +49,23 @@ struct ControllerSettingsTests {
         let settings = try self.settings("--profile-dir=/p", "--sqlitedb", "--fsync")
         #expect(settings.options.database == .sqlite(path: "/p/tasks.db", waitsForDisk: true))
         #expect(settings.warnings.isEmpty)
-        let memory = try self.settings("--SQLiteDB.fsync=True")
+        let memory = try self.settings("--SQLiteDB.fsync=True", "--dictdb")
         #expect(memory.options.database == .memory())
         #expect(memory.warnings.contains { $0.contains("--fsync") }, "\(memory.warnings)")
+    }
+
+    @Test("Task records are in a file unless something else is chosen")
+    func databases() throws {
+        #expect(try self.settings("--profile-dir=/p").options.database == .sqlite(path: "/p/tasks.db"))
+        let limited = try self.settings("--profile-dir=/p", "--SQLiteDB.record_limit=7", "--SQLiteDB.size_limit=20000000")
+        #expect(limited.options.database == .sqlite(path: "/p/tasks.db", records: 7, bytes: 20_000_000))
+        #expect(try self.settings("--dictdb").options.database == .memory())
+        #expect(try self.settings("--nodb").options.database == .none)
+        // Limits of the memory say that records are to be there, unless another place is named.
+        #expect(try self.settings("--DictDB.record_limit=7").options.database == .memory(records: 7))
+        #expect(
+            try self.settings("--profile-dir=/p", "--sqlitedb", "--DictDB.record_limit=7").options.database
+                == .sqlite(path: "/p/tasks.db"))
     }
 
     @Test("An IPv6 address means the same in brackets and without", arguments: ["::1", "[::1]"])

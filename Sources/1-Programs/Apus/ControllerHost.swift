@@ -173,12 +173,13 @@ public final class ControllerHost: Sendable {
         switch database {
         case .memory(let records, let bytes):
             return MemoryTaskStore(limits: MemoryTasks.Limits(records: records, bytes: bytes))
-        case .sqlite(let path, let waitsForDisk):
+        case .sqlite(let path, let waitsForDisk, let records, let bytes):
             guard let path = path ?? files.map({ $0.profile.path + "/" + ProfileDirectory.taskFileName(clusterID: $0.clusterID) })
             else {
                 throw WireError("the SQLite task database needs a path where there is no profile")
             }
-            return try SQLiteTaskStore(path: path, waitsForDisk: waitsForDisk) { logger.error("\($0)") }
+            let limits = SQLiteTaskStore.Limits(records: records, bytes: bytes)
+            return try SQLiteTaskStore(path: path, limits: limits, waitsForDisk: waitsForDisk) { logger.error("\($0)") }
         case .none: return NoTaskStore()
         }
     }

@@ -79,13 +79,30 @@ package struct ControllerSettings: Sendable {
             guard let text = readFile(keyFile) else { throw SettingsError("the key file \(keyFile) cannot be read") }
             self.options.key = text.trimmed
         }
-        if case .sqlite = self.options.database {
-            self.options.database = .sqlite(path: self.databasePath, waitsForDisk: self.waitsForDisk)
-        } else if self.waitsForDisk {
+        // Limits of the memory mean that records are wanted there.
+        switch self.database ?? (self.limitsMemory ? .memory : .file) {
+        case .file:
+            self.options.database = .sqlite(
+                path: self.databasePath, waitsForDisk: self.waitsForDisk, records: self.fileLimits.records,
+                bytes: self.fileLimits.bytes)
+            return
+        case .memory: self.options.database = .memory(records: self.memoryLimits.records, bytes: self.memoryLimits.bytes)
+        case .nowhere: self.options.database = .none
+        }
+        if self.waitsForDisk {
             self.warnings.append("nothing waits for the disk (--fsync), because no task records are kept there; add --sqlitedb")
         }
     }
 
+    private enum Database {
+        case file, memory, nowhere
+    }
+
+    /// Where task records are kept; nil: nothing was chosen.
+    private var database: Database?
+    private var memoryLimits = (records: 1024, bytes: 256 << 20)
+    private var limitsMemory = false
+    private var fileLimits = (records: 1_000_000, bytes: 2 << 30)
     private var keyFile: String?
     private var databaseFolder: String?
     private var databaseName: String?
@@ -214,9 +231,9 @@ package struct ControllerSettings: Sendable {
     private mutating func chooseDatabase(_ assignment: TraitAssignment) throws(SettingsError) {
         let name = try assignment.text()
         switch name.split(separator: ".").last.map({ $0.lowercased() }) {
-        case "dictdb": if case .memory = self.options.database {} else { self.options.database = .memory() }
-        case "sqlitedb": self.options.database = .sqlite(path: nil)
-        case "nodb": self.options.database = .none
+        case "dictdb": self.database = .memory
+        case "sqlitedb": self.database = .file
+        case "nodb": self.database = .nowhere
         case "mongodb":
             throw SettingsError(
                 "\(assignment.source): this controller has no MongoDB; use --sqlitedb, which keeps tasks in a file")
@@ -226,15 +243,15 @@ package struct ControllerSettings: Sendable {
     }
 
     private mutating func takeDatabase(_ assignment: TraitAssignment) throws(SettingsError) {
-        switch (assignment.className, assignment.trait, self.options.database) {
-        case ("DictDB", "record_limit", .memory(_, let bytes)):
-            self.options.database = .memory(records: try assignment.number(in: 1...(.max)), bytes: bytes)
-        case ("DictDB", "size_limit", .memory(let records, _)):
-            self.options.database = .memory(records: records, bytes: try assignment.number(in: 1...(.max)))
-        case ("DictDB", "record_limit", _), ("DictDB", "size_limit", _): break
-        case ("SQLiteDB", "filename", _): self.databaseName = try assignment.text()
-        case ("SQLiteDB", "location", _): self.databaseFolder = try assignment.text()
-        case ("SQLiteDB", "fsync", _): self.waitsForDisk = try assignment.flag()
+        if assignment.className == "DictDB" { self.limitsMemory = true }
+        switch (assignment.className, assignment.trait) {
+        case ("DictDB", "record_limit"): self.memoryLimits.records = try assignment.number(in: 1...(.max))
+        case ("DictDB", "size_limit"): self.memoryLimits.bytes = try assignment.number(in: 1...(.max))
+        case ("SQLiteDB", "record_limit"): self.fileLimits.records = try assignment.number(in: 1...(.max))
+        case ("SQLiteDB", "size_limit"): self.fileLimits.bytes = try assignment.number(in: 16 << 20...(.max))
+        case ("SQLiteDB", "filename"): self.databaseName = try assignment.text()
+        case ("SQLiteDB", "location"): self.databaseFolder = try assignment.text()
+        case ("SQLiteDB", "fsync"): self.waitsForDisk = try assignment.flag()
         default: self.ignore(assignment)
         }
     }

@@ -41,17 +41,21 @@ struct ControllerCommand: AsyncParsableCommand {
               --reuse             use ports and key of the files that are there,
                                   and leave the files at the end
               --restore           the same, and expect the engines that were
-                                  registered. With --sqlitedb the tasks that
+                                  registered. Tasks in a file (--sqlitedb) that
                                   have no outcome are taken up again
-              --dictdb  --sqlitedb  --nodb
-                                  keep task records in memory, in tasks.db of the
-                                  profile (with --cluster-id in tasks-ID.db), or
-                                  not. In memory are those of the last 1,024
-                                  finished tasks (--DictDB.record_limit=N) and at
+              --sqlitedb          keep task records in a file, so that tasks outlive
+                                  the controller; so it is unless told. The file is
+                                  tasks.db of the profile, with --cluster-id
+                                  tasks-ID.db: records of 1,000,000 finished tasks
+                                  (--SQLiteDB.record_limit=N), and at most 2 GiB
+                                  (--SQLiteDB.size_limit=BYTES)
+              --dictdb            keep them in memory: those of the last 1,024
+                                  finished tasks (--DictDB.record_limit=N), and at
                                   most 256 MiB of their messages
                                   (--DictDB.size_limit=BYTES)
-              --fsync             with --sqlitedb: have the disk confirm each batch
-                                  of records, so that they outlive a power cut
+              --nodb              keep none
+              --fsync             have the disk confirm each batch of records in the
+                                  file, so that they outlive a power cut
               --max-message-size=BYTES
                                   the largest message taken (half of the memory)
               --max-unread=BYTES  how much may wait for a client that does not read

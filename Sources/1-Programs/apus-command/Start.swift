@@ -22,7 +22,7 @@ struct Start: AsyncParsableCommand {
             work and before it has run for a minute, is given up. Where no engine is left, tasks end with an error.
 
             The controller is a process of its own, and is started again in the same way when it dies: engines and clients go on at
-            the same ports. With --sqlitedb it takes up the tasks that had no outcome; without, they are lost. When it has died more
+            the same ports. It takes up the tasks that had no outcome; with --dictdb and --nodb they are lost. When it has died more
             often in a row than --restart-limit allows, each time within a minute, the cluster ends with exit code 1. The
             controller's log is log/ipcontroller-ID.log in the profile's folder.
             """)
@@ -65,14 +65,22 @@ struct Start: AsyncParsableCommand {
 
     @Flag(
         help: ArgumentHelp(
-            "Keep task records in a file, so that tasks outlive the controller.",
-            discussion: "The file is tasks.db in the profile's folder, with --cluster-id tasks-ID.db. Else records are in memory."
-        ))
+            "Keep task records in a file, so that tasks outlive the controller; so it is unless told.",
+            discussion: """
+                The file is tasks.db in the profile's folder, with --cluster-id tasks-ID.db: records of 1,000,000 tasks that have ended \
+                and 2 GiB at most.
+                """))
     var sqlitedb = false
+
+    @Flag(help: "Keep task records in memory: those of the last 1,024 tasks that have ended, and 256 MiB at most.")
+    var dictdb = false
+
+    @Flag(help: "Keep no task records. A result that its client has not got is not to be had again.")
+    var nodb = false
 
     @Flag(
         help: ArgumentHelp(
-            "With --sqlitedb, have the disk confirm each batch of records.",
+            "Have the disk confirm each batch of records in the file.",
             discussion: "They outlive a power cut then, too, and tasks take longer."))
     var fsync = false
 
@@ -80,15 +88,20 @@ struct Start: AsyncParsableCommand {
         help: ArgumentHelp(
             "Go on where a cluster that was killed, or stopped, has left off.",
             discussion: """
-                Uses the ports and the key of the connection files that are there, leaves the files at the end and, with --sqlitedb, takes up \
-                the tasks that have no outcome.
+                Uses the ports and the key of the connection files that are there, leaves the files at the end and, unless records were \
+                kept in memory, takes up the tasks that have no outcome.
                 """))
     var restore = false
 
     func validate() throws {
         if let n, n < 0 { throw ValidationError("-n is \(n); a cluster cannot have fewer than no engines.") }
         if self.ip.isEmpty { throw ValidationError("--ip is empty; leave it out to listen on this machine only.") }
-        if self.fsync, !self.sqlitedb { throw ValidationError("--fsync needs --sqlitedb: other records are in memory.") }
+        if [self.sqlitedb, self.dictdb, self.nodb].count(where: { $0 }) > 1 {
+            throw ValidationError("--sqlitedb, --dictdb and --nodb are three places for task records; give one of them.")
+        }
+        if self.fsync, self.dictdb || self.nodb {
+            throw ValidationError("--fsync is for task records in a file; leave --dictdb and --nodb out.")
+        }
         if self.restartLimit < 0 {
             throw ValidationError("--restart-limit is \(self.restartLimit); --no-restart leaves dead engines alone.")
         }
@@ -150,7 +163,8 @@ struct Start: AsyncParsableCommand {
         options.restartsController = self.restartController
         options.restores = self.restore
         options.isLauncher = true
-        if self.sqlitedb { options.controller.database = .sqlite(path: nil, waitsForDisk: self.fsync) }
+        options.controller.database =
+            self.nodb ? .none : self.dictdb ? .memory() : .sqlite(path: nil, waitsForDisk: self.fsync)
         // From here on a signal stops the cluster, also while it still starts.
         let signals = StopSignals([SIGINT, SIGTERM])
         defer { signals.cancel() }
@@ -232,7 +246,8 @@ struct Start: AsyncParsableCommand {
         }
         if !self.restart { arguments.append("--no-restart") }
         if !self.restartController { arguments.append("--no-restart-controller") }
-        if self.sqlitedb { arguments.append("--sqlitedb") }
+        if self.dictdb { arguments.append("--dictdb") }
+        if self.nodb { arguments.append("--nodb") }
         if self.fsync { arguments.append("--fsync") }
         if self.restore { arguments.append("--restore") }
         arguments += ["--restart-limit", String(self.restartLimit)]

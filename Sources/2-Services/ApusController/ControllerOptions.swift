@@ -71,12 +71,13 @@ public struct ControllerOptions: Sendable, Codable {
         /// more bytes, large buffers of requests are dropped first, and then whole records.
         case memory(records: Int = 1024, bytes: Int = 256 << 20)
         /// In a SQLite file, which outlives the controller; nil for `tasks.db` in the profile's folder, or `tasks-ID.db` for a cluster
-        /// with an id.
+        /// with an id. At most this many records of tasks that have ended, and this many bytes in all; beyond, those that ended
+        /// first are deleted.
         ///
         /// What is recorded outlives the process at once. A power cut can take the last moments with it, those that the system had
         /// not written to the disk yet (half a minute at most on Linux); with `waitsForDisk` nothing that was acknowledged, at the
         /// cost of a wait for the disk (`fsync`) for each batch of tasks.
-        case sqlite(path: String?, waitsForDisk: Bool = false)
+        case sqlite(path: String?, waitsForDisk: Bool = false, records: Int = 1_000_000, bytes: Int = 2 << 30)
         /// Nowhere; requests for records are answered with an error.
         case none
     }

@@ -32,7 +32,7 @@ package final class SQLiteTaskStore: TaskStore {
         package var tasksAtOnce: Int
 
         package init(
-            records: Int = 1_000_000, bytes: Int = 10 << 30, age: Double? = nil, backlogBytes: Int = 1 << 30,
+            records: Int = 1_000_000, bytes: Int = 2 << 30, age: Double? = nil, backlogBytes: Int = 1 << 30,
             journalBytes: Int = 512 << 20, endedBytes: Int = 256 << 20, tasksAtOnce: Int = 1000
         ) {
             self.records = records

@@ -45,10 +45,10 @@ struct RestoringTests {
         world.on(.engineExpected(bob))
         world.on(.engineJoined(bob, understandsRecall: true))
         world.on(.engineReported(bob, EngineReport(asked: [], has: [])))
-        #expect(world.on(.submitted(TaskRequest(id: a, need: .name("f")))) == [])
+        #expect(world.on(.submitted(TaskRequest(a, need: .name("f")))) == [])
         #expect(world.scheduler.whyWaiting(a) == .engineReports([ada]))
         // What the others can run need not wait.
-        #expect(world.on(.submitted(TaskRequest(id: b, need: .python))) == [.send(b, to: bob)])
+        #expect(world.on(.submitted(TaskRequest(b, need: .python))) == [.send(b, to: bob)])
         if comesBack {
             world.on(.engineJoined(ada, understandsRecall: true, abilities: able))
             #expect(world.on(.engineReported(ada, EngineReport(asked: [], has: []))) == [.send(a, to: ada)])
