@@ -378,6 +378,26 @@ struct RestoringTests {
         world.message(.applyRequest, metadata: ["after": ["an earlier task"]], buffers: [ByteBuffer(string: "function")])
     }
 
+    @Test("A task that overtakes a request which its client sends again waits for it", arguments: ["after", "follow"])
+    func overtakes(member: String) async throws {
+        let world = try await World(self.options, store: self.store, restoring: [:])
+        let ada = try await world.startEngine("ada")
+        let client = world.socket(.dealer, world.client.task, identity: "customer")
+        let call = [ByteBuffer(string: "function")]
+        let again = world.message(.applyRequest, buffers: call)
+        let other = world.socket(.dealer, world.client.common.registration)
+        client.send(world.message(.applyRequest, metadata: [member: [.string(again.id)]], buffers: call))
+        // The records have been asked when they say to another that there is no such task.
+        while try await other.ask(world.message(.resultRequest, content: ["msg_ids": [.string(again.id)]])).json["status"] == "ok"
+        {}
+        client.send(again)
+        for _ in 0..<2 {
+            ada.task.send(ada.reply(to: try await ada.task.next()))
+            #expect(try await client.next().json["status"] == "ok")
+        }
+        await world.stop()
+    }
+
     @Test("A store that cannot be read for a moment only delays a task whose dependency is looked up there")
     func fullStore() async throws {
         let world = try await World(self.options, store: self.store)

@@ -20,7 +20,7 @@ final class World: Sendable {
 
     init(
         _ options: ControllerOptions = ControllerOptions(), store: any TaskStore = MemoryTaskStore(),
-        restoring engines: [String: String] = [:], describedAs words: [String: JSONValue] = [:],
+        restoring engines: [String: String]? = nil, describedAs words: [String: JSONValue] = [:],
         onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil,
         transport: any Transport = InMemoryNetwork()
     ) async throws {
@@ -31,7 +31,9 @@ final class World: Sendable {
             options: options, transport: self.network, store: store, eventLoop: self.eventLoop,
             onStateChange: onStateChange, logger: logger)
         self.service = service
-        if !engines.isEmpty { try await service.restore(.init(engines: engines, nextID: engines.count, announcements: words)) }
+        if let engines {
+            try await service.restore(.init(engines: engines, nextID: engines.count, announcements: words))
+        }
         (self.client, self.engine) = try await service.start()
         self.running = Task { try await service.run() }
         self.session = Mutex(Session(signer: try Signer(key: self.client.common.key)))

@@ -16,7 +16,7 @@ struct AgreementTests {
 
     @Test(
         "They agree on everything, whatever happens in whatever batches, and whenever the controller is killed",
-        arguments: UInt64(0)..<36)
+        arguments: UInt64(0)..<18)
     func agree(seed: UInt64) async throws {
         let folder = FileManager.default.temporaryDirectory.appending(path: "apus-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)

@@ -185,9 +185,9 @@ struct SQLiteLimitTests {
             #expect(try await store.counts().byteCount <= limit)
             #expect(try await store.states(of: ["t0", "t399"]) == [.culled, .finished])
             store.apply([.dropCompleted])
-            #expect(try await store.counts().byteCount < 200_000)
+            #expect(try await store.counts().byteCount < 400_000)
             try await store.close()
-            #expect(try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0 < 200_000)
+            #expect(try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0 < 400_000)
         }
     }
 

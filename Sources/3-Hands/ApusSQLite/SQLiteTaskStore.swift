@@ -291,8 +291,9 @@ package final class SQLiteTaskStore: TaskStore {
             try database.inTransaction(.immediate) {
                 for entry in entries { try writer.write(entry) }
                 try writer.write(changes)
-                culled = try retention.cull(&writer, now: .now)
+                // First, so that no record has to go for the room of what is in the tables now.
                 if !entries.isEmpty { try JournalTable(database).trim(before: firstRow) }
+                culled = try retention.cull(&writer, now: .now)
                 return .commit
             }
             journal.remove(entries)

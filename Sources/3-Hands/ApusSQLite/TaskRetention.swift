@@ -42,7 +42,7 @@ struct TaskRetention {
     func giveBack(except reserve: Int) throws {
         let (pages, unused) = (try self.number("PRAGMA page_count"), try self.number("PRAGMA freelist_count"))
         let pageSize = try self.number("PRAGMA page_size")
-        if unused > max(256, reserve / pageSize) && unused > pages / 4 || unused > 0 && pages * pageSize > self.limits.bytes {
+        if unused * pageSize > max(1 << 20, reserve) && unused > pages / 4 || unused > 0 && pages * pageSize > self.limits.bytes {
             try self.database.execute(sql: "PRAGMA incremental_vacuum")
             // The file itself shrinks when the journal is written into it.
             _ = try self.database.checkpoint(.passive)

@@ -46,8 +46,12 @@ extension TaskInputs.Outcome {
         self = kept.buffers.isEmpty ? .none(why: "it was no call, and has no result") : .result(Array(kept.buffers))
     }
 
-    /// The result of a task in the store, or why there is none.
-    nonisolated(nonsending) init(of task: TaskID, in store: any TaskStore) async {
+    /// Of a task without a record.
+    static let unknown = Self.none(
+        why: "the hub has no record of it: it was purged, newer ones took its place, or this cluster never had it")
+
+    /// The result of a task in the store, or why there is none; nil for a task without a record.
+    nonisolated(nonsending) init?(of task: TaskID, in store: any TaskStore) async {
         let records: [TaskRecord]
         do {
             records = try await store.recordsRetrying(
@@ -56,11 +60,7 @@ extension TaskInputs.Outcome {
             self = .none(why: error.message)
             return
         }
-        guard let record = records.first, !record.isStub else {
-            self = .none(
-                why: "the hub has no record of it: it was purged, newer ones took its place, or this cluster never had it")
-            return
-        }
+        guard let record = records.first, !record.isStub else { return nil }
         self = record.isFinished ? Self(record.reply) : .none(why: "it never ended, and nobody is running it")
     }
 }

@@ -12,6 +12,9 @@ final class TaskDesk {
     private var inputs = TaskInputs()
     /// Tasks whose ends the scheduler wants to know, and for which the store has not been asked yet.
     private var soughtOutcomes: [TaskID] = []
+    /// Whether clients may be sending requests again that an earlier controller had not recorded, so that a task which is not known
+    /// may come yet.
+    private var expectsRequests = false
     private var live: [TaskID: LiveTask] = [:]
 
     /// The scheduler's effects while they are performed; kept so that the memory is used again.
@@ -231,7 +234,14 @@ final class TaskDesk {
     func beginRestoring() {
         self.restores = true
         self.returning.expectClients(on: self.loop)
+        self.expectsRequests = true
+        self.loop.assumeIsolated().scheduleTask(in: Self.grace) { [weak self] in self?.expectsRequests = false }
     }
+
+    /// How long a task that nobody knows is looked for again after a restart.
+    private static let grace = TimeAmount.seconds(5)
+    /// The pause between two looks.
+    private static let pause = TimeAmount.milliseconds(100)
 
     /// Takes up a task without an outcome. Tasks come in the order in which they were submitted.
     func restore(_ task: RestoredTask) throws {
@@ -507,14 +517,25 @@ final class TaskDesk {
             case .lookUp(let task):
                 self.recorder.flush()
                 self.work.start(for: self) { desk in
-                    let outcome = await TaskInputs.Outcome(of: task, in: desk.store)
-                    desk.perform(
-                        desk.inputs.handle(
-                            .lookedUp(task, outcome, isUnderWay: desk.live[task] != nil || desk.direct.isQueued(task))))
-                    desk.performFollowUps()
+                    await desk.lookUpResult(of: task)
                 }
             }
         }
+    }
+
+    /// Looks in the store for a result that other tasks take.
+    private nonisolated(nonsending) func lookUpResult(of task: TaskID) async {
+        let outcome = await TaskInputs.Outcome(of: task, in: self.store)
+        let isUnderWay = self.live[task] != nil || self.direct.isQueued(task)
+        if outcome == nil, !isUnderWay, self.expectsRequests {
+            return self.again { desk in desk.work.start(for: desk) { await $0.lookUpResult(of: task) } }
+        }
+        self.perform(self.inputs.handle(.lookedUp(task, outcome ?? .unknown, isUnderWay: isUnderWay)))
+        self.performFollowUps()
+    }
+
+    private func again(_ look: @escaping (TaskDesk) -> Void) {
+        self.loop.assumeIsolated().scheduleTask(in: Self.pause) { [weak self] in self.map(look) }
     }
 
     /// Has the store asked for the end of a task; one question for all that are sought until it is asked.
@@ -537,7 +558,13 @@ final class TaskDesk {
                 // The scheduler knows no direct request, be it under way or at its end.
                 let ended = records.filter { $0.queue == .balanced && $0.isFinished }
                 for record in ended { self.takeOutcome(in: record) }
-                for task in Set(some).subtracting(ended.map(\.id)).sorted() { self.perform(.outcomeMissing(of: task)) }
+                for task in Set(some).subtracting(ended.map(\.id)).sorted() {
+                    if self.expectsRequests, self.live[task] == nil, !records.contains(where: { $0.id == task }) {
+                        self.again { $0.seekOutcome(of: task) }
+                    } else {
+                        self.perform(.outcomeMissing(of: task))
+                    }
+                }
             } catch {
                 for task in tasks[start...] { self.perform(.outcomeMissing(of: task, why: error.message)) }
                 return

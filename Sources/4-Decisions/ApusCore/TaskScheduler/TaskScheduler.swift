@@ -304,7 +304,8 @@ package struct TaskScheduler: Sendable {
 
         let isPlain =
             request.after == nil && request.follow == nil && request.targets.isEmpty && (request.timeout ?? .zero) <= .zero
-            && request.resources.isEmpty && request.inputs.isEmpty && (self.kinds.count <= 1 || request.need == nil)
+            && request.resources.isEmpty && request.inputs.isEmpty
+            && (request.need == nil || self.kinds.count <= 1 && self.unreported.isEmpty)
         self.rememberAble(for: request.need)
         if isPlain {
             // The common case: no task waits before this one and an engine has room.
