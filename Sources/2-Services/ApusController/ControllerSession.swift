@@ -41,6 +41,12 @@ final class ControllerSession {
         return self.signed(parts, identities: identities, buffers: Array(answer.buffers))
     }
 
+    /// A copy that signs requests on other threads, for ``remember(_:)``.
+    var forSigning: Session { self.session }
+
+    /// Has the gate remember the signature of a request that was signed with ``forSigning``, so that a copy of it is dropped.
+    func remember(_ message: Message) { self.gate.remember(own: message) }
+
     /// A client's request, signed anew for an engine. The gate remembers the signature, so that a copy of it is dropped.
     func signedAgain(_ parts: MessageParts, identities: [ByteBuffer], buffers: [ByteBuffer]) -> Message {
         let message = self.session.signed(parts, identities: identities, buffers: buffers)

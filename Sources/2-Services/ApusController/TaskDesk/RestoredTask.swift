@@ -4,7 +4,7 @@ import ApusWire
 import NIOCore
 
 /// An unfinished request of the controller before this one, made from its record.
-struct RestoredTask {
+struct RestoredTask: Sendable {
     /// The request with its client's session as the client's identity, followed by the engine for a direct request.
     /// Signed anew, for a record keeps no signature.
     let message: Message
@@ -18,12 +18,12 @@ struct RestoredTask {
     let asked: RequestMetadata.ForScheduler
 
     /// - Throws: ``WireError`` when the record has no request, or its header or metadata cannot be read.
-    init(_ record: TaskRecord, signing session: ControllerSession) throws(WireError) {
+    init(_ record: TaskRecord, signing session: Session) throws(WireError) {
         guard let request = record.request, !record.lacksRequest else { throw WireError("task '\(record.id)' has no request") }
         self.header = try MessageHeader(scanning: request.header)
         var identities = [ByteBuffer(string: record.client)]
         if record.queue == .direct, let engine = record.assignedEngine { identities.append(ByteBuffer(string: engine.text)) }
-        self.message = session.signedAgain(request.parts, identities: identities, buffers: Array(request.buffers))
+        self.message = session.signed(request.parts, identities: identities, buffers: Array(request.buffers))
         self.engine = record.assignedEngine
         self.failures = record.failures
         self.submitted = record.submitted
