@@ -1,7 +1,7 @@
 # The commands for daily work. Each target does all that it needs, in a fresh clone on a Debian with the Swift toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build docs setup venv format lint bench clean
+.PHONY: help demo test build docs setup venv format lint wheel bench clean
 
 # Sources that `swift format` keeps in shape.
 SOURCES := Package.swift Sources Tests Examples
@@ -19,6 +19,7 @@ demo:  ## Start a cluster and find the dependencies of every Debian package with
 
 test: setup venv build  ## Build everything and run all tests
 	@scripts/test
+	@scripts/check-python
 
 build: setup  ## Build everything and the tests, without optimisation
 	swift build --build-tests $(CHECKS)
@@ -39,8 +40,11 @@ lint:  ## Tell what `make format` would change, and which references of comments
 	swift format lint --strict -p -r $(SOURCES)
 	@scripts/check-references
 
+wheel:  ## Build the Python package, in dist
+	@scripts/wheel
+
 bench: setup  ## Compare with ipyparallel and others on this machine
 	@scripts/bench $(ARGUMENTS)
 
 clean:  ## Remove what was built, and the Python environments
-	rm -rf .build .venv .venv-bench
+	rm -rf .build .venv .venv-bench dist
