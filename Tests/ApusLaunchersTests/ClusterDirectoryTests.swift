@@ -10,7 +10,7 @@ import Testing
 struct ClusterDirectoryTests {
     /// Starts a cluster of a controller and two engines, which are programs that only wait, and writes its file.
     static func start(
-        _ id: String, profile: ProfileDirectory
+        _ id: String, profile: ProfileDirectory, launcher: String = "local"
     ) async throws -> (file: ClusterFile, controller: LocalProcess, engines: any EngineSet) {
         let order = EngineOrder(count: 2, setID: "17", clusterID: id, profile: profile)
         let controller = try await LocalProcess.start(
@@ -18,8 +18,9 @@ struct ClusterDirectoryTests {
                 "sleep", arguments: ["100"], environment: order.variables(ofEngine: 0),
                 output: .log(profile.log + "/ipcontroller-\(id).log")))
         let engines = try await LocalLauncher(.init("sleep", arguments: ["100"])).launch(order)
-        var file = ClusterFile(clusterID: id, profile: profile, engineCount: 2)
+        var file = ClusterFile(clusterID: id, profile: profile, engineCount: 2, engineKind: launcher)
         file.controller = .init(
+            kind: launcher,
             process: .init(
                 processID: controller.processID, outputFile: profile.log + "/ipcontroller-\(id).log", clusterID: id,
                 profile: profile))
@@ -34,7 +35,8 @@ struct ClusterDirectoryTests {
         let one = ProfileDirectory(profile: "one", ipythonDirectory: folder.path)
         let two = ProfileDirectory(profile: "two", ipythonDirectory: folder.path)
         let a = try await Self.start("a", profile: one)
-        let b = try await Self.start("", profile: two)
+        // As the Python package's launchers call themselves.
+        let b = try await Self.start("", profile: two, launcher: "apus")
         try await b.engines.signal(SIGKILL, to: 0)
         var exits = b.engines.exits.makeAsyncIterator()
         #expect(await exits.next()?.engine == 0)

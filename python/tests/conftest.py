@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,3 +27,11 @@ def profile() -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="profile_", dir=_folder)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def fake_program(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The place of a program that stands in for ours; a test writes it."""
+    path = tmp_path / "apus"
+    monkeypatch.setenv("APUS_PROGRAM", str(path))
+    return path

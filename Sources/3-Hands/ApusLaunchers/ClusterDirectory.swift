@@ -167,8 +167,8 @@ package struct ClusterListing: Sendable {
 }
 
 extension ClusterFile {
-    /// Whether the process ids of that kind of launcher are of this host.
-    static func isLocal(_ kind: String) -> Bool { kind == "local" || kind == "mpi" }
+    /// Whether the process ids of that kind of launcher are of this host. `apus` is the launcher of the Python package.
+    static func isLocal(_ kind: String) -> Bool { ["local", "mpi", "apus"].contains(kind) }
 
     var localProcesses: [Process] {
         let controller = self.controller.flatMap { Self.isLocal($0.kind) ? $0.process : nil }
