@@ -17,6 +17,7 @@ struct MetadataTests {
         asked.retryRule = RetryRule(pause: .seconds(1), errors: ["ValueError"])
         asked.resources = ["gpu": 1]
         asked.engineTimeout = .zero
+        asked.abandonedAfter = .seconds(7)
         asked.depth = 1
         asked.priority = -4
         asked.results = ResultPlaces([(3, MessageID("d")), (2, MessageID("c"))])

@@ -41,6 +41,7 @@ extension LoadBalancedView: CustomStringConvertible {
         if let follow { parts.append("following \(follow.tasks.count) tasks") }
         if let timeout { parts.append("timeout \(timeout)") }
         if let engineTimeout { parts.append("engine timeout \(engineTimeout)") }
+        if let abandonedAfter { parts.append("abandoned after \(abandonedAfter)") }
         if self.retries != 0 { parts.append("retries \(self.retries)") }
         if self.priority != 0 { parts.append("priority \(self.priority)") }
         if let runLimit { parts.append("limit \(runLimit)") }

@@ -30,6 +30,11 @@ public struct LoadBalancedView: Sendable {
     /// At the limit the task fails with code `noEnginesRegistered`. Nil: as long as the controller says, which is for ever unless
     /// it was told otherwise; zero: for ever. A new view takes the client's limit (``Client/engineTimeout``).
     public var engineTimeout: Duration?
+    /// How long this client may be gone, killed or cut off, before its tasks of this view that still wait for an engine are aborted.
+    ///
+    /// Nil: for ever; tasks run without their client, and the hub keeps their results. Tasks that an engine has run on in any case. A
+    /// client that is cut off and comes back within the time is as if it had never been gone.
+    public var abandonedAfter: Duration?
     /// How many times a task is tried again when it fails or its engine dies.
     public var retries = 0
     /// When a task is tried again, and after which errors; nil: at once and after any error.
@@ -270,6 +275,8 @@ public struct LoadBalancedView: Sendable {
         terms.resources = self.resources
         if self.engineTimeout != nil { try self.client.connection.require(.engineTimeout) }
         terms.engineTimeout = self.engineTimeout
+        if self.abandonedAfter != nil { try self.client.connection.require(.abandonedAfter) }
+        terms.abandonedAfter = self.abandonedAfter
         if self.retryRule != nil { try self.client.connection.require(.retryRule) }
         terms.retryRule = self.retryRule
         terms.depth = EngineContext.current.map { $0.depth + 1 }

@@ -16,6 +16,8 @@ final class TaskDesk {
     /// may come yet.
     private var expectsRequests = false
     private var live: [TaskID: LiveTask] = [:]
+    /// Tasks that end when their client has been gone for long.
+    private var abandoned = AbandonedTasks()
 
     /// The scheduler's effects while they are performed; kept so that the memory is used again.
     private var effects: [TaskScheduler.Effect] = []
@@ -102,12 +104,14 @@ final class TaskDesk {
         self.returning.spoke(client, as: header.session)
         do {
             guard self.scheme != .none else { return self.refuse(message, header, client) }
-            let request = try self.request(in: message, header, .init(scanning: message.metadata), from: client)
+            let asked = self.scheme == .pure ? .init() : try RequestMetadata.ForScheduler(scanning: message.metadata)
+            let request = self.request(in: message, header, asked, from: client)
             guard self.live[header.id] == nil else { throw WireError("task '\(header.id)' is here already") }
             let arguments = request.inputs.isEmpty ? nil : try TaskArguments(of: message)
             self.recorder.note(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .balanced, engine: nil))
             self.submit(message, request, arguments, of: header.session)
+            self.bind(header.id, to: header.session, asked, by: .init(socket: "\(ControllerSocket.taskClient)", identity: client))
             // The engine that has the task may have answered it to the controller before this one.
             if self.restores, let holder = self.unknownHeld.removeValue(forKey: header.id), self.live[header.id] != nil {
                 self.inquiries.ask(holder, of: [header.id])
@@ -119,12 +123,10 @@ final class TaskDesk {
 
     /// Reads what a request asks of the scheduler; a pure scheduler ignores all of it.
     private func request(
-        in message: Message, _ header: MessageHeader, _ asked: @autoclosure () throws -> RequestMetadata.ForScheduler,
-        from client: ByteBuffer
-    ) rethrows -> TaskRequest {
+        in message: Message, _ header: MessageHeader, _ asked: RequestMetadata.ForScheduler, from client: ByteBuffer
+    ) -> TaskRequest {
         let number = self.number(of: client)
         if self.scheme == .pure { return TaskRequest(header.id, client: number) }
-        let asked = try asked()
         return TaskRequest(header.id, client: number, asked, need: self.needs.need(of: message, header.type, asked))
     }
 
@@ -171,6 +173,7 @@ final class TaskDesk {
     private func forget(_ task: TaskID) -> LiveTask? {
         guard let ended = self.live.removeValue(forKey: task) else { return nil }
         self.loans.letGo(of: task)
+        if !self.abandoned.isEmpty { self.perform(self.abandoned.handle(.ended(task))) }
         if ended.arguments != nil { self.perform(self.inputs.handle(.ended(task))) }
         return ended
     }
@@ -189,6 +192,38 @@ final class TaskDesk {
     func clientLeft(_ client: ByteBuffer) -> Int? {
         self.returning.disconnected(client)
         return self.clientNumbers.removeValue(forKey: client)
+    }
+
+    // MARK: Clients that are gone
+
+    /// Whether any task ends with its client, so that the desk has to be told whose connections are there.
+    var watchesClients: Bool { !self.abandoned.isEmpty }
+
+    /// Notes that a request of this session came by the connection.
+    func heard(_ session: String, by connection: AbandonedTasks.Connection) {
+        self.perform(self.abandoned.handle(.heard(session, by: connection)))
+    }
+
+    func disconnected(_ connection: AbandonedTasks.Connection) { self.perform(self.abandoned.handle(.disconnected(connection))) }
+
+    private func bind(
+        _ task: TaskID, to session: String, _ asked: RequestMetadata.ForScheduler, by connection: AbandonedTasks.Connection?
+    ) {
+        guard let grace = asked.abandonedAfter, self.live[task] != nil else { return }
+        self.perform(self.abandoned.handle(.submitted(task, session: session, grace: grace, by: connection)))
+    }
+
+    private func perform(_ effects: [AbandonedTasks.Effect]) {
+        for effect in effects {
+            switch effect {
+            case .wait(let session, let absence, let grace):
+                self.loop.assumeIsolated().scheduleTask(in: TimeAmount(grace)) { [weak self] in
+                    guard let self else { return }
+                    self.perform(self.abandoned.handle(.graceOver(session: session, absence: absence, grace: grace)))
+                }
+            case .abort(let tasks): self.perform(.aborted(tasks))
+            }
+        }
     }
 
     /// Sends a client that has connected the answers that are held for clients of the controller before this one.
@@ -252,6 +287,7 @@ final class TaskDesk {
         self.admit(message, request, arguments, returning: header.session) {
             .restored($0, failures: task.failures, on: task.engine)
         }
+        self.bind(header.id, to: header.session, task.asked, by: nil)
     }
 
     /// Takes an engine's report of what it holds, for this desk and the direct one.

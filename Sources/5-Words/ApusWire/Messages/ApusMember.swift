@@ -35,6 +35,8 @@ package enum ApusMember {
     @inlinable package static var retry: StaticString { "apus_retry" }
     /// Request: seconds that the task waits while no engine is registered.
     @inlinable package static var engineTimeout: StaticString { "apus_engine_timeout" }
+    /// Request: seconds that the client may be gone before the task is aborted, if no engine has it.
+    @inlinable package static var abandonedAfter: StaticString { "apus_abandoned_after" }
     /// Request: which buffers are results of other tasks.
     @inlinable package static var results: StaticString { "apus_results" }
     /// Request: buffers that did not come with the message, but lie in shared memory.

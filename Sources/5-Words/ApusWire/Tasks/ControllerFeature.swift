@@ -20,6 +20,8 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
 
     /// Tasks that end when they have waited long enough while no engine is registered.
     case engineTimeout = "engine_timeout"
+    /// Tasks that are aborted when their client has been gone for so long.
+    case abandonedAfter = "abandoned_after"
     /// Says of chosen tasks why they wait.
     case reasons
     /// Took up the unfinished tasks of the controller before this one. A task that it does not know was never accepted.
@@ -37,6 +39,7 @@ package enum ControllerFeature: String, Sendable, CaseIterable {
         case .aborts: "aborts without engines"
         case .limits: "run limits"
         case .engineTimeout: "engine time-outs"
+        case .abandonedAfter: "tasks that end with their client"
         case .reasons: "reasons why a task waits"
         case .restoration: "tasks that outlive a controller"
         case .uptime: "uptime"

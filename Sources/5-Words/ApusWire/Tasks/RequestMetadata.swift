@@ -28,6 +28,8 @@ package enum RequestMetadata {
         package var resources: [String: Double] = [:]
         /// How long the task may wait while no engine is registered; zero: for ever; nil: as long as the controller's setting.
         package var engineTimeout: Duration?
+        /// How long the client may be gone before the task is aborted, if it waits then; nil: for ever.
+        package var abandonedAfter: Duration?
         /// How many nested tasks the task was submitted within; nil if the client did not write the member. The engine reads it
         /// too.
         package var depth: Int?
@@ -64,6 +66,10 @@ package enum RequestMetadata {
                         if let seconds = try cursor.readValue().double, seconds >= 0 {
                             self.engineTimeout = .seconds(min(seconds, RequestMetadata.longestTime))
                         }
+                    case ApusMember.abandonedAfter:
+                        if let seconds = try cursor.readValue().double, seconds >= 0 {
+                            self.abandonedAfter = .seconds(min(seconds, RequestMetadata.longestTime))
+                        }
                     case ApusMember.results: self.results = try ResultPlaces(try cursor.readValue())
                     case ApusMember.build: self.build = try cursor.readStringOrSkip()
                     case ApusMember.limit: self.isLimited = try cursor.readValue().double != nil
@@ -92,6 +98,10 @@ package enum RequestMetadata {
             if let engineTimeout {
                 metadata.writeMember(ApusMember.engineTimeout)
                 JSONValue.double(max(0, engineTimeout / .seconds(1))).write(into: &metadata)
+            }
+            if let abandonedAfter {
+                metadata.writeMember(ApusMember.abandonedAfter)
+                JSONValue.double(max(0, abandonedAfter / .seconds(1))).write(into: &metadata)
             }
             if let retryRule {
                 metadata.writeMember(ApusMember.retry)
