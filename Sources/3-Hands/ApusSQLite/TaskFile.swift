@@ -97,9 +97,10 @@ enum TaskFile {
                 return .commit
             }
         }
-        // Checking a large file would take minutes; its damage is found when the damaged pages are read.
+        // Checking a large file would take seconds to minutes; its damage is found when the damaged pages are read.
         let pages = try Int.fetchOne(database, sql: "PRAGMA page_count") ?? 0
-        if pages < 16384, let problem = try String.fetchOne(database, sql: "PRAGMA quick_check(1)"), problem != "ok" {
+        let pageSize = try Int.fetchOne(database, sql: "PRAGMA page_size") ?? 0
+        if pages * pageSize < 32 << 20, let problem = try String.fetchOne(database, sql: "PRAGMA quick_check(1)"), problem != "ok" {
             throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: problem)
         }
     }

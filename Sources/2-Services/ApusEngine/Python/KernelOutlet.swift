@@ -139,11 +139,11 @@ struct KernelRequest: Sendable {
     var words: String {
         let id = MessageHeader.messageID(scanning: self.message.header)?.text ?? "?"
         let tries = self.metadata.attempt == 1 ? "tried once" : "tried \(self.metadata.attempt) times"
-        guard self.type == .applyRequest else { return "task '\(id)', \(tries)," }
+        guard self.type == .applyRequest else { return "task '\(id)' (\(tries))" }
         var buffers = self.message.buffers.prefix(1)
         let value = (buffers.first?.readableBytes ?? .max) < 1 << 16 ? try? ObjectBuffers.deserialize(&buffers) : nil
         let function = value.flatMap { $0.referenceName ?? $0.pythonFunctionName?.name }
-        return function.map { "\($0) (task '\(id)', \(tries))" } ?? "task '\(id)', \(tries),"
+        return function.map { "\($0) (task '\(id)', \(tries))" } ?? "task '\(id)' (\(tries))"
     }
 }
 
