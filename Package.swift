@@ -162,7 +162,7 @@ let package = Package(
                 "ApusClient", "ApusController", "ApusCore", "ApusEngine", "ApusFunctions", "ApusLaunchers", "ApusSQLite",
                 "ApusStore",
                 "ApusTransport", "ApusWire", "CEngineMode", "Locks", "Pickle", "ZMTPTransport", nioCore, nioPosix, logging,
-            ]),
+            ], resources: [.embedInCode("Dask/dask_scheduler.py")]),
 
         // Command lines, environment and configuration files of a controller and of an engine.
         library("ApusSettings", .programs, ["ApusController", "ApusEngine", "ApusWire", logging]),

@@ -22,13 +22,13 @@ final class World: Sendable {
         _ options: ControllerOptions = ControllerOptions(), store: any TaskStore = MemoryTaskStore(),
         restoring engines: [String: String]? = nil, describedAs words: [String: JSONValue] = [:],
         onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil,
-        transport: any Transport = InMemoryNetwork()
+        daskLauncher: (any DaskLauncher)? = nil, transport: any Transport = InMemoryNetwork()
     ) async throws {
         self.network = transport
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         let service = try ControllerService(
-            options: options, transport: self.network, store: store, eventLoop: self.eventLoop,
+            options: options, transport: self.network, store: store, eventLoop: self.eventLoop, daskLauncher: daskLauncher,
             onStateChange: onStateChange, logger: logger)
         self.service = service
         if let engines {

@@ -22,7 +22,8 @@ struct ControllerSettingsTests {
             "--restore",
             "--sqlitedb", "--ports=10101-10103,10110", "--ssh=me@gate", "--no-secure",
             "--IPController.broadcast_scheduler_depth=2",
-            "--IPController.client_ports=[7000, 7001]", "--engine-timeout=2.5", "--TaskScheduler.dependency_interval=0")
+            "--IPController.client_ports=[7000, 7001]", "--engine-timeout=2.5", "--TaskScheduler.dependency_interval=0",
+            "--python=/opt/python")
         #expect(settings.warnings == [])
         #expect(settings.profile.path == "/p")
         #expect(settings.clusterID == "c")
@@ -38,6 +39,7 @@ struct ControllerSettingsTests {
         #expect(settings.options.clientPorts == [7000, 7001])
         #expect(settings.options.clientSSH == "me@gate")
         #expect(settings.options.key == "")
+        #expect(settings.options.python == "/opt/python")
         #expect(settings.options.broadcastDepth == 2)
         #expect(settings.options.database == .sqlite(path: "/p/tasks-c.db"))
         #expect(settings.reusesFiles && settings.restoresEngines)

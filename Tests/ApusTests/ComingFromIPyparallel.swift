@@ -40,7 +40,7 @@ private func aboutClient(_ client: Client, _ engine: EngineView, _ result: Async
     line { try await client.abort(result.messageIDs, interrupting: true) }
     line { try await client.sendSignal("SIGINT", to: [0, 1]) }
     line { try client.activate() }
-    line { try await client.becomeDask() }
+    line { try await client.becomeDask(workerArguments: ["memory_limit": "1GB"]) }
     line { try await client.stopDask() }
     line { try await client.clear([0, 1]) }
     line { await client.close(linger: .seconds(1)) }

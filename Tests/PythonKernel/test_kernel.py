@@ -232,6 +232,12 @@ def test_get_ipython_knows_the_engine(ipython):
     assert ipython.shown("execute_result")[0]["data"]["text/plain"] == "7"
 
 
+def test_get_ipython_has_a_log(ipython):
+    # As ipyparallel's functions for dask expect.
+    ipython.execute("get_ipython().kernel.log.warning('mind the gap')")
+    assert "mind the gap" in ipython.text("stderr")
+
+
 def test_data_is_published_as_ipyparallel_does(ipython):
     pytest.importorskip("ipyparallel")
     ipython.execute("from ipyparallel.datapub import publish_data\npublish_data({'a': 5})", silent=True)

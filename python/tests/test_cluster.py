@@ -91,7 +91,7 @@ def test_it_is_found_again_as_what_it_is(profile: str) -> None:
 def test_a_cluster_of_the_command_is_found_and_stopped(profile: str) -> None:
     start = [sys.executable, "-m", "apus", "start", "-n", "2", "--daemonize", "--profile-dir", profile]
     subprocess.run(start, check=True, capture_output=True)
-    found = apus.Cluster.from_file(profile_dir=profile)
+    found: Any = apus.Cluster.from_file(profile_dir=profile)
     assert type(found) is apus.Cluster
     assert found.status() == apus.Status(engines=2, busy=0, queue=0)
     with found.connect_client_sync() as client:
@@ -104,16 +104,19 @@ def test_a_cluster_of_the_command_is_found_and_stopped(profile: str) -> None:
 
 
 def test_engines_can_be_a_swift_program_that_also_runs_python(profile: str) -> None:
-    # The command is itself a program that imports Apus; it has no functions but the ones it measures with.
+    # The command is itself a program that imports Apus; its only function is the one that it measures with.
     cluster = apus.Cluster(1, engines=program.path(), profile_dir=profile, cluster_id="mixed")
     with cluster as client:
         assert client[0].apply_sync(remote(lambda: __import__("sys").executable)) == sys.executable
+        assert client[0].apply_sync(ipyparallel.Reference("noop"), 7) == 7
         command = client[0].apply_sync(parent_command)
-        assert command == [program.path()]
+        assert command == [os.path.abspath(program.path())]
         found: Any = apus.Cluster.from_file(profile_dir=profile, cluster_id="mixed")
         found.restart_engines_sync()
         client.wait_for_engines(1, timeout=30)
         assert client[client.ids[0]].apply_sync(parent_command) == command
+        # The new engines are this object's.
+        found.stop_cluster_sync()
 
 
 @remote

@@ -44,8 +44,9 @@ def test_the_command_does_not_import_ipyparallel() -> None:
 def test_a_cluster_of_the_command_runs_the_python_of_its_environment(profile: str) -> None:
     # The environment is not active here, and another one is.
     start = [sys.executable, "-m", "apus", "start", "-n", "1", "--daemonize", "--profile-dir", profile]
-    assert f"({sys.prefix}/bin/python)" in output(*start, VIRTUAL_ENV="/nowhere")
+    said = output(*start, VIRTUAL_ENV="/nowhere")
     output(sys.executable, "-m", "apus", "stop", "--profile-dir", profile)
+    assert f"({sys.prefix}/bin/python)" in said
 
 
 def test_the_package_is_typed() -> None:

@@ -111,6 +111,8 @@ public final class Cluster: Sendable {
 
     /// Starts a controller; engines are started by ``startEngines(_:resources:)``.
     public init(options: Options = Options()) async throws {
+        var options = options
+        if options.controller.python == nil, case .named(let python) = options.python { options.controller.python = python }
         self.options = options
         self.clusterID = options.clusterID ?? ClusterFile.newClusterID()
         self.ownsProfile = options.profile == nil

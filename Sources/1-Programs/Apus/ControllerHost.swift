@@ -135,7 +135,10 @@ public final class ControllerHost: Sendable {
             }
             service = try ControllerService(
                 options: options, transport: ZMTPTransport(), store: try Self.store(options.database, files, logger),
-                eventLoop: MultiThreadedEventLoopGroup.singleton.next(), onStateChange: { states.save($0) },
+                eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+                daskLauncher: LocalDaskLauncher(
+                    python: options.python, log: files.map { "\($0.profile.log)/dask-scheduler-\($0.clusterID).log" }),
+                onStateChange: { states.save($0) },
                 onPresence: onPresence, logger: logger)
             if let files, files.restore {
                 var saved: EngineRegistry.State?

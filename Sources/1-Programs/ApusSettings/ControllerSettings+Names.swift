@@ -19,6 +19,7 @@ extension ControllerSettings {
             "engine-timeout": ("TaskScheduler", "engine_timeout"),
             "dependency-interval": ("TaskScheduler", "dependency_interval"),
             "max-message-size": ("IPController", "max_message_size"), "max-unread": ("IPController", "max_unread"),
+            "python": ("Apus", "python"),
             // Python has these two as traits only.
             "engine-ports": ("IPController", "engine_ports"), "client-ports": ("IPController", "client_ports"),
         ],

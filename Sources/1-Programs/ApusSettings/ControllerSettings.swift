@@ -138,6 +138,7 @@ package struct ControllerSettings: Sendable {
         case "DictDB", "SQLiteDB", "NoDB": try self.takeDatabase(assignment)
         case "Session": try self.takeSession(assignment)
         case "ProfileDir" where assignment.trait == "location": break
+        case "Apus" where assignment.trait == "python": self.options.python = try assignment.text().nonEmpty
         default: self.ignore(assignment)
         }
     }

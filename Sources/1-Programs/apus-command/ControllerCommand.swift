@@ -60,6 +60,9 @@ struct ControllerCommand: AsyncParsableCommand {
                                   the largest message taken (half of the memory)
               --max-unread=BYTES  how much may wait for a client that does not read
                                   before it is cut off (a quarter of the memory)
+              --python=PATH       the interpreter that runs dask's scheduler when a
+                                  client asks for one (become_dask): unless told,
+                                  the active environment's, else python3 on the path
               --log-level=LEVEL  --debug  --quiet  --log-to-file  --clean-logs
               --work-dir=FOLDER  --config=FILE  --keyfile=FILE  --no-secure
               --user=NAME  --ident=ID

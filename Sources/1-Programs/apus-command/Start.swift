@@ -155,6 +155,7 @@ struct Start: AsyncParsableCommand {
         options.clusterID = self.cluster.clusterID
         options.controller.clientAddress = self.ip
         options.controller.engineAddress = self.ip
+        options.controller.python = python
         options.engineCommand = self.engines?.split(whereSeparator: \.isWhitespace).map(String.init)
         if self.engines == nil { options.engineProgram = Self.engine(python) }
         options.restartsEngines = self.restart

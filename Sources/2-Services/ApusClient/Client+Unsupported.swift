@@ -30,22 +30,4 @@ extension Client {
             .notSupported,
             "magics (%px and its kin) need a notebook kernel of Apus, which there is not yet; use client[...].execute(…)")
     }
-
-    /// Throws an error: making a dask.distributed cluster of the engines is not supported.
-    ///
-    /// - Throws: ``ApusError`` with code `notSupported`, always.
-    public func becomeDask(_ targets: Targets = .all) async throws -> String {
-        throw ApusError(
-            .notSupported,
-            "a dask cluster cannot be started from Swift yet; start it from Python (client.become_dask()) with a stock controller"
-        )
-    }
-
-    /// Throws an error: there is no dask.distributed cluster to stop.
-    ///
-    /// - Throws: ``ApusError`` with code `notSupported`, always.
-    public func stopDask(_ targets: Targets = .all) async throws {
-        throw ApusError(
-            .notSupported, "a dask cluster cannot be stopped from Swift yet; stop it from Python (client.stop_dask())")
-    }
 }

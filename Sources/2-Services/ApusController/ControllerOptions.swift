@@ -56,6 +56,9 @@ public struct ControllerOptions: Sendable, Codable {
     /// How many bytes may wait for a client that does not read before its connection is cut; nil for a quarter of the machine's memory.
     /// Results that such a client has missed are in the records of its tasks.
     public var maximumUnread: Int?
+    /// The Python interpreter that runs dask's scheduler when a client asks for one, a path or a name; nil: the active environment's, else
+    /// `python3` on the path.
+    public var python: String?
     /// Where the records of tasks are kept.
     public var database = Database.memory()
 

@@ -30,6 +30,7 @@ package actor ControllerService {
     let direct: DirectDesk
     let tasks: TaskDesk
     let broadcasts: BroadcastDesk
+    let dask: DaskDesk
     let hub: HubDesk
 
     private let ended: AsyncStream<Void>
@@ -38,8 +39,10 @@ package actor ControllerService {
     /// - Parameters:
     ///   - onStateChange: Called with the registered engines soon after one came or went; once for many that come together.
     ///   - onPresence: Called when an engine comes or goes, for the code that launched it.
+    ///   - daskLauncher: Starts dask's scheduler when a client asks for it; nil: clients are told that none can be had.
     package init(
         options: ControllerOptions, transport: any Transport, store: any TaskStore, eventLoop: any EventLoop,
+        daskLauncher: (any DaskLauncher)? = nil,
         onStateChange: (@Sendable (EngineRegistry.State) -> Void)? = nil,
         onPresence: (@Sendable (EnginePresence) -> Void)? = nil, logger: Logger = Logger(label: "apus.controller")
     ) throws {
@@ -71,8 +74,12 @@ package actor ControllerService {
         let broadcasts = BroadcastDesk(
             engines: engines, direct: direct, tasks: tasks, session: session, gate: gate, loans: loans, recorder: recorder,
             outlets: outlets)
+        let dask = DaskDesk(
+            daskLauncher, session: session, registration: outlets.registration, work: work, logger: logger)
+        self.dask = dask
         self.hub = HubDesk(
-            options, engines: engines, tasks: tasks, direct: direct, broadcasts: broadcasts, session: session, gate: gate,
+            options, engines: engines, tasks: tasks, direct: direct, broadcasts: broadcasts, dask: dask, session: session,
+            gate: gate,
             recorder: recorder, store: store, outlets: outlets, work: work, on: eventLoop, logger: logger,
             onStateChange: onStateChange, onPresence: onPresence, stop: { [endContinuation] in endContinuation.finish() })
         (self.outlets, self.gate, self.session, self.recorder) = (outlets, gate, session, recorder)
@@ -104,6 +111,7 @@ package actor ControllerService {
     package nonisolated func stop() { self.endContinuation.finish() }
 
     private func close() async {
+        await self.dask.close()
         self.hub.close()
         await self.recorder.close()
         for outlet in self.outlets.all { await outlet.close() }

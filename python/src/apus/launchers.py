@@ -61,7 +61,8 @@ class ApusControllerLauncher(LocalControllerLauncher):
 
     @default("controller_cmd")
     def _default_controller_cmd(self) -> list[str]:
-        return [program.path(), "controller"]
+        # The interpreter is for dask's scheduler.
+        return [program.path(), "controller", f"--python={sys.executable}"]
 
     def start(self) -> Any:
         """Starts the controller; raises an ApusError if its cluster has one, or the program cannot be run."""

@@ -50,6 +50,6 @@ private func sourceText(of file: String) throws -> String {
 }
 
 /// Decodes from any result and keeps nothing of it, for calls whose result is not needed.
-private struct IgnoredValue: Decodable {
+struct IgnoredValue: Decodable {
     init(from decoder: any Decoder) {}
 }

@@ -89,6 +89,7 @@ final class HubDesk {
     private let tasks: TaskDesk
     private let direct: DirectDesk
     private let broadcasts: BroadcastDesk
+    private let dask: DaskDesk
     private let session: ControllerSession
     private let gate: Gate
     private let recorder: Recorder
@@ -120,7 +121,8 @@ final class HubDesk {
 
     init(
         _ options: ControllerOptions, engines: EngineRoster, tasks: TaskDesk, direct: DirectDesk, broadcasts: BroadcastDesk,
-        session: ControllerSession, gate: Gate, recorder: Recorder, store: any TaskStore, outlets: Outlets, work: LoopTasks,
+        dask: DaskDesk, session: ControllerSession, gate: Gate, recorder: Recorder, store: any TaskStore, outlets: Outlets,
+        work: LoopTasks,
         on loop: any EventLoop, logger: Logger, onStateChange: (@Sendable (EngineRegistry.State) -> Void)?,
         onPresence: (@Sendable (EnginePresence) -> Void)?, stop: @escaping @Sendable () -> Void
     ) {
@@ -129,6 +131,7 @@ final class HubDesk {
         self.tasks = tasks
         self.direct = direct
         self.broadcasts = broadcasts
+        self.dask = dask
         self.session = session
         self.gate = gate
         self.recorder = recorder
@@ -217,12 +220,7 @@ final class HubDesk {
         case .historyRequest, .resultRequest, .databaseRequest, .purgeRequest, .resubmitRequest:
             self.recorder.flush()
             self.work.start(for: self) { await $0.answerFromRecords(message, header, content) }
-        case .becomeDaskRequest, .stopDistributedRequest:
-            self.answer(
-                message, header,
-                ErrorContent(
-                    .notImplementedError, "this controller cannot start a dask cluster yet; start dask on the engines by hand"
-                ).json)
+        case .becomeDaskRequest, .stopDistributedRequest: self.dask.take(message, header, content)
         default:
             let error = ErrorContent(.keyError, "Bad Message Type: '\(header.type)'")
             self.answer(message, header, type: .hubError, error.json)

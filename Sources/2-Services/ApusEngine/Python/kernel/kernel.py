@@ -57,6 +57,12 @@ class EngineInfo:
         return self.comms.manager()
 
     @property
+    def log(self):
+        import logging
+
+        return logging.getLogger("apus.kernel")
+
+    @property
     def int_id(self):
         return self.engine_id
 
