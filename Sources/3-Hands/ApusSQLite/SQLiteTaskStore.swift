@@ -229,7 +229,8 @@ package final class SQLiteTaskStore: TaskStore {
     private static let largestJournaled = 64 << 10
     /// Bytes of a row of the journal after which the next row begins.
     private static let rowBytes = 1 << 20
-    /// The pause after which a store to which nothing is handed over writes its tables.
+    /// The pause between two looks at the journal. A store to which nothing was handed over meanwhile writes all of the journal to its
+    /// tables, in parts; a busy one writes a part of what the journal has of ended tasks.
     private static let pause = DispatchTimeInterval.milliseconds(250)
 
     /// Commits changes to the journal.
@@ -359,7 +360,7 @@ package final class SQLiteTaskStore: TaskStore {
         } while last != nil
     }
 
-    /// Has the tables written once nothing was handed over for a moment.
+    /// Has the tables written after a pause.
     private func tidyLater() {
         let applications = self.state.withLock { state -> Int? in
             if state.isTidying || state.isTidy || state.isClosed { return nil }
@@ -369,14 +370,21 @@ package final class SQLiteTaskStore: TaskStore {
         guard let applications else { return }
         DispatchQueue.global().asyncAfter(deadline: .now() + Self.pause) { [weak self] in
             guard let self else { return }
-            let isQuiet = self.state.withLock { state in
+            let (isQuiet, isClosed) = self.state.withLock { state in
                 state.isTidying = false
-                return state.applications == applications && !state.isClosed
+                return (state.applications == applications, state.isClosed)
             }
-            guard isQuiet else { return self.tidyLater() }
+            if isClosed { return }
             self.pool.asyncWriteWithoutTransaction { database in
                 // A disk that is full now is tried again with the next change.
-                guard (try? self.tidyPart(through: nil, database)) != nil else { return }
+                do {
+                    if isQuiet {
+                        _ = try self.tidyPart(through: nil, database)
+                    } else {
+                        let ended = self.journal.withLock { $0.changes.firstEnded(self.limits.tasksAtOnce) }
+                        if !ended.isEmpty { try self.tidy(ended, database) }
+                    }
+                } catch { return }
                 self.tidyLater()
             }
         }

@@ -100,7 +100,8 @@ enum TaskFile {
         // Checking a large file would take seconds to minutes; its damage is found when the damaged pages are read.
         let pages = try Int.fetchOne(database, sql: "PRAGMA page_count") ?? 0
         let pageSize = try Int.fetchOne(database, sql: "PRAGMA page_size") ?? 0
-        if pages * pageSize < 32 << 20, let problem = try String.fetchOne(database, sql: "PRAGMA quick_check(1)"), problem != "ok" {
+        if pages * pageSize < 32 << 20, let problem = try String.fetchOne(database, sql: "PRAGMA quick_check(1)"), problem != "ok"
+        {
             throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: problem)
         }
     }
