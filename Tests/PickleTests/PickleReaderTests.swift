@@ -248,6 +248,23 @@ struct PickleValueTests {
         #expect(PickleValue.set([1, 1, 2]) == .set([2, 1]))
     }
 
+    @Test("Sets within sets and dictionaries within dictionaries take no longer at each level to compare and to hash")
+    func nestedTables() {
+        func nested(_ one: PickleValue, _ other: PickleValue) -> PickleValue {
+            var value: PickleValue = one
+            for level in 0..<100 {
+                let set: PickleValue = .set(level.isMultiple(of: 2) ? [value, one, other] : [other, one, value])
+                value = .dictionary([set: "a", other: "b"])
+            }
+            return value
+        }
+        // Twice the time at each level would be for ever.
+        let first = nested(1, 2)
+        let second = nested(1, 2)
+        #expect(first == second && first.hashValue == second.hashValue)
+        #expect(first != nested(1, 3))
+    }
+
     @Test("A dictionary gives, sets and removes values by key")
     func dictionary() {
         var dictionary: PickleDictionary = ["a": 1, 2: "two"]

@@ -71,11 +71,12 @@ public struct PickleDictionary: Sendable, Hashable, RandomAccessCollection, Expr
         set { self[.string(name)] = newValue }
     }
 
-    private var table: [PickleValue: PickleValue] { .init(self.map { ($0.key, $0.value) }, uniquingKeysWith: { $1 }) }
+    private var table: [HashedValue: PickleValue] {
+        .init(self.map { (HashedValue($0.key), $0.value) }, uniquingKeysWith: { $1 })
+    }
 
     public static func == (lhs: Self, rhs: Self) -> Bool {
-        // Same order is by far the commonest case; the table is for the rest.
-        lhs.flat.count == rhs.flat.count && (lhs.flat == rhs.flat || lhs.table == rhs.table)
+        lhs.flat.count == rhs.flat.count && lhs.table == rhs.table
     }
 
     public func hash(into hasher: inout Hasher) {
@@ -92,8 +93,8 @@ public struct PickleSet: Sendable, Hashable, RandomAccessCollection, Expressible
 
     /// The distinct values among the given ones.
     public init(_ elements: some Sequence<PickleValue>) {
-        var seen: Set<PickleValue> = []
-        self.elements = elements.filter { seen.insert($0).inserted }
+        var seen: Set<HashedValue> = []
+        self.elements = elements.filter { seen.insert(HashedValue($0)).inserted }
     }
 
     public init(arrayLiteral elements: PickleValue...) { self.init(elements) }
@@ -102,11 +103,29 @@ public struct PickleSet: Sendable, Hashable, RandomAccessCollection, Expressible
     public var endIndex: Int { self.elements.count }
     public subscript(position: Int) -> PickleValue { self.elements[position] }
 
-    public static func == (lhs: Self, rhs: Self) -> Bool {
-        lhs.elements == rhs.elements || Set(lhs.elements) == Set(rhs.elements)
-    }
+    private var table: Set<HashedValue> { Set(self.elements.lazy.map { HashedValue($0) }) }
+
+    public static func == (lhs: Self, rhs: Self) -> Bool { lhs.table == rhs.table }
 
     public func hash(into hasher: inout Hasher) {
-        hasher.combine(Set(self.elements))
+        hasher.combine(self.table)
     }
+}
+
+/// A value with its hash, which is computed once.
+///
+/// A table hashes a key when the key is put in, and again when the table itself is hashed. With keys that are tables of tables, each
+/// level would double the time.
+private struct HashedValue: Hashable {
+    private let value: PickleValue
+    private let hash: Int
+
+    init(_ value: PickleValue) {
+        self.value = value
+        self.hash = value.hashValue
+    }
+
+    static func == (lhs: Self, rhs: Self) -> Bool { lhs.hash == rhs.hash && lhs.value == rhs.value }
+
+    func hash(into hasher: inout Hasher) { hasher.combine(self.hash) }
 }
