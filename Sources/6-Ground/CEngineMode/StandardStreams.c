@@ -46,7 +46,12 @@ static int pipes[2] = {-1, -1};
 
 /// The bytes that the error stream's reader took out of the pipe since the request began, or the last of them.
 static char remembered[1 << 14];
-static volatile long rememberedCount = 0;
+/// Written after the bytes that it counts, and read before them, for a crashed thread has no lock that its reader has.
+static long rememberedCount = 0;
+
+static long loadRememberedCount(void) { return __atomic_load_n(&rememberedCount, __ATOMIC_ACQUIRE); }
+
+static void storeRememberedCount(long count) { __atomic_store_n(&rememberedCount, count, __ATOMIC_RELEASE); }
 
 void apus_remember_error_output(const void *bytes, long count) {
     const char *start = bytes;
@@ -55,13 +60,14 @@ void apus_remember_error_output(const void *bytes, long count) {
         start += count - room;
         count = room;
     }
-    long kept = rememberedCount + count > room ? room - count : rememberedCount;
-    memmove(remembered, remembered + rememberedCount - kept, (size_t)kept);
+    const long before = loadRememberedCount();
+    const long kept = before + count > room ? room - count : before;
+    memmove(remembered, remembered + before - kept, (size_t)kept);
     memcpy(remembered + kept, start, (size_t)count);
-    rememberedCount = kept + count;
+    storeRememberedCount(kept + count);
 }
 
-void apus_forget_error_output(void) { rememberedCount = 0; }
+void apus_forget_error_output(void) { storeRememberedCount(0); }
 
 static void copyPipe(int pipe) {
     char bytes[4096];
@@ -73,15 +79,16 @@ static void copyPipe(int pipe) {
 }
 
 long apus_remembered_error_output(void *bytes, long room) {
-    const long count = rememberedCount < room ? rememberedCount : room;
-    memcpy(bytes, remembered + rememberedCount - count, (size_t)count);
+    const long all = loadRememberedCount();
+    const long count = all < room ? all : room;
+    memcpy(bytes, remembered + all - count, (size_t)count);
     return count;
 }
 
 void apus_rescue_output(void) {
     if (logDescriptor < 0) return;
     dup2(logDescriptor, STDERR_FILENO);
-    ssize_t written = write(logDescriptor, remembered, (size_t)rememberedCount);
+    ssize_t written = write(logDescriptor, remembered, (size_t)loadRememberedCount());
     (void)written;
     copyPipe(pipes[0]);
     copyPipe(pipes[1]);
