@@ -139,7 +139,7 @@ class Nanny:
         self.socket.close()
         self.lender.close()
         try:
-            return self.process.wait(10)
+            return self.process.wait(30)
         finally:
             self.process.kill()
             os.close(self.life)

@@ -209,10 +209,12 @@ def test_an_interrupt_ends_a_task_that_keeps_a_request_from_beginning(nanny):
     while True:
         nanny.interrupt()
         parts = nanny.receive()
+        # What tasks of earlier tests print when they are collected says nothing of the interrupt.
+        while parts[0] == b"P":
+            parts = nanny.receive()
         if parts != [b"N"]:
             break
-    while parts[0] != b"R":
-        parts = nanny.receive()
+    assert parts[0] == b"R"
     run(nanny, "assert task.done()")
 
 
