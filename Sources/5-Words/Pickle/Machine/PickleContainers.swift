@@ -76,7 +76,7 @@ public struct PickleDictionary: Sendable, Hashable, RandomAccessCollection, Expr
     }
 
     public static func == (lhs: Self, rhs: Self) -> Bool {
-        lhs.flat.count == rhs.flat.count && lhs.table == rhs.table
+        lhs.flat.count == rhs.flat.count && (lhs.flat.isStored(with: rhs.flat) || lhs.table == rhs.table)
     }
 
     public func hash(into hasher: inout Hasher) {
@@ -105,10 +105,19 @@ public struct PickleSet: Sendable, Hashable, RandomAccessCollection, Expressible
 
     private var table: Set<HashedValue> { Set(self.elements.lazy.map { HashedValue($0) }) }
 
-    public static func == (lhs: Self, rhs: Self) -> Bool { lhs.table == rhs.table }
+    public static func == (lhs: Self, rhs: Self) -> Bool { lhs.elements.isStored(with: rhs.elements) || lhs.table == rhs.table }
 
     public func hash(into hasher: inout Hasher) {
-        hasher.combine(self.table)
+        // Equal elements have equal hashes, so that none needs to be compared here.
+        hasher.combine(Set(self.elements.lazy.map(\.hashValue)))
+    }
+}
+
+extension [PickleValue] {
+    /// Whether both are one array in memory, as parts are that a pickle refers to more than once: equal without a look at the values.
+    fileprivate func isStored(with other: Self) -> Bool {
+        self.count == other.count
+            && self.withUnsafeBufferPointer { here in other.withUnsafeBufferPointer { here.baseAddress == $0.baseAddress } }
     }
 }
 
