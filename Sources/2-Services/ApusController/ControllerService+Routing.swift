@@ -24,7 +24,7 @@ extension ControllerService {
             if socket == .taskClient, let number = self.tasks.clientLeft(identity) {
                 self.logger.debug("a client left", metadata: ["client": "\(number)"])
             }
-            if self.tasks.watchesClients { self.tasks.disconnected(.init(socket: "\(socket)", identity: identity)) }
+            if self.tasks.watchesClients { self.tasks.disconnected(.init(socket: socket, identity: identity)) }
             if socket == .muxClient { self.direct.clientLeft(identity) }
             if socket == .broadcastClient { self.direct.returningToBroadcasts.disconnected(identity) }
             if socket.isForEachEngine { self.outlets[socket]?.note(.disconnected(identity)) }
@@ -60,7 +60,7 @@ extension ControllerService {
         case .registration, .muxClient, .controlClient, .taskClient, .broadcastClient:
             guard let request = self.gate.request(frames, at: socket) else { return }
             if self.tasks.watchesClients, let identity = request.message.identities.first {
-                self.tasks.heard(request.header.session, by: .init(socket: "\(socket)", identity: identity))
+                self.tasks.heard(request.header.session, by: .init(socket: socket, identity: identity))
             }
             switch socket {
             case .registration: self.hub.take(request)

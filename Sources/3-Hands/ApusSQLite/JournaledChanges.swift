@@ -26,7 +26,6 @@ struct JournaledChanges {
     private var ended: Deque<(task: TaskID, number: Int)> = []
     /// The number of the last entry.
     private(set) var lastNumber = 0
-    private(set) var byteCount = 0
     /// Bytes of the changes to tasks that have ended.
     private(set) var endedByteCount = 0
 
@@ -37,7 +36,6 @@ struct JournaledChanges {
     /// - Parameter serial: Where the record stands if it begins with the change.
     mutating func append(_ change: TaskChange, of task: TaskID, serial: Int64?, row: Int64, byteCount: Int) {
         let hadEnded = self.entries[task]?.append(change, serial: serial, row: row, byteCount)
-        self.byteCount += byteCount
         if hadEnded == nil {
             self.lastNumber += 1
             self.entries[task] = Entry(
@@ -81,7 +79,6 @@ struct JournaledChanges {
     mutating func remove(_ taken: some Sequence<Entry>) {
         for entry in taken {
             guard self.entries.removeValue(forKey: entry.task) != nil else { continue }
-            self.byteCount -= entry.byteCount
             if entry.hasEnded { self.endedByteCount -= entry.byteCount }
         }
         while let (task, number) = self.order.first, self.entries[task]?.number != number { self.order.removeFirst() }

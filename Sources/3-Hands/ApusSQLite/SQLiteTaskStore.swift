@@ -9,8 +9,8 @@ import NIOCore
 ///
 /// Changes are gathered and committed by GRDB's writing thread, as many at once as came while the last were committed. They go
 /// to the file's journal (``JournalTable``) first, and to the tables when there is time, or when the journal has grown. Committed
-/// changes survive when the process is killed at any moment; ``flush()`` waits until all applied changes are committed. Look-ups first have the
-/// changes written to the tables, and then read while later ones are written.
+/// changes survive when the process is killed at any moment; ``flush()`` waits until all applied changes are committed. Look-ups
+/// first have the changes written to the tables, and then read while later ones are written.
 ///
 /// When a disk is full or fails, changes are kept and written with the next ones. Until then look-ups fail and say why.
 package final class SQLiteTaskStore: TaskStore {
@@ -194,6 +194,7 @@ package final class SQLiteTaskStore: TaskStore {
         if self.state.withLock({ $0.isClosed }) { return }
         await self.onWriter { database in
             self.writeChanges(database)
+            // What cannot be written stays in the journal, for the store that opens the file next.
             var last: Int?
             repeat { last = (try? self.tidyPart(through: last, database, keepsRoom: false)) ?? nil } while last != nil
             // The pool closes its readers last, and those may not bring the journal into the file.

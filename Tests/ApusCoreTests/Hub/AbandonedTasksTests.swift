@@ -1,18 +1,17 @@
 import ApusCore
 import ApusTestKit
 import ApusWire
-import NIOCore
 import Testing
 
 @Suite("Tasks that end with their client")
 struct AbandonedTasksTests {
-    private let first = AbandonedTasks.Connection(socket: "task", identity: ByteBuffer(string: "1"))
-    private let second = AbandonedTasks.Connection(socket: "task", identity: ByteBuffer(string: "2"))
-    private let query = AbandonedTasks.Connection(socket: "query", identity: ByteBuffer(string: "1"))
+    private let first = "task 1"
+    private let second = "task 2"
+    private let query = "query 1"
 
     @Test("Are aborted once it has been gone for as long as it said, each for its own time")
     func gone() {
-        var tasks = AbandonedTasks()
+        var tasks = AbandonedTasks<String>()
         #expect(tasks.isEmpty)
         #expect(tasks.handle(.submitted("a", session: "ann", grace: .seconds(1), by: self.first)) == [])
         #expect(tasks.handle(.submitted("b", session: "ann", grace: .seconds(9), by: self.first)) == [])
@@ -35,7 +34,7 @@ struct AbandonedTasksTests {
 
     @Test("Stay while any connection of it is there, and when it comes back in time by another one")
     func back() {
-        var tasks = AbandonedTasks()
+        var tasks = AbandonedTasks<String>()
         _ = tasks.handle(.submitted("a", session: "ann", grace: .seconds(1), by: self.first))
         _ = tasks.handle(.heard("ann", by: self.query))
         #expect(tasks.handle(.disconnected(self.first)) == [])
@@ -50,8 +49,8 @@ struct AbandonedTasksTests {
 
     @Test("Of an earlier controller's clients, which are gone until they are heard")
     func restored() {
-        var tasks = AbandonedTasks()
-        let wait = AbandonedTasks.Effect.wait(session: "ann", absence: 0, grace: .seconds(1))
+        var tasks = AbandonedTasks<String>()
+        let wait = AbandonedTasks<String>.Effect.wait(session: "ann", absence: 0, grace: .seconds(1))
         #expect(tasks.handle(.submitted("a", session: "ann", grace: .seconds(1), by: nil)) == [wait])
         // One time is enough for all tasks that have it.
         #expect(tasks.handle(.submitted("b", session: "ann", grace: .seconds(1), by: nil)) == [])

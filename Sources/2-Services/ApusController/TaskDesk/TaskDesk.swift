@@ -17,7 +17,7 @@ final class TaskDesk {
     private var expectsRequests = false
     private var live: [TaskID: LiveTask] = [:]
     /// Tasks that end when their client has been gone for long.
-    private var abandoned = AbandonedTasks()
+    private var abandoned = AbandonedTasks<ClientLine>()
 
     /// The scheduler's effects while they are performed; kept so that the memory is used again.
     private var effects: [TaskScheduler.Effect] = []
@@ -111,7 +111,7 @@ final class TaskDesk {
             self.recorder.note(
                 .submitted(header.id, request: message, client: header.session, date: header.date, queue: .balanced, engine: nil))
             self.submit(message, request, arguments, of: header.session)
-            self.bind(header.id, to: header.session, asked, by: .init(socket: "\(ControllerSocket.taskClient)", identity: client))
+            self.bind(header.id, to: header.session, asked, by: ClientLine(socket: .taskClient, identity: client))
             // The engine that has the task may have answered it to the controller before this one.
             if self.restores, let holder = self.unknownHeld.removeValue(forKey: header.id), self.live[header.id] != nil {
                 self.inquiries.ask(holder, of: [header.id])
@@ -196,24 +196,30 @@ final class TaskDesk {
 
     // MARK: Clients that are gone
 
+    /// A connection of a client; names of connections are unique to their socket.
+    struct ClientLine: Hashable {
+        let socket: ControllerSocket
+        let identity: ByteBuffer
+    }
+
     /// Whether any task ends with its client, so that the desk has to be told whose connections are there.
     var watchesClients: Bool { !self.abandoned.isEmpty }
 
     /// Notes that a request of this session came by the connection.
-    func heard(_ session: String, by connection: AbandonedTasks.Connection) {
+    func heard(_ session: String, by connection: ClientLine) {
         self.perform(self.abandoned.handle(.heard(session, by: connection)))
     }
 
-    func disconnected(_ connection: AbandonedTasks.Connection) { self.perform(self.abandoned.handle(.disconnected(connection))) }
+    func disconnected(_ connection: ClientLine) { self.perform(self.abandoned.handle(.disconnected(connection))) }
 
     private func bind(
-        _ task: TaskID, to session: String, _ asked: RequestMetadata.ForScheduler, by connection: AbandonedTasks.Connection?
+        _ task: TaskID, to session: String, _ asked: RequestMetadata.ForScheduler, by connection: ClientLine?
     ) {
         guard let grace = asked.abandonedAfter, self.live[task] != nil else { return }
         self.perform(self.abandoned.handle(.submitted(task, session: session, grace: grace, by: connection)))
     }
 
-    private func perform(_ effects: [AbandonedTasks.Effect]) {
+    private func perform(_ effects: [AbandonedTasks<ClientLine>.Effect]) {
         for effect in effects {
             switch effect {
             case .wait(let session, let absence, let grace):

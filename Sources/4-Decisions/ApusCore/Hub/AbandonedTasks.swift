@@ -1,22 +1,10 @@
 package import ApusWire
-package import NIOCore
 
 /// Tasks that are to be aborted once their client has been gone for as long as it said when it submitted them.
 ///
 /// A client is there while any of its connections is. Its session names it, so that a client which connects again is the same one.
-package struct AbandonedTasks: Sendable {
-    /// A connection of a client.
-    package struct Connection: Hashable, Sendable {
-        /// The socket that it is a connection to; the names of connections are unique to their socket.
-        let socket: String
-        let identity: ByteBuffer
-
-        package init(socket: String, identity: ByteBuffer) {
-            self.socket = socket
-            self.identity = identity
-        }
-    }
-
+/// Generic over what names a connection.
+package struct AbandonedTasks<Connection: Hashable & Sendable>: Sendable {
     package enum Event: Sendable {
         /// A client has submitted a task that is to outlive it for so long at most, or an earlier controller's client had (no
         /// connection).
